@@ -1,0 +1,103 @@
+"""Top lists: the images that move each unit most, collected in one pass over the probe set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.errors import InputError
+from profiler.similarity import FloatArray, IntArray
+
+_BUFFERED_ROWS = 512
+"""Rows gathered before a merge: sorting few large pieces is cheaper than many small ones."""
+
+
+@dataclass(frozen=True)
+class LayerTops:
+    """The top list of every unit of a layer.
+
+    Attributes:
+        layer: name of the layer.
+        images: (K, G) probe-image indices, highest activation first; among equal activations
+            the lower index comes first, so that runs repeat exactly.
+        activations: (K, G) the pooled activations on those images.
+        dead: (K,) whether the unit's activation is the same on every image.
+    """
+
+    layer: str
+    images: IntArray
+    activations: FloatArray
+    dead: NDArray[np.bool_]
+
+    @property
+    def units(self) -> int:
+        """Number of units K."""
+        return len(self.dead)
+
+
+class TopCollector:
+    """Keeps the ``length`` highest activations of each unit while batches stream through.
+
+    Memory is O(K · length), whatever the number of images. The result does not depend on how
+    the images are cut into batches.
+
+    >>> collector = TopCollector("fc", length=2)
+    >>> collector.add(np.array([0, 1]), np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> collector.add(np.array([2]), np.array([[2.0, 5.0]]))
+    >>> tops = collector.result()
+    >>> tops.images.tolist(), tops.dead.tolist()
+    ([[1, 2], [0, 1]], [False, True])
+    """
+
+    def __init__(self, layer: str, length: int) -> None:
+        self.layer = layer
+        self.length = length
+        self._indices: list[IntArray] = []
+        self._values: list[FloatArray] = []
+        self._buffered = 0
+        self._top_indices: IntArray | None = None
+        self._top_values: FloatArray | None = None
+        self._low: FloatArray | None = None
+
+    def add(self, indices: IntArray, activations: FloatArray) -> None:
+        """Take a batch: image indices (B,), ascending over calls, and activations (B, K)."""
+        if not np.isfinite(activations).all():
+            image = int(indices[np.argmin(np.isfinite(activations).all(axis=1))])
+            raise InputError(
+                f"layer {self.layer!r} gives NaN or infinite activations (first on probe image "
+                f"number {image}); check the weights and the preprocessing"
+            )
+        low = activations.min(axis=0)
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._indices.append(np.asarray(indices))
+        self._values.append(activations)
+        self._buffered += len(indices)
+        if self._buffered >= _BUFFERED_ROWS:
+            self._merge()
+
+    def result(self) -> LayerTops:
+        """The top lists of all images added so far."""
+        self._merge()
+        if self._top_values is None or self._top_indices is None or self._low is None:
+            raise InputError(f"no activations were collected for layer {self.layer!r}")
+        return LayerTops(
+            self.layer,
+            np.ascontiguousarray(self._top_indices.T),
+            np.ascontiguousarray(self._top_values.T),
+            self._top_values[0] == self._low,
+        )
+
+    def _merge(self) -> None:
+        if not self._values:
+            return
+        indices = np.concatenate(self._indices)
+        values = np.concatenate(self._values)
+        columns = np.broadcast_to(indices[:, None], values.shape)
+        if self._top_values is not None and self._top_indices is not None:
+            values = np.concatenate([self._top_values, values])
+            columns = np.concatenate([self._top_indices, columns])
+        # Stable, and earlier images stand first: equal activations keep the order of the images.
+        order = np.argsort(-values, axis=0, kind="stable")[: self.length]
+        self._top_values = np.take_along_axis(values, order, axis=0)
+        self._top_indices = np.take_along_axis(columns, order, axis=0)
+        self._indices, self._values, self._buffered = [], [], 0

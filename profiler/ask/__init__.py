@@ -1,0 +1,37 @@
+"""The questions put to a language model, and the checking of its answers.
+
+A model is asked, never trusted: an answer counts only as far as it passes the check here. The
+modules, each importing only those above it::
+
+    prompts      the prompt files, their names and digest
+    categories   the categories words are sorted into
+    answers      reading and checking what a model wrote
+    sorting      words into categories, by a model
+    exemplar     words into categories, without a model
+    facts        typed facts a narrative may use; the facts of a profile
+    narrate      facts into a paragraph, checked against them
+"""
+
+from profiler.ask.categories import DEFAULT, Category, read_categories
+from profiler.ask.exemplar import ExemplarSorter
+from profiler.ask.facts import Facts, Number, ProfileFacts
+from profiler.ask.narrate import Narrative, complaints, narrate
+from profiler.ask.prompts import Prompts, load_prompts
+from profiler.ask.sorting import Sorting, categorize
+
+__all__ = [
+    "DEFAULT",
+    "Category",
+    "ExemplarSorter",
+    "Facts",
+    "Narrative",
+    "Number",
+    "ProfileFacts",
+    "Prompts",
+    "Sorting",
+    "categorize",
+    "complaints",
+    "load_prompts",
+    "narrate",
+    "read_categories",
+]

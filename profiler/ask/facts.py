@@ -1,0 +1,335 @@
+"""Typed facts: everything a narrative may say, so that the check of what it says is exact."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from profiler.ask.words import are, joined, named, sentence_case
+from profiler.layer_profile import LayerProfile, ModelProfile
+
+Unit = Literal["", "%"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number a narrative may use.
+
+    ``value`` is in ``unit`` (35.2 with "%" is 35.2 per cent) and is stated with ``decimals``
+    decimals; a text may also round it to one decimal fewer, never more. ``about`` are the names
+    the number belongs to: a sentence with the number must hold them all.
+
+    >>> Number("share of interpretable units", 35.24, "%", 1).stated
+    '35.2 %'
+    """
+
+    what: str
+    value: float
+    unit: Unit = ""
+    decimals: int = 0
+    about: tuple[str, ...] = ()
+
+    @property
+    def stated(self) -> str:
+        """The number as it stands in the facts."""
+        return f"{self.value:,.{self.decimals}f}{' %' if self.unit else ''}"
+
+    def allows(self, text: str, unit: Unit) -> bool:
+        """Whether a number written as ``text`` (digits, a decimal point) is this one.
+
+        >>> share = Number("share", 35.24, "%", 1)
+        >>> [share.allows(text, "%") for text in ("35.2", "35", "35.24", "36")]
+        [True, True, False, False]
+        """
+        written = len(text.partition(".")[2])
+        fewest = max(0, self.decimals - 1)
+        if unit != self.unit or not fewest <= written <= self.decimals:
+            return False
+        return f"{self.value:.{written}f}" == text
+
+
+class Facts(ABC):
+    """What a narrative may use: numbers and names. Subclasses are frozen dataclasses."""
+
+    task: ClassVar[str]
+    """A sentence that tells a language model what the paragraph is about."""
+
+    @abstractmethod
+    def numbers(self) -> Sequence[Number]:
+        """Give every number the text may use."""
+
+    @abstractmethod
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Give every name the text may use, by kind: layers, classes, categories, concepts."""
+
+    @abstractmethod
+    def template(self) -> str:
+        """Write the paragraph that stands where no language model writes one."""
+
+    def vocabulary(self) -> frozenset[str]:
+        """Give names that would be wrong here: the rest of the run's layers, classes, concepts."""
+        return frozenset()
+
+    def closing(self) -> str:
+        """Give a sentence the program itself adds to every paragraph, for example a limit."""
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what a language model is told."""
+        return {
+            "numbers": [
+                {"what": n.what, "value": n.stated, **({"about": n.about} if n.about else {})}
+                for n in self.numbers()
+            ],
+            "names": {kind: list(names) for kind, names in self.names().items()},
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several layers in a row taken together, such as the early ones."""
+
+    title: str
+    """``early layers``, or the layer's name where the group is one layer."""
+    layers: tuple[LayerProfile, ...]
+
+    @property
+    def total(self) -> LayerProfile:
+        """The layers' counts together."""
+        return ModelProfile(_categories(self.layers), self.layers).total
+
+
+def _categories(layers: Sequence[LayerProfile]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(category for layer in layers for category in layer.counts))
+
+
+@dataclass(frozen=True)
+class ProfileFacts(Facts):
+    """What a layer profile shows.
+
+    Attributes:
+        subject: the network's name.
+        profile: the counts.
+        labels: by layer its most frequent labels, most frequent first.
+        threshold: the cut τ.
+        threshold_source: where τ comes from, in a few words.
+        vlm: the name of the model that reads the images.
+        vlm_limit: a sentence on what that model cannot see; closes every paragraph.
+        concepts: the whole concept set, so that a label not found here is noticed.
+    """
+
+    task: ClassVar[str] = (
+        "The facts are the profile of a neural network for images: each unit (channel) got a "
+        "label, labels were sorted into categories, and the units counted by layer. In two to "
+        "four sentences say what share of the units is interpretable, what the early and the "
+        "late layers see, and which category dominates or peaks where."
+    )
+
+    subject: str
+    profile: ModelProfile
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    threshold: float | None = None
+    threshold_source: str = ""
+    vlm: str = ""
+    vlm_limit: str = ""
+    concepts: frozenset[str] = frozenset()
+
+    def groups(self) -> tuple[Group, ...]:
+        """Take the early and the late layers: a third of the network each, at least one layer."""
+        layers = tuple(layer for layer in self.profile.layers if layer.units)
+        if len(layers) < 2:
+            return tuple(Group(layer.layer, (layer,)) for layer in layers)
+        size = max(1, len(layers) // 3)
+        early, late = layers[:size], layers[-size:]
+        if size == 1:
+            return Group(early[0].layer, early), Group(late[0].layer, late)
+        return Group("early layers", early), Group("late layers", late)
+
+    def ranked(self, counts: LayerProfile, most: int = 2) -> list[tuple[str, float]]:
+        """Rank the categories by their share of the units in per cent; zeros are left out."""
+        order = {name: i for i, name in enumerate(self.profile.categories)}
+        found = [(name, 100 * counts.share(name)) for name, n in counts.counts.items() if n]
+        found.sort(key=lambda pair: (-pair[1], order.get(pair[0], len(order))))
+        return found[:most]
+
+    def peak(self, category: str) -> tuple[LayerProfile, float] | None:
+        """Find the layer with the largest share of a category, the earliest of equals."""
+        layers = [layer for layer in self.profile.layers if layer.counts.get(category)]
+        if not layers:
+            return None
+        best = max(layers, key=lambda layer: layer.share(category))
+        return best, 100 * best.share(category)
+
+    def leads(self) -> dict[str, int]:
+        """Count for each category the layers in which it has more units than any other."""
+        found: dict[str, int] = {}
+        for layer in self.profile.layers:
+            ranked = self.ranked(layer)
+            if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
+                found[ranked[0][0]] = found.get(ranked[0][0], 0) + 1
+        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Give the counts and shares of the whole, the groups, the layers and the categories."""
+        total = self.profile.total
+        found = [
+            Number("units of the network", total.units),
+            Number("layers", len(self.profile.layers)),
+            Number("categories", len(self.profile.categories)),
+            Number("interpretable units", total.interpretable),
+            Number("interpretable share of units", _percent(total), "%", 1),
+        ]
+        if self.threshold is not None:
+            found.append(Number("threshold τ on the score of a label", self.threshold, "", 3))
+        for group in self.groups():
+            about = (group.title,)
+            found.append(
+                Number(
+                    f"interpretable share in {group.title}", _percent(group.total), "%", 1, about
+                )
+            )
+            found += self._shares(group.title, group.total)
+        for layer in self.profile.layers:
+            about = (layer.layer,)
+            found += [
+                Number(f"units in {layer.layer}", layer.units, about=about),
+                Number(f"interpretable units in {layer.layer}", layer.interpretable, about=about),
+                Number(f"interpretable share in {layer.layer}", _percent(layer), "%", 1, about),
+                *self._shares(layer.layer, layer),
+            ]
+        for category in self.profile.categories:
+            found.append(_share_of(category, "all layers", total, (category,)))
+        for category, count in self.leads().items():
+            found.append(Number(f"layers that {category} leads", count, about=(category,)))
+        return tuple(dict.fromkeys(found))
+
+    def _shares(self, title: str, counts: LayerProfile) -> list[Number]:
+        return [
+            _share_of(category, title, counts, (category, title))
+            for category in self.profile.categories
+            if counts.counts.get(category)
+        ]
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Give the names of the network, its layers, the categories and the frequent labels."""
+        layers = tuple(layer.layer for layer in self.profile.layers)
+        groups = tuple(g.title for g in self.groups() if g.title not in layers)
+        labels = dict.fromkeys(label for of_layer in self.labels.values() for label in of_layer)
+        found = {
+            "network": (self.subject,),
+            "layers": layers,
+            "groups of layers": groups,
+            "categories": self.profile.categories,
+            "frequent labels": tuple(labels),
+            "model that reads the images": (self.vlm,) if self.vlm else (),
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def vocabulary(self) -> frozenset[str]:
+        """Give the concept set."""
+        return self.concepts
+
+    def closing(self) -> str:
+        """Give the limit of the model that reads the images."""
+        return self.vlm_limit
+
+    def to_json(self) -> dict[str, Any]:
+        """Add what the numbers and names alone do not say: the order, the peaks, the labels."""
+        peaks = {c: found[0].layer for c in self.profile.categories if (found := self.peak(c))}
+        return {
+            **super().to_json(),
+            "layers in order": [layer.layer for layer in self.profile.layers],
+            "early and late layers": {
+                g.title: [layer.layer for layer in g.layers] for g in self.groups()
+            },
+            "layer where a category peaks": peaks,
+            "most frequent labels": {layer: list(names) for layer, names in self.labels.items()},
+            "source of the threshold": self.threshold_source,
+        }
+
+    def template(self) -> str:
+        """Write the paragraph from the counts."""
+        sentences = [self._how_many(), *self._early_and_late(), self._where(), self.closing()]
+        return " ".join(filter(None, sentences))
+
+    def _how_many(self) -> str:
+        total = self.profile.total
+        if not total.units:
+            return f"No units of {self.subject} were profiled."
+        cut = "" if self.threshold is None else f" (score above τ = {self.threshold:.3f}"
+        if cut:
+            cut += f", {self.threshold_source})" if self.threshold_source else ")"
+        if not total.interpretable:
+            of = "The only unit" if total.units == 1 else f"None of the {total.units:,} units"
+            negated = "is not" if total.units == 1 else "is"
+            return f"{of} of {self.subject} {negated} interpretable{cut}."
+        if total.interpretable == total.units:
+            of = "The only unit" if total.units == 1 else f"All {total.units:,} units"
+            return f"{of} of {self.subject} {are(total.units)} interpretable{cut}."
+        return (
+            f"{total.interpretable:,} of the {total.units:,} units of {self.subject} "
+            f"({_percent(total):.1f} %) {are(total.interpretable)} interpretable{cut}."
+        )
+
+    def _early_and_late(self) -> list[str]:
+        if not self.profile.total.interpretable:
+            return []
+        groups = self.groups()
+        parts = [self._sees(group) for group in groups]
+        if len(parts) == 1:
+            return []  # one layer: the whole is the layer, and the next sentence says it
+        return [sentence_case(f"{parts[0]}; {parts[1]}.")]
+
+    def _sees(self, group: Group) -> str:
+        one = len(group.layers) == 1
+        who = named(group.title) if one else f"the {group.title}"
+        if not one:
+            who += f" ({named(group.layers[0].layer)} to {named(group.layers[-1].layer)})"
+        ranked = self.ranked(group.total)
+        if not ranked:
+            return f"{who} {'has' if one else 'have'} no interpretable units"
+        shares = [
+            f"{name} ({share:.1f} % of {'its' if one else 'their'} units)"
+            if i == 0
+            else f"{name} ({share:.1f} %)"
+            for i, (name, share) in enumerate(ranked)
+        ]
+        text = f"{who} {'responds' if one else 'respond'} mostly to {joined(shares)}"
+        labels = dict.fromkeys(
+            label for layer in group.layers for label in list(self.labels.get(layer.layer, ()))[:2]
+        )
+        few = [named(label) for label in list(labels)[:3]]
+        return f"{text}, with labels such as {joined(few)}" if few else text
+
+    def _where(self) -> str:
+        total = self.profile.total
+        if not total.interpretable:
+            return ""
+        (top, share), *_ = self.ranked(total, 1)
+        several = len(self.profile.layers) > 1
+        text = f"Overall, {top} is the most frequent category ({share:.1f} % of all units)"
+        lead = self.leads().get(top, 0)
+        if several and lead == len(self.profile.layers):
+            text += f" and leads in every one of the {lead} layers"
+        elif several and lead:
+            text += f" and leads in {lead} of the {len(self.profile.layers)} layers"
+        if not several:
+            return f"{text}."
+        peaks = [self._peaks(name, i == 0) for i, (name, _) in enumerate(self.ranked(total, 3))]
+        return f"{text}; {joined([peak for peak in peaks if peak])}."
+
+    def _peaks(self, category: str, with_verb: bool) -> str:
+        found = self.peak(category)
+        if not found:
+            return ""
+        layer, share = found
+        verb = "peaks " if with_verb else ""
+        return f"{category} {verb}in {named(layer.layer)} ({share:.1f} %)"
+
+
+def _percent(counts: LayerProfile) -> float:
+    return 100 * counts.interpretable_share
+
+
+def _share_of(category: str, title: str, counts: LayerProfile, about: tuple[str, ...]) -> Number:
+    return Number(f"share of {category} in {title}", 100 * counts.share(category), "%", 1, about)

@@ -1,0 +1,154 @@
+"""Counts of units by category, layer by layer; shares are derived and never stored.
+
+A layer profile says of every unit of a layer exactly one thing: the category of its label, or
+that the label cannot be trusted (uninterpretable), or that the unit never varies (dead). The
+counts are integers, so profiles add up: the sum of the layers is the profile of the model.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FORMAT = 1
+"""Version of the ``profile.json`` layout."""
+
+DEFAULT_CATEGORIES = ("object", "part", "scene", "material", "texture", "color")
+"""Those of Network Dissection (Bau et al. 2017), used for layer profiles by Li & Weng (2023)."""
+
+UNKNOWN = "unknown"
+"""The category of a trusted label that fits none of the others."""
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """How many units of one layer fall into each category.
+
+    ``counts`` holds the interpretable units by category; ``uninterpretable`` and ``dead`` the
+    others. The three parts are disjoint and cover the layer.
+
+    >>> a = LayerProfile("layer1", {"color": 3, "object": 1}, uninterpretable=4, dead=0)
+    >>> a.units, a.interpretable, a.share("color")
+    (8, 4, 0.375)
+    >>> b = LayerProfile("layer2", {"object": 2}, uninterpretable=0, dead=1)
+    >>> (a + b).counts
+    {'color': 3, 'object': 3}
+    """
+
+    layer: str
+    counts: Mapping[str, int]
+    uninterpretable: int
+    dead: int
+
+    def __post_init__(self) -> None:
+        if min((*self.counts.values(), self.uninterpretable, self.dead), default=0) < 0:
+            raise ValueError(f"negative count in the profile of layer {self.layer!r}")
+
+    @property
+    def interpretable(self) -> int:
+        """Units whose label passed the threshold."""
+        return sum(self.counts.values())
+
+    @property
+    def units(self) -> int:
+        """All units of the layer."""
+        return self.interpretable + self.uninterpretable + self.dead
+
+    @property
+    def interpretable_share(self) -> float:
+        """Interpretable units over all units, dead ones included; 0 for an empty layer."""
+        return self.interpretable / self.units if self.units else 0.0
+
+    def share(self, category: str) -> float:
+        """Share of all units of the layer that carry a label of ``category``."""
+        return self.counts.get(category, 0) / self.units if self.units else 0.0
+
+    def __add__(self, other: "LayerProfile") -> "LayerProfile":
+        merged = Counter(dict(self.counts))
+        merged.update(other.counts)
+        return LayerProfile(
+            f"{self.layer}+{other.layer}",
+            dict(merged),
+            self.uninterpretable + other.uninterpretable,
+            self.dead + other.dead,
+        )
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """The layer profiles of one model, in network order."""
+
+    categories: tuple[str, ...]
+    layers: tuple[LayerProfile, ...]
+
+    @property
+    def total(self) -> LayerProfile:
+        """All layers together."""
+        counts: Counter[str] = Counter()
+        for layer in self.layers:
+            counts.update(layer.counts)
+        return LayerProfile(
+            "all",
+            {category: counts[category] for category in self.categories},
+            sum(layer.uninterpretable for layer in self.layers),
+            sum(layer.dead for layer in self.layers),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``profile.json``."""
+        return {
+            "format": FORMAT,
+            "categories": list(self.categories),
+            "layers": [_layer_json(layer) for layer in self.layers],
+            "total": _layer_json(self.total),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ModelProfile":
+        """Read back what :meth:`to_json` wrote; raises ``ValueError`` on another format."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"profile format {data.get('format')!r}, expected {FORMAT}")
+        return cls(
+            tuple(data["categories"]),
+            tuple(
+                LayerProfile(row["layer"], row["counts"], row["uninterpretable"], row["dead"])
+                for row in data["layers"]
+            ),
+        )
+
+
+def _layer_json(layer: LayerProfile) -> dict[str, Any]:
+    return {
+        "layer": layer.layer,
+        "units": layer.units,
+        "counts": dict(layer.counts),
+        "uninterpretable": layer.uninterpretable,
+        "dead": layer.dead,
+    }
+
+
+def count_units(
+    layer: str,
+    unit_categories: Iterable[str | None],
+    dead: Sequence[bool],
+    categories: Sequence[str],
+) -> LayerProfile:
+    """Count the units of one layer.
+
+    ``unit_categories`` gives for each unit the category of its label, or ``None`` where the
+    label is not trusted; ``dead`` marks the units that never vary, which count as dead whatever
+    their category. Every category appears in the result, with 0 where no unit has it.
+
+    >>> count_units("fc", ["color", None, None], [False, False, True], ["color", "object"])
+    LayerProfile(layer='fc', counts={'color': 1, 'object': 0}, uninterpretable=1, dead=1)
+    """
+    counts = dict.fromkeys(categories, 0)
+    uninterpretable = 0
+    for category, is_dead in zip(unit_categories, dead, strict=True):
+        if is_dead:
+            continue
+        if category is None:
+            uninterpretable += 1
+        else:
+            counts[category] += 1
+    return LayerProfile(layer, counts, uninterpretable, sum(map(bool, dead)))

@@ -1,0 +1,29 @@
+"""Language models: one protocol, an OpenAI-compatible client, and a scripted stand-in.
+
+The modules, each importing only those above it::
+
+    base                 Request, Reply, Usage and the LLM protocol
+    prices               what OpenAI charges, as far as it is known
+    cache                replies on disk, found again by everything that decides them
+    scripted             replies from a file, and the recording of such a file
+    openai_compatible    any server that speaks OpenAI's chat completions
+    choose               from the text of ``--llm`` to an LLM
+"""
+
+from profiler.llm.base import LLM, Reply, Request, Usage
+from profiler.llm.choose import open_llm
+from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.llm.prices import Price
+from profiler.llm.scripted import Recording, Scripted
+
+__all__ = [
+    "LLM",
+    "OpenAICompatible",
+    "Price",
+    "Recording",
+    "Reply",
+    "Request",
+    "Scripted",
+    "Usage",
+    "open_llm",
+]

@@ -1,0 +1,18 @@
+"""From results to one self-contained HTML file.
+
+::
+
+    page.py          what a report shows: plain frozen dataclasses, filled by ``run``
+    charts.py        geometry of the pictures: counts and scores become percentages of a box
+    text.py          numbers as text
+    document.py      template + inlined style and script + data blocks → one HTML string
+    profile_page.py  the profile report
+
+Every report extends ``templates/base.html`` and shares its stylesheet and script. Data come first
+and markup last: templates loop and print, they do not calculate.
+"""
+
+from profiler.report.page import LayerSection, ProfilePage
+from profiler.report.profile_page import render_profile
+
+__all__ = ["LayerSection", "ProfilePage", "render_profile"]

@@ -1,0 +1,472 @@
+"""The profile report: what each unit stands for, layer by layer."""
+
+import base64
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from profiler.errors import OutputError
+from profiler.labels import LayerLabels, Threshold
+from profiler.layer_profile import LayerProfile
+from profiler.report import document
+from profiler.report.charts import (
+    DEAD,
+    UNINTERPRETABLE,
+    FloatArray,
+    Histogram,
+    ScoreAxis,
+    StackedBar,
+    Swatch,
+    histogram,
+    query,
+    stacked_bar,
+    swatches,
+)
+from profiler.report.page import LayerSection, ProfilePage
+from profiler.report.text import (
+    count,
+    decimals,
+    number,
+    percent,
+    plural,
+    probability,
+)
+
+LABELS_SHOWN = 10
+"""Labels kept of a unit: the best one and the next."""
+
+IMAGES_SHOWN = 9
+"""Most activating images kept of a unit."""
+
+OPEN_LAYERS = 24
+"""With more layers than this the layer sections start closed and the bars are drawn thin."""
+
+FREQUENT_LABELS = 12
+"""Labels listed beside the distribution of a layer."""
+
+
+def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
+    """Render the profile as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
+
+    Thumbnails yield first: if not all fit, every unit keeps its most activating images before any
+    unit gets its next one, units with high scores first, and the page says how many were left out.
+    Raises :class:`~profiler.errors.OutputError` if the page is too large even without any.
+    """
+    _check(page)
+    view = _View(page)
+    limit = int(max_mb * document.MEGABYTE)
+    bare = document.render("profile.html", **view.context(_NO_THUMBNAILS))
+    room = limit - document.size(bare) - _NOTE_BYTES
+    if room < 0:
+        raise OutputError(
+            f"the report needs {(limit - room) / document.MEGABYTE:.1f} MB without any thumbnail, "
+            f"more than the limit of {max_mb:g} MB; raise the limit or profile fewer layers"
+        )
+    thumbnails = _choose_thumbnails(page, view.images, room, max_mb)
+    return document.render("profile.html", **view.context(thumbnails))
+
+
+def _check(page: ProfilePage) -> None:
+    counted = [(layer.layer, layer.units) for layer in page.profile.layers]
+    shown = [(section.labels.layer, section.labels.units) for section in page.layers]
+    if counted != shown:
+        raise ValueError("the profile and the layer sections name different layers or units")
+    for section in page.layers:
+        if len(section.categories) != section.labels.units:
+            raise ValueError(f"layer {section.labels.layer!r}: one category a unit is needed")
+
+
+# -- what the templates print ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cell:
+    swatch: Swatch
+    count: int
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A label that interpretable units of a layer carry."""
+
+    text: str
+    swatch: Swatch
+    units: int
+    view: str
+    """Query of the unit table that shows these units."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    id: str
+    name: str
+    kind: str
+    shape: str
+    profile: LayerProfile
+    bar: StackedBar
+    cells: tuple[_Cell, ...]
+    histogram: Histogram | None
+    finding: str
+    """What the distribution shows."""
+    evidence: str
+    """How random image lists score in this layer."""
+    frequent: tuple[_Label, ...]
+    distinct: int
+    unlisted: int
+    median: str
+    null_above: str
+    section: LayerSection
+
+
+@dataclass(frozen=True)
+class _Thumbnails:
+    data: dict[str, str]
+    note: str
+
+
+_NO_THUMBNAILS = _Thumbnails({}, "")
+_NOTE_BYTES = 1_000
+"""Kept free for the note on thumbnails left out."""
+
+
+class _View:
+    """Everything the template prints, worked out once."""
+
+    def __init__(self, page: ProfilePage) -> None:
+        self.page = page
+        self.styles = _styles(page)
+        scores = [_best_scores(section.labels) for section in page.layers]
+        nulls = [np.asarray(section.labels.null_scores, float) for section in page.layers]
+        finite = _joined(scores)
+        finite = finite[np.isfinite(finite)]
+        self.digits = decimals(float(np.ptp(finite)) if finite.size else 0.0)
+        self.tau = number(page.threshold.value, self.digits)
+        axis = ScoreAxis.around(scores, nulls, page.threshold.value, self.digits)
+        self.layers = [
+            self._layer(i, section, profile, axis)
+            for i, (section, profile) in enumerate(
+                zip(page.layers, page.profile.layers, strict=True)
+            )
+        ]
+        self.all_scores = (
+            histogram(axis, _joined(scores), _joined(nulls), "all layers") if axis else None
+        )
+        self.images = _images_needed(page)
+
+    def _layer(
+        self, index: int, section: LayerSection, profile: LayerProfile, axis: ScoreAxis | None
+    ) -> _Layer:
+        labels = section.labels
+        scores = _best_scores(labels)
+        finite = scores[np.isfinite(scores)]
+        null = np.asarray(labels.null_scores, float)
+        above = int((null > self.page.threshold.value).sum())
+        trusted = self._trusted_labels(section)
+        return _Layer(
+            id=f"layer-{index + 1}",
+            name=labels.layer,
+            kind=section.kind,
+            shape=section.shape,
+            profile=profile,
+            bar=stacked_bar(profile, self.styles, named=False),
+            cells=self._cells(profile),
+            histogram=histogram(axis, scores, null, labels.layer) if axis and finite.size else None,
+            finding=(
+                f"{percent(profile.interpretable, profile.units)} of the units score above τ"
+                if finite.size
+                else "No unit has a score"
+            ),
+            evidence=(
+                f"Of {count(null.size)} random image lists scored in this layer, {count(above)} "
+                f"({percent(above, null.size, 1)}) score above τ."
+                if null.size
+                else "No random image lists were scored in this layer."
+            ),
+            frequent=trusted[:FREQUENT_LABELS],
+            distinct=len(trusted),
+            unlisted=len(trusted[FREQUENT_LABELS:]),
+            median=number(float(np.median(finite)), self.digits) if finite.size else "–",
+            null_above=(
+                f"{percent(above, null.size, 1)}, {count(above)} of {count(null.size)}"
+                if null.size
+                else "–"
+            ),
+            section=section,
+        )
+
+    def _trusted_labels(self, section: LayerSection) -> tuple[_Label, ...]:
+        """List the labels of interpretable units, the most frequent first, then by best score."""
+        labels = section.labels
+        by_score = np.argsort(-np.nan_to_num(labels.score[:, 0], nan=-np.inf), kind="stable")
+        best = [
+            (int(labels.concept[unit, 0]), section.categories[unit])
+            for unit in by_score.tolist()
+            if section.categories[unit] is not None and labels.concept[unit, 0] >= 0
+        ]
+        return tuple(
+            _Label(
+                self.page.concepts[concept],
+                self.styles[str(category)],
+                units,
+                query(q=f'"{self.page.concepts[concept]}"'),
+            )
+            for (concept, category), units in Counter(best).most_common()
+        )
+
+    def _cells(self, profile: LayerProfile) -> tuple[_Cell, ...]:
+        parts = [(swatch, profile.counts.get(name, 0)) for name, swatch in self.styles.items()]
+        parts += [(UNINTERPRETABLE, profile.uninterpretable), (DEAD, profile.dead)]
+        return tuple(_Cell(swatch, units) for swatch, units in parts)
+
+    def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
+        page, total = self.page, self.page.profile.total
+        return {
+            "page": page,
+            "kind": "Profile of units",
+            "tiles": self._tiles(total),
+            "doubts": _doubts(total),
+            "total": total,
+            "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
+            "parts": self._cells(total),
+            "headline": _headline(page.profile.layers, total),
+            "layers": self.layers,
+            "thin": len(self.layers) > OPEN_LAYERS,
+            "opened": len(self.layers) <= OPEN_LAYERS,
+            "all_scores": self.all_scores,
+            "tau": self.tau,
+            "source": _source(page.threshold),
+            "plain_rows": self.plain_rows,
+            "data": self._data,
+            "thumbnails": thumbnails,
+        }
+
+    def _tiles(self, total: LayerProfile) -> list[tuple[str, str, str]]:
+        distinct = {
+            int(best)
+            for section in self.page.layers
+            for best, category in zip(section.labels.concept[:, 0], section.categories, strict=True)
+            if category is not None and best >= 0
+        }
+        return [
+            (
+                "Interpretable units",
+                percent(total.interpretable, total.units),
+                f"{count(total.interpretable)} of {count(total.units)}",
+            ),
+            ("Distinct labels", count(len(distinct)), "among interpretable units"),
+            (
+                "Dead units",
+                percent(total.dead, total.units),
+                f"{count(total.dead)} of {count(total.units)}",
+            ),
+            ("Threshold τ", self.tau, _source(self.page.threshold)),
+        ]
+
+    def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str]]:
+        """Yield unit, label, score, p-value and category, for readers without JavaScript."""
+        labels = layer.section.labels
+        for unit, category in enumerate(layer.section.categories):
+            if labels.dead[unit]:
+                yield unit, "–", "–", "–", DEAD.name
+            else:
+                best = int(labels.concept[unit, 0])
+                yield (
+                    unit,
+                    self.page.concepts[best] if best >= 0 else "–",
+                    number(float(labels.score[unit, 0]), self.digits),
+                    probability(float(labels.p_value[unit])),
+                    UNINTERPRETABLE.name if category is None else category,
+                )
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        """The units as columns, for the script."""
+        concepts = _Index()
+        images = _Index()
+        codes = {name: code for code, name in enumerate(self.styles)}
+        layers = []
+        for layer in self.layers:
+            labels = layer.section.labels
+            n_labels = min(labels.concept.shape[1], LABELS_SHOWN)
+            n_images = min(labels.top_images.shape[1], IMAGES_SHOWN)
+            alive = ~np.asarray(labels.dead, bool)
+            layers.append(
+                {
+                    "id": layer.id,
+                    "name": layer.name,
+                    "labels": n_labels,
+                    "images": n_images,
+                    "category": [
+                        -2 if dead else -1 if category is None else codes[category]
+                        for category, dead in zip(
+                            layer.section.categories, labels.dead, strict=True
+                        )
+                    ],
+                    "p": _rounded(labels.p_value, 4),
+                    "concept": concepts.put(labels.concept[alive, :n_labels].ravel().tolist()),
+                    "score": _rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
+                    "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
+                    "activation": _significant(labels.top_activations[alive, :n_images].ravel()),
+                }
+            )
+        tau = self.page.threshold.value
+        return {
+            "tau": tau if math.isfinite(tau) else None,
+            "tauText": self.tau,
+            "digits": self.digits,
+            "categories": [[s.name, s.css, s.texture] for s in self.styles.values()],
+            "concepts": [self.page.concepts[i] for i in concepts.order],
+            "images": [self.page.image_names[i] for i in images.order],
+            "imageIndex": images.order,
+            "layers": layers,
+        }
+
+
+class _Index:
+    """Numbers the values it meets, so that the page carries only those it uses."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+        self._seen: dict[int, int] = {}
+
+    def put(self, values: Sequence[int]) -> list[int]:
+        """Give each value its number; -1, which stands for none, stays."""
+        for value in values:
+            if value >= 0 and value not in self._seen:
+                self._seen[value] = len(self.order)
+                self.order.append(value)
+        return [self._seen.get(value, -1) for value in values]
+
+
+def _styles(page: ProfilePage) -> dict[str, Swatch]:
+    names = list(page.profile.categories)
+    for section, layer in zip(page.layers, page.profile.layers, strict=True):
+        names += [name for name in layer.counts if name not in names]
+        names += {name for name in section.categories if name is not None} - set(names)
+    return swatches(names)
+
+
+def _best_scores(labels: LayerLabels) -> FloatArray:
+    """Take the score of each unit's label; NaN where the unit is dead."""
+    return np.where(labels.dead, np.nan, labels.score[:, 0].astype(float))
+
+
+def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
+    return np.concatenate(arrays) if arrays else np.zeros(0)
+
+
+def _rounded(values: FloatArray, digits: int) -> list[float | None]:
+    rounded = np.round(np.asarray(values, float), digits).tolist()
+    return [value if math.isfinite(value) else None for value in rounded]
+
+
+def _significant(values: FloatArray, figures: int = 3) -> list[float | None]:
+    """Round to ``figures`` figures: an activation is compared by eye, not computed with."""
+    values = np.asarray(values, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(values == 0, 0, np.floor(np.log10(np.abs(values))))
+    result: list[float | None] = []
+    for value, power in zip(values.tolist(), scale.tolist(), strict=True):
+        if not math.isfinite(value):
+            result.append(None)
+        else:
+            shown = round(value, figures - 1 - int(power))
+            result.append(int(shown) if shown.is_integer() else shown)
+    return result
+
+
+# -- words -------------------------------------------------------------------------------------
+
+
+def _source(threshold: Threshold) -> str:
+    if threshold.source == "null":
+        if threshold.fdr is None:
+            return "from random image lists"
+        false = percent(threshold.fdr, 1, digits=1).replace(".0", "")
+        return f"from random image lists; estimated share of false labels {false}"
+    return "from human ratings" if threshold.source == "ratings" else "given, not calibrated here"
+
+
+def _doubts(total: LayerProfile) -> list[str]:
+    """Say what stands where a conclusion would, when the data cannot carry one."""
+    if not total.units:
+        return ["No unit was examined."]
+    if total.dead == total.units:
+        return ["Every unit is dead: its activation is the same on every probe image."]
+    if not total.interpretable:
+        return ["No unit scores above τ. Shares of categories cannot be read from this run."]
+    return []
+
+
+def _headline(layers: Sequence[LayerProfile], total: LayerProfile) -> str:
+    """Say what the overview shows, as its title."""
+    if not total.interpretable:
+        return "No unit is interpretable"
+    text = f"{percent(total.interpretable, total.units)} of the units are interpretable"
+    filled = [layer for layer in layers if layer.units]
+    low = min(filled, key=lambda layer: layer.interpretable_share)
+    high = max(filled, key=lambda layer: layer.interpretable_share)
+    if low.interpretable_share == high.interpretable_share:
+        return text
+    return (
+        f"{text}: fewest in {low.layer} ({percent(low.interpretable, low.units)}), "
+        f"most in {high.layer} ({percent(high.interpretable, high.units)})"
+    )
+
+
+# -- thumbnails --------------------------------------------------------------------------------
+
+
+def _images_needed(page: ProfilePage) -> list[list[int]]:
+    """List for each rank the images at it, those of the units with the highest scores first."""
+    ranks: list[list[tuple[float, int]]] = [[] for _ in range(IMAGES_SHOWN)]
+    for section in page.layers:
+        labels = section.labels
+        for unit in np.flatnonzero(~np.asarray(labels.dead, bool)):
+            score = float(labels.score[unit, 0])
+            for rank, image in enumerate(labels.top_images[unit, :IMAGES_SHOWN].tolist()):
+                if image >= 0:
+                    ranks[rank].append((-score, image))
+    return [[image for _, image in sorted(found)] for found in ranks]
+
+
+def _choose_thumbnails(
+    page: ProfilePage, ranks: Sequence[Sequence[int]], room: int, max_mb: float
+) -> _Thumbnails:
+    """Choose as many thumbnails as fit into ``room`` bytes, and a note if some do not."""
+    wanted = list(dict.fromkeys(image for rank in ranks for image in rank))
+    at_hand = [image for image in wanted if image in page.thumbnails]
+    data: dict[str, str] = {}
+    for image in at_hand:
+        encoded = base64.b64encode(page.thumbnails[image]).decode("ascii")
+        room -= len(f'"{image}":"",') + len(encoded)
+        if room < 0:
+            break
+        data[str(image)] = encoded
+    notes = []
+    if len(data) < len(at_hand):
+        whole = 0
+        for rank in ranks:
+            if any(image in page.thumbnails and str(image) not in data for image in rank):
+                break
+            whole += 1
+        kept = (
+            f"Every unit has its {plural(whole, 'most activating image')}, and units with high "
+            "scores have more."
+            if whole
+            else "Units with high scores came first."
+        )
+        notes.append(
+            f"{count(len(at_hand) - len(data))} of {count(len(at_hand))} thumbnails were left out "
+            f"to keep this file below {max_mb:g} MB. {kept} The others are given by name."
+        )
+    if len(at_hand) < len(wanted):
+        notes.append(
+            f"{plural(len(wanted) - len(at_hand), 'image')} came without a thumbnail and "
+            f"{'is' if len(wanted) - len(at_hand) == 1 else 'are'} given by name."
+        )
+    return _Thumbnails(data, " ".join(notes))

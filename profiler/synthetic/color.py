@@ -1,0 +1,88 @@
+"""Named colours as ranges of lightness, chroma and hue in CIELAB."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiler.synthetic.raster import Array
+
+# linear sRGB <-> CIE XYZ, both relative to the D65 white point (0.9505, 1, 1.089)
+_XYZ_FROM_RGB = np.array(
+    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+) / np.array([[0.9505], [1.0], [1.089]])
+_RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ColorRange:
+    """The colours one name covers: CIE lightness [0, 100], chroma, and hue in degrees."""
+
+    lightness: tuple[float, float]
+    chroma: tuple[float, float]
+    hue: tuple[float, float]
+
+
+COLORS = {
+    "red": ColorRange((38, 52), (68, 95), (24, 39)),
+    "orange": ColorRange((62, 74), (72, 95), (55, 70)),
+    "yellow": ColorRange((82, 93), (65, 95), (90, 101)),
+    "green": ColorRange((38, 70), (42, 85), (126, 156)),
+    "blue": ColorRange((30, 58), (45, 90), (262, 298)),
+    "purple": ColorRange((26, 46), (48, 85), (308, 324)),
+    "pink": ColorRange((66, 82), (30, 58), (342, 368)),
+    "brown": ColorRange((26, 42), (22, 42), (48, 68)),
+    "black": ColorRange((4, 14), (0, 3), (0, 360)),
+    "white": ColorRange((93, 98), (0, 3), (60, 110)),
+    "gray": ColorRange((44, 66), (0, 3), (0, 360)),
+}
+
+
+def lab_from_rgb(rgb: Array) -> Array:
+    """CIELAB (..., 3) of sRGB values (..., 3) in [0, 1]."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _XYZ_FROM_RGB.T
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def rgb_from_lch(lightness: float, chroma: float, hue: float) -> RGB:
+    """sRGB in [0, 1]; a chroma that sRGB cannot show is lowered until it can."""
+    angle = np.radians(hue)
+    for share in np.linspace(1, 0, 21):
+        a, b = share * chroma * np.cos(angle), share * chroma * np.sin(angle)
+        y = (lightness + 16) / 116
+        f = np.array([y + a / 500, y, y - b / 200])
+        xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
+        linear = _RGB_FROM_XYZ @ xyz
+        if linear.min() >= -0.002 and linear.max() <= 1.002:
+            break
+    linear = np.clip(linear, 0, 1)
+    rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+
+
+def sample_color(rng: np.random.Generator, name: str) -> RGB:
+    """One colour a person would call `name`, as sRGB in [0, 1]."""
+    span = COLORS[name]
+    return rgb_from_lch(
+        rng.uniform(*span.lightness), rng.uniform(*span.chroma), rng.uniform(*span.hue)
+    )
+
+
+def sample_tone(rng: np.random.Generator, rgb: RGB) -> RGB:
+    """A clearly lighter or darker tone of the same colour: the second tone of a pattern."""
+    lightness, a, b = lab_from_rgb(np.array(rgb))
+    chroma, hue = float(np.hypot(a, b)), float(np.degrees(np.arctan2(b, a)))
+    change = rng.uniform(20, 30)
+    # dark colours have no room below them
+    lighter = lightness < 34
+    other = float(lightness) + change if lighter else float(lightness) - change
+    return rgb_from_lch(other, chroma * (0.9 if lighter else 0.85), hue)
+
+
+def difference(one: RGB, other: RGB) -> float:
+    """How far apart two colours look: the CIE 1976 distance (2 is just visible)."""
+    return float(np.linalg.norm(lab_from_rgb(np.array(one)) - lab_from_rgb(np.array(other))))

@@ -1,0 +1,335 @@
+"""Patterns: where the second tone lies, and how the surface rises and falls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiler.synthetic.raster import (
+    Array,
+    bands,
+    cells,
+    clouds,
+    noise,
+    off_centre,
+    sample,
+    step,
+)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where a pattern is drawn.
+
+    `u` and `v` (size, size) count periods from the object's centre, already rotated and slightly
+    warped; `pixel` is a pixel's width in periods, `reach` the object's radius in periods.
+    """
+
+    rng: np.random.Generator
+    u: Array
+    v: Array
+    pixel: float
+    reach: float
+
+    @property
+    def size(self) -> int:
+        """Pixels on a side."""
+        return int(self.u.shape[0])
+
+    @property
+    def periods(self) -> float:
+        """Periods across the whole image."""
+        return self.pixel * self.size
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a pattern does to a surface; every field is (size, size) or absent.
+
+    `tone`: 0 where the main colour lies, 1 where the second. `height`: the relief, in periods.
+    `shade`: a factor on the brightness, for crevices no light reaches.
+    """
+
+    tone: Array | None = None
+    height: Array | None = None
+    shade: Array | None = None
+
+
+def smooth(on: Canvas) -> Drawing:
+    return Drawing()
+
+
+def striped(on: Canvas) -> Drawing:
+    return Drawing(bands(on.u, on.rng.uniform(0.35, 0.55), on.pixel))
+
+
+def wavy(on: Canvas) -> Drawing:
+    length = on.rng.uniform(1.5, 2.5)
+    swing = on.rng.uniform(0.14, 0.2) * length
+    wave = swing * np.sin(2 * np.pi / length * on.v)
+    return Drawing(bands(on.u + wave, on.rng.uniform(0.35, 0.55), 1.3 * on.pixel))
+
+
+def zigzag(on: Canvas) -> Drawing:
+    length = on.rng.uniform(1.2, 2.0)
+    wave = length * on.rng.uniform(0.7, 1.0) * np.abs(off_centre(on.v / length))
+    return Drawing(bands(on.u + wave, on.rng.uniform(0.38, 0.55), 1.3 * on.pixel))
+
+
+def dotted(on: Canvas) -> Drawing:
+    # every other row moves by half a period in one drawing of two
+    shift = on.rng.choice([0.0, 0.5]) * (np.rint(on.v) % 2)
+    distance = np.hypot(off_centre(on.u + shift), off_centre(on.v))
+    return Drawing(step(on.rng.uniform(0.24, 0.36) - distance, on.pixel))
+
+
+def floral(on: Canvas) -> Drawing:
+    row = np.rint(on.v)
+    across, down = off_centre(on.u + 0.5 * (row % 2)), on.v - row
+    distance = np.hypot(across, down)
+    angle = np.arctan2(down, across) + on.rng.uniform(0, 6)
+    petals = 0.30 + 0.13 * np.cos(5 * angle)
+    heart = step(0.09 - distance, on.pixel)
+    return Drawing(step(petals - distance, on.pixel) - heart)
+
+
+def checkered(on: Canvas) -> Drawing:
+    parity = np.sin(2 * np.pi * on.u) * np.sin(2 * np.pi * on.v)
+    return Drawing(step(parity, 7 * on.pixel))
+
+
+def grid(on: Canvas) -> Drawing:
+    width = on.rng.uniform(0.12, 0.2)
+    return Drawing(np.maximum(bands(on.u, width, on.pixel), bands(on.v, width, on.pixel)))
+
+
+def plaid(on: Canvas) -> Drawing:
+    wide, fine = on.rng.uniform(0.35, 0.5), on.rng.uniform(0.05, 0.08)
+    place = on.rng.uniform(0.4, 0.5)
+    broad = bands(on.u, wide, on.pixel) + bands(on.v, wide, on.pixel)
+    lines = np.maximum(
+        bands(on.u + place, fine, on.pixel), bands(on.v + place, fine, on.pixel)
+    )
+    return Drawing(np.maximum(0.45 * broad, 0.8 * lines))
+
+
+def crosshatched(on: Canvas) -> Drawing:
+    # pen strokes: each line wobbles, and is pressed harder here and there
+    pressure = noise(on.rng, on.size, on.periods)
+    width = 0.26 + 0.1 * pressure
+    one, other = on.u + on.v * 0.35, on.v - on.u * 0.35
+    strokes = np.maximum(bands(one, width, on.pixel), bands(other, width, on.pixel))
+    return Drawing(strokes * (0.9 + 0.1 * pressure))
+
+
+def woven(on: Canvas) -> Drawing:
+    column, row = np.rint(on.u), np.rint(on.v)
+    across, down = on.u - column, on.v - row
+    level = (column + row) % 2 == 0
+    over = np.where(level, down, across)
+    along = np.where(level, across, down)
+    round_strand = np.sqrt(np.clip(1 - (over / 0.46) ** 2, 0, 1))
+    arch = np.cos(np.pi * along)
+    return Drawing(
+        tone=np.where(level, 0.0, 1.0),
+        height=0.16 * round_strand + 0.22 * arch,
+        shade=(0.35 + 0.65 * step(0.44 - np.abs(over), 0.12)) * (0.62 + 0.38 * arch),
+    )
+
+
+def knitted(on: Canvas) -> Drawing:
+    # two mirrored slanted leaves make one stitch
+    across = off_centre(on.u)
+    side = np.abs(across)
+    along = off_centre(1.35 * on.v + 1.5 * side)
+    leaf = np.hypot((side - 0.25) / 0.27, along / 0.56)
+    bulge = np.sqrt(np.clip(1 - leaf**2, 0, 1))
+    ply = 0.06 * np.sin(2 * np.pi * (4 * along + 5 * side))
+    # the second colour comes in whole rows of stitches
+    rows = on.rng.uniform(3, 5)
+    stripe = np.floor(np.rint(1.35 * on.v + 1.5 * side) % rows) < 1
+    return Drawing(
+        tone=np.where(stripe, 1.0, 0.0),
+        height=0.3 * bulge,
+        shade=(0.35 + 0.65 * np.minimum(1, 1.5 * bulge)) * (1 + ply),
+    )
+
+
+def speckled(on: Canvas) -> Drawing:
+    first, _, own = cells(on.rng, 2 * on.u, 2 * on.v, jitter=1.0)
+    radius = 0.05 + 0.38 * own**2
+    return Drawing(step(radius - first, 3 * on.pixel))
+
+
+def blotchy(on: Canvas) -> Drawing:
+    lumps = clouds(on.rng, on.size, 1.4 * on.periods)
+    return Drawing(step(lumps - on.rng.uniform(0.05, 0.2), 4 * on.pixel))
+
+
+def marbled(on: Canvas) -> Drawing:
+    haze = clouds(on.rng, on.size, 0.6 * on.periods)
+    swirl = clouds(on.rng, on.size, 0.4 * on.periods)
+    vein = 1 - np.abs(np.sin(np.pi * (0.55 * on.u + 1.4 * haze)))
+    fine = 1 - np.abs(np.sin(np.pi * (0.8 * on.v + 1.8 * swirl)))
+    return Drawing(np.clip(0.9 * vein**6 + 0.7 * fine**14 + 0.18 * (haze + 1) * vein, 0, 1))
+
+
+def swirly(on: Canvas) -> Drawing:
+    # the contour lines of smooth hills, bent twice
+    bend = noise(on.rng, on.size, 0.5 * on.periods)
+    hills = noise(on.rng, on.size, 0.4 * on.periods)
+    lattice = on.rng.uniform(-1, 1, (24, 24)).astype(np.float32)
+    twisted = sample(lattice, 0.45 * on.u + 0.9 * bend, 0.45 * on.v + 0.9 * hills)
+    return Drawing(bands(2.2 * twisted + 0.8 * hills, 0.45, 6 * on.pixel))
+
+
+def spiralled(on: Canvas) -> Drawing:
+    arms = int(on.rng.integers(1, 3)) * (1 if on.rng.random() < 0.5 else -1)
+    turn = arms * np.arctan2(on.v, on.u) / (2 * np.pi)
+    return Drawing(bands(np.hypot(on.u, on.v) + turn, on.rng.uniform(0.35, 0.5), on.pixel))
+
+
+def cobwebbed(on: Canvas) -> Drawing:
+    spokes = int(on.rng.integers(8, 13))
+    radius = np.hypot(on.u, on.v)
+    angle = spokes * np.arctan2(on.v, on.u) / (2 * np.pi)
+    # threads hang inwards between two spokes
+    sag = 1 + 0.25 * (0.5 - np.abs(off_centre(angle)))
+    rings = bands(radius * sag, 0.12, on.pixel)
+    rays = step(0.055 - np.abs(off_centre(angle)) * 2 * np.pi * radius / spokes, on.pixel)
+    return Drawing(np.maximum(rings, rays))
+
+
+def gradient(on: Canvas) -> Drawing:
+    return Drawing(np.clip(0.5 + 0.55 * on.u / on.reach, 0, 1))
+
+
+def cracked(on: Canvas) -> Drawing:
+    wobble = 0.25 * clouds(on.rng, on.size, 1.5 * on.periods)
+    first, second, own = cells(on.rng, on.u + wobble, on.v - wobble, jitter=1.0)
+    gap = second - first
+    width = on.rng.uniform(0.05, 0.1)
+    crack = step(width - gap, 2 * on.pixel)
+    return Drawing(
+        tone=0.25 * own,
+        height=0.12 * np.clip(gap / 0.25, 0, 1),
+        shade=1 - 0.8 * crack,
+    )
+
+
+def crystalline(on: Canvas) -> Drawing:
+    first, second, own = cells(on.rng, on.u, on.v, jitter=1.0)
+    edge = step(0.035 - (second - first), 2 * on.pixel)
+    # each facet is tilted its own way
+    lean = 2 * np.pi * 7 * own
+    ramp = (on.u * np.cos(lean) + on.v * np.sin(lean)) % 1
+    return Drawing(
+        tone=np.clip(0.9 * own + 0.3 * ramp - 0.1, 0, 1),
+        shade=0.75 + 0.35 * ((own * 13) % 1) + 0.15 * ramp + 0.2 * edge,
+    )
+
+
+def scaly(on: Canvas) -> Drawing:
+    # rows of discs, each row lying over the one below it
+    v = 2 * on.v
+    top = np.floor(v)
+    tone = np.zeros_like(v)
+    rise = np.zeros_like(v)
+    shade = np.full_like(v, 0.4)
+    open_ = np.ones(v.shape, dtype=bool)
+    for behind in (1, 0):
+        row = top - behind
+        across = off_centre(on.u + 0.5 * (row % 2))
+        down = v - row
+        distance = np.hypot(across / 0.56, down / 1.5)
+        inside = open_ & (distance < 1)
+        rim = np.clip(distance, 0, 1)
+        rise = np.where(inside, rim, rise)
+        tone = np.where(inside, step(rim - 0.78, 0.12), tone)
+        shade = np.where(inside, 0.45 + 0.6 * rim**1.5 - 0.5 * step(rim - 0.93, 0.08), shade)
+        open_ &= ~inside
+    return Drawing(tone=tone, height=0.12 * rise, shade=shade)
+
+
+def honeycomb(on: Canvas) -> Drawing:
+    # two rectangular lattices of centres; the nearer centre owns the point
+    tall = np.sqrt(3)
+    walls = []
+    for shift in (0.0, 0.5):
+        across = np.abs(off_centre(on.u + shift))
+        down = np.abs(off_centre(on.v / tall + shift)) * tall
+        walls.append(np.maximum(across, 0.5 * across + 0.5 * tall * down))
+    to_wall = 0.5 - np.minimum(walls[0], walls[1])
+    width = on.rng.uniform(0.06, 0.1)
+    wall = step(width - to_wall, on.pixel)
+    return Drawing(
+        tone=wall,
+        height=0.25 * np.clip(1 - (to_wall - width) / 0.15, 0, 1),
+        shade=0.6 + 0.4 * wall + 0.3 * np.clip(to_wall - width, 0, 0.5),
+    )
+
+
+def bumpy(on: Canvas) -> Drawing:
+    first, _, own = cells(on.rng, on.u, on.v, jitter=0.45)
+    radius = 0.42 + 0.1 * own
+    bump = np.sqrt(np.clip(1 - (first / radius) ** 2, 0, 1))
+    return Drawing(tone=0.3 * bump, height=0.42 * bump, shade=0.7 + 0.3 * np.minimum(1, 2 * bump))
+
+
+def porous(on: Canvas) -> Drawing:
+    first, _, own = cells(on.rng, on.u, on.v, jitter=0.9)
+    small, _, tiny = cells(on.rng, 2.7 * on.u, 2.7 * on.v, jitter=0.9)
+    hole = step(0.14 + 0.26 * own - first, 0.08)
+    pit = step(0.12 + 0.24 * tiny - small, 0.15)
+    depth = np.maximum(hole, 0.8 * pit)
+    return Drawing(tone=0.3 * depth, height=-0.12 * depth, shade=1 - 0.72 * depth)
+
+
+def wrinkled(on: Canvas) -> Drawing:
+    folds = np.zeros_like(on.u)
+    for cells_across, weight in ((0.8, 1.0), (1.7, 0.5), (3.4, 0.2)):
+        ridge = noise(on.rng, on.size, cells_across * on.periods, stretch=1.8)
+        folds = folds + weight * (1 - np.sqrt(ridge * ridge + 0.003))
+    return Drawing(height=0.5 * folds, shade=0.6 + 0.3 * folds)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How to draw a pattern, and the range of periods across an object that keeps it legible.
+
+    `warp` is how far (in periods) the lattice may be bent before it stops being one.
+    """
+
+    draw: Callable[[Canvas], Drawing]
+    periods: tuple[float, float]
+    warp: float = 0.0
+
+
+PATTERNS = {
+    "smooth": Pattern(smooth, (1, 1)),
+    "striped": Pattern(striped, (4, 10), warp=0.12),
+    "wavy": Pattern(wavy, (4, 7)),
+    "zigzag": Pattern(zigzag, (4, 7)),
+    "dotted": Pattern(dotted, (4, 9), warp=0.08),
+    "floral": Pattern(floral, (2.5, 4.5), warp=0.05),
+    "checkered": Pattern(checkered, (2, 4.5), warp=0.05),
+    "grid": Pattern(grid, (4, 8), warp=0.06),
+    "plaid": Pattern(plaid, (2.5, 4), warp=0.05),
+    "crosshatched": Pattern(crosshatched, (9, 14), warp=0.2),
+    "woven": Pattern(woven, (5, 9), warp=0.06),
+    "knitted": Pattern(knitted, (5, 8), warp=0.08),
+    "speckled": Pattern(speckled, (6, 10)),
+    "blotchy": Pattern(blotchy, (3, 5)),
+    "marbled": Pattern(marbled, (2.5, 5)),
+    "swirly": Pattern(swirly, (4, 6)),
+    "spiralled": Pattern(spiralled, (5, 9)),
+    "cobwebbed": Pattern(cobwebbed, (6, 9)),
+    "gradient": Pattern(gradient, (1, 1)),
+    "cracked": Pattern(cracked, (4, 7)),
+    "crystalline": Pattern(crystalline, (4, 7)),
+    "scaly": Pattern(scaly, (5, 9), warp=0.06),
+    "honeycomb": Pattern(honeycomb, (5, 9), warp=0.05),
+    "bumpy": Pattern(bumpy, (5, 9)),
+    "porous": Pattern(porous, (4, 7)),
+    "wrinkled": Pattern(wrinkled, (3, 5)),
+}

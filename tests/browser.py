@@ -1,0 +1,131 @@
+"""Headless Chromium for the tests that look at a report as a reader does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A Playwright browser; skips the test where Playwright or Chromium is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class View:
+    """A page that is open, with everything it complained about and everything it asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def strange_requests(self) -> list[str]:
+        """Requests for anything but the file itself and what it carries."""
+        return [url for url in self.requests if not url.startswith(("file:", "data:"))]
+
+    @property
+    def sideways(self) -> int:
+        """Pixels by which the page is wider than its window."""
+        return int(
+            self.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+        )
+
+    def weak_text(self, least: float = 4.5) -> list[str]:
+        """Visible texts whose contrast with what lies behind them is below ``least``."""
+        return list(self.page.evaluate(WEAK_TEXT, least))
+
+
+@contextmanager
+def opened(
+    browser: Any,
+    path: Path,
+    fragment: str = "",
+    *,
+    width: int = 1400,
+    height: int = 900,
+    dark: bool = False,
+    javascript: bool = True,
+) -> Iterator[View]:
+    """Open a file in a window of its own; complaints at closing time are the test's to check."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=javascript,
+    )
+    try:
+        page = context.new_page()
+        view = View(page)
+        page.on("console", lambda message: view.complaints.append(message.text))
+        page.on("pageerror", lambda error: view.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (view.complaints.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: view.requests.append(request.url))
+        page.goto(path.resolve().as_uri() + fragment)
+        yield view
+    finally:
+        context.close()
+
+
+# Text on the parts of a bar is left out: what lies behind it is a sibling, not an ancestor.
+WEAK_TEXT = """
+(least) => {
+  const parse = (colour) => {
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return { r, g, b, a };
+  };
+  const luminance = ({ r, g, b }) => {
+    const [x, y, z] = [r, g, b].map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = parse(getComputedStyle(e).backgroundColor);
+      if (colour.a === 1) return colour;
+    }
+    return { r: 255, g: 255, b: 255 };
+  };
+  const weak = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || element.closest(".bar, script, noscript, style, title, :disabled")) continue;
+    if (!element.checkVisibility()) continue;
+    seen += 1;
+    const style = getComputedStyle(element);
+    const colour = parse(element.closest("svg") ? style.fill : style.color);
+    const [dim, bright] = [luminance(colour), luminance(behind(element))].sort((a, b) => a - b);
+    const contrast = (bright + 0.05) / (dim + 0.05);
+    if (contrast < least) weak.add(`${contrast.toFixed(2)} ${walker.currentNode.data.trim().slice(0, 40)}`);
+  }
+  if (seen < 50) weak.add(`only ${seen} texts seen`);
+  return [...weak];
+}
+"""  # noqa: E501
