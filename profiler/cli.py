@@ -61,8 +61,11 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
-    logging.getLogger("profiler").setLevel(logging.WARNING if quiet else logging.INFO)
+    # Only this package's own log: what others say to theirs is not the user's business.
+    log = logging.getLogger("profiler")
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+    log.propagate = False
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     if config is not None:
         context.default_map = _read_config(config)
 
@@ -242,8 +245,6 @@ def run(
         return
     if _stderr.is_terminal:
         _stderr.print(_profile_table(done))
-    for warning in done.record.warnings:
-        typer.echo(f"warning: {warning}", err=True)
     typer.echo(str(out / "report.html"))
 
 
@@ -318,7 +319,7 @@ class _TerminalProgress:
 
 
 # typer carries a click of its own, and names only some of its exceptions.
-_ClickError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def main() -> NoReturn:

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from profiler.activations import LayerTops, TopCollector
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ProbeSet, UnreadableImageError
-from profiler.similarity import FloatArray
+from profiler.similarity import FloatArray, IntArray
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, Preprocess
 
@@ -21,6 +20,8 @@ Advance = Callable[[int], None]
 AUTO_BATCH = 64
 """Where ``auto`` starts; it is halved for as long as memory runs out."""
 ALLOWED_BAD_SHARE = 0.05
+UNIT_TOLERANCE = 1e-2
+"""How far from 1 the length of an embedding may be: half precision is allowed."""
 THUMBNAIL_SIDE = 112
 """Pixels of the longer side: sharp at 96 pixels on the page, about 3 kB as WebP."""
 
@@ -47,13 +48,15 @@ class Collected:
 
     tops: tuple[LayerTops, ...]
     embeddings: FloatArray
-    kept: np.ndarray[Any, np.dtype[np.int64]]
+    kept: IntArray
     skipped: tuple[Skipped, ...]
     batch_size: int
 
 
 @dataclass(frozen=True)
 class _Item:
+    """One image, prepared for both networks; or why there is none."""
+
     index: int
     for_subject: torch.Tensor | None = None
     for_vlm: torch.Tensor | None = None
@@ -90,6 +93,47 @@ class _Decoded(Dataset[_Item]):
             )
 
 
+_NO_IMAGES = torch.empty(0)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The readable images of a batch as two tensors, and those that could not be read.
+
+    Images are stacked where they are decoded: a tensor that crosses from a worker process holds
+    a file handle, and one tensor an image would soon use up the handles of a process.
+    """
+
+    indices: tuple[int, ...] = ()
+    for_subject: torch.Tensor = _NO_IMAGES
+    for_vlm: torch.Tensor = _NO_IMAGES
+    unreadable: tuple[tuple[int, str], ...] = ()
+    fault: str = ""
+
+    @classmethod
+    def of(cls, items: Sequence[_Item]) -> "_Batch":
+        """Gather the items of a batch; the first fault among them stands for all."""
+        unreadable = tuple((item.index, item.unreadable) for item in items if item.unreadable)
+        good = [item for item in items if not item.unreadable]
+        fault = next((item.fault for item in good if item.fault), "")
+        if fault or not good:
+            return cls(unreadable=unreadable, fault=fault)
+        try:
+            return cls(
+                tuple(item.index for item in good),
+                _stack([item.for_subject for item in good], "the model's"),
+                _stack([item.for_vlm for item in good], "the VLM's"),
+                unreadable,
+            )
+        except InputError as error:
+            return cls(unreadable=unreadable, fault=str(error))
+
+    def piece(self, start: int, size: int) -> "_Batch":
+        """The readable images from ``start``, at most ``size``."""
+        part = slice(start, start + size)
+        return _Batch(self.indices[part], self.for_subject[part], self.for_vlm[part])
+
+
 def collect(
     subject: Subject,
     layers: Sequence[Layer],
@@ -121,30 +165,34 @@ def collect(
         _Decoded(probe, subject.preprocess, vlm.preprocess),
         batch_size=size,
         num_workers=workers,
-        collate_fn=list,
+        collate_fn=_Batch.of,
         pin_memory=False,
     )
-    collectors = {layer.name: TopCollector(layer.name, min(length, total)) for layer in layers}
     forward = _Forward(subject, layers, vlm, size, may_shrink=batch_size is None)
     embeddings: list[FloatArray] = []
     kept: list[int] = []
     skipped: list[Skipped] = []
+
+    def name_of(number: int) -> str:
+        return probe.names[kept[number]]
+
+    collectors = {
+        layer.name: TopCollector(layer.name, min(length, total), name_of) for layer in layers
+    }
     with torch.inference_mode():
-        for items in loader:
-            for item in items:
-                if item.fault:
-                    raise InputError(item.fault)
-                if item.unreadable:
-                    skipped.append(Skipped(probe.names[item.index], item.unreadable))
+        for batch in loader:
+            skipped += [Skipped(probe.names[index], why) for index, why in batch.unreadable]
             _check_skipped(skipped, total, allow_bad)
-            good = [item for item in items if not item.unreadable]
-            for piece, activations, rows in forward(good):
-                numbers = np.arange(len(kept), len(kept) + len(piece))
+            if batch.fault:
+                raise InputError(batch.fault)
+            for piece, activations, rows in forward(batch):
+                numbers = np.arange(len(kept), len(kept) + len(piece.indices))
+                kept += piece.indices
+                _check_rows(rows, numbers, name_of)
                 for name, values in activations.items():
                     collectors[name].add(numbers, values)
                 embeddings.append(rows)
-                kept.extend(item.index for item in piece)
-            advance(len(items))
+            advance(len(batch.indices) + len(batch.unreadable))
     if not kept:
         raise InputError(
             f"none of the {total} probe images can be read; first: {skipped[0].reason}"
@@ -167,7 +215,17 @@ def _check_skipped(skipped: Sequence[Skipped], total: int, allow_bad: bool) -> N
         )
 
 
-_Piece = tuple[Sequence[_Item], dict[str, FloatArray], FloatArray]
+def _check_rows(rows: FloatArray, numbers: IntArray, name_of: Callable[[int], str]) -> None:
+    """Refuse embeddings that are no unit rows: every score rests on their cosines."""
+    if rows.shape[:1] != numbers.shape or rows.ndim != 2:
+        raise InputError(f"the VLM gives {rows.shape} for {len(numbers)} images; one row each")
+    off = np.abs(np.linalg.norm(rows, axis=1) - 1)
+    if not (off < UNIT_TOLERANCE).all():  # NaN is not less, either
+        image = name_of(int(numbers[np.argmin(off < UNIT_TOLERANCE)]))
+        raise InputError(f"the VLM's embedding of {image!r} is not a unit row")
+
+
+_Done = tuple[_Batch, dict[str, FloatArray], FloatArray]
 
 
 @dataclass
@@ -180,28 +238,29 @@ class _Forward:
     size: int
     may_shrink: bool
 
-    def __call__(self, items: Sequence[_Item]) -> Iterator[_Piece]:
+    def __call__(self, batch: _Batch) -> Iterator[_Done]:
         start = 0
-        while start < len(items):
-            piece = items[start : start + self.size]
+        while start < len(batch.indices):
+            piece = batch.piece(start, self.size)
             try:
-                done = self._pass(piece)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                activations, rows = self._pass(piece)
+            except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._shrink(len(piece))
+            else:
+                yield piece, activations, rows
+                start += len(piece.indices)
                 continue
-            yield piece, *done
-            start += len(piece)
+            # Out of the handler: the error's traceback holds on to the tensors that filled memory.
+            self._shrink(len(piece.indices))
 
-    def _pass(self, piece: Sequence[_Item]) -> tuple[dict[str, FloatArray], FloatArray]:
-        images = _stack([item.for_subject for item in piece], "the model's")
-        for_vlm = _stack([item.for_vlm for item in piece], "the VLM's")
+    def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
+        images = piece.for_subject
         with self.subject.taps(self.layers) as taken:
             self.subject.model(images.to(self.subject.device, memory_format=torch.channels_last))
         # Arrays of this function's own: a hook may hand out a view of a buffer that is reused.
         activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
-        return activations, self.vlm.embed_images(for_vlm).cpu().numpy()
+        return activations, self.vlm.embed_images(piece.for_vlm).cpu().numpy()
 
     def _shrink(self, tried: int) -> None:
         if not self.may_shrink:
@@ -210,7 +269,7 @@ class _Forward:
             )
         if tried == 1:
             raise ResourceError("memory ran out with a single image; use a larger device")
-        self.size = max(1, tried // 2)
+        self.size = tried // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -229,9 +288,10 @@ def _stack(images: Sequence[torch.Tensor | None], whose: str) -> torch.Tensor:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU allocator raises a plain RuntimeError.
+    # The allocators of CPUs and of Apple's GPUs raise a plain RuntimeError.
     text = str(error).lower()
-    return "can't allocate memory" in text or "not enough memory" in text
+    signs = ("can't allocate memory", "not enough memory", "out of memory")
+    return any(sign in text for sign in signs)
 
 
 class _Thumbnails(Dataset[bytes]):

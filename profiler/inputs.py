@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from profiler.errors import DownloadError, InputError, UnknownNameError
 from profiler.resources import shipped
@@ -56,33 +57,36 @@ class ImageFolder:
     """All images below a folder, in the order of their paths."""
 
     folder: Path
-    names: tuple[str, ...]
-    """Paths relative to ``folder``, with forward slashes."""
+    files: tuple[str, ...]
+    """Paths relative to ``folder``, with forward slashes, as the file system gives them."""
     title: str
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        r"""The files' paths as text; bytes that are not UTF-8 are written ``\xff``."""
+        return tuple(
+            os.fsencode(file).decode("utf-8", errors="backslashreplace") for file in self.files
+        )
 
     @classmethod
     def open(cls, folder: Path, *, limit: int | None = None, title: str = "") -> "ImageFolder":
         """List the images below ``folder``, searched recursively.
 
         ``limit`` keeps that many, evenly spread over the sorted list, so that a folder sorted by
-        class stays represented as a whole.
+        class stays represented as a whole. Files and folders whose names begin with a dot are
+        passed over: they are copies kept by tools, such as ``._photo.jpg``, not images.
         """
         if not folder.is_dir():
             raise InputError(f"probe folder {str(folder)!r} is not a folder")
-        names = sorted(
-            path.relative_to(folder).as_posix()
-            for root, _, files in os.walk(folder)
-            for path in (Path(root, file) for file in files)
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        )
-        if not names:
+        files = sorted(_image_files(folder))
+        if not files:
             raise InputError(
                 f"no images in {str(folder)!r}; looked, recursively, for files ending in "
                 + ", ".join(sorted(IMAGE_SUFFIXES))
             )
         return cls(
             folder,
-            tuple(names[i] for i in spread(len(names), limit)),
+            tuple(files[i] for i in spread(len(files), limit)),
             title or folder.resolve().name,
         )
 
@@ -90,46 +94,59 @@ class ImageFolder:
     def fingerprint(self) -> str:
         """SHA-256 over the names and the contents of the files."""
         with ThreadPoolExecutor() as pool:
-            digests = pool.map(lambda name: _file_digest(self.folder / name), self.names)
+            digests = pool.map(lambda file: _file_digest(self.folder / file), self.files)
             total = hashlib.sha256()
-            for name, digest in zip(self.names, digests, strict=True):
-                total.update(name.encode() + b"\0" + digest)
+            for file, digest in zip(self.files, digests, strict=True):
+                total.update(os.fsencode(file) + b"\0" + digest)
         return total.hexdigest()
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
-        path = self.folder / self.names[index]
         try:
             with warnings.catch_warnings():
-                # Pillow only warns of a decompression bomb below twice its limit, and of damaged
-                # metadata; both mean that the image is not what it should be.
-                warnings.simplefilter("error")
-                with Image.open(path) as image:
+                # Damaged metadata leaves the pixels as they are. But Pillow only warns of a
+                # decompression bomb below twice its limit.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(self.folder / self.files[index]) as image:
                     return as_rgb(image)
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-            Warning,
-        ) as error:
+        except Exception as error:  # decoders raise whatever their format made them stumble over
             raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _image_files(folder: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"probe folder {str(error.filename)!r} cannot be read: {error.strerror}"
+        ) from error
+
+    for root, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(root, file) for file in files if not file.startswith(".")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path.relative_to(folder).as_posix()
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """First frame, turned upright by its EXIF tag, as 8-bit RGB; alpha is laid over white."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow clips 16-bit values at 255 when it converts; scale them instead.
+        # Pillow clips such values at 255 when it converts; scale them instead.
         values = np.asarray(image, dtype=np.float64)
-        full = 65535.0 if values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.clip(values / full * 255, 0, 255).astype(np.uint8))
+        full = 65535.0 if image.mode.startswith("I;16") else _full_scale(values)
+        image = Image.fromarray(np.clip(values / full * 255, 0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, "white")
         image = Image.alpha_composite(ground, rgba)
     return image.convert("RGB")
+
+
+def _full_scale(values: NDArray[np.float64]) -> float:
+    """White, of pixels whose type does not say it: the least usual scale that holds them all."""
+    if not np.isfinite(values).all():
+        raise ValueError("pixels that are NaN or infinite")
+    return next((full for full in (1.0, 255.0) if values.max(initial=0) <= full), 65535.0)
 
 
 @dataclass(frozen=True)

@@ -213,8 +213,9 @@ class Threshold:
 
     def trusts(self, labels: LayerLabels) -> BoolArray:
         """(K,) whether each unit is interpretable; a dead unit never is."""
-        # A NaN score compares as false, without a warning.
-        result: BoolArray = labels.score[:, 0] > self.value
+        # In float64, or NumPy would round the cut to float32 and with it move scores across. A
+        # NaN score compares as false, without a warning.
+        result: BoolArray = labels.score[:, 0].astype(np.float64) > self.value
         return result
 
     def to_json(self) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def null_threshold(
     alone; their sum over the layers, divided by the number of units that do pass, estimates the
     false-discovery rate. It takes every unit for a possible null and counts one more exceedance
     than was drawn, so it errs on the safe side. Where no cut meets the rate, the highest score
-    is the cut: nothing passes, and ``fdr`` is None.
+    is the cut: nothing passes, and ``fdr`` is None (so too where every unit is dead).
 
     Args:
         layers: labelled layers; those with no null distribution are an error.
@@ -249,7 +250,9 @@ def null_threshold(
     if any(not len(layer.null_scores) for layer in living):
         raise InputError("a threshold from the null distribution needs null draws")
     scores = [layer.score[~layer.dead, 0].astype(np.float64) for layer in living]
-    pooled = np.sort(np.concatenate(scores)) if scores else np.zeros(1)
+    if not scores:
+        return Threshold(0.0, "null", dict(context or {}), None)
+    pooled = np.sort(np.concatenate(scores))
     # Candidate cuts: just below the lowest score (everything passes), then each score.
     cuts = np.concatenate([[np.nextafter(pooled[0], -np.inf)], np.unique(pooled)])
     passing = len(pooled) - np.searchsorted(pooled, cuts, side="right")

@@ -25,12 +25,13 @@ from profiler.ask import (
     categorize,
     narrate,
 )
-from profiler.collect import Advance, Collected, collect, thumbnails
+from profiler.collect import Advance, Collected, thumbnails
 from profiler.errors import OutputError, UsageError
 from profiler.inputs import ConceptSet, ProbeSet, open_concepts
 from profiler.labels import LayerLabels, Threshold, automatic_top, label_layers, null_threshold
 from profiler.llm import LLM
 from profiler.pages import profile_page
+from profiler.passes import collect_once
 from profiler.report import render_profile
 from profiler.results import (
     SHOWN_IMAGES,
@@ -120,12 +121,13 @@ def profile(
     top = _choose_top(options.top, len(probe.names))
 
     with clock("images"), progress.stage("images", len(probe.names)) as advance:
-        found = collect(
+        found = collect_once(
             subject,
             layers,
             vlm,
             probe,
-            length=max(top, SHOWN_IMAGES),
+            top=top,
+            store=store,
             batch_size=options.batch_size,
             workers=options.workers,
             allow_bad=options.allow_bad,
@@ -160,6 +162,8 @@ def profile(
     )
     with clock("words"):
         run = judge(unsorted, options, vlm, llm=llm, store=store, progress=progress)
+    for warning in run.record.warnings:
+        log.warning("warning: %s", warning)
     run = _with_timings(run, clock.seconds)
     write_run(run, out, options.max_report_mb)
     return run
@@ -342,8 +346,6 @@ def _record(
         )
     if concepts.dropped:
         warnings.append(f"{concepts.dropped} concepts were given more than once and count once")
-    for warning in warnings:
-        log.warning(warning)
     return Record(
         command=options.command,
         date=options.date,

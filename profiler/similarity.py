@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from profiler.errors import InputError
+
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
@@ -32,6 +34,11 @@ VERSION = 1
 
 CONCEPT_BLOCK = 512
 """Concepts scored at a time: a block's row of Q (2 KiB) stays in the first-level cache."""
+
+_LARGEST_WEIGHT = 1 - 2**-10
+"""So that a factor 1 + π(Q − 1) is at least 2⁻¹⁰, and a dozen stay in float32's range."""
+_HIGHEST_TEMPERATURE = 40.0
+"""So that the least exponential of the softmax, exp(−2a), stays in float32's range."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,19 @@ class SoftWPMI:
     last_weight: float = 0.97
     """π towards the end of the top list."""
     epsilon: float = 1e-7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= _HIGHEST_TEMPERATURE:
+            raise ValueError(
+                f"temperature must lie between 0 and {_HIGHEST_TEMPERATURE:g}, got "
+                f"{self.temperature}"
+            )
+        # The compiled loop multiplies a dozen factors before it looks at the exponent.
+        weights = (self.first_weight, self.last_weight)
+        if not all(0 <= weight <= _LARGEST_WEIGHT for weight in weights):
+            raise ValueError(
+                f"rank weights must lie between 0 and {_LARGEST_WEIGHT:.5f}, got {weights}"
+            )
 
     def rank_weights(self, top: int) -> FloatArray:
         """π_r for r = 0 … top−1, shape (top,).
@@ -69,10 +89,13 @@ class ConceptProbabilities:
         self._images = np.ascontiguousarray(images, dtype=np.float32)
         self._concepts = np.ascontiguousarray(concepts, dtype=np.float32)
         self._temperature = np.float32(temperature)
-        # |cos| <= 1, so a·cos - a lies in [-2a, 0] and its exponential cannot overflow.
+        # |cos| <= 1, so a·cos - a lies in [-2a, 0]: its exponential neither over- nor underflows.
         total = np.zeros(len(images), dtype=np.float64)
         for lo in range(0, self.concepts, CONCEPT_BLOCK):
             total += self._exponentials(lo).sum(axis=1, dtype=np.float64)
+        if not np.isfinite(total).all():
+            # The compiled loop would take a NaN apart and make a plausible number of it.
+            raise InputError("the VLM's embeddings hold NaN or infinite numbers")
         self._normaliser = total[:, None].astype(np.float32)
 
     @property
@@ -130,8 +153,8 @@ def _sum_of_logs(
     slope: NDArray[np.float32],
 ) -> NDArray[np.float32]:  # pragma: no cover - compiled
     # A logarithm costs as much as dozens of multiplications. So factors are multiplied up and,
-    # before the product can leave float32's range (each factor is at least 2^-9, and twelve of
-    # them at least 2^-108), its binary exponent is moved into an integer. One logarithm remains
+    # before the product can leave float32's range (each factor is at least 2^-10, and twelve of
+    # them at least 2^-120), its binary exponent is moved into an integer. One logarithm remains
     # for each unit and concept.
     units, ranks = top.shape
     width = q.shape[1]
@@ -175,12 +198,14 @@ class Prior:
         return score.astype(np.float32)
 
     def score_guest(self, guest_evidence: FloatArray, settings: SoftWPMI) -> FloatArray:
-        """Score lists that are no unit of the layer, each as if it had joined the layer alone.
+        """Score lists that are no unit of the layer, each in the place of an average unit.
 
-        A list outside the sum could score above log K, which no unit can (a unit's own evidence
-        is part of D); joined, it plays by the units' rules.
+        A unit's own evidence is part of D, so no unit scores above log K (where λ = 1). A list
+        outside the sum could, and one that joined as unit K + 1 could reach log (K + 1); in the
+        place of a unit it plays by the units' rules, which decides much in a layer of few units.
         """
-        joined = np.logaddexp(self.log_sum, guest_evidence.astype(np.float64))
-        log_mean = joined - np.log(self.units + 1)
-        score: FloatArray = guest_evidence - settings.prior_weight * log_mean
+        with np.errstate(divide="ignore"):  # the one unit of a layer leaves nothing behind
+            others = self.log_sum + np.log((self.units - 1) / self.units)
+        log_sum = np.logaddexp(others, guest_evidence.astype(np.float64))
+        score: FloatArray = guest_evidence - settings.prior_weight * (log_sum - np.log(self.units))
         return score.astype(np.float32)

@@ -8,8 +8,9 @@ renamed, so a reader meets a whole entry or none; a damaged entry counts as abse
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,23 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a whole file or nothing; raises :class:`OutputError` with the reason."""
     data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
+    # A name of its own, so that two writers do not meet; made by open(), so that the file may be
+    # read by whom the folder allows.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a report is to be read by whom the folder allows.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise OutputError(f"cannot write {str(path)!r}: {reason}") from error
+        raise
 
 
 class Store:
@@ -70,7 +67,7 @@ class Store:
             if hashlib.sha256(data).hexdigest() != record["sha256"]:
                 return None
             return load(data)
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
 
     def put(self, kind: str, key: Mapping[str, Any], arrays: Arrays) -> None:

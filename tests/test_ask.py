@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import Behaviour, Body, Drop, Fail, Hang, LLMServer, Say, asked, sort_by
 
@@ -255,6 +255,7 @@ def test_odd_words(serve: Any, connect: Any, batch: int) -> None:
     assert all(len(word) <= 200 for word in sent)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=12, unique=True))
 def test_any_text_arrives_as_it_is(words: list[str]) -> None:
     from profiler.ask.sorting import _as_data
@@ -552,12 +553,14 @@ def test_bad_options(option: str, tmp_path: Path) -> None:
 # Reading answers
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.lists(st.none()), max_size=5))
 def test_valid_json_is_read_whatever_surrounds_it(value: dict[str, Any]) -> None:
     text = json.dumps(value)
     assert json_objects(f"Here it is:\n```json\n{text}\n```\nDone.") == [value]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_check(text: str) -> None:
     checked = check_sorting(text, ["1", "2"], ["animal", "thing"])

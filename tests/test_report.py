@@ -15,8 +15,8 @@ import pytest
 from report_samples import CATEGORIES, WORDS, fake_page, flat_thumbnails
 
 from profiler.errors import OutputError
-from profiler.layer_profile import LayerProfile
-from profiler.report import ProfilePage, charts, render_profile
+from profiler.layer_profile import LayerProfile, ModelProfile
+from profiler.report import ProfilePage, charts, profile_page, render_profile
 from profiler.report.document import TEMPLATES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028'\"&amp;"
@@ -163,7 +163,7 @@ def test_headings_ids_and_links_hold_together(small: ProfilePage) -> None:
         if "aria-labelledby" in attributes:
             assert attributes["aria-labelledby"] in ids
     pictures = [a for a in outline.all("svg") if a.get("class") in ("bar", "histogram")]
-    assert len(pictures) == 1 + 2 * len(SMALL) + len(SMALL) + 1
+    assert len(pictures) == 2 + 3 * len(SMALL) + len(SMALL) + 1
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
 
 
@@ -208,6 +208,8 @@ def test_unit_columns_say_what_the_labels_say(small: ProfilePage) -> None:
         np.testing.assert_allclose(
             layer["activation"], labels.top_activations[alive].ravel(), rtol=5.1e-3
         )
+        p = [np.nan if value is None else value for value in layer["p"]]
+        np.testing.assert_allclose(p, labels.p_value, rtol=5.1e-3)
         decoded = [names[code] if code >= 0 else None for code in layer["category"]]
         assert decoded == list(section.categories)
         assert [code == -2 for code in layer["category"]] == labels.dead.tolist()
@@ -230,8 +232,10 @@ def test_every_bar_on_the_page_sums_to_100_percent() -> None:
     for layers in (SMALL, {"one": 1}, {f"l{i}": 7 + i for i in range(30)}):
         html = render_profile(fake_page(layers, images=20))
         bars = [part.split("</svg>\n")[0] for part in html.split('<svg class="bar"')[1:]]
-        assert len(bars) == 1 + 2 * len(layers)
+        assert len(bars) == 2 + 3 * len(layers)
         for bar in bars:
+            if 'no units"' in bar:
+                continue
             parts = re.findall(r'<rect class="fill" x="([\d.]+)%" width="([\d.]+)%"', bar)
             assert sum(float(width) for _, width in parts) == pytest.approx(100, abs=0.01)
             ends = [float(x) + float(width) for x, width in parts]
@@ -394,7 +398,9 @@ def test_images_without_a_thumbnail_are_named() -> None:
 
 
 def test_all_dead() -> None:
-    words = visible(render_profile(fake_page({"a": 5}, images=20, dead=1.1)))
+    html = render_profile(fake_page({"a": 5}, images=20, dead=1.1))
+    words = visible(html)
+    assert "The interpretable units alone" not in words
     assert "Every unit is dead: its activation is the same on every probe image." in words
     assert "No unit is interpretable" in words
     assert "There is nothing to label." in words
@@ -453,3 +459,23 @@ def test_places_without_a_concept_stay_empty() -> None:
     layer = block(html, "unit-data")["layers"][0]  # type: ignore[index]
     assert [code < 0 for code in layer["concept"]] == (labels.concept < 0).ravel().tolist()
     assert "<tr><td>0<td>–<td>–<td>" in html
+
+
+def test_few_interpretable_units_are_drawn_apart() -> None:
+    for tau, opened in ((0.05, False), (0.6, True)):
+        page = fake_page({"a": 80, "b": 80}, images=20, tau=tau)
+        assert page.profile.total.interpretable > 0
+        assert (page.profile.total.interpretable_share < 0.5) == opened
+        html = render_profile(page)
+        before = html[: html.index("<summary>The interpretable units alone")]
+        assert before.rstrip().endswith("open>") == opened
+
+
+def test_headline_names_the_extremes_and_counts_ties() -> None:
+    layers = [LayerProfile(name, {"object": n}, 10 - n, 0) for name, n in
+              (("a", 0), ("b", 0), ("c", 3), ("d", 5))]  # fmt: skip
+    total = ModelProfile(("object",), tuple(layers)).total
+    said = profile_page._headline(layers, total).replace("\u202f", " ")
+    assert said == (
+        "20 % of the units are interpretable: fewest in 2 layers (0 %), most in d (50 %)"
+    )

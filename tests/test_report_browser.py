@@ -243,8 +243,8 @@ def test_bars_numbers_and_labels_lead_into_the_table(view: View, page: ProfilePa
     view.page.locator(".legend a", has_text="texture").click()
     assert view.page.url.endswith("#units?category=texture")
     assert matching(view) == page.profile.total.counts["texture"]
-    view.page.locator(".numbers summary").first.click()
-    link = view.page.locator(".numbers a").first
+    view.page.get_by_text("The numbers behind").click()
+    link = view.page.locator(".numbers td a").first
     shown = int(link.inner_text())
     target = link.get_attribute("href")
     link.focus()

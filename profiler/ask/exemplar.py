@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from profiler.ask.categories import Category, check_categories
@@ -88,7 +89,8 @@ class KernelRidge:
         scale = self.width / max(float(np.median(between)), 1e-12)
         targets = np.where(labels[:, None] == np.arange(n), 1.0, -1.0)
         kernel = np.exp(-scale * between)
-        weights = np.linalg.solve(kernel + self.ridge * np.eye(len(labels)), targets)
+        regular = kernel + self.ridge * np.eye(len(labels))
+        weights = scipy.linalg.solve(regular, targets, assume_a="pos")
         return np.asarray(np.exp(-scale * np.maximum(2 - 2 * queries @ examples.T, 0)) @ weights)
 
 

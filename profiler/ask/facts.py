@@ -1,5 +1,6 @@
 """Typed facts: everything a narrative may say, so that the check of what it says is exact."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,10 @@ class Facts(ABC):
     def vocabulary(self) -> frozenset[str]:
         """Give names that would be wrong here: the rest of the run's layers, classes, concepts."""
         return frozenset()
+
+    def wording(self) -> str:
+        """Give texts whose words a narrative may use, beside the names and the plain words."""
+        return self.task
 
     def closing(self) -> str:
         """Give a sentence the program itself adds to every paragraph, for example a limit."""
@@ -181,6 +186,7 @@ class ProfileFacts(Facts):
         ]
         if self.threshold is not None:
             found.append(Number("threshold τ on the score of a label", self.threshold, "", 3))
+        found += _numbers_in(self.threshold_source, "part of the source of the threshold")
         for group in self.groups():
             about = (group.title,)
             found.append(
@@ -228,6 +234,10 @@ class ProfileFacts(Facts):
     def vocabulary(self) -> frozenset[str]:
         """Give the concept set."""
         return self.concepts
+
+    def wording(self) -> str:
+        """Add where the threshold comes from."""
+        return f"{self.task} {self.threshold_source}"
 
     def closing(self) -> str:
         """Give the limit of the model that reads the images."""
@@ -325,6 +335,18 @@ class ProfileFacts(Facts):
         layer, share = found
         verb = "peaks " if with_verb else ""
         return f"{category} {verb}in {named(layer.layer)} ({share:.1f} %)"
+
+
+def _numbers_in(text: str, what: str) -> list[Number]:
+    """Take the numbers out of a text that is itself a fact.
+
+    >>> [number.stated for number in _numbers_in("null distribution, rate 5 %, 2.50 a unit", "x")]
+    ['5 %', '2.50']
+    """
+    return [
+        Number(what, float(digits), "%" if unit else "", len(digits.partition(".")[2]))
+        for digits, unit in re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)(?![\w.]*\w)\s?(%?)", text)
+    ]
 
 
 def _percent(counts: LayerProfile) -> float:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 from profiler.ask.facts import Facts, Number, Unit
@@ -197,6 +198,10 @@ class _Checker:
     def _wrong_words(self) -> frozenset[str]:
         return frozenset(word.casefold() for word in self.facts.vocabulary())
 
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        return self.plain_words | set(_WORD.findall(self.facts.wording().casefold()))
+
     def check(self, text: str) -> list[str]:
         """Say what is wrong, most telling first; empty where nothing is."""
         if not text:
@@ -263,7 +268,7 @@ class _Checker:
 
     def _check_number_words(self, words: Sequence[str], present: set[str]) -> Iterator[str]:
         parts = [part for word in words for part in word.split("-")]
-        for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        for part, following in zip_longest(parts, parts[1:], fillvalue=""):
             if _FRACTIONS.fullmatch(part):
                 yield f'"{part}": write numbers in digits, as they stand in the facts'
             elif part == "one" and not _COUNTABLE.fullmatch(following):
@@ -280,7 +285,7 @@ class _Checker:
             for start in range(len(words) - length + 1):
                 phrase = " ".join(words[start : start + length])
                 forms = {phrase, phrase.removesuffix("s"), phrase.removesuffix("es")}
-                if length == 1 and forms & self.plain_words:
+                if length == 1 and forms & self._plain:
                     continue
                 if wrong := forms & self._wrong_words:
                     yield f'"{min(wrong)}" is a concept that is not in the facts'

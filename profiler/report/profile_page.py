@@ -45,6 +45,9 @@ IMAGES_SHOWN = 9
 OPEN_LAYERS = 24
 """With more layers than this the layer sections start closed and the bars are drawn thin."""
 
+SMALL_SHARE = 0.5
+"""Below this share of interpretable units, their categories are also drawn on their own."""
+
 FREQUENT_LABELS = 12
 """Labels listed beside the distribution of a layer."""
 
@@ -108,6 +111,8 @@ class _Layer:
     shape: str
     profile: LayerProfile
     bar: StackedBar
+    kinds: StackedBar
+    """The interpretable units alone."""
     cells: tuple[_Cell, ...]
     histogram: Histogram | None
     finding: str
@@ -173,6 +178,7 @@ class _View:
             shape=section.shape,
             profile=profile,
             bar=stacked_bar(profile, self.styles, named=False),
+            kinds=stacked_bar(_interpretable(profile), self.styles, named=False),
             cells=self._cells(profile),
             histogram=histogram(axis, scores, null, labels.layer) if axis and finite.size else None,
             finding=(
@@ -180,12 +186,7 @@ class _View:
                 if finite.size
                 else "No unit has a score"
             ),
-            evidence=(
-                f"Of {count(null.size)} random image lists scored in this layer, {count(above)} "
-                f"({percent(above, null.size, 1)}) score above τ."
-                if null.size
-                else "No random image lists were scored in this layer."
-            ),
+            evidence=(_null_evidence(above, null.size)),
             frequent=trusted[:FREQUENT_LABELS],
             distinct=len(trusted),
             unlisted=len(trusted[FREQUENT_LABELS:]),
@@ -232,6 +233,10 @@ class _View:
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
+            "whole_kinds": stacked_bar(
+                replace(_interpretable(total), layer="All layers"), self.styles, named=True
+            ),
+            "few": total.interpretable_share < SMALL_SHARE,
             "headline": _headline(page.profile.layers, total),
             "layers": self.layers,
             "thin": len(self.layers) > OPEN_LAYERS,
@@ -306,7 +311,7 @@ class _View:
                             layer.section.categories, labels.dead, strict=True
                         )
                     ],
-                    "p": _rounded(labels.p_value, 4),
+                    "p": _significant(labels.p_value),
                     "concept": concepts.put(labels.concept[alive, :n_labels].ravel().tolist()),
                     "score": _rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
                     "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
@@ -324,6 +329,11 @@ class _View:
             "imageIndex": images.order,
             "layers": layers,
         }
+
+
+def _interpretable(profile: LayerProfile) -> LayerProfile:
+    """Leave out the units without a trusted label."""
+    return LayerProfile(profile.layer, profile.counts, uninterpretable=0, dead=0)
 
 
 class _Index:
@@ -391,6 +401,17 @@ def _source(threshold: Threshold) -> str:
     return "from human ratings" if threshold.source == "ratings" else "given, not calibrated here"
 
 
+def _null_evidence(above: int, lists: int) -> str:
+    if not lists:
+        return "No random image lists were scored in this layer."
+    if not above:
+        return f"None of {count(lists)} random image lists scored in this layer is above τ."
+    return (
+        f"Of {count(lists)} random image lists scored in this layer, {count(above)} "
+        f"({percent(above, lists, 1)}) {'is' if above == 1 else 'are'} above τ."
+    )
+
+
 def _doubts(total: LayerProfile) -> list[str]:
     """Say what stands where a conclusion would, when the data cannot carry one."""
     if not total.units:
@@ -408,14 +429,17 @@ def _headline(layers: Sequence[LayerProfile], total: LayerProfile) -> str:
         return "No unit is interpretable"
     text = f"{percent(total.interpretable, total.units)} of the units are interpretable"
     filled = [layer for layer in layers if layer.units]
-    low = min(filled, key=lambda layer: layer.interpretable_share)
-    high = max(filled, key=lambda layer: layer.interpretable_share)
-    if low.interpretable_share == high.interpretable_share:
+    low = min(layer.interpretable_share for layer in filled)
+    high = max(layer.interpretable_share for layer in filled)
+    if low == high:
         return text
-    return (
-        f"{text}: fewest in {low.layer} ({percent(low.interpretable, low.units)}), "
-        f"most in {high.layer} ({percent(high.interpretable, high.units)})"
-    )
+    return f"{text}: fewest in {_layers_at(low, filled)}, most in {_layers_at(high, filled)}"
+
+
+def _layers_at(share: float, layers: Sequence[LayerProfile]) -> str:
+    found = [layer for layer in layers if layer.interpretable_share == share]
+    where = found[0].layer if len(found) == 1 else f"{len(found)} layers"
+    return f"{where} ({percent(found[0].interpretable, found[0].units)})"
 
 
 # -- thumbnails --------------------------------------------------------------------------------

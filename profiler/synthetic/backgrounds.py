@@ -18,7 +18,9 @@ def _paint(rgb: RGB, brightness: Array | float = 1.0) -> Array:
 
 
 def _mix(below: Array, above: Array, share: Array) -> Array:
-    return below + (above - below) * share
+    mixed = (above - below) * share
+    mixed += below
+    return mixed
 
 
 def _ramp(values: Array, stops: tuple[float, ...], colors: tuple[RGB, ...]) -> Array:
@@ -55,8 +57,17 @@ def _depth(size: int, horizon: float) -> tuple[Array, Array]:
 
 def _ridge(rng: np.random.Generator, size: int, height: float, rough: float) -> Array:
     """The upper edge (size,) of a range of hills, in image heights from the top."""
-    field = clouds(rng, size, 3)[size // 2]
-    return height + rough * field
+    places = np.linspace(0, 1, size)
+    line = np.full(size, height)
+    for bumps in (3, 6, 12, 24):
+        phase, heights = rng.random(), rng.uniform(-1, 1, bumps + 3)
+        at = bumps * places + phase
+        # a half-cosine between two knots makes tops round
+        nearest = np.floor(at).astype(int)
+        share = 0.5 - 0.5 * np.cos(np.pi * (at - nearest))
+        bend = heights[nearest] + (heights[nearest + 1] - heights[nearest]) * share
+        line += rough * 2.0 / bumps * bend
+    return line.astype(np.float32)
 
 
 def _below(line: Array) -> Array:
@@ -66,13 +77,26 @@ def _below(line: Array) -> Array:
     return step(y - line[None, :], 1.5 / size)
 
 
+def _sprinkled(
+    rng: np.random.Generator, size: int, count: int, smallest: float, largest: float
+) -> Array:
+    """Small bright discs (size, size) at random; their radii are pixels of a 224-pixel image."""
+    image = Image.new("L", (size, size))
+    pen = ImageDraw.Draw(image)
+    for px, py, share in rng.random((count, 3)):
+        radius = (smallest + (largest - smallest) * share) * size / 224
+        box = (px * size - radius, py * size - radius, px * size + radius, py * size + radius)
+        pen.ellipse(box, fill=int(130 + 125 * ((share * 17) % 1)))
+    return np.asarray(image, dtype=np.float32) / 255
+
+
 def sky(rng: np.random.Generator, size: int) -> Array:
     _, y = grid(size)
     top = _vary(rng, (0.20, 0.45, 0.84))
     low = _vary(rng, (0.62, 0.80, 0.95))
     blue = _ramp(y[:, 0], (0, 1), (top, low))
     lumps = clouds(rng, size, 3, stretch=1.8)
-    cover = np.clip(1.6 * (lumps - rng.uniform(-0.1, 0.25)), 0, 1)
+    cover = np.clip(1.9 * (lumps - rng.uniform(-0.2, 0.12)), 0, 1)
     white = _paint((1, 1, 1), 0.97 - 0.16 * np.clip(cover - 0.4, 0, 1))
     return _mix(blue, white, cover)
 
@@ -137,8 +161,11 @@ def forest(rng: np.random.Generator, size: int) -> Array:
     light = _vary(rng, (0.62, 0.74, 0.45))
     haze = _paint(light, 0.75 + 0.3 * clouds(rng, size, 6))
     picture = haze
+    bark = 1 + 0.3 * streaks(rng, 8 * y, 70 * x)
+    leaf = clouds(rng, size, 14)
+    mottle = 1 + 0.35 * noise(rng, size, 60)
     # three rows of trunks, darker as they come nearer
-    for count, width, tone in ((16, 0.02, 0.62), (10, 0.032, 0.4), (5, 0.06, 0.22)):
+    for count, width, tone in ((13, 0.02, 0.62), (8, 0.032, 0.4), (4, 0.06, 0.22)):
         image = Image.new("L", (size, size))
         pen = ImageDraw.Draw(image)
         for place in (np.arange(count) + rng.random(count)) / count:
@@ -153,14 +180,12 @@ def forest(rng: np.random.Generator, size: int) -> Array:
                 fill=255,
             )
         trunks = np.asarray(image, dtype=np.float32) / 255
-        bark = 1 + 0.3 * streaks(rng, 8 * y, 70 * x)
         picture = _mix(picture, _paint((0.62 * tone + 0.06, 0.5 * tone + 0.06, 0.34 * tone), bark),
                        trunks)
         # leaves hang from above and brush grows from below
-        leaf = clouds(rng, size, 14) + 2.6 * np.abs(y - 0.55) - 1.25
-        green = _paint((0.32 * tone + 0.08, 0.62 * tone + 0.12, 0.2 * tone + 0.03),
-                       1 + 0.35 * noise(rng, size, 60))
-        picture = _mix(picture, green, step(leaf, 0.15))
+        green = _paint((0.32 * tone + 0.08, 0.62 * tone + 0.12, 0.2 * tone + 0.03), mottle)
+        picture = _mix(picture, green, step(leaf + 2.6 * np.abs(y - 0.55) - 1.25, 0.15))
+        leaf = leaf[:, ::-1]
     return picture
 
 
@@ -173,9 +198,9 @@ def snow(rng: np.random.Generator, size: int) -> Array:
     image = Image.new("RGB", (size, size))
     mask = Image.new("L", (size, size))
     pen, cut = ImageDraw.Draw(image), ImageDraw.Draw(mask)
-    count = int(rng.integers(6, 12))
+    count = int(rng.integers(7, 13))
     for place in (np.arange(count) + rng.random(count)) / count:
-        tall = rng.uniform(0.12, 0.26)
+        tall = rng.uniform(0.16, 0.34)
         for tier in range(4):
             peak = horizon + 0.04 - tall * (1 - 0.22 * tier)
             half = tall * (0.12 + 0.07 * tier)
@@ -189,8 +214,8 @@ def snow(rng: np.random.Generator, size: int) -> Array:
     drifts = clouds(rng, size, 3, stretch=3)
     ground = _paint((0.93, 0.955, 1.0), 0.95 + 0.07 * drifts + 0.015 * noise(rng, size, 112))
     picture = _mix(picture, ground, _below(_ridge(rng, size, horizon, 0.02)))
-    flakes = step(noise(rng, size, 38) - 0.62, 0.1)
-    return _mix(picture, _paint((1, 1, 1)), 0.95 * flakes)
+    flakes = _sprinkled(rng, size, int(rng.integers(60, 140)), 0.8, 2.2)
+    return _mix(picture, _paint((1, 1, 1)), 0.9 * flakes)
 
 
 def night_sky(rng: np.random.Generator, size: int) -> Array:
@@ -199,14 +224,8 @@ def night_sky(rng: np.random.Generator, size: int) -> Array:
     picture = _ramp(y[:, 0], (0, 1), (deep, low))
     haze = np.clip(clouds(rng, size, 3) + 0.2 - 3 * np.abs(x - y + rng.uniform(-0.4, 0.4)), 0, 1)
     picture = picture + _paint((0.22, 0.2, 0.34), haze)
-    image = Image.new("L", (size, size))
-    pen = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(120, 220))):
-        px, py = rng.random(2) * size
-        radius = size / 224 * 0.35 * rng.pareto(2.2)
-        radius, ink = min(radius, 1.8), int(rng.integers(120, 256))
-        pen.ellipse((px - radius, py - radius, px + radius, py + radius), fill=ink)
-    stars = np.asarray(image, dtype=np.float32) / 255
+    stars = _sprinkled(rng, size, int(rng.integers(120, 220)), 0.2, 0.9)
+    stars = np.maximum(stars, _sprinkled(rng, size, 12, 0.9, 1.6))
     if rng.random() < 0.4:
         moon_x, moon_y, radius = *rng.uniform(0.12, 0.88, 2), rng.uniform(0.04, 0.08)
         distance = np.hypot(x - moon_x, y - moon_y)
@@ -219,8 +238,8 @@ def night_sky(rng: np.random.Generator, size: int) -> Array:
 def sunset(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(size)
     horizon = rng.uniform(0.68, 0.8)
-    top, middle = _vary(rng, (0.27, 0.20, 0.45)), _vary(rng, (0.83, 0.36, 0.36))
-    low = _vary(rng, (1.0, 0.66, 0.25), 0.03)
+    top, middle = _vary(rng, (0.30, 0.24, 0.48), 0.12), _vary(rng, (0.86, 0.40, 0.38), 0.1)
+    low = _vary(rng, (0.98, 0.66, 0.26), 0.06)
     picture = _ramp(y[:, 0], (0, 0.55 * horizon, horizon), (top, middle, low))
     sun_x, sun_y, radius = rng.uniform(0.15, 0.85), horizon - rng.uniform(0.0, 0.1), 0.075
     distance = np.hypot(x - sun_x, y - sun_y)
@@ -262,7 +281,7 @@ def city(rng: np.random.Generator, size: int) -> Array:
     _, y = grid(size)
     if night:
         stops = ((0.05, 0.06, 0.16), (0.30, 0.20, 0.34))
-        walls, window, lit = (0.09, 0.09, 0.15), (255, 214, 120), 0.5
+        walls, window, lit = (0.12, 0.12, 0.20), (255, 214, 120), 0.5
     else:
         stops = ((0.45, 0.66, 0.92), (0.85, 0.90, 0.95))
         walls, window, lit = (0.50, 0.53, 0.58), (44, 62, 88), 0.95
@@ -280,7 +299,7 @@ def city(rng: np.random.Generator, size: int) -> Array:
                 # far towers fade into the air
                 tone = tuple(0.6 * t + 0.4 * a for t, a in zip(tone, stops[1], strict=True))
             pen.rectangle((left, top, left + wide, size), fill=_bytes(tone))
-            gap = rng.uniform(5.5, 8) * unit
+            gap = rng.uniform(7, 10) * unit
             for py in np.arange(top + gap / 2, size, gap):
                 for px in np.arange(left + gap / 3, left + wide - gap / 2, gap):
                     if rng.random() < lit:

@@ -1,5 +1,6 @@
 """Named colours as ranges of lightness, chroma and hue in CIELAB."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from profiler.synthetic.raster import Array
 _XYZ_FROM_RGB = np.array(
     [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
 ) / np.array([[0.9505], [1.0], [1.089]])
-_RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
+_RGB_FROM_XYZ: list[list[float]] = np.linalg.inv(_XYZ_FROM_RGB).tolist()
 
 RGB = tuple[float, float, float]
 
@@ -25,15 +26,15 @@ class ColorRange:
 
 
 COLORS = {
-    "red": ColorRange((38, 52), (68, 95), (24, 39)),
+    "red": ColorRange((38, 52), (68, 95), (26, 40)),
     "orange": ColorRange((62, 74), (72, 95), (55, 70)),
-    "yellow": ColorRange((82, 93), (65, 95), (90, 101)),
-    "green": ColorRange((38, 70), (42, 85), (126, 156)),
+    "yellow": ColorRange((80, 90), (65, 95), (91, 101)),
+    "green": ColorRange((38, 70), (42, 85), (126, 152)),
     "blue": ColorRange((30, 58), (45, 90), (262, 298)),
     "purple": ColorRange((26, 46), (48, 85), (308, 324)),
     "pink": ColorRange((66, 82), (30, 58), (342, 368)),
     "brown": ColorRange((26, 42), (22, 42), (48, 68)),
-    "black": ColorRange((4, 14), (0, 3), (0, 360)),
+    "black": ColorRange((5, 15), (0, 3), (0, 360)),
     "white": ColorRange((93, 98), (0, 3), (60, 110)),
     "gray": ColorRange((44, 66), (0, 3), (0, 360)),
 }
@@ -50,18 +51,21 @@ def lab_from_rgb(rgb: Array) -> Array:
 
 def rgb_from_lch(lightness: float, chroma: float, hue: float) -> RGB:
     """sRGB in [0, 1]; a chroma that sRGB cannot show is lowered until it can."""
-    angle = np.radians(hue)
-    for share in np.linspace(1, 0, 21):
-        a, b = share * chroma * np.cos(angle), share * chroma * np.sin(angle)
-        y = (lightness + 16) / 116
-        f = np.array([y + a / 500, y, y - b / 200])
-        xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
-        linear = _RGB_FROM_XYZ @ xyz
-        if linear.min() >= -0.002 and linear.max() <= 1.002:
+    angle = math.radians(hue)
+    y = (lightness + 16) / 116
+    for percent in range(100, -1, -5):
+        reach = percent / 100 * chroma
+        f = (y + reach * math.cos(angle) / 500, y, y - reach * math.sin(angle) / 200)
+        xyz = [v**3 if v > 6 / 29 else 3 * (6 / 29) ** 2 * (v - 4 / 29) for v in f]
+        linear = [sum(w * v for w, v in zip(row, xyz, strict=True)) for row in _RGB_FROM_XYZ]
+        if min(linear) >= -0.002 and max(linear) <= 1.002:
             break
-    linear = np.clip(linear, 0, 1)
-    rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+    red, green, blue = (_gamma(min(max(v, 0.0), 1.0)) for v in linear)
+    return red, green, blue
+
+
+def _gamma(linear: float) -> float:
+    return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
 
 
 def sample_color(rng: np.random.Generator, name: str) -> RGB:
@@ -74,12 +78,12 @@ def sample_color(rng: np.random.Generator, name: str) -> RGB:
 
 def sample_tone(rng: np.random.Generator, rgb: RGB) -> RGB:
     """A clearly lighter or darker tone of the same colour: the second tone of a pattern."""
-    lightness, a, b = lab_from_rgb(np.array(rgb))
-    chroma, hue = float(np.hypot(a, b)), float(np.degrees(np.arctan2(b, a)))
+    lightness, a, b = lab_from_rgb(np.array(rgb)).tolist()
+    chroma, hue = math.hypot(a, b), math.degrees(math.atan2(b, a))
     change = rng.uniform(20, 30)
     # dark colours have no room below them
     lighter = lightness < 34
-    other = float(lightness) + change if lighter else float(lightness) - change
+    other = lightness + change if lighter else lightness - change
     return rgb_from_lch(other, chroma * (0.9 if lighter else 0.85), hue)
 
 

@@ -1,11 +1,24 @@
 """Materials: how light plays on a surface, and the grain a substance brings along."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.synthetic.raster import Array, cells, clouds, noise, slopes, step, streaks
+from profiler.synthetic.raster import (
+    Array,
+    bands,
+    cells,
+    clouds,
+    doubled,
+    facets,
+    noise,
+    resize,
+    slopes,
+    step,
+    streaks,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,11 @@ class Body:
         """Pixels on a side."""
         return int(self.mask.shape[0])
 
+    @property
+    def is_sheet(self) -> bool:
+        """Whether the body fills the whole picture."""
+        return bool(self.mask.min() > 0)
+
     def tilted(self, height: Array, strength: float) -> tuple[Array, Array]:
         """The body's leans with those of a fine relief (heights in image widths) added."""
         right, down = slopes(height, 1 / self.size)
@@ -51,21 +69,36 @@ def _diffuse(body: Body, lean_x: Array, lean_y: Array, ambient: float = 0.4) -> 
 def _shine(body: Body, lean_x: Array, lean_y: Array, sharpness: float) -> Array:
     """The mirror image of the lamp (size, size), in [0, 1]; sharper is smaller."""
     lx, ly, lz = body.light
-    half = np.array([lx, ly, lz + 1])
-    hx, hy, hz = half / np.linalg.norm(half)
+    norm = math.hypot(lx, ly, lz + 1)
+    hx, hy, hz = lx / norm, ly / norm, (lz + 1) / norm
     length = np.sqrt(lean_x * lean_x + lean_y * lean_y + 1)
     cosine = np.clip((hz - hx * lean_x - hy * lean_y) / length, 0, 1)
     return np.exp(sharpness * (cosine - 1))
 
 
-def _level(brightness: Array, mask: Array) -> Array:
-    """Brightness scaled to a mean of 1 over the body, so that its colour keeps its name."""
-    mean = float((brightness * mask).sum() / max(float(mask.sum()), 1.0))
-    return brightness / max(mean, 1e-3)
+def _level(body: Body, brightness: Array) -> Array:
+    """Brightness scaled to a mean of 1 over the body, so that its colour keeps its name.
+
+    White is held a little below 1 and its contrast lowered: nothing can be seen on a surface that
+    is overexposed.
+    """
+    # every fourth pixel in each direction will do for a mean
+    mask = body.mask[::4, ::4]
+    area = max(float(mask.sum()), 1.0)
+    mean = float((brightness[::4, ::4] * mask).sum()) / area
+    red, green, blue = (body.albedo[:, ::4, ::4] * mask).sum(axis=(1, 2)).tolist()
+    paleness = (0.3 * red + 0.6 * green + 0.1 * blue) / area
+    target = min(1.0, 0.86 / max(paleness, 1e-3))
+    contrast = 1 - 0.9 * max(0.0, paleness - 0.5)
+    return target * (1 - contrast) + brightness * (target * contrast / max(mean, 1e-3))
 
 
 def _lit(body: Body, brightness: Array, shine: Array | float = 0.0) -> Array:
-    return body.albedo * _level(brightness, body.mask) + shine
+    level = _level(body, brightness)
+    # even black reflects a little, or its grain would be invisible
+    picture = body.albedo * level
+    picture += shine + 0.1 * np.clip(level - 1, 0, 1)
+    return picture
 
 
 def matte(body: Body) -> Array:
@@ -74,14 +107,14 @@ def matte(body: Body) -> Array:
 
 def plastic(body: Body) -> Array:
     brightness = _diffuse(body, body.lean_x, body.lean_y, ambient=0.5)
-    lamp = step(_shine(body, body.lean_x, body.lean_y, 60) - 0.5, 0.35)
+    lamp = step(_shine(body, body.lean_x, body.lean_y, 60) - 0.55, 0.5)
     glow = _shine(body, body.lean_x, body.lean_y, 9)
-    return _lit(body, brightness, 0.8 * lamp + 0.14 * glow)
+    return _lit(body, brightness + 0.3 * glow, 0.85 * lamp + 0.05 * glow)
 
 
 def metallic(body: Body) -> Array:
     # a mirror of a bright sky above a dark ground; the brushed kind smears it along its lines
-    brushed = body.rng.random() < 0.4
+    brushed = body.is_sheet or body.rng.random() < 0.4
     if brushed:
         lines = streaks(body.rng, 4 * body.x, 110 * body.y)
         lines = lines + streaks(body.rng, 2 * body.x + 7, 50 * body.y)
@@ -93,41 +126,49 @@ def metallic(body: Body) -> Array:
     sky = np.exp(-4 * np.abs(height - 0.35))
     ground = step(height + 0.1, 0.3)
     mirror = 0.35 + 0.45 * ground + 1.1 * sky + 0.35 * np.clip(-height - 0.4, 0, 1)
-    mirror = _level(mirror, body.mask)
+    mirror = _level(body, mirror)
     glint = np.clip(mirror - 1.25, 0, 1)
     lamp = _shine(body, body.lean_x, body.lean_y, 40)
-    return body.albedo * mirror + 0.45 * glint + 0.6 * lamp
+    picture = body.albedo * mirror
+    picture += 0.45 * glint + 0.6 * lamp
+    return picture
 
 
 def glassy(body: Body) -> Array:
     # a lens shows the world behind it upside down, tinted, with a bright rim and sharp lamps
-    inverted = body.behind[:, ::-1, ::-1].mean(axis=0)
+    red, green, blue = body.behind[:, ::-1, ::-1]
+    inverted = 0.3 * red + 0.6 * green + 0.1 * blue
     steep = np.sqrt(body.lean_x**2 + body.lean_y**2)
     rim = np.clip(steep / 1.6, 0, 1) ** 2
     lx, ly, _ = body.light
     # light gathers on the side away from the lamp
     gathered = np.clip((lx * body.lean_x + ly * body.lean_y) / (1 + steep), 0, 1)
-    through = 0.55 + 0.5 * inverted + 0.9 * gathered - 0.35 * rim
+    through = 0.45 + 0.8 * inverted + 1.3 * gathered - 0.55 * rim
     lamp = step(_shine(body, body.lean_x, body.lean_y, 120) - 0.5, 0.3)
     window = step(_shine(body, 1.7 * body.lean_x + 0.6, 1.7 * body.lean_y - 0.2, 90) - 0.5, 0.3)
-    return _lit(body, through, 0.95 * lamp + 0.45 * window + 0.25 * rim**3)
+    if body.is_sheet:
+        # a pane: slanting reflections of a window
+        slant = 1.2 * body.x + 0.12 * body.rng.random()
+        window = np.maximum(0.5 * bands(slant, 0.26, 0.03), 0.5 * bands(slant + 0.3, 0.08, 0.03))
+    clear = _lit(body, through, 0.95 * lamp + 0.45 * window)
+    # a little of the world comes through untinted
+    return clear + 0.16 * (body.behind - clear) * (1 - rim)
 
 
 def fabric(body: Body) -> Array:
-    threads = body.rng.uniform(40, 58)
-    u, v = threads * body.x, threads * body.y
-    thick = streaks(body.rng, 0.25 * u, v), streaks(body.rng, 0.25 * v + 9, u)
-    weave = np.sin(np.pi * u) * np.sin(np.pi * v)
-    over = np.cos(2 * np.pi * v) * (0.5 + 0.5 * weave) + np.cos(2 * np.pi * u) * (0.5 - 0.5 * weave)
-    folds = 0.02 * noise(body.rng, body.size, 3, stretch=0.5)
-    brightness = _diffuse(body, *body.tilted(folds, 1.5))
-    cloth = 1 + 0.2 * over + 0.14 * thick[0] * (1 + weave) + 0.14 * thick[1] * (1 - weave)
-    return _lit(body, brightness * cloth)
+    # linen: threads of uneven thickness along and across, in soft folds
+    threads = body.rng.uniform(64, 80)
+    sway = 0.5 * noise(body.rng, body.size, 5)
+    u, v = threads * body.x + sway, threads * body.y + sway
+    weave = 0.2 * streaks(body.rng, 0.14 * u, v) + 0.2 * streaks(body.rng, 0.14 * v, u)
+    weave = weave + 0.1 * np.sin(np.pi * u) * np.sin(np.pi * v)
+    folds = 0.03 * noise(body.rng, body.size, 4, stretch=0.4)
+    return _lit(body, _diffuse(body, *body.tilted(folds, 1.5)) * (1 + weave))
 
 
 def wooden(body: Body) -> Array:
     # growth rings: long wavering lines that bend round a knot
-    knot_x, knot_y = body.rng.uniform(-0.25, 0.25, 2)
+    knot_x, knot_y = body.rng.uniform(-0.25, 0.25), body.rng.uniform(-0.25, 0.25)
     reach = ((body.x - knot_x) / 0.16) ** 2 + ((body.y - knot_y) / 0.07) ** 2
     knot = np.exp(-reach)
     lattice_x = 2.2 * body.x
@@ -148,44 +189,41 @@ def stone(body: Body) -> Array:
     brightness = _diffuse(body, *body.tilted(height, 1.0), ambient=0.35)
     fleck = step(noise(body.rng, body.size, 60) - 0.55, 0.15)
     dark = step(noise(body.rng, body.size, 45) - 0.5, 0.15)
-    speckle = 1 + 0.15 * rough + 0.28 * fleck - 0.32 * dark
+    speckle = 1 + 0.2 * rough + 0.22 * fleck - 0.26 * dark
     return _lit(body, brightness * speckle)
 
 
 def furry(body: Body) -> Array:
     # strands that follow a slowly turning direction, in tufts
-    turn = 0.10 * noise(body.rng, body.size, 4)
-    sway = 0.05 * noise(body.rng, body.size, 9)
-    along, across = body.x + turn, body.y + turn + sway
-    fine = streaks(body.rng, 13 * along, 85 * across)
-    tufts = streaks(body.rng, 7 * along + 3, 26 * across)
-    hair = 1 + 0.42 * fine + 0.34 * tufts
-    brightness = _diffuse(body, *body.tilted(0.004 * tufts, 1.0), ambient=0.5)
-    return _lit(body, brightness * np.clip(hair, 0.25, 2))
+    turn = 0.05 * noise(body.rng, body.size, 4)
+    across = body.y + turn
+    # every strand starts and ends elsewhere
+    tufts = streaks(body.rng, 12 * body.x, 26 * across)
+    fine = streaks(body.rng, 17 * body.x + 2 * tufts, 100 * across + 1.5 * tufts)
+    hair = np.clip(1 + 0.5 * fine + 0.3 * tufts, 0.3, 1.7)
+    return _lit(body, _diffuse(body, *body.tilted(0.003 * tufts, 1.0), ambient=0.5) * hair)
 
 
 def paper(body: Body) -> Array:
-    # crumpled: flat facets, each turned its own way, with bright creases
-    bend = 0.35 * noise(body.rng, body.size, 6)
-    first, second, own = cells(body.rng, 6 * body.x + bend, 6 * body.y - bend, jitter=1.0)
-    small, next_small, tiny = cells(body.rng, 14 * body.x, 14 * body.y, jitter=1.0)
-    large_turn, small_turn = 2 * np.pi * 5 * own, 2 * np.pi * 5 * tiny
-    lean_x = body.lean_x + 0.3 * np.cos(large_turn) + 0.12 * np.cos(small_turn)
-    lean_y = body.lean_y + 0.3 * np.sin(large_turn) + 0.12 * np.sin(small_turn)
-    crease = 0.12 * step(0.06 - (second - first), 0.06)
-    crease = crease + 0.05 * step(0.06 - (next_small - small), 0.08)
-    return _lit(body, _diffuse(body, lean_x, lean_y, ambient=0.45) + crease)
+    # crumpled: flat facets of several sizes, each turned its own way
+    bend = noise(body.rng, body.size, 5)
+    u, v = body.x + 0.05 * bend, body.y - 0.05 * bend
+    height = 0.040 * facets(body.rng, 5 * u, 5 * v)
+    height = height + 0.017 * facets(body.rng, 9 * v + 4 * u, 9 * u - 4 * v)
+    height = height + 0.006 * facets(body.rng, 19 * u - 6 * v, 19 * v + 6 * u)
+    return _lit(body, _diffuse(body, *body.tilted(height, 1.0), ambient=0.4))
 
 
 def leather(body: Body) -> Array:
-    pebbles = body.rng.uniform(24, 34)
+    pebbles = body.rng.uniform(34, 46)
     bend = 0.5 * noise(body.rng, body.size, 12)
-    first, second, own = cells(body.rng, pebbles * body.x + bend, pebbles * body.y, jitter=0.9)
-    gap = np.clip((second - first) / 0.35, 0, 1)
-    lean_x, lean_y = body.tilted(0.35 * np.sqrt(gap) / pebbles, 1.0)
-    brightness = _diffuse(body, lean_x, lean_y) * (0.55 + 0.45 * gap) * (0.9 + 0.2 * own)
-    sheen = _shine(body, lean_x, lean_y, 14)
-    return _lit(body, brightness, 0.22 * sheen)
+    first, second, own = cells(body.rng, pebbles * body.x + bend, pebbles * body.y, jitter=1.0)
+    gap = resize(np.clip((second - first) / 0.4, 0, 1), body.size)
+    creases = 0.012 * np.abs(noise(body.rng, body.size, 7))
+    lean_x, lean_y = body.tilted(0.3 * gap / pebbles + creases, 1.0)
+    brightness = _diffuse(body, lean_x, lean_y) * (0.72 + 0.28 * gap)
+    sheen = _shine(body, lean_x, lean_y, 12)
+    return _lit(body, brightness + 0.2 * doubled(own, body.size), 0.22 * sheen)
 
 
 def glittery(body: Body) -> Array:

@@ -10,10 +10,13 @@ from profiler.synthetic.raster import (
     bands,
     cells,
     clouds,
+    doubled,
     noise,
     off_centre,
-    sample,
+    resize,
+    slopes,
     step,
+    streaks,
 )
 
 
@@ -78,7 +81,7 @@ def zigzag(on: Canvas) -> Drawing:
 
 def dotted(on: Canvas) -> Drawing:
     # every other row moves by half a period in one drawing of two
-    shift = on.rng.choice([0.0, 0.5]) * (np.rint(on.v) % 2)
+    shift = 0.5 * int(on.rng.integers(2)) * (np.rint(on.v) % 2)
     distance = np.hypot(off_centre(on.u + shift), off_centre(on.v))
     return Drawing(step(on.rng.uniform(0.24, 0.36) - distance, on.pixel))
 
@@ -114,12 +117,15 @@ def plaid(on: Canvas) -> Drawing:
 
 
 def crosshatched(on: Canvas) -> Drawing:
-    # pen strokes: each line wobbles, and is pressed harder here and there
-    pressure = noise(on.rng, on.size, on.periods)
-    width = 0.26 + 0.1 * pressure
-    one, other = on.u + on.v * 0.35, on.v - on.u * 0.35
-    strokes = np.maximum(bands(one, width, on.pixel), bands(other, width, on.pixel))
-    return Drawing(strokes * (0.9 + 0.1 * pressure))
+    # two sets of pen strokes that cross slantwise; each line is lifted and pressed on its way
+    ink = np.zeros_like(on.u)
+    for slant in (0.5, -0.5):
+        line = on.u + slant * on.v
+        number = np.rint(line)
+        pressure = streaks(on.rng, 0.35 * on.v + 7.3 * number, 5 * number)
+        width = 0.28 + 0.16 * pressure + 0.06 * np.abs(off_centre(9.1 * number))
+        ink = np.maximum(ink, bands(line, width, 1.4 * on.pixel) * (pressure > -0.75))
+    return Drawing(ink)
 
 
 def woven(on: Canvas) -> Drawing:
@@ -131,7 +137,7 @@ def woven(on: Canvas) -> Drawing:
     round_strand = np.sqrt(np.clip(1 - (over / 0.46) ** 2, 0, 1))
     arch = np.cos(np.pi * along)
     return Drawing(
-        tone=np.where(level, 0.0, 1.0),
+        tone=(~level).astype(np.float32),
         height=0.16 * round_strand + 0.22 * arch,
         shade=(0.35 + 0.65 * step(0.44 - np.abs(over), 0.12)) * (0.62 + 0.38 * arch),
     )
@@ -149,7 +155,7 @@ def knitted(on: Canvas) -> Drawing:
     rows = on.rng.uniform(3, 5)
     stripe = np.floor(np.rint(1.35 * on.v + 1.5 * side) % rows) < 1
     return Drawing(
-        tone=np.where(stripe, 1.0, 0.0),
+        tone=stripe.astype(np.float32),
         height=0.3 * bulge,
         shade=(0.35 + 0.65 * np.minimum(1, 1.5 * bulge)) * (1 + ply),
     )
@@ -158,7 +164,7 @@ def knitted(on: Canvas) -> Drawing:
 def speckled(on: Canvas) -> Drawing:
     first, _, own = cells(on.rng, 2 * on.u, 2 * on.v, jitter=1.0)
     radius = 0.05 + 0.38 * own**2
-    return Drawing(step(radius - first, 3 * on.pixel))
+    return Drawing(step(resize(radius - first, on.size), 3 * on.pixel))
 
 
 def blotchy(on: Canvas) -> Drawing:
@@ -171,16 +177,19 @@ def marbled(on: Canvas) -> Drawing:
     swirl = clouds(on.rng, on.size, 0.4 * on.periods)
     vein = 1 - np.abs(np.sin(np.pi * (0.55 * on.u + 1.4 * haze)))
     fine = 1 - np.abs(np.sin(np.pi * (0.8 * on.v + 1.8 * swirl)))
-    return Drawing(np.clip(0.9 * vein**6 + 0.7 * fine**14 + 0.18 * (haze + 1) * vein, 0, 1))
+    milk = 0.16 * np.clip(haze + 0.6 * swirl + 0.3, 0, 1)
+    return Drawing(np.clip(0.8 * vein * vein * vein + 0.8 * fine**10 + milk, 0, 1))
 
 
 def swirly(on: Canvas) -> Drawing:
     # the contour lines of smooth hills, bent twice
     bend = noise(on.rng, on.size, 0.5 * on.periods)
     hills = noise(on.rng, on.size, 0.4 * on.periods)
-    lattice = on.rng.uniform(-1, 1, (24, 24)).astype(np.float32)
-    twisted = sample(lattice, 0.45 * on.u + 0.9 * bend, 0.45 * on.v + 0.9 * hills)
-    return Drawing(bands(2.2 * twisted + 0.8 * hills, 0.45, 6 * on.pixel))
+    twisted = streaks(on.rng, 0.5 * on.u + 0.9 * bend, 0.5 * on.v + 0.9 * hills)
+    contour = 2.4 * twisted + 0.9 * hills
+    right, down = slopes(contour, 1.0)
+    # as sharp where the hills are flat as where they are steep
+    return Drawing(bands(contour, 0.5, np.abs(right) + np.abs(down) + 0.01))
 
 
 def spiralled(on: Canvas) -> Drawing:
@@ -206,26 +215,23 @@ def gradient(on: Canvas) -> Drawing:
 
 def cracked(on: Canvas) -> Drawing:
     wobble = 0.25 * clouds(on.rng, on.size, 1.5 * on.periods)
-    first, second, own = cells(on.rng, on.u + wobble, on.v - wobble, jitter=1.0)
-    gap = second - first
-    width = on.rng.uniform(0.05, 0.1)
-    crack = step(width - gap, 2 * on.pixel)
-    return Drawing(
-        tone=0.25 * own,
-        height=0.12 * np.clip(gap / 0.25, 0, 1),
-        shade=1 - 0.8 * crack,
-    )
+    first, second, _ = cells(on.rng, on.u + wobble, on.v - wobble, jitter=1.0)
+    gap = resize(second - first, on.size)
+    crack = step(on.rng.uniform(0.05, 0.1) - gap, 2 * on.pixel)
+    return Drawing(tone=crack, height=0.16 * np.clip(gap / 0.25, 0, 1), shade=1 - 0.65 * crack)
 
 
 def crystalline(on: Canvas) -> Drawing:
-    first, second, own = cells(on.rng, on.u, on.v, jitter=1.0)
-    edge = step(0.035 - (second - first), 2 * on.pixel)
-    # each facet is tilted its own way
-    lean = 2 * np.pi * 7 * own
-    ramp = (on.u * np.cos(lean) + on.v * np.sin(lean)) % 1
+    first, second, number = cells(on.rng, on.u, on.v, jitter=1.0)
+    edge = step(0.04 - resize(second - first, on.size), 2 * on.pixel)
+    own = doubled(number, on.size)
+    # each facet is tilted its own way, so that light runs over it from one side to the other
+    turn = 2 * np.pi * 7 * own
+    across = np.cos(turn) * doubled(first, on.size)
+    glint = 0.6 * np.clip(off_centre(13 * own) - 0.3, 0, None)
     return Drawing(
-        tone=np.clip(0.9 * own + 0.3 * ramp - 0.1, 0, 1),
-        shade=0.75 + 0.35 * ((own * 13) % 1) + 0.15 * ramp + 0.2 * edge,
+        tone=np.clip(1.1 * own - 0.3 + 0.4 * across, 0, 1),
+        shade=0.72 + 0.5 * off_centre(29 * own) + 0.5 * across + glint + 0.3 * edge,
     )
 
 
@@ -253,7 +259,7 @@ def scaly(on: Canvas) -> Drawing:
 
 def honeycomb(on: Canvas) -> Drawing:
     # two rectangular lattices of centres; the nearer centre owns the point
-    tall = np.sqrt(3)
+    tall = 3**0.5
     walls = []
     for shift in (0.0, 0.5):
         across = np.abs(off_centre(on.u + shift))
@@ -264,15 +270,15 @@ def honeycomb(on: Canvas) -> Drawing:
     wall = step(width - to_wall, on.pixel)
     return Drawing(
         tone=wall,
-        height=0.25 * np.clip(1 - (to_wall - width) / 0.15, 0, 1),
-        shade=0.6 + 0.4 * wall + 0.3 * np.clip(to_wall - width, 0, 0.5),
+        height=0.05 * step(1.5 * width - to_wall, 0.12),
+        shade=1.05 - 0.55 * np.clip(1 - (to_wall - width) / 0.2, 0, 1) * (1 - wall),
     )
 
 
 def bumpy(on: Canvas) -> Drawing:
     first, _, own = cells(on.rng, on.u, on.v, jitter=0.45)
-    radius = 0.42 + 0.1 * own
-    bump = np.sqrt(np.clip(1 - (first / radius) ** 2, 0, 1))
+    share = resize(first / (0.42 + 0.1 * own), on.size)
+    bump = np.sqrt(np.clip(1 - share * share, 0, 1))
     return Drawing(tone=0.3 * bump, height=0.42 * bump, shade=0.7 + 0.3 * np.minimum(1, 2 * bump))
 
 
@@ -281,16 +287,17 @@ def porous(on: Canvas) -> Drawing:
     small, _, tiny = cells(on.rng, 2.7 * on.u, 2.7 * on.v, jitter=0.9)
     hole = step(0.14 + 0.26 * own - first, 0.08)
     pit = step(0.12 + 0.24 * tiny - small, 0.15)
-    depth = np.maximum(hole, 0.8 * pit)
-    return Drawing(tone=0.3 * depth, height=-0.12 * depth, shade=1 - 0.72 * depth)
+    depth = resize(np.maximum(hole, 0.8 * pit), on.size)
+    return Drawing(tone=0.5 * depth, height=-0.12 * depth, shade=1 - 0.66 * depth)
 
 
 def wrinkled(on: Canvas) -> Drawing:
     folds = np.zeros_like(on.u)
-    for cells_across, weight in ((0.8, 1.0), (1.7, 0.5), (3.4, 0.2)):
-        ridge = noise(on.rng, on.size, cells_across * on.periods, stretch=1.8)
-        folds = folds + weight * (1 - np.sqrt(ridge * ridge + 0.003))
-    return Drawing(height=0.5 * folds, shade=0.6 + 0.3 * folds)
+    bend = 0.5 * noise(on.rng, on.size, 0.7 * on.periods)
+    for fineness, weight in ((0.9, 1.0), (1.9, 0.45), (3.7, 0.18)):
+        ridge = streaks(on.rng, 0.6 * fineness * on.u + bend, fineness * on.v + bend)
+        folds = folds + weight * np.sqrt(ridge * ridge + 0.004)
+    return Drawing(height=0.6 * folds, shade=0.7 + 0.4 * np.minimum(folds, 1))
 
 
 @dataclass(frozen=True)

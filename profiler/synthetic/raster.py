@@ -15,6 +15,10 @@ from scipy import ndimage
 # float32 everywhere; numpy's stubs lose the precision in mixed arithmetic, so it is not spelled out
 Array: TypeAlias = NDArray[Any]
 
+# random lattices repeat after this many squares: a power of two, so that & can wrap
+_SIDE = 64
+_LAST = _SIDE - 1
+
 
 @lru_cache(maxsize=4)
 def grid(size: int) -> tuple[Array, Array]:
@@ -36,44 +40,74 @@ def noise(rng: np.random.Generator, size: int, cells: float, stretch: float = 1.
 
     `stretch` > 1 makes the lumps that many times as wide as they are high.
     """
-    high, wide = max(1.0, cells), max(1.0, cells / stretch)
-    lattice = rng.uniform(-1, 1, (int(high) + 4, int(wide) + 4)).astype(np.float32)
-    dx, dy = rng.random(2)
-    image = Image.fromarray(lattice)
-    box = (1 + dx, 1 + dy, 1 + dx + wide, 1 + dy + high)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return _noise(rng, size, cells, stretch, octaves=1)
 
 
 def clouds(rng: np.random.Generator, size: int, cells: float, stretch: float = 1.0) -> Array:
     """Noise with detail at every scale: four octaves, each half as strong and twice as fine."""
-    field = noise(rng, size, cells, stretch)
-    for octave in (2, 4, 8):
-        field = field + noise(rng, size, cells * octave, stretch) / octave
-    return field / 1.5
+    return _noise(rng, size, cells, stretch, octaves=4) / 1.5
+
+
+def _noise(
+    rng: np.random.Generator, size: int, cells: float, stretch: float, octaves: int
+) -> Array:
+    high, wide = max(1.0, cells), max(1.0, cells / stretch)
+    rows, columns = int(high) + 4, int(wide) + 4
+    lattice = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
+    for octave in range(1, octaves):
+        # finer lumps are added to a lattice of twice the size: cheaper than to the finished field
+        rows, columns = 2 * rows, 2 * columns
+        finer = rng.uniform(-(0.5**octave), 0.5**octave, (rows, columns)).astype(np.float32)
+        lattice = finer + np.asarray(
+            Image.fromarray(lattice).resize((columns, rows), Image.Resampling.BILINEAR)
+        )
+    zoom = 2 ** (octaves - 1)
+    left, top = zoom * (1 + rng.random()), zoom * (1 + rng.random())
+    box = (left, top, left + zoom * wide, top + zoom * high)
+    image = Image.fromarray(lattice)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
 def sample(lattice: Array, u: Array, v: Array) -> Array:
-    """The lattice, repeated without end, read at column u and row v (bilinear)."""
+    """A (64, 64) lattice, repeated without end, read at column u and row v (bilinear)."""
+    corners, right, down = _corners(lattice, u, v)
+    upper = corners[0] + (corners[1] - corners[0]) * right
+    lower = corners[2] + (corners[3] - corners[2]) * right
+    return upper + (lower - upper) * down
+
+
+def facets(rng: np.random.Generator, u: Array, v: Array) -> Array:
+    """A height in [-1, 1] made of flat triangles, two to each unit square of (u, v)."""
+    corners, right, down = _corners(_lattice(rng), u, v)
+    over = np.maximum(right, down)
+    under = np.minimum(right, down)
+    # the square is cut along its diagonal: the nearer of the other two corners takes part
+    turn = (right > down).astype(np.float32)
+    middle = corners[2] + (corners[1] - corners[2]) * turn
+    return corners[0] * (1 - over) + middle * (over - under) + corners[3] * under
+
+
+def _lattice(rng: np.random.Generator) -> Array:
+    return rng.uniform(-1, 1, (_SIDE, _SIDE)).astype(np.float32)
+
+
+def _corners(lattice: Array, u: Array, v: Array) -> tuple[list[Array], Array, Array]:
+    """The values at the four corners of each point's square, and its place within the square."""
     column, row = np.floor(u), np.floor(v)
-    right, down = u - column, v - row
-    rows, columns = lattice.shape
-    left, top = column.astype(np.int32) % columns, row.astype(np.int32) % rows
-    here = top * columns + left
-    wrap_right = np.where(left == columns - 1, 1 - columns, 1)
-    below = np.where(top == rows - 1, left, here + columns)
+    left, top = column.astype(np.int32) & _LAST, row.astype(np.int32) & _LAST
+    right, below = (left + 1) & _LAST, ((top + 1) & _LAST) * _SIDE
+    top = top * _SIDE
     flat = lattice.ravel()
-    upper = flat.take(here) * (1 - right) + flat.take(here + wrap_right) * right
-    lower = flat.take(below) * (1 - right) + flat.take(below + wrap_right) * right
-    return upper * (1 - down) + lower * down
+    values = [flat.take(index) for index in (top + left, top + right, below + left, below + right)]
+    return values, u - column, v - row
 
 
 def streaks(rng: np.random.Generator, along: Array, across: Array) -> Array:
     """Fibres in [-1, 1]: noise with one lump a unit of `along` and one a unit of `across`."""
-    lattice = rng.uniform(-1, 1, (96, 64)).astype(np.float32)
-    return sample(lattice, along, across)
+    return sample(_lattice(rng), along, across)
 
 
-def step(value: Array, softness: float) -> Array:
+def step(value: Array, softness: Array | float) -> Array:
     """0 where value < 0 and 1 where value > 0, with an antialiased edge `softness` wide."""
     return np.clip(value / softness + 0.5, 0, 1)
 
@@ -83,7 +117,7 @@ def off_centre(value: Array) -> Array:
     return value - np.rint(value)
 
 
-def bands(value: Array, width: float, softness: float) -> Array:
+def bands(value: Array, width: Array | float, softness: Array | float) -> Array:
     """1 inside bands `width` wide (in [0, 1]) around every whole number, 0 between them."""
     return step(width / 2 - np.abs(off_centre(value)), softness)
 
@@ -94,13 +128,11 @@ def cells(
     """Random cells, one to each unit square of (u, v): stones, cracks, facets.
 
     Returns for every point the distance to the nearest cell centre, the distance to the second
-    nearest, and the nearest cell's own random number in [0, 1). It works on a field of half the
-    size, since it visits nine squares for every point.
+    nearest, and the nearest cell's own random number in [0, 1). The three fields have half the
+    size, since nine squares are visited for every point: enlarge those that are needed.
     """
-    size = u.shape[0]
     u, v = u[::2, ::2], v[::2, ::2]
-    side = 64
-    shift_u, shift_v, own = rng.random((3, side * side)).astype(np.float32)
+    shift_u, shift_v, own = rng.random((3, _SIDE * _SIDE)).astype(np.float32)
     shift_u, shift_v = (0.5 + jitter * (shift - 0.5) for shift in (shift_u, shift_v))
     column, row = np.floor(u), np.floor(v)
     inside_u, inside_v = u - column, v - row
@@ -110,20 +142,25 @@ def cells(
     columns, rows = column.astype(np.int32), row.astype(np.int32)
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
-            index = (rows + down) % side * side + (columns + right) % side
+            index = ((rows + down) & _LAST) * _SIDE + ((columns + right) & _LAST)
             gap_u = shift_u.take(index) + right - inside_u
             gap_v = shift_v.take(index) + down - inside_v
             distance = gap_u * gap_u + gap_v * gap_v
             second = np.minimum(second, np.maximum(first, distance))
             value = np.where(distance < first, own.take(index), value)
             first = np.minimum(first, distance)
-    return resize(np.sqrt(first), size), resize(np.sqrt(second), size), resize(value, size)
+    return np.sqrt(first), np.sqrt(second), value
 
 
 def slopes(height: Array, pixel: float) -> tuple[Array, Array]:
     """The rise of a height field to the right and downwards, `pixel` being a pixel's width."""
     down, right = np.gradient(height)
     return right / pixel, down / pixel
+
+
+def doubled(field: Array, size: int) -> Array:
+    """A field of half the size enlarged without blending: for numbers that name a cell."""
+    return field.repeat(2, axis=0).repeat(2, axis=1)[:size, :size]
 
 
 def blurred(field: Array, radius: float) -> Array:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from profiler.synthetic.raster import Array
 
 # shapes are drawn this many times too large and averaged down: antialiased edges
-_OVERSAMPLING = 4
+_OVERSAMPLING = 3
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,5 @@
+"""``python -m profiler`` is the command ``profiler``."""
+
+from profiler.cli import main
+
+main()

@@ -1,0 +1,295 @@
+"""``profiler run`` from end to end, on networks whose answers are arithmetic."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from browser import chromium, opened
+from command import Command, in_own_process
+from tiny import write_images
+
+HERE = Path(__file__).parent
+TINY = (f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm")
+COLOURS = "red\ngreen\nblue\nyellow\ncyan\nmagenta\ngray\nwhite\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images", 64)
+    (tmp_path / "colours.txt").write_text(COLOURS)
+    return tmp_path
+
+
+def arguments(folder: Path, out: str, *more: object) -> list[object]:
+    return [
+        *("run", *TINY, "--probe", folder / "images", "--concepts", folder / "colours.txt"),
+        *("--top", 6, "--threshold", 0.1, "-j", 0, "--date", "2024-01-01"),
+        *("--out", folder / out, *more),
+    ]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with (path / "descriptions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_unit_0_is_red(command: Command, folder: Path) -> None:
+    done = command(*arguments(folder, "out"))
+    assert done.status == 0, done.stderr
+    assert done.stdout.strip() == str(folder / "out" / "report.html")
+    labels = {(row["layer"], row["unit"]): row for row in rows(folder / "out")}
+    assert len(labels) == 8
+    for layer in ("color", "fc"):
+        assert [labels[layer, unit]["description"] for unit in "012"] == ["red", "green", "blue"]
+        assert [labels[layer, unit]["interpretable"] for unit in "012"] == ["1", "1", "1"]
+        assert labels[layer, "0"]["category"] == "color"
+    # Unit 3 is redness turned round, and what is least red among the words is cyan.
+    assert labels["fc", "3"]["description"] == "cyan"
+    dead = labels["color", "3"]
+    assert (dead["dead"], dead["description"], dead["similarity"]) == ("1", "", "")
+    profile = json.loads((folder / "out" / "profile.json").read_text())
+    assert [layer["counts"]["color"] for layer in profile["layers"]] == [3, 4]
+    assert [layer["dead"] for layer in profile["layers"]] == [1, 0]
+
+
+def test_the_first_columns_are_those_of_clip_dissect(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "out"))
+    header = (folder / "out" / "descriptions.csv").read_text().splitlines()[0].split(",")
+    assert header[:4] == ["layer", "unit", "description", "similarity"]
+    assert header[4:8] == ["interpretable", "dead", "category", "p_value"]
+    assert header[8:] == [f"{c}_{i}" for i in range(2, 6) for c in ("description", "similarity")]
+
+
+def test_the_same_command_gives_the_same_bytes(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "one"))
+    command(*arguments(folder, "two"))
+    command(*arguments(folder, "three", "-j", 2))
+    first = (folder / "one" / "descriptions.csv").read_bytes()
+    assert (folder / "two" / "descriptions.csv").read_bytes() == first
+    assert (folder / "three" / "descriptions.csv").read_bytes() == first
+
+
+def test_the_batch_size_changes_no_label(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "one"))
+    command(*arguments(folder, "two", "-b", 5))
+    for a, b in zip(rows(folder / "one"), rows(folder / "two"), strict=True):
+        assert a["description"] == b["description"]
+        if a["similarity"]:
+            assert float(a["similarity"]) == pytest.approx(float(b["similarity"]), abs=1e-3)
+
+
+def test_the_record_names_everything_that_moves_a_number(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "out", "--seed", 7))
+    record = json.loads((folder / "out" / "run.json").read_text())["record"]
+    assert record["seed"] == 7
+    assert record["similarity"]["top"] == 6
+    assert record["similarity"]["top_chosen"] == "given"
+    assert record["probe"]["images"] == 64
+    assert {"torch", "numpy", "profiler", "python"} <= set(record["versions"])
+    for part in ("subject", "vlm", "probe", "concepts"):
+        assert record[part]["fingerprint"]
+    assert "--seed 7" in record["command"]
+
+
+def test_an_automatic_top_is_printed_and_recorded(command: Command, folder: Path) -> None:
+    call = [a for a in arguments(folder, "out") if a not in ("--top", 6)]
+    done = command(*call)
+    assert "top list: 10 images a unit, chosen for a probe set of 64" in done.stderr
+    record = json.loads((folder / "out" / "run.json").read_text())["record"]
+    assert (record["similarity"]["top"], record["similarity"]["top_chosen"]) == (10, "automatic")
+
+
+def test_json_on_standard_output(command: Command, folder: Path) -> None:
+    done = command(*arguments(folder, "out", "--json"))
+    content = json.loads(done.stdout)
+    assert content["profile"]["total"]["counts"]["color"] == 7
+    assert content["sorter"] == "exemplar"
+
+
+def test_bad_images_are_skipped_counted_and_listed(command: Command, folder: Path) -> None:
+    (folder / "images" / "0003_broken.png").write_bytes(b"not an image")
+    done = command(*arguments(folder, "out"))
+    assert done.status == 0, done.stderr
+    assert "1 of 65 probe images could not be read and were left out (0003_broken.png)" in (
+        done.stderr
+    )
+    record = json.loads((folder / "out" / "run.json").read_text())["record"]
+    assert record["probe"]["images"] == 64
+    assert record["probe"]["skipped"][0][0] == "0003_broken.png"
+    assert "0003_broken.png" in (folder / "out" / "report.html").read_text()
+
+
+def test_many_bad_images_stop_the_run_unless_allowed(command: Command, folder: Path) -> None:
+    for number in range(5):
+        (folder / "images" / f"9{number}.jpg").write_bytes(b"")
+    stopped = command(*arguments(folder, "out"))
+    assert stopped.status == 2
+    assert "more than 5% of the 69 probe images cannot be read" in stopped.error
+    assert not (folder / "out" / "run.json").exists()
+    assert command(*arguments(folder, "out", "--allow-bad")).status == 0
+
+
+def test_memory_that_runs_out_halves_the_batch(command: Command, folder: Path) -> None:
+    call = arguments(folder, "out")
+    call[1] = f"{HERE / 'tiny.py'}:hungry"
+    done = command(*call)
+    assert done.status == 0, done.stderr
+    record = json.loads((folder / "out" / "run.json").read_text())["record"]
+    assert record["settings"]["batch_size_used"] == 4
+    refused = command(*call, "-b", 32)
+    assert refused.status == 3
+    assert refused.error == "memory ran out with batches of 32; use -b auto or a smaller --batch-size"
+
+
+def test_a_scripted_model_sorts(command: Command, folder: Path) -> None:
+    words = ["red", "green", "blue", "cyan"]
+    script = folder / "script.jsonl"
+    script.write_text(
+        json.dumps({"sort": dict.fromkeys(words, "material")}) + "\n"
+        + json.dumps({"match": ".", "reply": "Nothing that is in the facts 12345."}) + "\n"
+    )  # fmt: skip
+    done = command(*arguments(folder, "out", "--llm", f"scripted:{script}"))
+    assert done.status == 0, done.stderr
+    profile = json.loads((folder / "out" / "profile.json").read_text())
+    assert profile["total"]["counts"]["material"] == 7
+    run = json.loads((folder / "out" / "run.json").read_text())
+    assert run["sorting"]["sorter"].startswith("scripted")
+    # The model's summary names a number that is no fact; the fixed template stands in for it.
+    assert "12345" not in run["summary"]
+
+
+@pytest.mark.browser
+def test_the_report_of_a_run_works_in_a_browser(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "out"))
+    with chromium() as browser, opened(browser, folder / "out" / "report.html") as view:
+        text = view.page.inner_text("body")
+        assert "yellow" in text or "red" in text
+        assert view.page.locator("h1").count() == 1
+        assert view.complaints == []
+        assert view.strange_requests == []
+
+
+def test_an_option_may_come_from_a_file_or_the_environment(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "profiler.toml").write_text("[run]\nthreshold = 99.0\nnull-draws = 50\n")
+    call = [a for a in arguments(folder, "out") if a not in ("--threshold", 0.1)]
+    command("--config", folder / "profiler.toml", *call)
+    run = json.loads((folder / "out" / "run.json").read_text())
+    assert (run["threshold"]["value"], run["record"]["similarity"]["null_draws"]) == (99.0, 50)
+    monkeypatch.setenv("PROFILER_RUN_THRESHOLD", "98")
+    command(*call)
+    assert json.loads((folder / "out" / "run.json").read_text())["threshold"]["value"] == 98
+    command(*arguments(folder, "out"))  # flags win
+    assert json.loads((folder / "out" / "run.json").read_text())["threshold"]["value"] == 0.1
+
+
+class TestBadInput:
+    """One clear line, no traceback, nothing half-written."""
+
+    @pytest.mark.parametrize(
+        ("change", "status", "message"),
+        [
+            ({1: "resnet5"}, 2, "unknown model 'resnet5'; near names: resnet50"),
+            ({1: "nowhere.py:make"}, 2, "there is no file 'nowhere.py'"),
+            ({1: f"{HERE / 'tiny.py'}:subjekt"}, 2, "near names: subject"),
+            ({1: f"{HERE / 'tiny.py'}:not_a_pair"}, 2, "must return (model, preprocess)"),
+            ({1: f"{HERE / 'tiny.py'}:nan"}, 2, "NaN or infinite activations"),
+            ({1: f"{HERE / 'tiny.py'}:ragged"}, 2, ""),
+            ({3: "clip"}, 2, "unknown VLM 'clip'"),
+            ({3: "open_clip:ViT-B-16"}, 2, "lacks its weights"),
+            ({3: "open_clip:ViT-B-15/openai"}, 2, "near names: ViT-B-16"),
+            ({3: "open_clip:ViT-B-16/opena"}, 2, "near names: openai"),
+            ({5: "imagenete"}, 2, "near names: imagenette"),
+            ({5: "no/such/folder"}, 2, "is not a folder"),
+            ({7: "comon-3k"}, 2, "near names: common-3k"),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_name(
+        self, command: Command, folder: Path, change: dict[int, str], status: int, message: str
+    ) -> None:
+        call = arguments(folder, "out")
+        for place, value in change.items():
+            call[place] = value
+        if "nan" in str(call[1]):
+            write_images(folder / "images", 1, colors=("black",))
+            from PIL import Image
+
+            Image.new("RGB", (16, 16), "black").save(folder / "images" / "0000_red.png")
+        if "ragged" in str(call[1]):
+            from PIL import Image
+
+            Image.new("RGB", (20, 16), "red").save(folder / "images" / "0001_green.png")
+        done = command(*call)
+        assert (done.status, message in done.error) == (status, True), done.stderr
+        assert not (folder / "out" / "run.json").exists()
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--layers", "colour"], "near names: color"),
+            (["--layers", "color,nothing.*"], "unknown layer"),
+            (["--batch-size", "many"], "neither auto nor a whole number"),
+            (["--batch-size", "0"], "neither auto nor a whole number"),
+            (["--top", "0"], "--top must be at least 1"),
+            (["--top", "65"], "--top 65 needs at least as many readable images, not 64"),
+            (["--limit", "0"], "--limit must be at least 1"),
+            (["--threshold", "high"], "'high' is not a valid float"),
+            (["--device", "gpu"], "unknown device 'gpu'"),
+            (["--llm", "scripted:nowhere.jsonl"], "nowhere.jsonl"),
+            (["--categories", "nowhere.txt"], "nowhere.txt"),
+            (["--max-report-mb", "0.001"], "report"),
+            (["--unknown-option"], "No such option"),
+        ],
+    )
+    def test_a_wrong_option(
+        self, command: Command, folder: Path, more: list[str], message: str
+    ) -> None:
+        done = command(*arguments(folder, "out", *more))
+        assert done.status in (2, 3)
+        assert message in done.error
+        assert not (folder / "out" / "run.json").exists()
+
+    def test_an_empty_folder(self, command: Command, folder: Path) -> None:
+        (folder / "empty").mkdir()
+        call = arguments(folder, "out")
+        call[5] = folder / "empty"
+        done = command(*call)
+        assert done.status == 2
+        assert "no images in" in done.error
+
+    def test_an_empty_concept_file(self, command: Command, folder: Path) -> None:
+        (folder / "colours.txt").write_text("\n  \n# nothing\n")
+        done = command(*arguments(folder, "out"))
+        assert done.status == 2
+        assert "holds no concept" in done.error
+
+    def test_an_unwritable_output(self, command: Command, folder: Path) -> None:
+        (folder / "file").write_text("")
+        done = command(*arguments(folder, "file/out"))
+        assert done.status == 3
+        assert "cannot write" in done.error
+
+    def test_weights_that_cannot_be_downloaded(
+        self, command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A port on which nothing listens stands in for a closed network.
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+        monkeypatch.setenv("no_proxy", "")
+        call = arguments(folder, "out")
+        call[1] = "resnet18"
+        done = command(*call)
+        assert done.status == 3
+        assert "resnet18" in done.error
+        assert "download.pytorch.org" in done.error
+        assert "offline" in done.error
+
+    def test_the_real_process_gives_the_same_status(self, folder: Path) -> None:
+        env = {**os.environ, "PROFILER_CACHE_DIR": str(folder / "cache")}
+        done = in_own_process("run", "resnet5", "--probe", "synthetic", env=env)
+        assert done.status == 2
+        assert done.error.startswith("unknown model 'resnet5'")
