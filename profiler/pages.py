@@ -1,8 +1,10 @@
 """A finished run told as a page: which facts the report shows, and in which words."""
 
+import re
 from collections.abc import Sequence
 
 from profiler.report import LayerSection, ProfilePage
+from profiler.report.text import THIN, count
 from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun
 
 
@@ -15,12 +17,12 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         examined=(
             ("Model", record.subject.name),
             ("Weights", record.subject.weights),
-            ("Probe images", f"{probe.title}: {probe.images:,} images"),
-            ("Read by", record.vlm.name),
-            ("Concepts", f"{record.concepts.title}: {record.concepts.count:,} concepts"),
+            ("Probe images", f"{probe.title}: {count(probe.images)} images"),
+            ("Images read by", record.vlm.name),
+            ("Concepts", f"{record.concepts.title}: {count(record.concepts.count)} concepts"),
             ("Date", record.date),
         ),
-        summary=(run.summary,),
+        summary=(typeset(run.summary),),
         summary_author=run.summary_author,
         profile=run.profile,
         layers=[
@@ -29,15 +31,25 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         ],
         concepts=run.concepts,
         threshold=run.threshold,
-        threshold_story=threshold_story(run),
-        sorter_story=sorter_story(run),
+        threshold_story=[typeset(text) for text in threshold_story(run)],
+        sorter_story=[typeset(text) for text in sorter_story(run)],
         image_names=run.image_names,
         thumbnails=run.thumbnails,
         command=record.command,
         provenance=_provenance(run),
-        limits=_limits(run),
-        warnings=record.warnings,
+        limits=[typeset(text) for text in _limits(run)],
+        warnings=[typeset(text) for text in record.warnings],
     )
+
+
+def typeset(text: str) -> str:
+    """Numbers as the pages write them: thin spaces in thousands and before the per cent sign.
+
+    >>> typeset("1,690 of 2,048 units (82.5 %, or 83%)").replace(THIN, "_")
+    '1_690 of 2_048 units (82.5_%, or 83_%)'
+    """
+    text = re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))", THIN, text)
+    return re.sub(r"(?<=\d) ?%", f"{THIN}%", text)
 
 
 def shape_text(layer: LayerRecord) -> str:

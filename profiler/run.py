@@ -254,19 +254,12 @@ def sort_words(
 
 def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrative:
     """The finding in a few sentences."""
-    sources = {
-        "given": "given by the user",
-        "null": f"null distribution, false-discovery rate {FDR:.0%}",
-        "ratings": "people's ratings",
-    }
     facts = ProfileFacts(
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
         threshold=run.threshold.value,
-        threshold_source=sources[run.threshold.source],
         vlm=run.record.vlm.name,
-        vlm_limit=run.record.vlm.limits,
         concepts=frozenset(run.concepts),
     )
     return narrate(facts, llm, prompts_dir=prompts)

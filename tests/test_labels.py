@@ -333,18 +333,15 @@ def test_threshold_is_the_lowest_cut_of_all_that_meets_the_rate(
     threshold = null_threshold(layers, fdr=fdr)
     trusted = sum(int(threshold.trusts(layer).sum()) for layer in layers)
     own = sorted({float(s) for layer in layers for s in layer.score[~layer.dead, 0]})
-    # Every set of units that some cut lets through, the largest first.
-    meets = [cut for cut in [-10.0, *own] if rate_at(layers, cut) <= fdr]
+    # A cut for every set of units that any cut lets through, the largest set first.
+    cuts = [*(np.nextafter(score, -np.inf) for score in own[:1]), *own]
+    meets = [cut for cut in cuts if rate_at(layers, cut) <= fdr]
     if not meets:
         assert trusted == 0
         assert threshold.fdr is None
         return
-    assert threshold.fdr is not None
-    assert threshold.fdr == pytest.approx(rate_at(layers, threshold.value))
-    # Where everything passes, the cut lies just below the lowest score, not at −10.
-    wanted = sum(float(s) > meets[0] for la in layers for s in la.score[~la.dead, 0])
-    if meets[0] > -10 or rate_at(layers, np.nextafter(own[0], -np.inf)) <= fdr:
-        assert trusted == wanted
+    assert threshold.fdr == pytest.approx(rate_at(layers, meets[0]))
+    assert trusted == sum(float(s) > meets[0] for la in layers for s in la.score[~la.dead, 0])
 
 
 def test_where_everything_passes_the_lowest_unit_does_too() -> None:

@@ -1,101 +1,15 @@
-"""The command line: options → one call in :mod:`profiler.run` → a path printed."""
+"""``profiler run`` and ``profiler scenes``."""
 
 import json
-import logging
 import shlex
 import sys
-import tomllib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
 
-from profiler import __version__
-from profiler.errors import InputError, ProfilerError, UsageError
-
-app = typer.Typer(
-    name="profiler",
-    help="Say in words what a vision network has learned and where it fails.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"auto_envvar_prefix": "PROFILER", "help_option_names": ["-h", "--help"]},
-)
-
-_stderr = Console(stderr=True)
-
-
-@app.callback()
-def _main(
-    context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with options: a table for each command.", is_eager=True),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only warnings.")] = False,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version.",
-            is_eager=True,
-            callback=lambda v: _show_version(v),
-        ),
-    ] = False,
-) -> None:
-    # Only this package's own log: what others say to theirs is not the user's business.
-    log = logging.getLogger("profiler")
-    log.handlers = [logging.StreamHandler(sys.stderr)]
-    log.propagate = False
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
-    if config is not None:
-        context.default_map = _read_config(config)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"config file {str(path)!r} cannot be read: {error}") from error
-    commands: dict[str, Any] = cast("Any", typer.main.get_command(app)).commands
-    for command, options in content.items():
-        if command not in commands or not isinstance(options, dict):
-            raise InputError(
-                f"config file {str(path)!r}: {command!r} is no command; known: "
-                + ", ".join(sorted(commands))
-            )
-        known = {parameter.name for parameter in commands[command].params}
-        for option in options:
-            if option.replace("-", "_") not in known:
-                raise InputError(f"config file {str(path)!r}: [{command}] has no option {option!r}")
-    return {
-        command: {option.replace("-", "_"): value for option, value in options.items()}
-        for command, options in content.items()
-    }
+from profiler.cli.app import app
+from profiler.errors import UsageError
 
 
 @app.command()
@@ -195,6 +109,7 @@ def run(
     )
     images = open_probe(probe, cache, limit=limit, seed=seed)
 
+    from profiler.cli.terminal import TerminalProgress, profile_table, stderr
     from profiler.run import ProfileOptions, check_writable, choose_device, profile
     from profiler.subject import load_subject
     from profiler.vlm import open_vlm
@@ -230,7 +145,7 @@ def run(
         ),
         llm=language_model,
         store=Store(cache),
-        progress=_TerminalProgress(),
+        progress=TerminalProgress(),
     )
     if as_json:
         content = {
@@ -243,8 +158,8 @@ def run(
         }
         typer.echo(json.dumps(content, ensure_ascii=False))
         return
-    if _stderr.is_terminal:
-        _stderr.print(_profile_table(done))
+    if stderr.is_terminal:
+        stderr.print(profile_table(done))
     typer.echo(str(out / "report.html"))
 
 
@@ -274,74 +189,3 @@ def _folder_name(subject: str, vlm: str, probe: str) -> str:
     parts = (stem, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
     text = "-".join(parts)
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
-
-
-def _profile_table(done: Any) -> Table:
-    profile = done.profile
-    table = Table(title=f"{done.record.subject.name}: units by category", title_justify="left")
-    table.add_column("layer")
-    for name in ("units", *profile.categories, "uninterpretable", "dead"):
-        table.add_column(name, justify="right")
-    for layer in (*profile.layers, profile.total):
-        table.add_row(
-            layer.layer,
-            f"{layer.units:,}",
-            *(f"{layer.counts[category]:,}" for category in profile.categories),
-            f"{layer.uninterpretable:,}",
-            f"{layer.dead:,}",
-        )
-    return table
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
-
-
-@dataclass
-class _TerminalProgress:
-    """Bars with rates and remaining time on a terminal; nothing elsewhere."""
-
-    @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Any]:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=_stderr, disable=not _stderr.is_terminal) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda count: bars.advance(task, count)
-
-
-# typer carries a click of its own, and names only some of its exceptions.
-_ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-
-def main() -> NoReturn:
-    """Run the command line and leave with the exit status of the outcome."""
-    warnings.filterwarnings("ignore")  # other packages' advice to their developers
-    status = 0
-    try:
-        status = app(standalone_mode=False) or 0
-    except ProfilerError as error:
-        status = _fail(str(error), error.exit_status)
-    except _ClickError as error:
-        status = _fail(cast("Any", error).format_message(), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        status = _fail("interrupted", 130)
-    except MemoryError:
-        status = _fail("memory ran out", 3)
-    except BrokenPipeError:
-        status = 3
-    sys.exit(status)
-
-
-def _fail(message: str, status: int) -> int:
-    # One line, whatever a library put into its message.
-    typer.echo(f"profiler: error: {' '.join(message.split())}", err=True)
-    return status

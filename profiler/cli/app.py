@@ -1,0 +1,109 @@
+"""The application itself: what every command shares, and how the outcome becomes an exit status."""
+
+import logging
+import sys
+import tomllib
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from profiler import __version__
+from profiler.errors import InputError, ProfilerError
+
+app = typer.Typer(
+    name="profiler",
+    help="Say in words what a vision network has learned and where it fails.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"auto_envvar_prefix": "PROFILER", "help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with options: a table for each command.", is_eager=True),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only warnings.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=lambda v: _show_version(v),
+        ),
+    ] = False,
+) -> None:
+    # Only this package's own log: what others say to theirs is not the user's business.
+    log = logging.getLogger("profiler")
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+    log.propagate = False
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    if config is not None:
+        context.default_map = _read_config(config)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"config file {str(path)!r} cannot be read: {error}") from error
+    commands: dict[str, Any] = cast("Any", typer.main.get_command(app)).commands
+    for command, options in content.items():
+        if command not in commands or not isinstance(options, dict):
+            raise InputError(
+                f"config file {str(path)!r}: {command!r} is no command; known: "
+                + ", ".join(sorted(commands))
+            )
+        known = {parameter.name for parameter in commands[command].params}
+        for option in options:
+            if option.replace("-", "_") not in known:
+                raise InputError(f"config file {str(path)!r}: [{command}] has no option {option!r}")
+    return {
+        command: {option.replace("-", "_"): value for option, value in options.items()}
+        for command, options in content.items()
+    }
+
+
+# typer carries a click of its own, and names only some of its exceptions.
+_ClickError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with the exit status of the outcome."""
+    warnings.filterwarnings("ignore")  # other packages' advice to their developers
+    status = 0
+    try:
+        status = app(standalone_mode=False) or 0
+    except ProfilerError as error:
+        status = _fail(str(error), error.exit_status)
+    except _ClickError as error:
+        status = _fail(cast("Any", error).format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _fail("interrupted", 130)
+    except MemoryError:
+        status = _fail("memory ran out", 3)
+    except BrokenPipeError:
+        status = 3
+    sys.exit(status)
+
+
+def _fail(message: str, status: int) -> int:
+    # One line, whatever a library put into its message.
+    typer.echo(f"profiler: error: {' '.join(message.split())}", err=True)
+    return status
