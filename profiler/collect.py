@@ -94,6 +94,7 @@ class _Decoded(Dataset[_Item]):
 
 
 _NO_IMAGES = torch.empty(0)
+_WHOSE = ("the model's", "the VLM's")
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,17 @@ class _Batch:
         try:
             return cls(
                 tuple(item.index for item in good),
-                _stack([item.for_subject for item in good], "the model's"),
-                _stack([item.for_vlm for item in good], "the VLM's"),
+                _stack([item.for_subject for item in good], _WHOSE[0]),
+                _stack([item.for_vlm for item in good], _WHOSE[1]),
                 unreadable,
             )
         except InputError as error:
             return cls(unreadable=unreadable, fault=str(error))
+
+    @property
+    def images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the subject and as the VLM see them."""
+        return self.for_subject, self.for_vlm
 
     def piece(self, start: int, size: int) -> "_Batch":
         """The readable images from ``start``, at most ``size``."""
@@ -172,6 +178,7 @@ def collect(
     embeddings: list[FloatArray] = []
     kept: list[int] = []
     skipped: list[Skipped] = []
+    shapes: tuple[set[tuple[int, ...]], ...] = (set(), set())
 
     def name_of(number: int) -> str:
         return probe.names[kept[number]]
@@ -185,6 +192,10 @@ def collect(
             _check_skipped(skipped, total, allow_bad)
             if batch.fault:
                 raise InputError(batch.fault)
+            if batch.indices:  # one shape not only within a batch, but throughout
+                for seen, images, whose in zip(shapes, batch.images, _WHOSE, strict=True):
+                    seen.add(tuple(images.shape[1:]))
+                    _check_shapes(seen, whose)
             for piece, activations, rows in forward(batch):
                 numbers = np.arange(len(kept), len(kept) + len(piece.indices))
                 kept += piece.indices
@@ -276,13 +287,16 @@ class _Forward:
 
 def _stack(images: Sequence[torch.Tensor | None], whose: str) -> torch.Tensor:
     tensors = [image for image in images if image is not None]
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) != 1:
+    _check_shapes({tuple(tensor.shape) for tensor in tensors}, whose)
+    return torch.stack(tensors)
+
+
+def _check_shapes(shapes: set[tuple[int, ...]], whose: str) -> None:
+    if len(shapes) > 1:
         raise InputError(
             f"{whose} preprocessing gives images of different shapes ({sorted(shapes)}); it must "
             "resize and crop to one size"
         )
-    return torch.stack(tensors)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -227,9 +227,7 @@ def sort_words(
             for word, category in zip(visual.words, visual.categories, strict=True)
             if category
         ]
-        sorter = ExemplarSorter(
-            lambda texts: embed_captions(vlm, list(texts), store), exemplars, seed=options.seed
-        )
+        sorter = ExemplarSorter(lambda texts: embed_captions(vlm, list(texts), store), exemplars)
         return sorter.sort(words, options.categories)
     with progress.stage("categories", len(words) * options.votes) as advance:
         done = 0

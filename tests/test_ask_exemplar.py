@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from profiler.ask import DEFAULT, Category, ExemplarSorter
-from profiler.ask.exemplar import RULES, Centroid, KernelRidge, Neighbours
+from profiler.ask.exemplar import RidgeClassifier
 from profiler.errors import InputError
 from profiler.layer_profile import UNKNOWN
 
@@ -90,27 +89,38 @@ def test_too_few_examples() -> None:
         ExemplarSorter(embed, [(name, name) for name in AXES]).sort(["x"], CATEGORIES)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_rules_separate_what_is_apart(rule: Any) -> None:
+def test_the_classifier_separates_what_is_apart() -> None:
     rows = embed([word for word, _ in EXEMPLARS])
     labels = np.array([AXES[name] for _, name in EXEMPLARS])
-    queries = embed([f"{name} query" for name in AXES])
-    assert rule.scores(rows, labels, queries, 3).argmax(axis=1).tolist() == [0, 1, 2]
+    classifier = RidgeClassifier.fit(rows, labels, 3)
+    assert classifier.predict(embed([f"{name} query" for name in AXES])).tolist() == [0, 1, 2]
+    assert classifier.left_out_accuracy == 1
 
 
-def test_rules_by_hand() -> None:
-    rows = np.eye(2)
-    labels = np.array([0, 1])
-    query = np.array([[0.6, 0.8]])
-    assert Centroid().scores(rows, labels, query, 2).tolist() == [[0.6, 0.8]]
-    near = Neighbours(2).scores(rows, labels, query, 2)
-    assert near == pytest.approx(np.exp([[-4.0, -2.0]]))
-    # d² between the two examples is 2, so their median over all pairs is 1: K = [[1, e⁻²], …].
-    kernel = np.array([[1, np.exp(-2)], [np.exp(-2), 1]])
-    weights = np.linalg.solve(kernel + 0.5 * np.eye(2), [[1, -1], [-1, 1]])
-    to_query = np.exp(-np.array([[2 - 1.2, 2 - 1.6]]))
-    got = KernelRidge(1.0, 0.5).scores(rows, labels, query, 2)
-    assert got == pytest.approx(to_query @ weights)
+def test_left_out_values_are_those_of_a_fit_without_the_example() -> None:
+    """The shortcut by leverage agrees with n fits, each of them without one example."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.standard_normal((40, 5)), np.arange(40) % 3
+    rows[np.arange(40), labels] += 1
+    classifier = RidgeClassifier.fit(rows, labels, 3)
+    weight = 40 / (3 * np.bincount(labels)[labels])
+    x = np.hstack([rows, np.ones((40, 1))])
+    y = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+    right = 0
+    for i in range(40):
+        keep = np.arange(40) != i
+        w = weight[keep, None]
+        gram = (w * x[keep]).T @ x[keep] + classifier.ridge * np.eye(6)
+        coefficients = np.linalg.solve(gram, (w * x[keep]).T @ y[keep])
+        right += int((x[i] @ coefficients).argmax() == labels[i])
+    assert classifier.left_out_accuracy == right / 40
+    assert 0.4 < right / 40 < 1  # neither trivial nor hopeless
+
+
+def test_a_large_category_does_not_swallow_a_small_one() -> None:
+    rows = np.array([[1.0, 0.2]] * 97 + [[0.8, 0.6]] * 3)
+    labels = np.array([0] * 97 + [1] * 3)
+    assert RidgeClassifier.fit(rows, labels, 2).predict(rows).tolist() == labels.tolist()
 
 
 @pytest.mark.weights

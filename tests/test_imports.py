@@ -30,9 +30,7 @@ def imported(path: Path) -> set[str]:
 def graph() -> dict[str, set[str]]:
     rooms: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        needs = {
-            name.split(".")[1] for name in imported(path) if name.startswith("profiler.")
-        }
+        needs = {name.split(".")[1] for name in imported(path) if name.startswith("profiler.")}
         rooms.setdefault(room(path), set()).update(needs - {room(path)})
     return rooms
 

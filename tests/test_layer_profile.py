@@ -78,7 +78,7 @@ def test_a_category_that_is_not_on_the_list_is_no_silent_count() -> None:
 
 
 def test_as_many_categories_as_units() -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         count_units("l", ["color"], [False, False], CATEGORIES)
 
 

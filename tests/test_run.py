@@ -62,17 +62,24 @@ def test_the_first_columns_are_those_of_clip_dissect(command: Command, folder: P
     assert header[8:] == [f"{c}_{i}" for i in range(2, 6) for c in ("description", "similarity")]
 
 
-def test_the_same_command_gives_the_same_bytes(command: Command, folder: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command(*arguments(folder, "one"))
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "another cache"))
     command(*arguments(folder, "two"))
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "a third cache"))
     command(*arguments(folder, "three", "-j", 2))
     first = (folder / "one" / "descriptions.csv").read_bytes()
     assert (folder / "two" / "descriptions.csv").read_bytes() == first
     assert (folder / "three" / "descriptions.csv").read_bytes() == first
 
 
-def test_the_batch_size_changes_no_label(command: Command, folder: Path) -> None:
+def test_the_batch_size_changes_no_label(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command(*arguments(folder, "one"))
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "another cache"))
     command(*arguments(folder, "two", "-b", 5))
     for a, b in zip(rows(folder / "one"), rows(folder / "two"), strict=True):
         assert a["description"] == b["description"]
@@ -91,6 +98,18 @@ def test_the_record_names_everything_that_moves_a_number(command: Command, folde
     for part in ("subject", "vlm", "probe", "concepts"):
         assert record[part]["fingerprint"]
     assert "--seed 7" in record["command"]
+
+
+def test_a_second_run_reads_no_image(command: Command, folder: Path) -> None:
+    command(*arguments(folder, "one"))
+    (folder / "colours.txt").write_text(COLOURS + "black\n")
+    pass_file = next((folder / "cache" / "passes").glob("*.safetensors"))
+    written = pass_file.stat().st_mtime_ns
+    assert command(*arguments(folder, "two", "--top", 3)).status == 0
+    assert [path.name for path in (folder / "cache" / "passes").glob("*.safetensors")] == [
+        pass_file.name
+    ]
+    assert pass_file.stat().st_mtime_ns == written
 
 
 def test_an_automatic_top_is_printed_and_recorded(command: Command, folder: Path) -> None:
@@ -134,22 +153,26 @@ def test_many_bad_images_stop_the_run_unless_allowed(command: Command, folder: P
 def test_memory_that_runs_out_halves_the_batch(command: Command, folder: Path) -> None:
     call = arguments(folder, "out")
     call[1] = f"{HERE / 'tiny.py'}:hungry"
+    refused = command(*call, "-b", 32)
+    assert refused.status == 3
+    assert (
+        refused.error == "memory ran out with batches of 32; use -b auto or a smaller --batch-size"
+    )
     done = command(*call)
     assert done.status == 0, done.stderr
     record = json.loads((folder / "out" / "run.json").read_text())["record"]
     assert record["settings"]["batch_size_used"] == 4
-    refused = command(*call, "-b", 32)
-    assert refused.status == 3
-    assert refused.error == "memory ran out with batches of 32; use -b auto or a smaller --batch-size"
 
 
 def test_a_scripted_model_sorts(command: Command, folder: Path) -> None:
     words = ["red", "green", "blue", "cyan"]
     script = folder / "script.jsonl"
     script.write_text(
-        json.dumps({"sort": dict.fromkeys(words, "material")}) + "\n"
-        + json.dumps({"match": ".", "reply": "Nothing that is in the facts 12345."}) + "\n"
-    )  # fmt: skip
+        json.dumps({"sort": dict.fromkeys(words, "material")})
+        + "\n"
+        + json.dumps({"match": "paragraph", "reply": "Nothing that is in the facts 12345."})
+        + "\n"
+    )
     done = command(*arguments(folder, "out", "--llm", f"scripted:{script}"))
     assert done.status == 0, done.stderr
     profile = json.loads((folder / "out" / "profile.json").read_text())
@@ -236,7 +259,7 @@ class TestBadInput:
             (["--top", "0"], "--top must be at least 1"),
             (["--top", "65"], "--top 65 needs at least as many readable images, not 64"),
             (["--limit", "0"], "--limit must be at least 1"),
-            (["--threshold", "high"], "'high' is not a valid float"),
+            (["--threshold", "high"], "Invalid value for '--threshold'"),
             (["--device", "gpu"], "unknown device 'gpu'"),
             (["--llm", "scripted:nowhere.jsonl"], "nowhere.jsonl"),
             (["--categories", "nowhere.txt"], "nowhere.txt"),

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-AS_OF = "June 2026"
-"""When the list below was last compared with published price lists."""
+SOURCE = "LiteLLM 1.109.1, model_prices_and_context_window_backup.json (November 2026)"
+"""What the list below was compared with, entry by entry; it cites OpenAI's own price page."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ class Price:
 # bound. A model that is not listed has no known price; nothing is guessed from a similar name.
 _OPENAI = {
     "gpt-3.5-turbo": Price(0.50, 1.50),
+    "gpt-3.5-turbo-0125": Price(0.50, 1.50),
     "gpt-4-turbo": Price(10.0, 30.0),
     "gpt-4": Price(30.0, 60.0),
     "gpt-4o": Price(2.50, 10.0),
+    "gpt-4o-2024-05-13": Price(5.0, 15.0),  # the first snapshot costs more than its successors
     "gpt-4o-mini": Price(0.15, 0.60),
     "gpt-4.1": Price(2.0, 8.0),
     "gpt-4.1-mini": Price(0.40, 1.60),
@@ -37,6 +39,12 @@ _OPENAI = {
     "gpt-5": Price(1.25, 10.0),
     "gpt-5-mini": Price(0.25, 2.0),
     "gpt-5-nano": Price(0.05, 0.40),
+    "gpt-5.1": Price(1.25, 10.0),
+    "gpt-5.2": Price(1.75, 14.0),
+    "gpt-5.4": Price(2.50, 15.0),
+    "gpt-5.4-mini": Price(0.75, 4.50),
+    "gpt-5.4-nano": Price(0.20, 1.25),
+    "gpt-5.5": Price(5.0, 30.0),
     "o3": Price(2.0, 8.0),
     "o3-mini": Price(1.10, 4.40),
     "o4-mini": Price(1.10, 4.40),
@@ -48,7 +56,9 @@ def openai_price(model: str) -> Price | None:
 
     >>> openai_price("gpt-4o-2024-08-06")
     Price(prompt=2.5, completion=10.0)
+    >>> openai_price("gpt-4o-2024-05-13")
+    Price(prompt=5.0, completion=15.0)
     >>> openai_price("gpt-4o-audio-preview") is None
     True
     """
-    return _OPENAI.get(re.sub(r"-\d{4}-\d{2}-\d{2}$", "", model))
+    return _OPENAI.get(model) or _OPENAI.get(re.sub(r"-\d{4}-\d{2}-\d{2}$", "", model))

@@ -90,7 +90,7 @@ def _sprinkled(
     return np.asarray(image, dtype=np.float32) / 255
 
 
-def sky(rng: np.random.Generator, size: int) -> Array:
+def _sky(rng: np.random.Generator, size: int) -> Array:
     _, y = grid(size)
     top = _vary(rng, (0.20, 0.45, 0.84))
     low = _vary(rng, (0.62, 0.80, 0.95))
@@ -110,7 +110,7 @@ def _air(rng: np.random.Generator, size: int, horizon: float) -> Array:
     return _mix(blue, _paint((1, 1, 1), np.ones((size, size), np.float32)), cover)
 
 
-def sea(rng: np.random.Generator, size: int) -> Array:
+def _sea(rng: np.random.Generator, size: int) -> Array:
     horizon = rng.uniform(0.15, 0.3)
     _, y = grid(size)
     distance, side = _depth(size, horizon)
@@ -125,7 +125,7 @@ def sea(rng: np.random.Generator, size: int) -> Array:
     return _mix(_air(rng, size, horizon), water, step(y - horizon, 1 / size))
 
 
-def grass(rng: np.random.Generator, size: int) -> Array:
+def _grass(rng: np.random.Generator, size: int) -> Array:
     horizon = rng.uniform(0.1, 0.3)
     x, y = grid(size)
     near = np.clip((y - horizon) / (1 - horizon), 0, 1)
@@ -140,9 +140,9 @@ def grass(rng: np.random.Generator, size: int) -> Array:
     return _mix(_air(rng, size, horizon), meadow, step(y - horizon - 0.01 * blades, 3 / size))
 
 
-def desert(rng: np.random.Generator, size: int) -> Array:
+def _desert(rng: np.random.Generator, size: int) -> Array:
     horizon = rng.uniform(0.2, 0.35)
-    x, y = grid(size)
+    _, y = grid(size)
     sand = _vary(rng, (0.87, 0.70, 0.46))
     bend = noise(rng, size, 3, stretch=2)
     distance, side = _depth(size, horizon - 0.12)
@@ -156,7 +156,7 @@ def desert(rng: np.random.Generator, size: int) -> Array:
     return _mix(hills, ground, _below(dune[::-1] + 0.09))
 
 
-def forest(rng: np.random.Generator, size: int) -> Array:
+def _forest(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(size)
     light = _vary(rng, (0.62, 0.74, 0.45))
     haze = _paint(light, 0.75 + 0.3 * clouds(rng, size, 6))
@@ -180,8 +180,9 @@ def forest(rng: np.random.Generator, size: int) -> Array:
                 fill=255,
             )
         trunks = np.asarray(image, dtype=np.float32) / 255
-        picture = _mix(picture, _paint((0.62 * tone + 0.06, 0.5 * tone + 0.06, 0.34 * tone), bark),
-                       trunks)
+        picture = _mix(
+            picture, _paint((0.62 * tone + 0.06, 0.5 * tone + 0.06, 0.34 * tone), bark), trunks
+        )
         # leaves hang from above and brush grows from below
         green = _paint((0.32 * tone + 0.08, 0.62 * tone + 0.12, 0.2 * tone + 0.03), mottle)
         picture = _mix(picture, green, step(leaf + 2.6 * np.abs(y - 0.55) - 1.25, 0.15))
@@ -189,9 +190,9 @@ def forest(rng: np.random.Generator, size: int) -> Array:
     return picture
 
 
-def snow(rng: np.random.Generator, size: int) -> Array:
+def _snow(rng: np.random.Generator, size: int) -> Array:
     horizon = rng.uniform(0.25, 0.4)
-    x, y = grid(size)
+    _, y = grid(size)
     pale = _ramp(y[:, 0], (0, horizon), (_vary(rng, (0.62, 0.70, 0.80)), (0.85, 0.88, 0.92)))
     picture = np.broadcast_to(pale, (3, size, size))
     # a row of snowy firs along the horizon
@@ -218,7 +219,7 @@ def snow(rng: np.random.Generator, size: int) -> Array:
     return _mix(picture, _paint((1, 1, 1)), 0.9 * flakes)
 
 
-def night_sky(rng: np.random.Generator, size: int) -> Array:
+def _night_sky(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(size)
     deep, low = _vary(rng, (0.02, 0.02, 0.08), 0.015), _vary(rng, (0.05, 0.06, 0.18), 0.02)
     picture = _ramp(y[:, 0], (0, 1), (deep, low))
@@ -235,7 +236,7 @@ def night_sky(rng: np.random.Generator, size: int) -> Array:
     return picture + _paint((1.0, 0.98, 0.9), stars)
 
 
-def sunset(rng: np.random.Generator, size: int) -> Array:
+def _sunset(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(size)
     horizon = rng.uniform(0.68, 0.8)
     top, middle = _vary(rng, (0.30, 0.24, 0.48), 0.12), _vary(rng, (0.86, 0.40, 0.38), 0.1)
@@ -261,7 +262,7 @@ def sunset(rng: np.random.Generator, size: int) -> Array:
     return _mix(picture, ground, _below(edge))
 
 
-def mountains(rng: np.random.Generator, size: int) -> Array:
+def _mountains(rng: np.random.Generator, size: int) -> Array:
     _, y = grid(size)
     picture = _air(rng, size, 0.5)
     crags = clouds(rng, size, 9)
@@ -276,7 +277,7 @@ def mountains(rng: np.random.Generator, size: int) -> Array:
     return picture
 
 
-def city(rng: np.random.Generator, size: int) -> Array:
+def _city(rng: np.random.Generator, size: int) -> Array:
     night = rng.random() < 0.5
     _, y = grid(size)
     if night:
@@ -297,7 +298,8 @@ def city(rng: np.random.Generator, size: int) -> Array:
             tone = _vary(rng, walls, 0.06)
             if row == 0:
                 # far towers fade into the air
-                tone = tuple(0.6 * t + 0.4 * a for t, a in zip(tone, stops[1], strict=True))
+                red, green, blue = (0.6 * t + 0.4 * a for t, a in zip(tone, stops[1], strict=True))
+                tone = (red, green, blue)
             pen.rectangle((left, top, left + wide, size), fill=_bytes(tone))
             gap = rng.uniform(7, 10) * unit
             for py in np.arange(top + gap / 2, size, gap):
@@ -311,8 +313,11 @@ def city(rng: np.random.Generator, size: int) -> Array:
 def _laid(
     rng: np.random.Generator, size: int, rows: float, ratio: float, joint: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Bricks or boards in rows: the joints (1 in them), each piece's own number in [0, 1), and
-    the place along and across within the pattern. `ratio` is length by height."""
+    """Bricks or boards in rows, each `ratio` times as long as it is high.
+
+    Returns the joints (1 in them), each piece's own number in [0, 1), and the place along and
+    across the rows, in piece lengths and heights; all (size, size).
+    """
     x, y = grid(size)
     across = rows * (y + rng.random())
     row = np.floor(across)
@@ -327,7 +332,7 @@ def _laid(
     return seams, rng.random(256).astype(np.float32)[index], along, across
 
 
-def brick_wall(rng: np.random.Generator, size: int) -> Array:
+def _brick_wall(rng: np.random.Generator, size: int) -> Array:
     seams, own, _, _ = _laid(rng, size, rng.uniform(9, 15), 2.6, 0.13)
     rough = 0.06 * clouds(rng, size, 20) + 0.08 * noise(rng, size, 90)
     brick = _paint(_vary(rng, (0.64, 0.29, 0.21)), 0.78 + 0.42 * own + rough)
@@ -335,7 +340,7 @@ def brick_wall(rng: np.random.Generator, size: int) -> Array:
     return _mix(brick, mortar, seams)
 
 
-def wooden_floor(rng: np.random.Generator, size: int) -> Array:
+def _wooden_floor(rng: np.random.Generator, size: int) -> Array:
     seams, own, along, across = _laid(rng, size, rng.uniform(5, 8), 9, 0.05)
     shift = 37 * own
     ring = 2.2 * across + 1.3 * streaks(rng, 5 * along + shift, 1.6 * across + shift) + shift
@@ -346,7 +351,7 @@ def wooden_floor(rng: np.random.Generator, size: int) -> Array:
     return picture if rng.random() < 0.5 else np.swapaxes(picture, 1, 2)
 
 
-def tiled_floor(rng: np.random.Generator, size: int) -> Array:
+def _tiled_floor(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(size)
     count = rng.uniform(4, 7)
     u, v = count * (x + rng.random()), count * (y + rng.random())
@@ -360,7 +365,7 @@ def tiled_floor(rng: np.random.Generator, size: int) -> Array:
     return _mix(tile, _paint((0.42, 0.42, 0.43)), joint)
 
 
-def plain_wall(rng: np.random.Generator, size: int) -> Array:
+def _plain_wall(rng: np.random.Generator, size: int) -> Array:
     tint = np.clip(rng.uniform(0.62, 0.9) + rng.uniform(-0.06, 0.06, 3), 0, 1)
     rgb = (float(tint[0]), float(tint[1]), float(tint[2]))
     x, y = grid(size)
@@ -369,8 +374,8 @@ def plain_wall(rng: np.random.Generator, size: int) -> Array:
     return _paint(rgb, 1.04 - 0.14 * corner + plaster)
 
 
-def road(rng: np.random.Generator, size: int) -> Array:
-    x, y = grid(size)
+def _road(rng: np.random.Generator, size: int) -> Array:
+    _, y = grid(size)
     horizon = rng.uniform(0.28, 0.4)
     distance, side = _depth(size, horizon)
     near = np.clip(1 / distance, 0, 1)
@@ -389,8 +394,11 @@ def road(rng: np.random.Generator, size: int) -> Array:
 
 @dataclass(frozen=True)
 class Background:
-    """How to draw a background, how a caption places an object before it, and further concept
-    words that are true of it: its dominating colour or substance."""
+    """How to draw a background, and how to speak of it.
+
+    `phrase`: how a caption places an object before it; `words`: further concept words that are
+    true of it, such as its dominating colour or its substance.
+    """
 
     draw: Draw
     phrase: str
@@ -398,19 +406,19 @@ class Background:
 
 
 BACKGROUNDS = {
-    "sky": Background(sky, "in a cloudy sky", ("blue", "clouds")),
-    "night sky": Background(night_sky, "in a starry night sky", ("black", "stars")),
-    "sunset": Background(sunset, "in front of a sunset", ("orange",)),
-    "sea": Background(sea, "over the sea", ("blue", "water")),
-    "grass": Background(grass, "on grass", ("green", "meadow")),
-    "desert": Background(desert, "in a sandy desert", ("sand",)),
-    "forest": Background(forest, "in a forest", ("green", "trees")),
-    "snow": Background(snow, "in the snow", ("white", "winter")),
-    "mountains": Background(mountains, "in front of mountains"),
-    "city": Background(city, "in front of a city skyline", ("buildings",)),
-    "road": Background(road, "on a road"),
-    "brick wall": Background(brick_wall, "in front of a brick wall", ("bricks",)),
-    "wooden floor": Background(wooden_floor, "on a wooden floor", ("wooden", "brown")),
-    "tiled floor": Background(tiled_floor, "on a tiled floor", ("tiles",)),
-    "plain wall": Background(plain_wall, "in front of a plain wall"),
+    "sky": Background(_sky, "in a cloudy sky", ("blue", "clouds")),
+    "night sky": Background(_night_sky, "in a starry night sky", ("black", "stars")),
+    "sunset": Background(_sunset, "in front of a sunset", ("orange",)),
+    "sea": Background(_sea, "over the sea", ("blue", "water")),
+    "grass": Background(_grass, "on grass", ("green", "meadow")),
+    "desert": Background(_desert, "in a sandy desert", ("sand",)),
+    "forest": Background(_forest, "in a forest", ("green", "trees")),
+    "snow": Background(_snow, "in the snow", ("white", "winter")),
+    "mountains": Background(_mountains, "in front of mountains"),
+    "city": Background(_city, "in front of a city skyline", ("buildings",)),
+    "road": Background(_road, "on a road"),
+    "brick wall": Background(_brick_wall, "in front of a brick wall", ("bricks",)),
+    "wooden floor": Background(_wooden_floor, "on a wooden floor", ("wooden", "brown")),
+    "tiled floor": Background(_tiled_floor, "on a tiled floor", ("tiles",)),
+    "plain wall": Background(_plain_wall, "in front of a plain wall"),
 }

@@ -50,7 +50,7 @@ def lab_from_rgb(rgb: Array) -> Array:
 
 
 def rgb_from_lch(lightness: float, chroma: float, hue: float) -> RGB:
-    """sRGB in [0, 1]; a chroma that sRGB cannot show is lowered until it can."""
+    """The sRGB values in [0, 1]; a chroma that sRGB cannot show is lowered until it can."""
     angle = math.radians(hue)
     y = (lightness + 16) / 116
     for percent in range(100, -1, -5):

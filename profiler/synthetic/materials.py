@@ -62,7 +62,7 @@ def _diffuse(body: Body, lean_x: Array, lean_y: Array, ambient: float = 0.4) -> 
     """Brightness (size, size) of a dull surface: 1 where it faces the viewer, on average."""
     lx, ly, lz = body.light
     length = np.sqrt(lean_x * lean_x + lean_y * lean_y + 1)
-    facing = np.clip((lz - lx * lean_x - ly * lean_y) / length, 0, None) / lz
+    facing: Array = np.clip((lz - lx * lean_x - ly * lean_y) / length, 0, None) / lz
     return ambient + (1 - ambient) * np.minimum(facing, 1.6)
 
 
@@ -73,7 +73,8 @@ def _shine(body: Body, lean_x: Array, lean_y: Array, sharpness: float) -> Array:
     hx, hy, hz = lx / norm, ly / norm, (lz + 1) / norm
     length = np.sqrt(lean_x * lean_x + lean_y * lean_y + 1)
     cosine = np.clip((hz - hx * lean_x - hy * lean_y) / length, 0, 1)
-    return np.exp(sharpness * (cosine - 1))
+    mirrored: Array = np.exp(sharpness * (cosine - 1))
+    return mirrored
 
 
 def _level(body: Body, brightness: Array) -> Array:
@@ -90,29 +91,30 @@ def _level(body: Body, brightness: Array) -> Array:
     paleness = (0.3 * red + 0.6 * green + 0.1 * blue) / area
     target = min(1.0, 0.86 / max(paleness, 1e-3))
     contrast = 1 - 0.9 * max(0.0, paleness - 0.5)
-    return target * (1 - contrast) + brightness * (target * contrast / max(mean, 1e-3))
+    level: Array = target * (1 - contrast) + brightness * (target * contrast / max(mean, 1e-3))
+    return level
 
 
 def _lit(body: Body, brightness: Array, shine: Array | float = 0.0) -> Array:
     level = _level(body, brightness)
     # even black reflects a little, or its grain would be invisible
-    picture = body.albedo * level
+    picture: Array = body.albedo * level
     picture += shine + 0.1 * np.clip(level - 1, 0, 1)
     return picture
 
 
-def matte(body: Body) -> Array:
+def _matte(body: Body) -> Array:
     return _lit(body, _diffuse(body, body.lean_x, body.lean_y))
 
 
-def plastic(body: Body) -> Array:
+def _plastic(body: Body) -> Array:
     brightness = _diffuse(body, body.lean_x, body.lean_y, ambient=0.5)
     lamp = step(_shine(body, body.lean_x, body.lean_y, 60) - 0.55, 0.5)
     glow = _shine(body, body.lean_x, body.lean_y, 9)
     return _lit(body, brightness + 0.3 * glow, 0.85 * lamp + 0.05 * glow)
 
 
-def metallic(body: Body) -> Array:
+def _metallic(body: Body) -> Array:
     # a mirror of a bright sky above a dark ground; the brushed kind smears it along its lines
     brushed = body.is_sheet or body.rng.random() < 0.4
     if brushed:
@@ -129,12 +131,14 @@ def metallic(body: Body) -> Array:
     mirror = _level(body, mirror)
     glint = np.clip(mirror - 1.25, 0, 1)
     lamp = _shine(body, body.lean_x, body.lean_y, 40)
-    picture = body.albedo * mirror
-    picture += 0.45 * glint + 0.6 * lamp
+    # a sheet is mostly glare: less of it leaves a pattern on it visible
+    glare = 0.5 if body.is_sheet else 1.0
+    picture = body.albedo * (1 + (mirror - 1) * (0.5 + 0.5 * glare))
+    picture += glare * (0.45 * glint + 0.6 * lamp)
     return picture
 
 
-def glassy(body: Body) -> Array:
+def _glassy(body: Body) -> Array:
     # a lens shows the world behind it upside down, tinted, with a bright rim and sharp lamps
     red, green, blue = body.behind[:, ::-1, ::-1]
     inverted = 0.3 * red + 0.6 * green + 0.1 * blue
@@ -152,10 +156,11 @@ def glassy(body: Body) -> Array:
         window = np.maximum(0.5 * bands(slant, 0.26, 0.03), 0.5 * bands(slant + 0.3, 0.08, 0.03))
     clear = _lit(body, through, 0.95 * lamp + 0.45 * window)
     # a little of the world comes through untinted
-    return clear + 0.16 * (body.behind - clear) * (1 - rim)
+    clear += 0.16 * (body.behind - clear) * (1 - rim)
+    return clear
 
 
-def fabric(body: Body) -> Array:
+def _fabric(body: Body) -> Array:
     # linen: threads of uneven thickness along and across, in soft folds
     threads = body.rng.uniform(64, 80)
     sway = 0.5 * noise(body.rng, body.size, 5)
@@ -166,7 +171,7 @@ def fabric(body: Body) -> Array:
     return _lit(body, _diffuse(body, *body.tilted(folds, 1.5)) * (1 + weave))
 
 
-def wooden(body: Body) -> Array:
+def _wooden(body: Body) -> Array:
     # growth rings: long wavering lines that bend round a knot
     knot_x, knot_y = body.rng.uniform(-0.25, 0.25), body.rng.uniform(-0.25, 0.25)
     reach = ((body.x - knot_x) / 0.16) ** 2 + ((body.y - knot_y) / 0.07) ** 2
@@ -182,7 +187,7 @@ def wooden(body: Body) -> Array:
     return _lit(body, _diffuse(body, body.lean_x, body.lean_y) * grain)
 
 
-def stone(body: Body) -> Array:
+def _stone(body: Body) -> Array:
     rough = clouds(body.rng, body.size, 7)
     grit = noise(body.rng, body.size, 75)
     height = 0.02 * rough + 0.0028 * grit
@@ -193,7 +198,7 @@ def stone(body: Body) -> Array:
     return _lit(body, brightness * speckle)
 
 
-def furry(body: Body) -> Array:
+def _furry(body: Body) -> Array:
     # strands that follow a slowly turning direction, in tufts
     turn = 0.05 * noise(body.rng, body.size, 4)
     across = body.y + turn
@@ -204,7 +209,7 @@ def furry(body: Body) -> Array:
     return _lit(body, _diffuse(body, *body.tilted(0.003 * tufts, 1.0), ambient=0.5) * hair)
 
 
-def paper(body: Body) -> Array:
+def _paper(body: Body) -> Array:
     # crumpled: flat facets of several sizes, each turned its own way
     bend = noise(body.rng, body.size, 5)
     u, v = body.x + 0.05 * bend, body.y - 0.05 * bend
@@ -214,7 +219,7 @@ def paper(body: Body) -> Array:
     return _lit(body, _diffuse(body, *body.tilted(height, 1.0), ambient=0.4))
 
 
-def leather(body: Body) -> Array:
+def _leather(body: Body) -> Array:
     pebbles = body.rng.uniform(34, 46)
     bend = 0.5 * noise(body.rng, body.size, 12)
     first, second, own = cells(body.rng, pebbles * body.x + bend, pebbles * body.y, jitter=1.0)
@@ -226,13 +231,13 @@ def leather(body: Body) -> Array:
     return _lit(body, brightness + 0.2 * doubled(own, body.size), 0.22 * sheen)
 
 
-def glittery(body: Body) -> Array:
+def _glittery(body: Body) -> Array:
     flakes = body.rng.uniform(70, 95)
     lattice = body.rng.random((2, 128, 128)).astype(np.float32)
     column = (np.floor(flakes * (body.x + 4)) % 128).astype(np.int32)
     row = (np.floor(flakes * (body.y + 4)) % 128).astype(np.int32)
     facet, flash = lattice[0][row, column], lattice[1][row, column]
-    brightness = _diffuse(body, body.lean_x, body.lean_y) * (0.45 + 1.1 * facet)
+    brightness = _diffuse(body, body.lean_x, body.lean_y) * (0.6 + 0.8 * facet)
     return _lit(body, brightness, 0.9 * step(flash - 0.94, 0.03))
 
 
@@ -253,15 +258,15 @@ class Material:
 
 
 MATERIALS = {
-    "matte": Material(matte, "surface", bulge=0.35, edge=0.5),
-    "plastic": Material(plastic, "plastic", bulge=0.8, edge=0.9),
-    "metallic": Material(metallic, "metal", bulge=0.8, edge=0.8),
-    "glassy": Material(glassy, "glass", bulge=1.0, edge=0.9),
-    "fabric": Material(fabric, "fabric", bulge=0.35, edge=0.6),
-    "wooden": Material(wooden, "wood", bulge=0.25, edge=0.2),
-    "stone": Material(stone, "stone", bulge=0.5, edge=0.6, fray=0.012),
-    "furry": Material(furry, "fur", bulge=0.5, edge=0.8, fray=0.03),
-    "paper": Material(paper, "paper", bulge=0.15, edge=0.2, fray=0.004),
-    "leather": Material(leather, "leather", bulge=0.5, edge=0.5),
-    "glittery": Material(glittery, "glitter", bulge=0.35, edge=0.5),
+    "matte": Material(_matte, "surface", bulge=0.35, edge=0.5),
+    "plastic": Material(_plastic, "plastic", bulge=0.8, edge=0.9),
+    "metallic": Material(_metallic, "metal", bulge=0.8, edge=0.8),
+    "glassy": Material(_glassy, "glass", bulge=1.0, edge=0.9),
+    "fabric": Material(_fabric, "fabric", bulge=0.35, edge=0.6),
+    "wooden": Material(_wooden, "wood", bulge=0.25, edge=0.2),
+    "stone": Material(_stone, "stone", bulge=0.5, edge=0.6, fray=0.012),
+    "furry": Material(_furry, "fur", bulge=0.5, edge=0.8, fray=0.03),
+    "paper": Material(_paper, "paper", bulge=0.15, edge=0.2, fray=0.004),
+    "leather": Material(_leather, "leather", bulge=0.5, edge=0.5),
+    "glittery": Material(_glittery, "glitter", bulge=0.35, edge=0.5),
 }

@@ -58,35 +58,35 @@ class Drawing:
     shade: Array | None = None
 
 
-def smooth(on: Canvas) -> Drawing:
+def _smooth(on: Canvas) -> Drawing:
     return Drawing()
 
 
-def striped(on: Canvas) -> Drawing:
+def _striped(on: Canvas) -> Drawing:
     return Drawing(bands(on.u, on.rng.uniform(0.35, 0.55), on.pixel))
 
 
-def wavy(on: Canvas) -> Drawing:
+def _wavy(on: Canvas) -> Drawing:
     length = on.rng.uniform(1.5, 2.5)
     swing = on.rng.uniform(0.14, 0.2) * length
     wave = swing * np.sin(2 * np.pi / length * on.v)
     return Drawing(bands(on.u + wave, on.rng.uniform(0.35, 0.55), 1.3 * on.pixel))
 
 
-def zigzag(on: Canvas) -> Drawing:
+def _zigzag(on: Canvas) -> Drawing:
     length = on.rng.uniform(1.2, 2.0)
     wave = length * on.rng.uniform(0.7, 1.0) * np.abs(off_centre(on.v / length))
     return Drawing(bands(on.u + wave, on.rng.uniform(0.38, 0.55), 1.3 * on.pixel))
 
 
-def dotted(on: Canvas) -> Drawing:
+def _dotted(on: Canvas) -> Drawing:
     # every other row moves by half a period in one drawing of two
     shift = 0.5 * int(on.rng.integers(2)) * (np.rint(on.v) % 2)
     distance = np.hypot(off_centre(on.u + shift), off_centre(on.v))
     return Drawing(step(on.rng.uniform(0.24, 0.36) - distance, on.pixel))
 
 
-def floral(on: Canvas) -> Drawing:
+def _floral(on: Canvas) -> Drawing:
     row = np.rint(on.v)
     across, down = off_centre(on.u + 0.5 * (row % 2)), on.v - row
     distance = np.hypot(across, down)
@@ -96,27 +96,25 @@ def floral(on: Canvas) -> Drawing:
     return Drawing(step(petals - distance, on.pixel) - heart)
 
 
-def checkered(on: Canvas) -> Drawing:
+def _checkered(on: Canvas) -> Drawing:
     parity = np.sin(2 * np.pi * on.u) * np.sin(2 * np.pi * on.v)
     return Drawing(step(parity, 7 * on.pixel))
 
 
-def grid(on: Canvas) -> Drawing:
+def _grid(on: Canvas) -> Drawing:
     width = on.rng.uniform(0.12, 0.2)
     return Drawing(np.maximum(bands(on.u, width, on.pixel), bands(on.v, width, on.pixel)))
 
 
-def plaid(on: Canvas) -> Drawing:
+def _plaid(on: Canvas) -> Drawing:
     wide, fine = on.rng.uniform(0.35, 0.5), on.rng.uniform(0.05, 0.08)
     place = on.rng.uniform(0.4, 0.5)
     broad = bands(on.u, wide, on.pixel) + bands(on.v, wide, on.pixel)
-    lines = np.maximum(
-        bands(on.u + place, fine, on.pixel), bands(on.v + place, fine, on.pixel)
-    )
+    lines = np.maximum(bands(on.u + place, fine, on.pixel), bands(on.v + place, fine, on.pixel))
     return Drawing(np.maximum(0.45 * broad, 0.8 * lines))
 
 
-def crosshatched(on: Canvas) -> Drawing:
+def _crosshatched(on: Canvas) -> Drawing:
     # two sets of pen strokes that cross slantwise; each line is lifted and pressed on its way
     ink = np.zeros_like(on.u)
     for slant in (0.5, -0.5):
@@ -128,7 +126,7 @@ def crosshatched(on: Canvas) -> Drawing:
     return Drawing(ink)
 
 
-def woven(on: Canvas) -> Drawing:
+def _woven(on: Canvas) -> Drawing:
     column, row = np.rint(on.u), np.rint(on.v)
     across, down = on.u - column, on.v - row
     level = (column + row) % 2 == 0
@@ -143,7 +141,7 @@ def woven(on: Canvas) -> Drawing:
     )
 
 
-def knitted(on: Canvas) -> Drawing:
+def _knitted(on: Canvas) -> Drawing:
     # two mirrored slanted leaves make one stitch
     across = off_centre(on.u)
     side = np.abs(across)
@@ -161,18 +159,18 @@ def knitted(on: Canvas) -> Drawing:
     )
 
 
-def speckled(on: Canvas) -> Drawing:
+def _speckled(on: Canvas) -> Drawing:
     first, _, own = cells(on.rng, 2 * on.u, 2 * on.v, jitter=1.0)
     radius = 0.05 + 0.38 * own**2
     return Drawing(step(resize(radius - first, on.size), 3 * on.pixel))
 
 
-def blotchy(on: Canvas) -> Drawing:
+def _blotchy(on: Canvas) -> Drawing:
     lumps = clouds(on.rng, on.size, 1.4 * on.periods)
     return Drawing(step(lumps - on.rng.uniform(0.05, 0.2), 4 * on.pixel))
 
 
-def marbled(on: Canvas) -> Drawing:
+def _marbled(on: Canvas) -> Drawing:
     haze = clouds(on.rng, on.size, 0.6 * on.periods)
     swirl = clouds(on.rng, on.size, 0.4 * on.periods)
     vein = 1 - np.abs(np.sin(np.pi * (0.55 * on.u + 1.4 * haze)))
@@ -181,7 +179,7 @@ def marbled(on: Canvas) -> Drawing:
     return Drawing(np.clip(0.8 * vein * vein * vein + 0.8 * fine**10 + milk, 0, 1))
 
 
-def swirly(on: Canvas) -> Drawing:
+def _swirly(on: Canvas) -> Drawing:
     # the contour lines of smooth hills, bent twice
     bend = noise(on.rng, on.size, 0.5 * on.periods)
     hills = noise(on.rng, on.size, 0.4 * on.periods)
@@ -192,13 +190,13 @@ def swirly(on: Canvas) -> Drawing:
     return Drawing(bands(contour, 0.5, np.abs(right) + np.abs(down) + 0.01))
 
 
-def spiralled(on: Canvas) -> Drawing:
+def _spiralled(on: Canvas) -> Drawing:
     arms = int(on.rng.integers(1, 3)) * (1 if on.rng.random() < 0.5 else -1)
     turn = arms * np.arctan2(on.v, on.u) / (2 * np.pi)
     return Drawing(bands(np.hypot(on.u, on.v) + turn, on.rng.uniform(0.35, 0.5), on.pixel))
 
 
-def cobwebbed(on: Canvas) -> Drawing:
+def _cobwebbed(on: Canvas) -> Drawing:
     spokes = int(on.rng.integers(8, 13))
     radius = np.hypot(on.u, on.v)
     angle = spokes * np.arctan2(on.v, on.u) / (2 * np.pi)
@@ -209,11 +207,11 @@ def cobwebbed(on: Canvas) -> Drawing:
     return Drawing(np.maximum(rings, rays))
 
 
-def gradient(on: Canvas) -> Drawing:
+def _gradient(on: Canvas) -> Drawing:
     return Drawing(np.clip(0.5 + 0.55 * on.u / on.reach, 0, 1))
 
 
-def cracked(on: Canvas) -> Drawing:
+def _cracked(on: Canvas) -> Drawing:
     wobble = 0.25 * clouds(on.rng, on.size, 1.5 * on.periods)
     first, second, _ = cells(on.rng, on.u + wobble, on.v - wobble, jitter=1.0)
     gap = resize(second - first, on.size)
@@ -221,7 +219,7 @@ def cracked(on: Canvas) -> Drawing:
     return Drawing(tone=crack, height=0.16 * np.clip(gap / 0.25, 0, 1), shade=1 - 0.65 * crack)
 
 
-def crystalline(on: Canvas) -> Drawing:
+def _crystalline(on: Canvas) -> Drawing:
     first, second, number = cells(on.rng, on.u, on.v, jitter=1.0)
     edge = step(0.04 - resize(second - first, on.size), 2 * on.pixel)
     own = doubled(number, on.size)
@@ -235,7 +233,7 @@ def crystalline(on: Canvas) -> Drawing:
     )
 
 
-def scaly(on: Canvas) -> Drawing:
+def _scaly(on: Canvas) -> Drawing:
     # rows of discs, each row lying over the one below it
     v = 2 * on.v
     top = np.floor(v)
@@ -257,7 +255,7 @@ def scaly(on: Canvas) -> Drawing:
     return Drawing(tone=tone, height=0.12 * rise, shade=shade)
 
 
-def honeycomb(on: Canvas) -> Drawing:
+def _honeycomb(on: Canvas) -> Drawing:
     # two rectangular lattices of centres; the nearer centre owns the point
     tall = 3**0.5
     walls = []
@@ -275,15 +273,17 @@ def honeycomb(on: Canvas) -> Drawing:
     )
 
 
-def bumpy(on: Canvas) -> Drawing:
+def _bumpy(on: Canvas) -> Drawing:
     first, _, own = cells(on.rng, on.u, on.v, jitter=0.45)
     share = resize(first / (0.42 + 0.1 * own), on.size)
     bump = np.sqrt(np.clip(1 - share * share, 0, 1))
     return Drawing(tone=0.3 * bump, height=0.42 * bump, shade=0.7 + 0.3 * np.minimum(1, 2 * bump))
 
 
-def porous(on: Canvas) -> Drawing:
-    first, _, own = cells(on.rng, on.u, on.v, jitter=0.9)
+def _porous(on: Canvas) -> Drawing:
+    # no hole is quite round
+    wobble = 0.12 * noise(on.rng, on.size, 3 * on.periods)
+    first, _, own = cells(on.rng, on.u + wobble, on.v - wobble, jitter=0.9)
     small, _, tiny = cells(on.rng, 2.7 * on.u, 2.7 * on.v, jitter=0.9)
     hole = step(0.14 + 0.26 * own - first, 0.08)
     pit = step(0.12 + 0.24 * tiny - small, 0.15)
@@ -291,7 +291,7 @@ def porous(on: Canvas) -> Drawing:
     return Drawing(tone=0.5 * depth, height=-0.12 * depth, shade=1 - 0.66 * depth)
 
 
-def wrinkled(on: Canvas) -> Drawing:
+def _wrinkled(on: Canvas) -> Drawing:
     folds = np.zeros_like(on.u)
     bend = 0.5 * noise(on.rng, on.size, 0.7 * on.periods)
     for fineness, weight in ((0.9, 1.0), (1.9, 0.45), (3.7, 0.18)):
@@ -313,30 +313,30 @@ class Pattern:
 
 
 PATTERNS = {
-    "smooth": Pattern(smooth, (1, 1)),
-    "striped": Pattern(striped, (4, 10), warp=0.12),
-    "wavy": Pattern(wavy, (4, 7)),
-    "zigzag": Pattern(zigzag, (4, 7)),
-    "dotted": Pattern(dotted, (4, 9), warp=0.08),
-    "floral": Pattern(floral, (2.5, 4.5), warp=0.05),
-    "checkered": Pattern(checkered, (2, 4.5), warp=0.05),
-    "grid": Pattern(grid, (4, 8), warp=0.06),
-    "plaid": Pattern(plaid, (2.5, 4), warp=0.05),
-    "crosshatched": Pattern(crosshatched, (9, 14), warp=0.2),
-    "woven": Pattern(woven, (5, 9), warp=0.06),
-    "knitted": Pattern(knitted, (5, 8), warp=0.08),
-    "speckled": Pattern(speckled, (6, 10)),
-    "blotchy": Pattern(blotchy, (3, 5)),
-    "marbled": Pattern(marbled, (2.5, 5)),
-    "swirly": Pattern(swirly, (4, 6)),
-    "spiralled": Pattern(spiralled, (5, 9)),
-    "cobwebbed": Pattern(cobwebbed, (6, 9)),
-    "gradient": Pattern(gradient, (1, 1)),
-    "cracked": Pattern(cracked, (4, 7)),
-    "crystalline": Pattern(crystalline, (4, 7)),
-    "scaly": Pattern(scaly, (5, 9), warp=0.06),
-    "honeycomb": Pattern(honeycomb, (5, 9), warp=0.05),
-    "bumpy": Pattern(bumpy, (5, 9)),
-    "porous": Pattern(porous, (4, 7)),
-    "wrinkled": Pattern(wrinkled, (3, 5)),
+    "smooth": Pattern(_smooth, (1, 1)),
+    "striped": Pattern(_striped, (4, 10), warp=0.12),
+    "wavy": Pattern(_wavy, (4, 7)),
+    "zigzag": Pattern(_zigzag, (4, 7)),
+    "dotted": Pattern(_dotted, (4, 9), warp=0.08),
+    "floral": Pattern(_floral, (2.5, 4.5), warp=0.05),
+    "checkered": Pattern(_checkered, (2, 4.5), warp=0.05),
+    "grid": Pattern(_grid, (4, 8), warp=0.06),
+    "plaid": Pattern(_plaid, (2.5, 4), warp=0.05),
+    "crosshatched": Pattern(_crosshatched, (9, 14), warp=0.2),
+    "woven": Pattern(_woven, (5, 9), warp=0.06),
+    "knitted": Pattern(_knitted, (5, 8), warp=0.08),
+    "speckled": Pattern(_speckled, (6, 10)),
+    "blotchy": Pattern(_blotchy, (3, 5)),
+    "marbled": Pattern(_marbled, (2.5, 5)),
+    "swirly": Pattern(_swirly, (4, 6)),
+    "spiralled": Pattern(_spiralled, (5, 9)),
+    "cobwebbed": Pattern(_cobwebbed, (6, 9)),
+    "gradient": Pattern(_gradient, (1, 1)),
+    "cracked": Pattern(_cracked, (4, 7)),
+    "crystalline": Pattern(_crystalline, (4, 7)),
+    "scaly": Pattern(_scaly, (5, 9), warp=0.06),
+    "honeycomb": Pattern(_honeycomb, (5, 9), warp=0.05),
+    "bumpy": Pattern(_bumpy, (5, 9)),
+    "porous": Pattern(_porous, (4, 7)),
+    "wrinkled": Pattern(_wrinkled, (3, 5)),
 }

@@ -73,7 +73,8 @@ def sample(lattice: Array, u: Array, v: Array) -> Array:
     corners, right, down = _corners(lattice, u, v)
     upper = corners[0] + (corners[1] - corners[0]) * right
     lower = corners[2] + (corners[3] - corners[2]) * right
-    return upper + (lower - upper) * down
+    value: Array = upper + (lower - upper) * down
+    return value
 
 
 def facets(rng: np.random.Generator, u: Array, v: Array) -> Array:
@@ -84,7 +85,8 @@ def facets(rng: np.random.Generator, u: Array, v: Array) -> Array:
     # the square is cut along its diagonal: the nearer of the other two corners takes part
     turn = (right > down).astype(np.float32)
     middle = corners[2] + (corners[1] - corners[2]) * turn
-    return corners[0] * (1 - over) + middle * (over - under) + corners[3] * under
+    height: Array = corners[0] * (1 - over) + middle * (over - under) + corners[3] * under
+    return height
 
 
 def _lattice(rng: np.random.Generator) -> Array:

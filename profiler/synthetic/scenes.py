@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from profiler.synthetic.raster import (
 )
 from profiler.synthetic.shapes import SHAPES, draw_shape
 
-VERSION = 1  # raise it with every change that alters a pixel or a word
+VERSION = 2  # raise it with every change that alters a pixel or a word
 
 # Each attribute is dealt from its own shuffled deck, so that its values are balanced and do not
 # depend on each other. A value named more often comes more often: materials are seen best on a
@@ -126,6 +127,9 @@ class SyntheticScenes:
     def __len__(self) -> int:
         return self.count
 
+    def __iter__(self) -> Iterator[tuple[Image.Image, Scene]]:
+        return (self[i] for i in range(self.count))
+
     def __getitem__(self, i: int) -> tuple[Image.Image, Scene]:
         return self.image(i), self.scene(i)
 
@@ -154,7 +158,8 @@ class SyntheticScenes:
     def write(self, folder: Path) -> Path:
         """Write every image as PNG, its truth beside it as JSON, and truth.csv; return the folder.
 
-        The CSV has a line an image: file, caption, words (joined by "|") and the scene's fields.
+        The CSV has a line an image: file, caption, words and the scene's fields; words and colour
+        values are joined by "|", and what is None is left empty.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,15 +172,22 @@ class SyntheticScenes:
                 picture.save(folder / f"{name}.png")
                 truth = asdict(scene)
                 described = {"caption": scene.caption, "words": scene.words(), **truth}
-                (folder / f"{name}.json").write_text(json.dumps(described, indent=2) + "\n")
-                row = {"file": f"{name}.png", "caption": scene.caption}
-                table.writerow(row | truth | {"words": "|".join(scene.words())})
+                (folder / f"{name}.json").write_text(
+                    json.dumps(described, indent=2) + "\n", "utf-8"
+                )
+                row = {"file": f"{name}.png", "caption": scene.caption, "words": scene.words()}
+                table.writerow({key: _cell(value) for key, value in (row | truth).items()})
         return folder
 
     def _checked(self, i: int) -> int:
         if not -self.count <= i < self.count:
             raise IndexError(f"there is no scene {i}: there are {self.count}")
         return i % self.count
+
+
+def _cell(value: object) -> object:
+    """A value as the CSV holds it."""
+    return "|".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _dealt(seed: int, index: int, attribute: str) -> str:
@@ -276,7 +288,7 @@ def _form(
     material = MATERIALS[scene.material]
     if scene.is_close_up:
         height = noise(rng, size, 2.5) + 0.35 * noise(rng, size, 5)
-        return slopes(0.1 * material.bulge * height, 1 / size)
+        return slopes(0.075 * material.bulge * height, 1 / size)
     small = small_mask.shape[0]
     depth = np.asarray(ndimage.distance_transform_edt(small_mask > 0.5), dtype=np.float32) / small
     reach = material.edge * min(scene.radius, float(depth.max()) * 1.05) + 1e-6

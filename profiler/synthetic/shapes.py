@@ -79,9 +79,7 @@ SHAPES = {
 }
 
 
-def draw_shape(
-    name: str, size: int, x: float, y: float, radius: float, rotation: float
-) -> Array:
+def draw_shape(name: str, size: int, x: float, y: float, radius: float, rotation: float) -> Array:
     """The share of each pixel (size, size) the shape covers, in [0, 1].
 
     The centre (x, y) and the radius are in image widths, the rotation in degrees clockwise.

@@ -1,0 +1,390 @@
+"""What people said about unit labels: ratings, their file, the sample they are asked for.
+
+A *rating* is one person's answer to one question: does this description fit the unit's most
+activating images? Yes = 1, Maybe = 0.5, No = 0 (Li & Weng, *Profiling Vision Neural Networks with
+CLIP-DISSECT*, 2023); a unit may also be skipped. What follows from ratings is in
+:mod:`profiler.calibration`.
+
+The file is CSV with the columns :data:`COLUMNS`. It may grow only at its end, so an answer that is
+taken back stays there, followed by a row that says ``undo``.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.errors import InputError
+
+FloatArray = NDArray[np.floating[Any]]
+
+YES, MAYBE, NO = 1.0, 0.5, 0.0
+
+COLUMNS = ("rater", "layer", "unit", "description", "rating", "time", "run")
+"""``run`` comes last: a row that was cut off cannot be taken for a whole one."""
+_NEEDED = ("rater", "layer", "unit", "rating", "run")
+_SKIP, _UNDO = "skip", "undo"
+
+Unit = tuple[str, int]
+"""Layer and index within the layer."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One rater's answer about one unit."""
+
+    rater: str
+    layer: str
+    unit: int
+    value: float | None
+    """1, 0.5 or 0; None where the rater skipped the unit."""
+    time: str = ""
+    """When it was given, as ISO 8601; may be empty."""
+
+    @property
+    def about(self) -> Unit:
+        """The unit that was rated."""
+        return self.layer, self.unit
+
+    @property
+    def by(self) -> tuple[str, str, int]:
+        """Rater and unit: no two ratings share them."""
+        return self.rater, self.layer, self.unit
+
+
+@dataclass(frozen=True)
+class RatingBasis:
+    """What a threshold from ratings rests on; kept with the threshold.
+
+    Attributes:
+        target: mean rating that the units above τ reach.
+        mean_above: mean rating above τ.
+        low, high: ends of the interval of τ; None where the ratings leave that end open.
+        confidence: of the interval.
+        units: how many different units were rated.
+        ratings: how many ratings they got in all, skipped ones not counted.
+        raters: how many people.
+        alpha: Krippendorff's α (interval metric); None where no unit has two ratings, or all
+            ratings are the same.
+        shared: units with two ratings or more, on which α rests.
+    """
+
+    target: float
+    mean_above: float
+    low: float | None
+    high: float | None
+    confidence: float
+    units: int
+    ratings: int
+    raters: int
+    alpha: float | None
+    shared: int
+
+
+# -- raters ------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"\w[\w .'’-]{0,39}")
+
+
+def check_rater(name: str) -> str:
+    """A rater's name with its blanks in order; raises :class:`InputError` on what is no name.
+
+    >>> check_rater("  Anna  B. ")
+    'Anna B.'
+    """
+    tidy = " ".join(name.split())
+    if not _NAME.fullmatch(tidy):
+        raise InputError(
+            f"{name!r} is no rater's name: write 1 to 40 letters, digits, blanks or . - ' and "
+            "begin with a letter or digit"
+        )
+    return tidy
+
+
+# -- the file ----------------------------------------------------------------------------------
+
+
+def header_line() -> str:
+    """First line of a ratings file."""
+    return ",".join(COLUMNS) + "\n"
+
+
+def rating_line(
+    rating: Rating, description: str, run: str, action: Literal["rate", "undo"] = "rate"
+) -> str:
+    """One row of a ratings file; ``action="undo"`` takes the rating back.
+
+    >>> rating_line(Rating("anna", "fc", 3, MAYBE), "dog", "0123")
+    'anna,fc,3,dog,0.5,,0123\\n'
+    """
+    if action == "undo":
+        answer = _UNDO
+    else:
+        answer = _SKIP if rating.value is None else f"{rating.value:g}"
+    file = io.StringIO()
+    row = (rating.rater, rating.layer, rating.unit, description, answer, rating.time, run)
+    csv.writer(file, lineterminator="\n").writerow(row)
+    return file.getvalue()
+
+
+def write_ratings(ratings: Iterable[Rating], units: Mapping[Unit, str], run: str) -> str:
+    """A ratings file with the answers that stand, without those taken back."""
+    lines = [rating_line(rating, units[rating.about], run) for rating in ratings]
+    return "".join([header_line(), *lines])
+
+
+def read_ratings(
+    text: str, source: str, units: Mapping[Unit, str], run: str
+) -> tuple[Rating, ...]:
+    """The ratings that stand in a file, in the order they were given.
+
+    Columns are found by their names, in any order; ``description`` and ``time`` may be missing.
+    Everything is checked, and the first row that cannot be used is named by its line.
+
+    Args:
+        text: content of the file.
+        source: what the messages call it.
+        units: description of every unit that can be rated.
+        run: fingerprint of the run they belong to.
+
+    Raises:
+        InputError: on a unit the run does not have or that has no description, a description
+            other than the run's, a value other than 0, 0.5, 1, ``skip`` and ``undo``, a second
+            rating by the same rater of the same unit, or a row from another run.
+    """
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    found: dict[tuple[str, str, int], tuple[int, Rating]] = {}
+    columns: dict[str, int] = {}
+    try:
+        for row in reader:
+            line = reader.line_num
+            try:
+                if not any(cell.strip() for cell in row):
+                    continue
+                if not columns:
+                    columns = _columns(row)
+                    continue
+                if len(row) != len(columns):
+                    raise InputError(f"{len(row)} cells where the header has {len(columns)}")  # noqa: TRY301
+                cells = {name: row[place] for name, place in columns.items()}
+                _take(cells, units, run, found, line)
+            except InputError as error:
+                raise InputError(f"{source}, line {line}: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"{source}, line {reader.line_num}: {error}") from error
+    if not columns:
+        raise InputError(f"{source} is empty; its first line should be {header_line().strip()}")
+    return tuple(rating for _, rating in found.values())
+
+
+def _columns(row: Sequence[str]) -> dict[str, int]:
+    names = [cell.strip() for cell in row]
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise InputError(
+            f"the header lacks {', '.join(missing)}; it should be {header_line().strip()}"
+        )
+    if len(set(names)) < len(names):
+        raise InputError("the header names a column twice")
+    return {name: place for place, name in enumerate(names)}
+
+
+def _take(
+    cells: Mapping[str, str],
+    units: Mapping[Unit, str],
+    run: str,
+    found: dict[tuple[str, str, int], tuple[int, Rating]],
+    line: int,
+) -> None:
+    """Check one row and let it act on the ratings found so far."""
+    if cells["run"].strip() != run:
+        raise InputError(
+            f"the row belongs to another run ({cells['run'].strip() or 'none named'}); "
+            f"this one is {run}"
+        )
+    rater = check_rater(cells["rater"])
+    about = _unit(cells["layer"], cells["unit"], units)
+    given = cells.get("description")
+    if given is not None and given != units[about]:
+        raise InputError(
+            f"unit {about[1]} of {about[0]!r} is described as {units[about]!r} in this run, "
+            f"not {given!r}"
+        )
+    answer = cells["rating"].strip()
+    key = (rater, *about)
+    if answer == _UNDO:
+        if key not in found:
+            raise InputError(f"{rater} takes back a rating of unit {about[1]} of {about[0]!r} "
+                             "that was not given")  # fmt: skip
+        del found[key]
+        return
+    if key in found:
+        raise InputError(
+            f"{rater} has rated unit {about[1]} of {about[0]!r} before, on line {found[key][0]}"
+        )
+    value = None if answer == _SKIP else _value(answer)
+    found[key] = line, Rating(rater, *about, value, cells.get("time", "").strip())
+
+
+def _unit(layer: str, unit: str, units: Mapping[Unit, str]) -> Unit:
+    text = unit.strip()
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"unit {unit!r} is no whole number")
+    about = (layer, int(text))
+    if about not in units:
+        if not any(known == layer for known, _ in units):
+            raise InputError(f"this run has no layer {layer!r} with units to rate")
+        raise InputError(f"layer {layer!r} has no unit {text} with a score")
+    return about
+
+
+def _value(answer: str) -> float:
+    try:
+        value = float(answer)
+    except ValueError:
+        value = math.nan
+    if value not in (YES, MAYBE, NO):
+        raise InputError(f"rating {answer!r} is none of 0, 0.5, 1, skip and undo")
+    return abs(value)
+
+
+# -- the sample --------------------------------------------------------------------------------
+
+
+def sample_units(strata: Mapping[str, Sequence[int]], per_layer: int, seed: int) -> list[Unit]:
+    """The units that every rater is asked about, in order.
+
+    From each layer ``per_layer`` units are drawn without replacement, all where there are fewer:
+    a stratified simple random sample. A larger ``per_layer`` continues a smaller one, layer by
+    layer. The layers are mixed in proportion, so whoever stops early has rated a stratified
+    sample too: the i-th of a layer's n units takes a random place in [i/n, (i+1)/n).
+
+    >>> sample_units({"conv": [0, 1, 2, 3], "fc": [7]}, per_layer=2, seed=0)
+    [('conv', 2), ('fc', 7), ('conv', 0)]
+    """
+    if per_layer < 1:
+        raise InputError(f"a sample needs at least one unit a layer, not {per_layer}")
+    placed: list[tuple[float, Unit]] = []
+    for index, (layer, units) in enumerate(strata.items()):
+        rng = np.random.default_rng([seed, index])
+        drawn = rng.permutation(np.asarray(units, dtype=np.int64))[:per_layer].tolist()
+        places = (np.arange(len(drawn)) + rng.random(len(units))[: len(drawn)]) / max(len(drawn), 1)
+        placed += [(place, (layer, unit)) for place, unit in zip(places.tolist(), drawn, strict=True)]
+    return [unit for _, unit in sorted(placed)]
+
+
+# -- agreement ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far raters agree on the units that several of them rated.
+
+    Attributes:
+        alpha: Krippendorff's α; None where it is not defined.
+        low, high: bootstrap interval of α; None where it is not defined.
+        raters: people with at least one rating.
+        units: units with two ratings or more.
+        pairs: pairs of ratings of the same unit.
+        same: share of these pairs that are equal; None without any.
+    """
+
+    alpha: float | None
+    low: float | None
+    high: float | None
+    raters: int
+    units: int
+    pairs: int
+    same: float | None
+
+
+def krippendorff_alpha(table: FloatArray) -> float | None:
+    """Krippendorff's α with the interval metric δ² = (a − b)².
+
+    α = 1 − D_o / D_e: the mean squared difference within units, each unit's pairs weighted by
+    1/(m−1) for its m ratings, over that of any two ratings whatever unit they belong to. Units
+    with one rating do not count. See Krippendorff, *Computing Krippendorff's Alpha-Reliability*
+    (2011), and Hayes & Krippendorff, *Communication Methods and Measures* 1 (2007). The interval
+    metric suits 0, 0.5 and 1: Yes against No is four times as bad as Yes against Maybe.
+
+    Args:
+        table: (units, raters) ratings, NaN where there is none.
+
+    Returns:
+        α; None where no unit has two ratings or all ratings are equal.
+
+    >>> krippendorff_alpha(np.array([[1, 1], [0, 0], [1, 0.5], [0.5, np.nan]]))
+    0.8529411764705882
+    """
+    within, counts, values = _coincidences(table)
+    return _alpha(within.sum(), counts.sum(axis=0), values)
+
+
+def agreement(
+    table: FloatArray, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Agreement:
+    """α with a percentile interval from resampled units, and the share of equal pairs."""
+    within, counts, values = _coincidences(table)
+    alpha = _alpha(within.sum(), counts.sum(axis=0), values)
+    low = high = None
+    if alpha is not None:
+        rng = np.random.default_rng(seed)
+        drawn = [
+            _alpha(float(times @ within), times @ counts, values)
+            for times in rng.multinomial(len(within), np.full(len(within), 1 / len(within)), draws)
+        ]
+        defined = [value for value in drawn if value is not None]
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = (float(q) for q in np.quantile(defined or [math.nan], tails))
+    given = counts.sum(axis=1)
+    pairs = int((given * (given - 1) / 2).sum())
+    equal = float((counts * (counts - 1) / 2).sum())
+    return Agreement(
+        alpha,
+        low,
+        high,
+        int(np.isfinite(table).any(axis=0).sum()),
+        len(within),
+        pairs,
+        equal / pairs if pairs else None,
+    )
+
+
+def _coincidences(table: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Per unit with two ratings or more: disagreement within, and ratings by value."""
+    rated = table[np.isfinite(table).sum(axis=1) >= 2]
+    values = np.unique(rated[np.isfinite(rated)])
+    counts = (rated[:, :, None] == values).sum(axis=1).astype(np.float64)
+    distance = (values[:, None] - values) ** 2
+    given = counts.sum(axis=1)
+    within = np.einsum("uc,ck,uk->u", counts, distance, counts) / np.maximum(given - 1, 1)
+    return within, counts, values
+
+
+def _alpha(within: float, counts: FloatArray, values: FloatArray) -> float | None:
+    # n ratings: D_o = within / n and D_e = between / (n (n − 1)).
+    between = float(counts @ ((values[:, None] - values) ** 2) @ counts)
+    if not between > 0:
+        return None
+    return float(1 - (counts.sum() - 1) * within / between)
+
+
+def rating_table(ratings: Sequence[Rating]) -> tuple[list[Unit], list[str], FloatArray]:
+    """Units, raters, and the (units, raters) table of ratings; NaN where there is none.
+
+    Units that were only skipped are left out; raters come in alphabetical order.
+    """
+    given = [rating for rating in ratings if rating.value is not None]
+    units = list(dict.fromkeys(rating.about for rating in given))
+    raters = sorted({rating.rater for rating in given})
+    table = np.full((len(units), len(raters)), np.nan)
+    rows = {unit: row for row, unit in enumerate(units)}
+    for rating in given:
+        table[rows[rating.about], raters.index(rating.rater)] = rating.value
+    return units, raters, table
