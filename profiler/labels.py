@@ -1,7 +1,7 @@
 """Unit labels, dead units, and the threshold above which a label is trusted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numba
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from profiler.activations import LayerTops
 from profiler.errors import InputError
+from profiler.ratings import RatingBasis
 from profiler.similarity import (
     ConceptProbabilities,
     FloatArray,
@@ -210,6 +211,8 @@ class Threshold:
     context: Mapping[str, str] = field(default_factory=dict)
     fdr: float | None = None
     """Estimated share of false labels among those trusted; only for ``source="null"``."""
+    ratings: RatingBasis | None = None
+    """What it rests on; only for ``source="ratings"``."""
 
     def trusts(self, labels: LayerLabels) -> BoolArray:
         """(K,) whether each unit is interpretable; a dead unit never is."""
@@ -224,6 +227,7 @@ class Threshold:
             "value": self.value,
             "source": self.source,
             "fdr": self.fdr,
+            "ratings": None if self.ratings is None else asdict(self.ratings),
             "context": dict(self.context),
         }
 

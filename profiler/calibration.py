@@ -1,0 +1,611 @@
+"""From ratings to a threshold: the cut τ above which people agree with the labels.
+
+Definition (Li & Weng, 2023): τ is the lowest cut at which the mean rating of the units above it
+reaches the target. Exactly:
+
+* A unit lies *above* a cut if its score is greater, as everywhere in this package.
+* A unit's rating is the mean of what its raters gave; skipped questions count nowhere.
+* Units were sampled by layer, so each rated unit stands for K_l / n_l units: the layer's units with
+  a score over its rated ones. The mean of any set of units is Σ w y / Σ w (Hájek's estimator of
+  the mean over the *whole run*, which is what τ will cut). Without these weights small layers
+  would speak as loudly as large ones; ``weighted=False`` lets them, as the report of Li & Weng does.
+* Candidates are a cut just below the run's lowest score, and the score of each rated unit. Rated
+  units with equal scores fall together. Between two candidates no rated unit changes sides.
+* A candidate counts only with at least ``minimum_above`` rated units above it: the mean of a
+  handful reaches any target by chance.
+
+Intervals are bootstrap intervals. Units are resampled within their layer, n_l − 1 of n_l with
+replacement and rescaled by n_l / (n_l − 1), which makes the variance unbiased (Rao & Wu, *JASA* 83,
+1988). A unit takes all its ratings along, and the raters stay who they are: an interval speaks of
+other units rated by these people, not of other people.
+
+The interval of τ inverts that of the mean: it runs over the cuts whose mean rating above has an
+interval (percentiles) that holds the target. The percentiles of resampled τ would be simpler, but
+τ is the *first* crossing of a noisy curve and lies systematically low; ``benchmarks/calibration.py``
+measures both.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from profiler.errors import ContextError, InputError
+from profiler.labels import LayerLabels, Threshold
+from profiler.ratings import Agreement, Rating, RatingBasis, agreement, rating_table
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+
+TARGET = 0.75
+"""Mean rating that the units above τ shall reach (Li & Weng, 2023)."""
+CONFIDENCE = 0.95
+MINIMUM_ABOVE = 20
+"""Rated units above a cut, at least: with fewer a mean rating is uncertain by more than ± 0.17."""
+MINIMUM_RATED = 30
+"""Rated units in all, at least."""
+DRAWS = 2000
+
+_ROUNDING = 1e-9
+"""A mean this little below the target reaches it: sums of weights are rounded."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence limits; NaN where there is nothing to estimate from."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class RatedUnits:
+    """The rated units of a run as columns, one row a unit.
+
+    Attributes:
+        layer: place of the unit's layer in the run.
+        unit: index within the layer.
+        score: of the unit's label.
+        rating: mean over its raters.
+        weight: how many units of its layer it stands for.
+    """
+
+    layer: IntArray
+    unit: IntArray
+    score: FloatArray
+    rating: FloatArray
+    weight: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+def rated_units(
+    layers: Sequence[LayerLabels], ratings: Sequence[Rating], *, weighted: bool = True
+) -> RatedUnits:
+    """Bring ratings and scores together.
+
+    Raises:
+        InputError: where a rated unit is not one of the run's units with a score.
+    """
+    units, _, table = rating_table(ratings)
+    places = {layer.layer: place for place, layer in enumerate(layers)}
+    for name, unit in units:
+        if name not in places or unit >= layers[places[name]].units:
+            raise InputError(f"this run has no unit {unit} in a layer {name!r}")
+    layer = np.array([places[name] for name, _ in units], dtype=np.int64)
+    unit = np.array([unit for _, unit in units], dtype=np.int64)
+    score = np.array(
+        [layers[k].score[u, 0] for k, u in zip(layer.tolist(), unit.tolist(), strict=True)],
+        dtype=np.float64,
+    )
+    if np.isnan(score).any():
+        name, number = units[int(np.flatnonzero(np.isnan(score))[0])]
+        raise InputError(f"unit {number} of {name!r} has no score, so no rating of it can count")
+    weight = np.ones(len(units))
+    if weighted:
+        for place in np.unique(layer):
+            own = layer == place
+            weight[own] = _scores(layers[place]).size / own.sum()
+    return RatedUnits(layer, unit, score, np.nanmean(table, axis=1) if units else score, weight)
+
+
+def _scores(layer: LayerLabels) -> FloatArray:
+    """Scores of a layer's units that have one, in float64 as thresholds are compared."""
+    scores = layer.score[:, 0].astype(np.float64)
+    result: FloatArray = scores[~np.isnan(scores)]
+    return result
+
+
+# -- the curve ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean rating of the units above a cut, for each candidate cut, ascending.
+
+    Attributes:
+        cut: (C,) the first lies below every score of the run.
+        above: (C,) rated units above.
+        mean: (C,) their mean rating.
+        low, high: (C,) bootstrap interval of the mean.
+        enough: (C,) whether ``minimum_above`` rated units lie above.
+    """
+
+    cut: FloatArray
+    above: IntArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+    enough: NDArray[np.bool_]
+
+
+def resample(rated: RatedUnits, draws: int, seed: int) -> FloatArray:
+    """(draws, n) factors on the weights of the rated units: Rao and Wu's bootstrap by layer.
+
+    The one rated unit of a layer cannot be resampled and keeps the factor 1.
+    """
+    rng = np.random.default_rng(seed)
+    factors = np.ones((draws, len(rated)))
+    for place in np.unique(rated.layer):
+        own = np.flatnonzero(rated.layer == place)
+        n = len(own)
+        if n > 1:
+            factors[:, own] = rng.multinomial(n - 1, np.full(n, 1 / n), draws) * (n / (n - 1))
+    return factors
+
+
+def rating_curve(
+    rated: RatedUnits,
+    lowest: float,
+    factors: FloatArray,
+    *,
+    minimum_above: int = MINIMUM_ABOVE,
+    confidence: float = CONFIDENCE,
+) -> Curve:
+    """Mean ratings above each candidate cut; ``lowest`` is the lowest score of the run."""
+    cuts, first, above = _candidates(rated.score, lowest)
+    order = np.argsort(rated.score, kind="stable")
+    weight, rating = rated.weight[order], rated.rating[order]
+    mean = _tail_means(weight, rating, first)
+    with np.errstate(invalid="ignore"):
+        drawn = _tail_means(factors[:, order] * weight, rating, first)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    # A resample may hold no unit above a high cut; such cuts rarely have enough units anyhow.
+    low, high = _quantiles(drawn, tails)
+    return Curve(cuts, above, mean, low, high, above >= minimum_above)
+
+
+def _candidates(score: FloatArray, lowest: float) -> tuple[FloatArray, IntArray, IntArray]:
+    """Cuts with a rated unit above; the first unit above each in ascending order; how many."""
+    ascending = np.sort(score)
+    cuts = np.concatenate([[np.nextafter(lowest, -np.inf)], np.unique(ascending)[:-1]])
+    first = np.searchsorted(ascending, cuts, side="right")
+    return cuts, first, len(ascending) - first
+
+
+def _tail_means(weight: FloatArray, rating: FloatArray, first: IntArray) -> FloatArray:
+    """Weighted means of the last units, from each of the places ``first`` on."""
+    total = np.cumsum((weight * rating)[..., ::-1], axis=-1)[..., ::-1]
+    whole = np.cumsum(weight[..., ::-1], axis=-1)[..., ::-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: FloatArray = total[..., first] / whole[..., first]
+    return result
+
+
+def _quantiles(drawn: FloatArray, tails: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    """Quantiles along the draws, those without a value left out."""
+    if not np.isnan(drawn).any():
+        low, high = np.quantile(drawn, tails, axis=0)
+        return low, high
+    low, high = np.full((2, drawn.shape[1]), np.nan)
+    for column, values in enumerate(drawn.T):
+        values = values[~np.isnan(values)]
+        if len(values):
+            low[column], high[column] = np.quantile(values, tails)
+    return low, high
+
+
+def first_crossing(curve: Curve, target: float) -> int | None:
+    """Place of the lowest cut with enough units above whose mean reaches the target."""
+    reaching = np.flatnonzero(curve.enough & (curve.mean >= target - _ROUNDING))
+    return int(reaching[0]) if len(reaching) else None
+
+
+def crossing_interval(curve: Curve, target: float, at: int) -> tuple[float, float]:
+    """Cuts between which the target lies within the interval of the mean rating above.
+
+    −∞ where even the mean of all units may reach the target from below, ∞ where the cut with the
+    fewest units that are enough still may miss it: then the ratings do not bound τ on that side.
+    """
+    holds = curve.enough & (curve.low <= target + _ROUNDING) & (curve.high >= target - _ROUNDING)
+    holds[at] = True
+    places = np.flatnonzero(holds)
+    first, last = int(places[0]), int(places[-1])
+    low = -math.inf if first == 0 else float(curve.cut[first])
+    # The mean above stays as it is up to the next rated score, so the interval reaches there.
+    bounded = last + 1 < len(curve.cut) and bool(curve.enough[last + 1])
+    return low, float(curve.cut[last + 1]) if bounded else math.inf
+
+
+# -- the result --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the ratings say about a layer, or about all.
+
+    Attributes:
+        layer: its name, ``all`` for the whole run.
+        units: all its units, dead ones included.
+        scored: units with a score.
+        rated: units with a rating.
+        rated_above: those of them above τ.
+        overall: mean rating.
+        above, below: mean rating above τ, and not above it; NaN without τ or units.
+        interpretable: units above τ, of all and not only of the sample; None without τ.
+        share_low, share_high: limits of the share interpretable, from the interval of τ.
+    """
+
+    layer: str
+    units: int
+    scored: int
+    rated: int
+    rated_above: int
+    overall: Interval
+    above: Interval
+    below: Interval
+    interpretable: int | None
+    share_low: float
+    share_high: float
+
+    @property
+    def share(self) -> float:
+        """Share of all units that is interpretable; NaN without τ or units."""
+        if self.interpretable is None or not self.units:
+            return math.nan
+        return self.interpretable / self.units
+
+
+Outcome = Literal["reached", "unreachable", "undecided", "too small"]
+"""``unreachable``: at every cut the interval of the mean stays below the target; ``undecided``: no
+mean reaches it, but the sample is too small to exclude it; ``too small``: too few rated units."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What ratings make of a run's scores.
+
+    Attributes:
+        outcome: whether there is a τ.
+        target: mean rating wanted above τ.
+        tau: the threshold; NaN unless ``outcome`` is ``reached``.
+        low, high: its interval, with ±∞ where the ratings leave an end open.
+        confidence: of all intervals.
+        curve: mean rating above each cut.
+        layers: a row a layer, in network order.
+        total: all layers together.
+        agreement: between raters.
+        rated: the units behind it all.
+        ratings: ratings that count.
+        skipped: questions skipped.
+        raters: (name, ratings, mean) of each rater.
+        minimum_above: rated units wanted above a cut.
+        minimum_rated: rated units wanted in all.
+        weighted: whether units stand for their share of their layer.
+        draws: bootstrap resamples.
+        seed: of the bootstrap.
+    """
+
+    outcome: Outcome
+    target: float
+    tau: float
+    low: float
+    high: float
+    confidence: float
+    curve: Curve
+    layers: tuple[Row, ...]
+    total: Row
+    agreement: Agreement
+    rated: RatedUnits
+    ratings: int
+    skipped: int
+    raters: tuple[tuple[str, int, float], ...]
+    minimum_above: int
+    minimum_rated: int
+    weighted: bool
+    draws: int
+    seed: int
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """The cut with the highest mean rating above, and that mean; None without candidates."""
+        places = np.flatnonzero(self.curve.enough)
+        if not len(places):
+            return None
+        top = places[int(np.argmax(self.curve.mean[places]))]
+        return float(self.curve.cut[top]), float(self.curve.mean[top])
+
+    @property
+    def falls_again(self) -> float | None:
+        """The lowest cut above τ whose mean falls below the target again; None without one."""
+        if self.outcome != "reached":
+            return None
+        curve = self.curve
+        fallen = curve.enough & (curve.cut > self.tau) & (curve.mean < self.target - _ROUNDING)
+        places = np.flatnonzero(fallen)
+        return float(curve.cut[places[0]]) if len(places) else None
+
+    @property
+    def basis(self) -> RatingBasis:
+        """What a threshold from these ratings rests on."""
+        return RatingBasis(
+            self.target,
+            self.total.above.value,
+            self.low if math.isfinite(self.low) else None,
+            self.high if math.isfinite(self.high) else None,
+            self.confidence,
+            len(self.rated),
+            self.ratings,
+            len(self.raters),
+            self.agreement.alpha,
+            self.agreement.units,
+        )
+
+
+def calibrate(
+    layers: Sequence[LayerLabels],
+    ratings: Sequence[Rating],
+    *,
+    target: float = TARGET,
+    minimum_above: int = MINIMUM_ABOVE,
+    minimum_rated: int = MINIMUM_RATED,
+    weighted: bool = True,
+    confidence: float = CONFIDENCE,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Calibration:
+    """Find τ from ratings, with intervals; the definition stands at the top of this module.
+
+    Args:
+        layers: the whole run, in network order.
+        ratings: those that stand; skipped ones count as questions without an answer.
+        target: mean rating wanted above τ, in (0, 1].
+        minimum_above: rated units without which a cut is no candidate.
+        minimum_rated: rated units without which no τ is sought.
+        weighted: let a rated unit stand for its share of its layer.
+        confidence: of the intervals.
+        draws: bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    if not 0 < target <= 1:
+        raise InputError(f"the target is a mean rating above 0 and at most 1, got {target:g}")
+    if minimum_above < 1:
+        raise InputError(f"at least one rated unit must lie above a cut, got {minimum_above}")
+    rated = rated_units(layers, ratings, weighted=weighted)
+    if not len(rated):
+        raise InputError("nobody has rated a unit of this run yet")
+    factors = resample(rated, draws, seed)
+    lowest = min(float(_scores(layer).min()) for layer in layers if _scores(layer).size)
+    curve = rating_curve(rated, lowest, factors, minimum_above=minimum_above, confidence=confidence)
+    at = first_crossing(curve, target) if len(rated) >= minimum_rated else None
+    tau, low, high = math.nan, math.nan, math.nan
+    if at is not None:
+        tau = float(curve.cut[at])
+        low, high = crossing_interval(curve, target, at)
+    rows = [
+        _row(layer, rated, rated.layer == place, (tau, low, high), factors, confidence)
+        for place, layer in enumerate(layers)
+    ]
+    everything = np.ones(len(rated), dtype=bool)
+    means = _means(rated, everything, tau, factors, confidence)
+    _, raters, table = rating_table(ratings)
+    return Calibration(
+        outcome=_outcome(curve, at, target, len(rated) < minimum_rated),
+        target=target,
+        tau=tau,
+        low=low,
+        high=high,
+        confidence=confidence,
+        curve=curve,
+        layers=tuple(rows),
+        total=_total(rows, layers, means, (low, high)),
+        agreement=agreement(table, draws=draws, confidence=confidence, seed=seed),
+        rated=rated,
+        ratings=int(np.isfinite(table).sum()),
+        skipped=sum(rating.value is None for rating in ratings),
+        raters=tuple(
+            (name, int(np.isfinite(column).sum()), float(np.nanmean(column)))
+            for name, column in zip(raters, table.T, strict=True)
+        ),
+        minimum_above=minimum_above,
+        minimum_rated=minimum_rated,
+        weighted=weighted,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def _outcome(curve: Curve, at: int | None, target: float, few: bool) -> Outcome:
+    if at is not None:
+        return "reached"
+    if few or not curve.enough.any():
+        return "too small"
+    return "unreachable" if (curve.high[curve.enough] < target).all() else "undecided"
+
+
+def _means(
+    rated: RatedUnits, own: NDArray[np.bool_], tau: float, factors: FloatArray, confidence: float
+) -> tuple[Interval, Interval, Interval]:
+    """Mean rating of the units ``own``: overall, above τ and below; τ is held fixed."""
+    nothing = np.zeros_like(own)
+    above, below = nothing, nothing
+    if not math.isnan(tau):
+        above, below = own & (rated.score > tau), own & ~(rated.score > tau)
+    overall, over, under = (_mean(rated, part, factors, confidence) for part in (own, above, below))
+    return overall, over, under
+
+
+def _mean(
+    rated: RatedUnits, part: NDArray[np.bool_], factors: FloatArray, confidence: float
+) -> Interval:
+    if not part.any():
+        return Interval()
+    weight, rating = rated.weight[part], rated.rating[part]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = (factors[:, part] @ (weight * rating)) / (factors[:, part] @ weight)
+    value = float(np.average(rating, weights=weight))
+    drawn = drawn[~np.isnan(drawn)]
+    if part.sum() < 2 or not len(drawn):
+        return Interval(value)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _row(
+    layer: LayerLabels,
+    rated: RatedUnits,
+    own: NDArray[np.bool_],
+    cuts: tuple[float, float, float],
+    factors: FloatArray,
+    confidence: float,
+) -> Row:
+    tau, low, high = cuts
+    overall, above, below = _means(rated, own, tau, factors, confidence)
+    scores = _scores(layer)
+    known = not math.isnan(tau)
+    size = max(layer.units, 1)
+    return Row(
+        layer.layer,
+        layer.units,
+        len(scores),
+        int(own.sum()),
+        int((rated.score[own] > tau).sum()) if known else 0,
+        overall,
+        above,
+        below,
+        int((scores > tau).sum()) if known else None,
+        # A high cut leaves few units.
+        float((scores > high).sum() / size) if known else math.nan,
+        float((scores > low).sum() / size) if known else math.nan,
+    )
+
+
+def _total(
+    rows: Sequence[Row],
+    layers: Sequence[LayerLabels],
+    means: tuple[Interval, Interval, Interval],
+    ends: tuple[float, float],
+) -> Row:
+    overall, above, below = means
+    units = sum(row.units for row in rows)
+    known = all(row.interpretable is not None for row in rows)
+    scores = np.concatenate([_scores(layer) for layer in layers])
+    low, high = ends
+    return Row(
+        "all",
+        units,
+        sum(row.scored for row in rows),
+        sum(row.rated for row in rows),
+        sum(row.rated_above for row in rows),
+        overall,
+        above,
+        below,
+        sum(row.interpretable or 0 for row in rows) if known else None,
+        float((scores > high).sum() / units) if known else math.nan,
+        float((scores > low).sum() / units) if known else math.nan,
+    )
+
+
+# -- the threshold, and its context --------------------------------------------------------------
+
+
+def in_context(threshold: Threshold, context: dict[str, str], source: str) -> Threshold:
+    """The threshold, if it belongs to these scores; raises :class:`ContextError` otherwise.
+
+    Scores move with the concepts, the VLM, the similarity and the probe images, so all of them
+    must be the same.
+    """
+    own = dict(threshold.context)
+    if not own:
+        raise ContextError(f"{source} does not say which context its threshold belongs to")
+    differing = [
+        f"{name}: {own.get(name, 'not given')} there, {context.get(name, 'not given')} here"
+        for name in dict.fromkeys((*own, *context))
+        if own.get(name) != context.get(name)
+    ]
+    if differing:
+        raise ContextError(
+            f"the threshold in {source} belongs to other scores and means nothing for these; "
+            + "; ".join(differing)
+        )
+    return threshold
+
+
+# -- expected ratings ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExpectedRating:
+    """Score → expected rating: a rising step function, read between its steps by straight lines.
+
+    Attributes:
+        score, rating: (S,) the corners, both ascending.
+        error: mean squared error on units left out, in ten folds.
+        error_constant: the same when every unit is given the mean rating instead.
+    """
+
+    score: FloatArray
+    rating: FloatArray
+    error: float
+    error_constant: float
+
+    def __call__(self, score: FloatArray) -> FloatArray:
+        """Expected rating at these scores; beyond the rated ones that of the nearest."""
+        result: FloatArray = np.interp(score, self.score, self.rating)
+        return np.where(np.isnan(score), np.nan, result)
+
+
+def isotonic(rated: RatedUnits, *, folds: int = 10, seed: int = 0) -> ExpectedRating:
+    """Isotonic calibration: the rising function of the score nearest to the ratings.
+
+    Least squares under monotonicity by pool-adjacent-violators (Ayer et al., 1955; for calibration
+    Zadrozny & Elkan, KDD 2002), weighted as everything here. An expected rating is no probability
+    of Yes: a Maybe counts half.
+    """
+    if len(rated) < 2:
+        raise InputError("isotonic calibration needs at least two rated units")
+    score, rating = _pool_adjacent_violators(rated.score, rated.rating, rated.weight)
+    fold = np.random.default_rng(seed).permutation(len(rated)) % min(folds, len(rated))
+    error = constant = 0.0
+    for part in np.unique(fold):
+        train, test = fold != part, fold == part
+        weight = rated.weight[test]
+        corners = _pool_adjacent_violators(
+            rated.score[train], rated.rating[train], rated.weight[train]
+        )
+        guess = np.interp(rated.score[test], *corners)
+        mean = np.average(rated.rating[train], weights=rated.weight[train])
+        error += float(weight @ (rated.rating[test] - guess) ** 2)
+        constant += float(weight @ (rated.rating[test] - mean) ** 2)
+    whole = rated.weight.sum()
+    return ExpectedRating(score, rating, float(error / whole), float(constant / whole))
+
+
+def _pool_adjacent_violators(
+    score: FloatArray, rating: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Corners of the fitted function: the first and the last score of every level."""
+    distinct, group = np.unique(score, return_inverse=True)
+    total = np.bincount(group, weights=weight)
+    mean = np.bincount(group, weights=weight * rating) / total
+    fit = isotonic_regression(mean, weights=total)
+    starts = np.asarray(fit.blocks)[:-1]
+    ends = np.asarray(fit.blocks)[1:] - 1
+    corners = np.unique(np.concatenate([starts, ends]))
+    return distinct[corners], np.asarray(fit.x)[corners]
