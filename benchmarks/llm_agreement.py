@@ -50,6 +50,9 @@ def llama_server(folder: Path) -> Iterator[str]:
     params.model.path = str(weights.assemble(folder / weights.MODEL_NAME))
     params.n_ctx = 4096
     params.n_parallel = 1
+    # Where a request sets no limit of its own. A model this small may go on until its context is
+    # full, minutes on a slow machine; a summary of a profile takes about 150 tokens.
+    params.n_predict = 300
     params.verbosity = -1
     # One thread: llama.cpp's threads wait by spinning, so two of them on two busy cores took
     # 1,350 ms a token where one took 64.

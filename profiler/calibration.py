@@ -8,7 +8,7 @@ reaches the target. Exactly:
 * Units were sampled by layer, so each rated unit stands for K_l / n_l units: the layer's units with
   a score over its rated ones. The mean of any set of units is Σ w y / Σ w (Hájek's estimator of
   the mean over the *whole run*, which is what τ will cut). Without these weights small layers
-  would speak as loudly as large ones; ``weighted=False`` lets them, as the report of Li & Weng does.
+  would speak as loudly as large ones; ``weighted=False`` lets them, as Li & Weng's report does.
 * Candidates are a cut just below the run's lowest score, and the score of each rated unit. Rated
   units with equal scores fall together. Between two candidates no rated unit changes sides.
 * A candidate counts only with at least ``minimum_above`` rated units above it: the mean of a
@@ -17,12 +17,13 @@ reaches the target. Exactly:
 Intervals are bootstrap intervals. Units are resampled within their layer, n_l − 1 of n_l with
 replacement and rescaled by n_l / (n_l − 1), which makes the variance unbiased (Rao & Wu, *JASA* 83,
 1988). A unit takes all its ratings along, and the raters stay who they are: an interval speaks of
-other units rated by these people, not of other people.
+other units rated by these people, not of other people. Percentiles are widened by t / z, as small
+samples need ("expanded percentile interval": Hesterberg, *The American Statistician* 69, 2015).
 
-The interval of τ inverts that of the mean: it runs over the cuts whose mean rating above has an
-interval (percentiles) that holds the target. The percentiles of resampled τ would be simpler, but
-τ is the *first* crossing of a noisy curve and lies systematically low; ``benchmarks/calibration.py``
-measures both.
+The interval of τ inverts that of the mean: it runs over the cuts around τ whose mean rating
+above has an interval that holds the target. The percentiles of resampled τ would be simpler, but
+τ is the *first* crossing of a noisy curve and lies systematically low: the simulations of
+``benchmarks/calibration.py`` measure both.
 """
 
 import math
@@ -33,6 +34,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from profiler.errors import ContextError, InputError
 from profiler.labels import LayerLabels, Threshold
@@ -99,9 +102,9 @@ def rated_units(
         if name not in places or unit >= layers[places[name]].units:
             raise InputError(f"this run has no unit {unit} in a layer {name!r}")
     layer = np.array([places[name] for name, _ in units], dtype=np.int64)
-    unit = np.array([unit for _, unit in units], dtype=np.int64)
+    index = np.array([unit for _, unit in units], dtype=np.int64)
     score = np.array(
-        [layers[k].score[u, 0] for k, u in zip(layer.tolist(), unit.tolist(), strict=True)],
+        [layers[k].score[u, 0] for k, u in zip(layer.tolist(), index.tolist(), strict=True)],
         dtype=np.float64,
     )
     if np.isnan(score).any():
@@ -112,7 +115,8 @@ def rated_units(
         for place in np.unique(layer):
             own = layer == place
             weight[own] = _scores(layers[place]).size / own.sum()
-    return RatedUnits(layer, unit, score, np.nanmean(table, axis=1) if units else score, weight)
+    mean = np.nanmean(table, axis=1) if units else score
+    return RatedUnits(layer, index, score, mean, weight)
 
 
 def _scores(layer: LayerLabels) -> FloatArray:
@@ -133,7 +137,7 @@ class Curve:
         cut: (C,) the first lies below every score of the run.
         above: (C,) rated units above.
         mean: (C,) their mean rating.
-        low, high: (C,) bootstrap interval of the mean.
+        low, high: (C,) bootstrap interval of the mean; NaN where too few units lie above.
         enough: (C,) whether ``minimum_above`` rated units lie above.
     """
 
@@ -173,12 +177,14 @@ def rating_curve(
     order = np.argsort(rated.score, kind="stable")
     weight, rating = rated.weight[order], rated.rating[order]
     mean = _tail_means(weight, rating, first)
-    with np.errstate(invalid="ignore"):
-        drawn = _tail_means(factors[:, order] * weight, rating, first)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    # A resample may hold no unit above a high cut; such cuts rarely have enough units anyhow.
-    low, high = _quantiles(drawn, tails)
-    return Curve(cuts, above, mean, low, high, above >= minimum_above)
+    enough = above >= minimum_above
+    low, high = np.full((2, len(cuts)), np.nan)
+    if enough.any():
+        drawn = _tail_means(factors[:, order] * weight, rating, first[enough])
+        effective = _tail_means(weight, weight, first[enough])
+        effective = weight[::-1].cumsum()[::-1][first[enough]] / effective
+        low[enough], high[enough] = _limits(mean[enough], drawn, effective, confidence)
+    return Curve(cuts, above, mean, low, high, enough)
 
 
 def _candidates(score: FloatArray, lowest: float) -> tuple[FloatArray, IntArray, IntArray]:
@@ -198,17 +204,18 @@ def _tail_means(weight: FloatArray, rating: FloatArray, first: IntArray) -> Floa
     return result
 
 
-def _quantiles(drawn: FloatArray, tails: Sequence[float]) -> tuple[FloatArray, FloatArray]:
-    """Quantiles along the draws, those without a value left out."""
-    if not np.isnan(drawn).any():
-        low, high = np.quantile(drawn, tails, axis=0)
-        return low, high
-    low, high = np.full((2, drawn.shape[1]), np.nan)
-    for column, values in enumerate(drawn.T):
-        values = values[~np.isnan(values)]
-        if len(values):
-            low[column], high[column] = np.quantile(values, tails)
-    return low, high
+def _limits(
+    value: FloatArray, drawn: FloatArray, effective: FloatArray, confidence: float
+) -> tuple[FloatArray, FloatArray]:
+    """Expanded percentile limits for each column of resampled means.
+
+    ``effective`` is the number of equally weighted units that each mean is worth, (Σw)² / Σw².
+    """
+    # A resample may hold no unit of a small set; it then says nothing.
+    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    upper = (1 + confidence) / 2
+    wider = student.ppf(upper, np.maximum(effective - 1, 1)) / norm.ppf(upper)
+    return value - (value - low) * wider, value + (high - value) * wider
 
 
 def first_crossing(curve: Curve, target: float) -> int | None:
@@ -223,14 +230,14 @@ def crossing_interval(curve: Curve, target: float, at: int) -> tuple[float, floa
     −∞ where even the mean of all units may reach the target from below, ∞ where the cut with the
     fewest units that are enough still may miss it: then the ratings do not bound τ on that side.
     """
-    holds = curve.enough & (curve.low <= target + _ROUNDING) & (curve.high >= target - _ROUNDING)
-    holds[at] = True
-    places = np.flatnonzero(holds)
-    first, last = int(places[0]), int(places[-1])
-    low = -math.inf if first == 0 else float(curve.cut[first])
-    # The mean above stays as it is up to the next rated score, so the interval reaches there.
-    bounded = last + 1 < len(curve.cut) and bool(curve.enough[last + 1])
-    return low, float(curve.cut[last + 1]) if bounded else math.inf
+    below = curve.enough & (curve.high < target - _ROUNDING)
+    beyond = curve.enough & (curve.low > target + _ROUNDING)
+    # The nearest cuts on either side of τ where the mean certainly misses or surpasses the target.
+    misses = np.flatnonzero(below[:at])
+    surpasses = at + 1 + np.flatnonzero((beyond | ~curve.enough)[at + 1 :])
+    low = float(curve.cut[misses[-1] + 1]) if len(misses) else -math.inf
+    bounded = len(surpasses) > 0 and bool(curve.enough[surpasses[0]])
+    return low, float(curve.cut[surpasses[0]]) if bounded else math.inf
 
 
 # -- the result --------------------------------------------------------------------------------
@@ -460,10 +467,10 @@ def _mean(
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = (factors[:, part] @ (weight * rating)) / (factors[:, part] @ weight)
     value = float(np.average(rating, weights=weight))
-    drawn = drawn[~np.isnan(drawn)]
-    if part.sum() < 2 or not len(drawn):
+    if part.sum() < 2 or np.isnan(drawn).all():
         return Interval(value)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    effective = weight.sum() ** 2 / (weight**2).sum()
+    low, high = _limits(np.array(value), drawn, effective, confidence)
     return Interval(value, float(low), float(high))
 
 

@@ -77,7 +77,7 @@ def label_layers(
     *,
     top: int,
     settings: SoftWPMI | None = None,
-    null_draws: int = 1000,
+    null_draws: int = 5000,
     seed: int = 0,
 ) -> list[LayerLabels]:
     """Label every unit of every layer by soft-WPMI, and draw each layer's null distribution.
@@ -118,8 +118,7 @@ def label_layers(
             prior = Prior.of(layer_evidence)
             best[index].merge(lo, prior.score(layer_evidence, settings))
             if null_draws:
-                scores = prior.score_guest(null_evidence, settings).max(axis=1)
-                np.maximum(null_best[index], scores, out=null_best[index])
+                prior.raise_to_guests(null_evidence, settings, null_best[index])
     return [
         _assemble(layer, best[index], np.sort(null_best[index]))
         for index, layer in enumerate(layers)

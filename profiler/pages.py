@@ -1,9 +1,12 @@
 """A finished run told as a page: which facts the report shows, and in which words."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
-from profiler.report import LayerSection, ProfilePage
+from profiler.llm import Usage
+from profiler.report import Doubt, LayerSection, ProfilePage
+from profiler.report.calibration_page import rating_story
 from profiler.report.text import THIN, count
 from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun
 
@@ -11,22 +14,19 @@ from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun
 def profile_page(run: ProfileRun) -> ProfilePage:
     """The profile report of a run."""
     record = run.record
-    probe = record.probe
+    commands = (record.command, *([record.resorted.command] if record.resorted else []))
+    if run.threshold and run.threshold.ratings:
+        commands = (*commands, run.threshold.ratings.command)
     return ProfilePage(
         title=f"What {record.subject.name} sees, layer by layer",
-        examined=(
-            ("Model", record.subject.name),
-            ("Weights", record.subject.weights),
-            ("Probe images", f"{probe.title}: {count(probe.images)} images"),
-            ("Images read by", record.vlm.name),
-            ("Concepts", f"{record.concepts.title}: {count(record.concepts.count)} concepts"),
-            ("Date", record.date),
-        ),
+        examined=_examined(run),
         summary=(typeset(run.summary),),
         summary_author=run.summary_author,
         profile=run.profile,
         layers=[
-            LayerSection(labels, run.unit_categories(labels), info.kind, shape_text(info))
+            LayerSection(
+                labels, run.unit_categories(labels), info.kind, shape_text(info), info.numbers
+            )
             for labels, info in zip(run.layers, record.subject.layers, strict=True)
         ],
         concepts=run.concepts,
@@ -35,11 +35,35 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         sorter_story=[typeset(text) for text in sorter_story(run)],
         image_names=run.image_names,
         thumbnails=run.thumbnails,
-        command=record.command,
+        command="\n".join(commands),
         provenance=_provenance(run),
         limits=[typeset(text) for text in _limits(run)],
-        warnings=[typeset(text) for text in record.warnings],
+        warnings=[typeset(text) for text in run.warnings],
+        doubtful=doubtful(run),
+        imported=record.source is not None,
     )
+
+
+def _examined(run: ProfileRun) -> Sequence[tuple[str, str]]:
+    record = run.record
+    pairs = [("Model", record.subject.name)]
+    if record.source:
+        labels = f"{record.source.file}: {count(record.source.rows)} units, labelled elsewhere"
+        pairs.append(("Imported from", labels))
+        pairs.append(("Descriptions", f"{count(len(run.concepts))} different ones"))
+    else:
+        pairs.append(("Weights", record.subject.weights))
+    if record.probe:
+        pairs.append(("Probe images", f"{record.probe.title}: {count(record.probe.images)} images"))
+    if record.vlm:
+        pairs.append(("Images read by", record.vlm.name))
+    if record.concepts:
+        concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
+        pairs.append(("Concepts", concepts))
+    date = record.date
+    if record.resorted:
+        date += f", sorted anew {record.resorted.date}"
+    return (*pairs, ("Date", date))
 
 
 def typeset(text: str) -> str:
@@ -53,16 +77,41 @@ def typeset(text: str) -> str:
 
 
 def shape_text(layer: LayerRecord) -> str:
-    """The shape of one image's output and what is made of it: ``32 × 112 × 112, mean over …``."""
+    """The shape of one image's output and what is made of it: ``32 × 112 × 112, mean over …``.
+
+    Empty for an imported layer, of which neither is known.
+    """
     shape = " × ".join(map(str, layer.shape))
-    return shape if layer.pooling == "none" else f"{shape}, {layer.pooling}"
+    return shape if layer.pooling in ("none", "") else f"{shape}, {layer.pooling}"
 
 
 def threshold_story(run: ProfileRun) -> tuple[str, ...]:
     """Where τ came from, in sentences."""
-    threshold, similarity = run.threshold, run.record.similarity
+    threshold, similarity, source = run.threshold, run.record.similarity, run.record.source
+    if threshold is None:
+        scores = (
+            "The file holds no similarity, so there is nothing to cut"
+            if source and source.unscored == source.rows
+            else "The file holds scores, but no threshold was given, and where chance ends cannot "
+            "be worked out from them alone"
+        )
+        return (
+            f"{scores}. Every unit that has a label counts as interpretable, right or wrong: "
+            "shares of categories are shares of what the labels say.",
+        )
     if threshold.source == "given":
-        return (f"The threshold τ = {threshold.value:.3f} was given with the command.",)
+        given = f"The threshold τ = {threshold.value:.3f} was given with the command."
+        if source is None:
+            return (given,)
+        return (
+            given,
+            "The scores are those of the imported file. How they were made is not in it, so "
+            "whether this cut suits them cannot be said here.",
+        )
+    if threshold.ratings is not None:
+        return rating_story(threshold.value, threshold.ratings)
+    if similarity is None:
+        return ()
     how = (
         f"{similarity.null_draws:,} random lists of {similarity.top} probe images took the place "
         "of a unit's top images in every layer, and the best score of each was noted. "
@@ -95,31 +144,75 @@ def sorter_story(run: ProfileRun) -> tuple[str, ...]:
         opening = "No label is trusted, so none was sorted into a category."
     elif count == 1:
         opening = f"The one label of interpretable units was sorted by {sorting.sorter}."
-    return (opening, *sorting.notes)
+    sentences = [opening, *sorting.notes]
+    if doubts := doubtful(run):
+        hanging = sum(doubt.units for doubt in doubts)
+        sentences.append(
+            f"Of {run.profile.total.interpretable:,} interpretable units, {hanging:,} "
+            f"{'carries' if hanging == 1 else 'carry'} a label whose category changed between "
+            "votes; the category most votes gave it is the one counted."
+        )
+    return tuple(sentences)
+
+
+def doubtful(run: ProfileRun) -> tuple[Doubt, ...]:
+    """The words whose category changed between votes, least certain first."""
+    votes = int(run.sorting.provenance.get("votes", 1))
+    units = Counter(
+        run.concepts[concept]
+        for layer in run.layers
+        for concept in layer.concept[run.trusted(layer), 0]
+    )
+    return tuple(
+        Doubt(word, run.sorting.category[word], round(share * votes), votes, units[word])
+        for word, share in run.sorting.doubtful()
+    )
 
 
 def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
     record = run.record
-    similarity = record.similarity
-    return (
-        (
-            "Similarity",
-            f"{similarity.name} (a = {similarity.temperature:g}, λ = {similarity.prior_weight:g})",
-        ),
-        ("Top images a unit", f"{similarity.top} ({similarity.top_chosen}); {SHOWN_IMAGES} shown"),
+    similarity, source, sorting = record.similarity, record.source, run.sorting.provenance
+    pairs: list[tuple[str, str | None]] = []
+    if source:
+        ignored = ", ".join(source.ignored)
+        pairs += [("Imported file", source.fingerprint), ("Columns not read", ignored)]
+    if similarity:
+        constants = f"a = {similarity.temperature:g}, λ = {similarity.prior_weight:g}"
+        shown = f"{similarity.top} ({similarity.top_chosen}); {SHOWN_IMAGES} shown"
+        pairs += [("Similarity", f"{similarity.name} ({constants})"), ("Top images a unit", shown)]
+    caption = record.vlm.template.format("…") if record.vlm else None
+    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
+    pairs += [
         ("Seed", str(record.seed)),
         ("Preprocessing", record.subject.preprocessing),
-        ("Caption of a concept", record.vlm.template.format("…")),
+        ("Caption of a concept", caption),
+        ("Language model", sorting.get("llm")),
+        ("Language model used", typeset(str(run.usage)) if run.usage != Usage() else None),
+        ("Prompts", sorting.get("prompts")),
         ("Model fingerprint", record.subject.fingerprint),
-        ("VLM fingerprint", record.vlm.fingerprint),
-        ("Probe fingerprint", record.probe.fingerprint),
-        ("Concept fingerprint", record.concepts.fingerprint),
+        ("VLM fingerprint", record.vlm.fingerprint if record.vlm else None),
+        ("Words compared by", sorting.get("text_encoder")),
+        ("Probe fingerprint", record.probe.fingerprint if record.probe else None),
+        ("Concept fingerprint", record.concepts.fingerprint if record.concepts else None),
         ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
-        ("Seconds", ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())),
-    )
+        ("Seconds", seconds),
+    ]
+    if record.vlm and sorting.get("text_encoder") == record.vlm.fingerprint:
+        pairs = [pair for pair in pairs if pair[0] != "Words compared by"]
+    return [(term, text) for term, text in pairs if text]
 
 
 def _limits(run: ProfileRun) -> Sequence[str]:
+    if run.record.source:
+        return (
+            "The labels were made elsewhere and are taken as they are. Which weights the network "
+            "had, which images it was shown, which concepts were on offer and how the scores were "
+            "computed is not in the file, so it is not known here.",
+            "What the file does not hold is absent on this page: the most activating images, "
+            "activations, p-values, random image lists, and units that never vary.",
+            "A label names what a unit's strongest images had in common, as far as the concept "
+            "set had a word for it. It does not say what the unit does on other images.",
+        )
     limits = [
         "A label names what the unit's strongest images have in common, as far as the concept set "
         "has a word for it. It does not say what the unit does on other images.",
@@ -128,6 +221,6 @@ def _limits(run: ProfileRun) -> Sequence[str]:
         "Scores compare only within this page: another concept set, another model that reads the "
         "images or another probe set moves the scale.",
     ]
-    if run.record.vlm.limits:
+    if run.record.vlm and run.record.vlm.limits:
         limits.insert(0, run.record.vlm.limits)
     return limits

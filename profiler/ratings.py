@@ -73,6 +73,8 @@ class RatingBasis:
         alpha: Krippendorff's α (interval metric); None where no unit has two ratings, or all
             ratings are the same.
         shared: units with two ratings or more, on which α rests.
+        command: that calibrated.
+        date: of the calibration.
     """
 
     target: float
@@ -85,6 +87,8 @@ class RatingBasis:
     raters: int
     alpha: float | None
     shared: int
+    command: str = ""
+    date: str = ""
 
 
 # -- raters ------------------------------------------------------------------------------------
@@ -118,15 +122,14 @@ def header_line() -> str:
 def rating_line(
     rating: Rating, description: str, run: str, action: Literal["rate", "undo"] = "rate"
 ) -> str:
-    """One row of a ratings file; ``action="undo"`` takes the rating back.
+    r"""One row of a ratings file; ``action="undo"`` takes the rating back.
 
     >>> rating_line(Rating("anna", "fc", 3, MAYBE), "dog", "0123")
-    'anna,fc,3,dog,0.5,,0123\\n'
+    'anna,fc,3,dog,0.5,,0123\n'
     """
+    answer = _SKIP if rating.value is None else f"{rating.value:g}"
     if action == "undo":
         answer = _UNDO
-    else:
-        answer = _SKIP if rating.value is None else f"{rating.value:g}"
     file = io.StringIO()
     row = (rating.rater, rating.layer, rating.unit, description, answer, rating.time, run)
     csv.writer(file, lineterminator="\n").writerow(row)
@@ -272,10 +275,9 @@ def sample_units(strata: Mapping[str, Sequence[int]], per_layer: int, seed: int)
     for index, (layer, units) in enumerate(strata.items()):
         rng = np.random.default_rng([seed, index])
         drawn = rng.permutation(np.asarray(units, dtype=np.int64))[:per_layer].tolist()
-        places = (np.arange(len(drawn)) + rng.random(len(units))[: len(drawn)]) / max(len(drawn), 1)
-        placed += [
-            (place, (layer, unit)) for place, unit in zip(places.tolist(), drawn, strict=True)
-        ]
+        jitter = rng.random(len(units))
+        for place, unit in enumerate(drawn):
+            placed.append(((place + float(jitter[place])) / len(drawn), (layer, unit)))
     return [unit for _, unit in sorted(placed)]
 
 

@@ -11,14 +11,21 @@
 
 Everything that follows a run (another threshold, other categories, a rating, a comparison) reads
 this folder, never the images again.
+
+A run may also be *imported*: made from somebody else's ``descriptions.csv``. Then
+:attr:`Record.source` says from what, and everything the file does not tell is None or empty: the
+probe images, the model that read them, the concept set, the similarity, p-values and top images.
 """
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,9 +36,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from profiler.ask import Sorting
-from profiler.errors import InputError
+from profiler.errors import InputError, OutputError
 from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
+from profiler.llm import Usage
 from profiler.store import write_atomically
 
 FORMAT = 1
@@ -42,18 +50,24 @@ SHOWN_IMAGES = 10
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """A layer as ``run.json`` names it."""
+    """A layer as ``run.json`` names it; of an imported one, only its name and units are known."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
     units: int
     pooling: str
+    numbers: tuple[int, ...] = ()
+    """The units' numbers in the network, where they are not 0, 1, 2 … (an imported selection)."""
+
+    def number(self, unit: int) -> int:
+        """The number in the network of the unit at a place in this layer's arrays."""
+        return self.numbers[unit] if self.numbers else unit
 
 
 @dataclass(frozen=True)
 class SubjectRecord:
-    """The network under study."""
+    """The network under study; of an imported run only the name and the layers are known."""
 
     name: str
     weights: str
@@ -107,16 +121,42 @@ class SimilarityRecord:
 
 
 @dataclass(frozen=True)
+class SourceRecord:
+    """The file an imported run was made from."""
+
+    file: str
+    fingerprint: str
+    """SHA-256 of the file."""
+    rows: int
+    ignored: tuple[str, ...]
+    """Columns that were not read."""
+    unscored: int
+    """Rows without a similarity."""
+    undescribed: int
+    """Rows without a description."""
+
+
+@dataclass(frozen=True)
+class Resorting:
+    """A later sorting of a finished run, which took the place of the first."""
+
+    command: str
+    date: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything needed to repeat a run and to judge it."""
 
     command: str
     date: str
     subject: SubjectRecord
-    vlm: VLMRecord
-    probe: ProbeRecord
-    concepts: ConceptRecord
-    similarity: SimilarityRecord
+    vlm: VLMRecord | None
+    probe: ProbeRecord | None
+    concepts: ConceptRecord | None
+    similarity: SimilarityRecord | None
+    """These four are None in an imported run."""
     categories: tuple[tuple[str, str], ...]
     """(name, description) of each category."""
     seed: int
@@ -126,11 +166,19 @@ class Record:
     timings: Mapping[str, float]
     """Seconds by stage."""
     warnings: tuple[str, ...]
+    """About the data; :attr:`ProfileRun.warnings` adds those about threshold and sorting."""
+    source: SourceRecord | None = None
+    """Only in an imported run."""
+    resorted: Resorting | None = None
 
     @property
     def context(self) -> dict[str, str]:
         """What a threshold for these scores belongs to."""
+        if self.source is not None:
+            return {"imported": f"{self.source.file} {self.source.fingerprint[:16]}"}
         similarity = self.similarity
+        if not (self.vlm and self.probe and self.concepts and similarity):
+            return {}
         return {
             "concepts": f"{self.concepts.title} ({self.concepts.count}) "
             f"{self.concepts.fingerprint[:16]}",
@@ -152,10 +200,12 @@ class ProfileRun:
         concepts: the words the labels index.
         image_names: (N,) names of the probe images the top lists index.
         thumbnails: WebP pictures by image index.
-        threshold: which labels are trusted.
+        threshold: which labels are trusted; None where every label is, for want of a cut (only
+            in imported runs).
         sorting: the category of each trusted word.
         summary: the finding in words.
         summary_author: who wrote it.
+        summary_usage: what writing it cost.
     """
 
     record: Record
@@ -163,14 +213,37 @@ class ProfileRun:
     concepts: tuple[str, ...]
     image_names: tuple[str, ...]
     thumbnails: Mapping[int, bytes]
-    threshold: Threshold
+    threshold: Threshold | None
     sorting: Sorting
     summary: str = ""
     summary_author: str = ""
+    summary_usage: Usage = field(default_factory=Usage)
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
-        return self.threshold.trusts(layer)
+        labelled: BoolArray = layer.concept[:, 0] >= 0
+        return labelled if self.threshold is None else self.threshold.trusts(layer) & labelled
+
+    @property
+    def usage(self) -> Usage:
+        """What the language model has cost, for the sorting and the summary."""
+        return self.sorting.usage + self.summary_usage
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Everything a reader should know before believing the numbers."""
+        return (*self.record.warnings, *self._judgement_warnings())
+
+    def _judgement_warnings(self) -> Iterator[str]:
+        threshold, sorting = self.threshold, self.sorting
+        if threshold is not None and threshold.source == "null" and threshold.fdr is None:
+            yield (
+                "no threshold keeps the expected share of chance labels at 5%; no label is trusted"
+            )
+        if lost := len(sorting.lenient_unknown):
+            labels = "1 label" if lost == 1 else f"{lost:,} labels"
+            verb = "counts" if lost == 1 else "count"
+            yield f"{labels} got no usable answer from {sorting.sorter} and {verb} as unknown"
 
     def unit_categories(self, layer: LayerLabels) -> list[str | None]:
         """The category of each unit's label; None where it is not trusted."""
@@ -181,9 +254,14 @@ class ProfileRun:
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """Categories in order; ``unknown`` only where something was sorted there."""
+        """Categories in order; ``unknown`` only where something was sorted there.
+
+        A word without a usable answer counts as unknown whether or not that was a category.
+        """
         given = [name for name, _ in self.record.categories]
         used = set(self.sorting.category.values())
+        if UNKNOWN in used and UNKNOWN not in given:
+            given.append(UNKNOWN)
         return tuple(name for name in given if name != UNKNOWN or name in used)
 
     @cached_property
@@ -211,13 +289,35 @@ class ProfileRun:
             if not path.exists() or path.read_bytes() != picture:
                 write_atomically(path, picture)
         write_atomically(folder / "units.safetensors", _pack(self.layers))
-        write_atomically(folder / "descriptions.csv", self.descriptions_csv())
-        write_atomically(
-            folder / "profile.json",
-            json.dumps(self.profile.to_json(), indent=1, ensure_ascii=False),
-        )
-        # The record says that the folder is complete, so it comes last.
-        write_atomically(folder / "run.json", self._json())
+        for name, content in self._judged().items():
+            write_atomically(folder / name, content)
+
+    def replace_judgement(self, folder: Path, report: str) -> None:
+        """Write what follows from threshold and categories into the folder of this very run.
+
+        Either every file is replaced or, where anything fails, none: all are written beside
+        before the first takes its place, and what was there is put back if one cannot.
+        """
+        files = {"report.html": report, **self._judged()}
+        staged = folder / f".staged-{secrets.token_hex(8)}"
+        try:
+            for name, content in files.items():
+                write_atomically(staged / name, content)
+            _swap(folder, staged, tuple(files))
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _judged(self) -> dict[str, str]:
+        """The files that depend on threshold and categories.
+
+        The record says that the folder is complete, so it comes last.
+        """
+        profile = json.dumps(self.profile.to_json(), indent=1, ensure_ascii=False)
+        return {
+            "descriptions.csv": self.descriptions_csv(),
+            "profile.json": profile,
+            "run.json": self._json(),
+        }
 
     def descriptions_csv(self) -> str:
         """The content of ``descriptions.csv``; the same run gives the same bytes."""
@@ -228,7 +328,7 @@ class ProfileRun:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for layer in self.layers:
+        for layer, info in zip(self.layers, self.record.subject.layers, strict=True):
             trusted = self.trusted(layer)
             categories = self.unit_categories(layer)
             for unit in range(layer.units):
@@ -236,13 +336,15 @@ class ProfileRun:
                     (self.concepts[concept] if concept >= 0 else "", _number(score))
                     for concept, score in zip(layer.concept[unit], layer.score[unit], strict=True)
                 ]
+                labels += [("", "")] * (KEPT_LABELS - len(labels))
                 writer.writerow(
                     [
                         layer.layer,
-                        unit,
+                        info.number(unit),
                         *labels[0],
                         int(trusted[unit]),
-                        int(layer.dead[unit]),
+                        # An imported file does not say which units never vary.
+                        "" if self.record.source else int(layer.dead[unit]),
                         categories[unit] or "",
                         _number(layer.p_value[unit]),
                         *(cell for label in labels[1:] for cell in label),
@@ -254,21 +356,54 @@ class ProfileRun:
         content = {
             "format": FORMAT,
             "record": TypeAdapter(Record).dump_python(self.record, mode="json"),
-            "threshold": TypeAdapter(Threshold).dump_python(self.threshold, mode="json"),
+            "threshold": _THRESHOLD.dump_python(self.threshold, mode="json"),
             "sorting": TypeAdapter(Sorting).dump_python(self.sorting, mode="json"),
             "summary": self.summary,
             "summary_author": self.summary_author,
+            "summary_usage": TypeAdapter(Usage).dump_python(self.summary_usage, mode="json"),
+            # For people and scripts; what follows from the rest is not read back.
+            "usage": self.usage.to_json(),
+            "warnings": self.warnings,
             "concepts": self.concepts,
             "images": self.image_names,
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
 
 
+_THRESHOLD: TypeAdapter[Threshold | None] = TypeAdapter(Threshold | None)
+
+
+def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
+    """Let the staged files take the place of those in ``folder``: all or none."""
+    kept = staged / "kept"
+    done: list[str] = []
+    try:
+        kept.mkdir()
+        for name in names:
+            if (folder / name).exists():
+                shutil.copy2(folder / name, kept / name)
+        for name in names:
+            (staged / name).replace(folder / name)
+            done.append(name)
+    except BaseException as error:
+        for name in done:
+            with suppress(OSError):
+                if (kept / name).exists():
+                    (kept / name).replace(folder / name)
+                else:
+                    (folder / name).unlink()
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"cannot write to {str(folder)!r}: {error.strerror or error}; the run is as it was"
+            ) from error
+        raise
+
+
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-_ARRAYS = tuple(field.name for field in fields(LayerLabels) if field.name != "layer")
+_ARRAYS = tuple(array.name for array in fields(LayerLabels) if array.name != "layer")
 
 
 def _pack(layers: Sequence[LayerLabels]) -> bytes:
@@ -308,10 +443,11 @@ def load_run(folder: Path | str) -> ProfileRun:
                 int(path.stem): path.read_bytes()
                 for path in sorted((folder / "images").glob("*.webp"))
             },
-            TypeAdapter(Threshold).validate_python(content["threshold"]),
+            _THRESHOLD.validate_python(content["threshold"]),
             TypeAdapter(Sorting).validate_python(content["sorting"]),
             content["summary"],
             content["summary_author"],
+            TypeAdapter(Usage).validate_python(content.get("summary_usage", {})),
         )
     except FileNotFoundError as error:
         raise InputError(

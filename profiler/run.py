@@ -25,8 +25,11 @@ from profiler.ask import (
     categorize,
     narrate,
 )
+from profiler.ask.narrate import TEMPLATE_AUTHOR
+from profiler.calibration import in_context
 from profiler.collect import Advance, Collected, thumbnails
-from profiler.errors import OutputError, UsageError
+from profiler.errors import LLMError, OutputError, UsageError
+from profiler.importing import Imported, read_descriptions
 from profiler.inputs import ConceptSet, ProbeSet, open_concepts
 from profiler.labels import LayerLabels, Threshold, automatic_top, label_layers, null_threshold
 from profiler.llm import LLM
@@ -40,6 +43,7 @@ from profiler.results import (
     ProbeRecord,
     ProfileRun,
     Record,
+    Resorting,
     SimilarityRecord,
     SubjectRecord,
     VLMRecord,
@@ -48,7 +52,7 @@ from profiler.similarity import VERSION as SIMILARITY_VERSION
 from profiler.similarity import SoftWPMI
 from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
-from profiler.vlm import VLM, embed_captions, embed_concepts
+from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts
 
 log = logging.getLogger("profiler")
 
@@ -79,9 +83,10 @@ class ProfileOptions:
     layers: Sequence[str] = ("all",)
     top: int | None = None
     """Images in a unit's top list; None chooses by the size of the probe set."""
-    threshold: float | None = None
-    """Given τ; None takes it from the null distribution."""
-    null_draws: int = 1000
+    threshold: float | Threshold | None = None
+    """Given τ, or one calibrated in the same context; None takes it from the null distribution,
+    which an imported run does not have."""
+    null_draws: int = 5000
     seed: int = 0
     batch_size: int | None = None
     workers: int = 0
@@ -119,6 +124,9 @@ def profile(
     log.info("layers: %s", ", ".join(f"{layer.name} ({layer.units})" for layer in layers))
     log.info("preprocessing of %s: %s", subject.name, subject.input_text)
     top = _choose_top(options.top, len(probe.names))
+
+    if isinstance(options.threshold, Threshold):
+        _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
 
     with clock("images"), progress.stage("images", len(probe.names)) as advance:
         found = collect_once(
@@ -162,9 +170,88 @@ def profile(
     )
     with clock("words"):
         run = judge(unsorted, options, vlm, llm=llm, store=store, progress=progress)
-    for warning in run.record.warnings:
-        log.warning("warning: %s", warning)
     run = _with_timings(run, clock.seconds)
+    _warn(run)
+    write_run(run, out, options.max_report_mb)
+    return run
+
+
+def recategorize(
+    run: ProfileRun,
+    folder: Path,
+    out: Path,
+    options: ProfileOptions,
+    texts: TextEncoder,
+    *,
+    llm: LLM | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> ProfileRun:
+    """Sort the labels of the finished run in ``folder`` anew and write the outcome to ``out``.
+
+    No image is touched, and labels and threshold stay as they are. Where ``out`` is ``folder``
+    itself, the run there is replaced at the very end, or left alone if anything fails.
+    """
+    clock = _Clock()
+    check_writable(out)
+    record = replace(
+        run.record,
+        categories=_category_pairs(options),
+        resorted=Resorting(options.command, options.date, options.settings),
+    )
+    with clock("words"):
+        run = sort_labels(
+            replace(run, record=record),
+            options,
+            texts,
+            llm=llm,
+            store=store,
+            progress=progress or Silent(),
+        )
+    run = _with_timings(run, {**record.timings, **clock.seconds})
+    _warn(run)
+    if out.resolve() == folder.resolve():
+        report = render_profile(profile_page(run), max_mb=options.max_report_mb)
+        run.replace_judgement(folder, report)
+    else:
+        write_run(run, out, options.max_report_mb)
+    return run
+
+
+def import_descriptions(
+    path: Path,
+    out: Path,
+    options: ProfileOptions,
+    texts: TextEncoder,
+    *,
+    name: str,
+    llm: LLM | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> ProfileRun:
+    """Make a run of the network ``name`` from a table of labels that some other tool wrote."""
+    clock = _Clock()
+    found = read_descriptions(path)
+    if options.threshold is not None and not found.scored:
+        raise UsageError(
+            f"--threshold {options.threshold:g} has nothing to cut: {path.name} holds no similarity"
+        )
+    check_writable(out)
+    log.info("%d units in %d layers, %d different descriptions", found.source.rows,
+             len(found.layers), len(found.concepts))  # fmt: skip
+    unsorted = ProfileRun(
+        record=_imported_record(found, name, options),
+        layers=found.labels,
+        concepts=found.concepts,
+        image_names=(),
+        thumbnails={},
+        threshold=None,
+        sorting=Sorting("nobody", {}),
+    )
+    with clock("words"):
+        run = judge(unsorted, options, texts, llm=llm, store=store, progress=progress or Silent())
+    run = _with_timings(run, clock.seconds)
+    _warn(run)
     write_run(run, out, options.max_report_mb)
     return run
 
@@ -172,22 +259,41 @@ def profile(
 def judge(
     run: ProfileRun,
     options: ProfileOptions,
-    vlm: VLM,
+    texts: TextEncoder,
     *,
     llm: LLM | None,
     store: Store | None,
     progress: Progress,
 ) -> ProfileRun:
     """Set the threshold, sort the trusted labels and write the summary; touches no image."""
-    threshold = _threshold(run, options)
-    run = replace(run, threshold=threshold)
+    run = replace(run, threshold=_threshold(run, options))
+    return sort_labels(run, options, texts, llm=llm, store=store, progress=progress)
+
+
+def sort_labels(
+    run: ProfileRun,
+    options: ProfileOptions,
+    texts: TextEncoder,
+    *,
+    llm: LLM | None,
+    store: Store | None,
+    progress: Progress,
+) -> ProfileRun:
+    """Sort the trusted labels into categories and write the summary."""
     words = trusted_words(run)
-    sorting = sort_words(words, options, vlm, llm=llm, store=store, progress=progress)
+    sorting = sort_words(words, options, texts, llm=llm, store=store, progress=progress)
     log.info("%s labels sorted by %s", len(words), sorting.sorter)
-    warnings = (*run.record.warnings, *_judgement_warnings(run, sorting))
-    run = replace(run, sorting=sorting, record=replace(run.record, warnings=warnings))
+    run = replace(run, sorting=sorting)
     narrative = summarise(run, llm, options.prompts)
-    return replace(run, summary=narrative.text, summary_author=narrative.author)
+    run = replace(
+        run,
+        summary=narrative.text,
+        summary_author=narrative.author,
+        summary_usage=narrative.usage,
+    )
+    if llm is not None:
+        log.info("%s: %s", llm.name, run.usage)
+    return run
 
 
 def write_run(run: ProfileRun, out: Path, max_report_mb: float) -> None:
@@ -211,13 +317,13 @@ def trusted_words(run: ProfileRun) -> list[str]:
 def sort_words(
     words: Sequence[str],
     options: ProfileOptions,
-    vlm: VLM,
+    texts: TextEncoder,
     *,
     llm: LLM | None,
     store: Store | None,
     progress: Progress,
 ) -> Sorting:
-    """Sort words by the LLM, or where there is none by the nearest labelled exemplars."""
+    """Sort words by the LLM, or where there is none by labelled exemplars."""
     if not words:
         return Sorting("nobody", {})
     if llm is None:
@@ -227,8 +333,11 @@ def sort_words(
             for word, category in zip(visual.words, visual.categories, strict=True)
             if category
         ]
-        sorter = ExemplarSorter(lambda texts: embed_captions(vlm, list(texts), store), exemplars)
-        return sorter.sort(words, options.categories)
+        sorter = ExemplarSorter(lambda rows: embed_captions(texts, list(rows), store), exemplars)
+        sorting = sorter.sort(words, options.categories)
+        return replace(
+            sorting, provenance={**sorting.provenance, "text_encoder": texts.fingerprint}
+        )
     with progress.stage("categories", len(words) * options.votes) as advance:
         done = 0
 
@@ -252,15 +361,33 @@ def sort_words(
 
 def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrative:
     """The finding in a few sentences."""
-    facts = ProfileFacts(
+    kind = _UncutFacts if run.threshold is None else ProfileFacts
+    facts = kind(
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
-        threshold=run.threshold.value,
-        vlm=run.record.vlm.name,
+        threshold=None if run.threshold is None else run.threshold.value,
+        vlm=run.record.vlm.name if run.record.vlm else "",
         concepts=frozenset(run.concepts),
     )
-    return narrate(facts, llm, prompts_dir=prompts)
+    try:
+        return narrate(facts, llm, prompts_dir=prompts)
+    except LLMError as error:
+        # The model has sorted, and that is paid for: a run is not lost for its summary, for
+        # example because its facts are longer than what the model can read.
+        if llm is None or not run.sorting.category:
+            raise
+        log.warning("warning: no summary by %s: %s", llm.name, error)
+        author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no answer ({error})"
+        return Narrative(facts.template(), author)
+
+
+class _UncutFacts(ProfileFacts):
+    """Of a run whose labels are all taken as they are."""
+
+    def closing(self) -> str:
+        """Say so: a share of 100 % is no finding here."""
+        return "No threshold was applied: every unit that has a label counts as interpretable."
 
 
 def _frequent(run: ProfileRun, layer: LayerLabels, most: int = 5) -> list[str]:
@@ -278,26 +405,44 @@ def _choose_top(given: int | None, images: int) -> int:
     return top
 
 
-def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold:
+def _check_early(
+    threshold: Threshold,
+    subject: Subject,
+    layers: Sequence[Layer],
+    vlm: VLM,
+    probe: ProbeSet,
+    concepts: ConceptSet,
+    top: int,
+    options: ProfileOptions,
+) -> None:
+    """Refuse a threshold of another context before the images are read, not after.
+
+    How many of them can be read is not known yet, so the probe set goes by its fingerprint.
+    """
+    unread = Collected((), np.empty((0, 0)), np.arange(len(probe.names)), (), 0)
+    context = _record(subject, layers, vlm, probe, concepts, unread, top, options).context
+    own = threshold.context.get("probe", "")
+    if own.split()[-1:] == context["probe"].split()[-1:]:
+        context["probe"] = own
+    in_context(threshold, context, "the file of --threshold")
+
+
+def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     context = run.record.context
+    if isinstance(options.threshold, Threshold):
+        return in_context(options.threshold, context, "the file of --threshold")
     if options.threshold is not None:
         return Threshold(options.threshold, "given", context)
+    if run.record.source is not None:
+        return None
     threshold = null_threshold(run.layers, fdr=FDR, context=context)
     log.info("threshold from the null distribution: %.4f", threshold.value)
     return threshold
 
 
-def _judgement_warnings(run: ProfileRun, sorting: Sorting) -> Iterator[str]:
-    if run.threshold.source == "null" and run.threshold.fdr is None:
-        yield (
-            f"no threshold keeps the expected share of chance labels at {FDR:.0%}; "
-            "no label is trusted"
-        )
-    if sorting.lenient_unknown:
-        yield (
-            f"{len(sorting.lenient_unknown)} labels got no usable answer from {sorting.sorter} and "
-            "count as unknown"
-        )
+def _warn(run: ProfileRun) -> None:
+    for warning in run.warnings:
+        log.warning("warning: %s", warning)
 
 
 def _pictures(
@@ -369,12 +514,47 @@ def _record(
             settings.prior_weight,
             options.null_draws,
         ),
-        categories=tuple((category.name, category.description) for category in options.categories),
+        categories=_category_pairs(options),
         seed=options.seed,
         settings={**options.settings, "batch_size_used": found.batch_size},
         versions=versions(),
         timings={},
         warnings=tuple(warnings),
+    )
+
+
+def _category_pairs(options: ProfileOptions) -> tuple[tuple[str, str], ...]:
+    return tuple((category.name, category.description) for category in options.categories)
+
+
+def _imported_record(found: Imported, name: str, options: ProfileOptions) -> Record:
+    source = found.source
+    warnings = []
+    if found.scored and source.unscored and options.threshold is not None:
+        warnings.append(
+            f"{source.unscored} of {source.rows} units have no similarity, so no threshold can "
+            "pass them; they count as uninterpretable"
+        )
+    if source.undescribed:
+        warnings.append(
+            f"{source.undescribed} of {source.rows} units have no description and count as "
+            "uninterpretable"
+        )
+    return Record(
+        command=options.command,
+        date=options.date,
+        subject=SubjectRecord(name, "", "", "", found.layers),
+        vlm=None,
+        probe=None,
+        concepts=None,
+        similarity=None,
+        categories=_category_pairs(options),
+        seed=options.seed,
+        settings=dict(options.settings),
+        versions=versions(),
+        timings={},
+        warnings=tuple(warnings),
+        source=source,
     )
 
 

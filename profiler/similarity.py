@@ -61,6 +61,8 @@ class SoftWPMI:
                 f"temperature must lie between 0 and {_HIGHEST_TEMPERATURE:g}, got "
                 f"{self.temperature}"
             )
+        if self.prior_weight < 0:
+            raise ValueError(f"the prior's weight must not be negative, got {self.prior_weight}")
         # The compiled loop multiplies a dozen factors before it looks at the exponent.
         weights = (self.first_weight, self.last_weight)
         if not all(0 <= weight <= _LARGEST_WEIGHT for weight in weights):
@@ -197,15 +199,46 @@ class Prior:
         score: FloatArray = unit_evidence - settings.prior_weight * log_mean
         return score.astype(np.float32)
 
-    def score_guest(self, guest_evidence: FloatArray, settings: SoftWPMI) -> FloatArray:
-        """Score lists that are no unit of the layer, each in the place of an average unit.
+    def raise_to_guests(
+        self, guest_evidence: FloatArray, settings: SoftWPMI, best: NDArray[np.float32]
+    ) -> None:
+        """Score lists that are no unit of the layer, and raise ``best`` (R,) where they beat it.
 
-        A unit's own evidence is part of D, so no unit scores above log K (where λ = 1). A list
-        outside the sum could, and one that joined as unit K + 1 could reach log (K + 1); in the
-        place of a unit it plays by the units' rules, which decides much in a layer of few units.
+        Each of the R lists (R, B) is scored in the place of an average unit. A unit's own evidence
+        is part of D, so no unit scores above log K (where λ = 1). A list outside the sum could, and
+        one that joined as unit K + 1 could reach log (K + 1); in the place of a unit it plays by
+        the units' rules, which decides much in a layer of few units.
         """
         with np.errstate(divide="ignore"):  # the one unit of a layer leaves nothing behind
             others = self.log_sum + np.log((self.units - 1) / self.units)
-        log_sum = np.logaddexp(others, guest_evidence.astype(np.float64))
-        score: FloatArray = guest_evidence - settings.prior_weight * (log_sum - np.log(self.units))
-        return score.astype(np.float32)
+        _raise_to_guests(
+            np.ascontiguousarray(guest_evidence, dtype=np.float32),
+            others,
+            np.log(self.units),
+            settings.prior_weight,
+            best,
+        )
+
+
+@numba.njit(parallel=True, cache=True)
+def _raise_to_guests(
+    evidence: NDArray[np.float32],
+    others: NDArray[np.float64],
+    log_units: float,
+    prior_weight: float,
+    best: NDArray[np.float32],
+) -> None:  # pragma: no cover - compiled
+    # L − λ (log(e^others + e^L) − log K), of which only the highest counts. The larger term alone
+    # bounds the sum from below and so the score from above, and spares most of the logarithms.
+    lists, width = evidence.shape
+    for r in numba.prange(lists):
+        highest = best[r]
+        for m in range(width):
+            own = np.float64(evidence[r, m])
+            low, high = min(own, others[m]), max(own, others[m])
+            if own - prior_weight * (high - log_units) <= highest:
+                continue
+            log_sum = high + np.log1p(np.exp(low - high))
+            score = np.float32(own - prior_weight * (log_sum - log_units))
+            highest = max(highest, score)
+        best[r] = highest

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from profiler.errors import DownloadError, InputError, UnknownNameError
+from profiler.errors import DownloadError, InputError, ProfilerError, UnknownNameError
+from profiler.pooling import Pooling, choose_pooling, is_norm
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 
@@ -33,9 +34,17 @@ class Layer:
     """Class of the module."""
     shape: tuple[int, ...]
     """Shape of one image's output."""
-    units: int
-    pooling: str
-    """How one number a unit is made of the output, for example ``mean over 7 × 7``."""
+    pool: Pooling
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return self.pool.units
+
+    @property
+    def pooling(self) -> str:
+        """How one number a unit is made of the output, for example ``mean over 7 × 7``."""
+        return self.pool.text
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,8 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return next(self.model.parameters()).device
+        first = next(self.model.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     def layers(self, wanted: Sequence[str] = ("all",)) -> tuple[Layer, ...]:
         """The layers named by groups, names or globs, in the order in which they run.
@@ -96,8 +106,8 @@ class Subject:
             )
         layers = []
         for name, shape in shapes.items():
-            units, pooling = describe_pooling(self.model, name, shape)
-            layers.append(Layer(name, type(modules[name]).__name__, shape, units, pooling))
+            pool = choose_pooling(self.model, modules[name], name, shape)
+            layers.append(Layer(name, type(modules[name]).__name__, shape, pool))
         return tuple(layers)
 
     def _shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -106,9 +116,15 @@ class Subject:
         def note(name: str, output: torch.Tensor) -> None:
             shapes[name] = tuple(output.shape[1:])
 
-        probe = self.preprocess(Image.new("RGB", (256, 256), "gray")).unsqueeze(0)
-        with _hooks(self.model, names, note), torch.inference_mode():
-            self.model(probe.to(self.device))
+        try:
+            probe = self.preprocess(Image.new("RGB", (256, 256), "gray")).unsqueeze(0)
+            with _hooks(self.model, names, note), torch.inference_mode():
+                self.model(probe.to(self.device))
+        except Exception as error:
+            raise InputError(
+                f"{self.name} fails on a gray image of 256 × 256 pixels: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         return shapes
 
     @contextmanager
@@ -119,9 +135,10 @@ class Subject:
         one pass counts with its last run.
         """
         taken: dict[str, torch.Tensor] = {}
+        pools = {layer.name: layer.pool for layer in layers}
 
         def take(name: str, output: torch.Tensor) -> None:
-            taken[name] = pool(self.model, output).float()
+            taken[name] = pools[name](output)
 
         with _hooks(self.model, [layer.name for layer in layers], take):
             yield taken
@@ -147,72 +164,21 @@ def _hooks(
             handle.remove()
 
 
-# --- pooling ---------------------------------------------------------------------------------
-
-
-def pool(model: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    """One number a unit and image: (B, …) → (B, K), by the meaning of the output's axes.
-
-    (B, K) stays; a map (B, C, H, W), or (B, H, W, C) in a model that keeps channels last, is
-    averaged over space; tokens (B, T, C) give their class token where the model has one, and
-    otherwise the mean of the patch tokens.
-    """
-    if output.ndim == 2:
-        return output
-    if output.ndim == 4:
-        return output.mean(dim=(1, 2)) if _channels_last(model) else output.mean(dim=(2, 3))
-    if output.ndim == 3:
-        prefix, has_class = _token_layout(model)
-        return output[:, 0] if has_class else output[:, prefix:].mean(dim=1)
-    raise InputError(
-        f"an output of shape {tuple(output.shape)} cannot be pooled to one number a unit; "
-        "choose a layer that gives (B, K), (B, C, H, W) or (B, T, C)"
-    )
-
-
-def describe_pooling(model: nn.Module, name: str, shape: tuple[int, ...]) -> tuple[int, str]:
-    """Number of units, and the pooling in words, for one image's output of ``shape``."""
-    if len(shape) == 1:
-        return shape[0], "none"
-    if len(shape) == 3:
-        channels, *space = (shape[2], *shape[:2]) if _channels_last(model) else shape
-        return channels, f"mean over {space[0]} × {space[1]}"
-    if len(shape) == 2:
-        prefix, has_class = _token_layout(model)
-        if has_class:
-            return shape[1], "class token"
-        return shape[1], f"mean over {shape[0] - prefix} patch tokens"
-    raise InputError(
-        f"layer {name!r} gives {shape} an image, which cannot be pooled to one number a unit"
-    )
-
-
-def _channels_last(model: nn.Module) -> bool:
-    return "swin" in type(model).__name__.lower()
-
-
-def _token_layout(model: nn.Module) -> tuple[int, bool]:
-    """(number of tokens before the patches, whether the first is a class token)."""
-    if getattr(model, "class_token", None) is not None:  # torchvision
-        return 1, True
-    prefix = int(getattr(model, "num_prefix_tokens", 0))  # timm
-    return prefix, getattr(model, "cls_token", None) is not None
-
-
 # --- groups ----------------------------------------------------------------------------------
 
 _CONTAINERS = frozenset(
-    ("backbone", "blocks", "body", "encoder", "features", "layers", "model", "module")
-    + ("resblocks", "stages", "transformer", "trunk", "trunk_output", "visual")
+    {"backbone", "blocks", "body", "encoder", "features", "layers", "model", "module"}
+    | {"resblocks", "stages", "transformer", "trunk", "trunk_output", "visual"}
 )
 """Attribute names by which torchvision, timm and open_clip keep their list of stages or blocks."""
 
 
 def all_group(model: nn.Module) -> list[str]:
     """Stem, output of every stage or block, and classifier, in the order of definition."""
-    names = list(_stages(model, ""))
-    if names:
-        # The last one is the head; its units are those of its last layer with weights.
+    found = list(_stages(model, ""))
+    names = [name for name, _ in found]
+    if found and not found[-1][1]:
+        # What follows the list of blocks is the head; its units are those of its last layer.
         head = model.get_submodule(names[-1])
         leaves = [
             name
@@ -224,15 +190,17 @@ def all_group(model: nn.Module) -> list[str]:
     return names
 
 
-def _stages(module: nn.Module, prefix: str) -> Iterator[str]:
+def _stages(module: nn.Module, prefix: str) -> Iterator[tuple[str, bool]]:
+    """Yield (name, whether it stands in a list of stages or blocks)."""
+    in_list = bool(prefix) and isinstance(module, nn.Sequential | nn.ModuleList)
     for name, child in module.named_children():
         has_weights = any(True for _ in child.parameters())
-        if not has_weights or "norm" in type(child).__name__.lower():
+        if not has_weights or is_norm(child):
             continue
         if name in _CONTAINERS:
             yield from _stages(child, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", in_list
 
 
 # --- sources ---------------------------------------------------------------------------------
@@ -329,7 +297,12 @@ def _torchvision(name: str) -> Subject:
 
 
 def _custom(spec: str) -> Subject:
-    made = load_factory(spec)()
+    try:
+        made = load_factory(spec)()
+    except ProfilerError:
+        raise
+    except Exception as error:
+        raise InputError(f"{spec} fails: {type(error).__name__}: {error}") from error
     if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise InputError(
             f"{spec} must return (model, preprocess): a torch module, and a function from an RGB "
@@ -351,10 +324,14 @@ def load_factory(spec: str) -> Callable[[], Any]:
     module = importlib.util.module_from_spec(module_spec)
     # Data-loader workers unpickle the preprocessing by its module's name.
     sys.modules[module_spec.name] = module
+    # As for a script: what lies beside the file can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{file!r} fails on import: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
     factory = getattr(module, function, None)
     if not callable(factory):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]

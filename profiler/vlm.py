@@ -8,6 +8,7 @@ nothing but packages.
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
+from profiler.errors import ContextError, DownloadError, InputError, UnknownNameError, UsageError
 from profiler.inputs import open_concepts
 from profiler.store import Store
 from profiler.subject import lite_model, load_factory, weights_digest
@@ -125,6 +126,40 @@ def open_vlm(spec: str, device: torch.device) -> VLM:
 def open_text_encoder(spec: str, device: torch.device) -> TextEncoder:
     """The text side of a VLM; of ``conse``, the sentence encoder without the image classifier."""
     return SentenceEncoder(device) if spec == "conse" else open_vlm(spec, device)
+
+
+class LateTextEncoder:
+    """A text encoder that is opened only when something is to be embedded.
+
+    Args:
+        open_encoder: opens it.
+        fingerprint: what it has to be, where that is known: then embeddings that were kept under
+            it serve without the encoder. Another encoder raises :class:`ContextError`.
+    """
+
+    def __init__(self, open_encoder: Callable[[], TextEncoder], fingerprint: str = "") -> None:
+        self._open = open_encoder
+        self._wanted = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """As demanded, or else that of the encoder."""
+        return self._wanted or self._encoder.fingerprint
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M texts → (M, e) float32 unit rows."""
+        return self._encoder.embed_texts(texts)
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        encoder = self._open()
+        if self._wanted and encoder.fingerprint != self._wanted:
+            raise ContextError(
+                "the model that read the images of this run now has other weights (fingerprint "
+                f"{encoder.fingerprint[:16]}, not {self._wanted[:16]}); name the one to compare "
+                "words with by --vlm, or sort with --llm"
+            )
+        return encoder
 
 
 class OpenCLIP:

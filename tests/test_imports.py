@@ -8,7 +8,7 @@ import profiler
 
 PACKAGE = Path(profiler.__file__).parent
 
-CORE = ("similarity", "activations", "labels", "layer_profile")
+CORE = ("similarity", "activations", "ratings", "labels", "layer_profile")
 """Rooms that know no file, no network and no neural network."""
 EDGE_PACKAGES = {"torch", "timm", "open_clip", "openai", "diskcache", "typer", "rich", "jinja2"}
 

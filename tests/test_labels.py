@@ -250,7 +250,14 @@ def test_p_values_of_units_that_mean_nothing_are_uniform(units: int) -> None:
 def test_p_value_counts_the_null_scores_that_reach_the_units() -> None:
     layer = world(4).labelled(shuffled=True)
     reach = [(layer.null_scores >= score).sum() for score in layer.score[:, 0]]
-    np.testing.assert_allclose(layer.p_value, (1 + np.array(reach)) / 1001)
+    np.testing.assert_allclose(layer.p_value, (1 + np.array(reach)) / (1 + len(layer.null_scores)))
+
+
+def test_the_only_unit_of_a_layer_cannot_stand_out() -> None:
+    """It is its own prior: every list scores 0 in its place, and a tie counts as reached."""
+    layer = world(0, units=1).labelled()
+    assert layer.score[0, 0] == 0
+    assert layer.p_value.tolist() == [1.0]
 
 
 def test_without_draws_there_are_no_p_values_and_no_threshold() -> None:
@@ -351,6 +358,11 @@ def test_where_everything_passes_the_lowest_unit_does_too() -> None:
     assert threshold.trusts(layer).all()
     written = json.loads(json.dumps(threshold.to_json()))
     assert Threshold(written["value"], "null").trusts(layer).all()
+
+
+def test_a_rate_that_is_just_met_is_met() -> None:
+    layer = hand_made([1.0], [0.0] * 19)
+    assert null_threshold([layer], fdr=1 / 20).fdr == 1 / 20
 
 
 def test_where_nothing_passes_the_highest_score_is_the_cut() -> None:

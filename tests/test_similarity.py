@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from profiler import similarity
 from profiler.errors import InputError
@@ -247,11 +248,22 @@ def test_prior_of_evidence_beyond_the_range_of_exp() -> None:
     np.testing.assert_allclose(score[:, 0], [-log_mean, -1 - log_mean], rtol=1e-4)
 
 
+def guest_scores(prior: Prior, guests: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(R, B): each concept by itself, so that the highest score is the only one."""
+    found = np.full(guests.shape, -np.inf, dtype=np.float32)
+    for m in range(guests.shape[1]):
+        one = Prior(prior.log_sum[m : m + 1], prior.units)
+        column = np.full(len(guests), -np.inf, dtype=np.float32)
+        one.raise_to_guests(guests[:, m : m + 1], SoftWPMI(), column)
+        found[:, m] = column
+    return found
+
+
 def test_a_guest_scores_as_if_it_took_the_place_of_a_unit() -> None:
     """Where all units are alike it does not matter which one leaves, so the rule is exact."""
     unit, guest = layer_evidence(2)
     layer = np.tile(unit, (9, 1))
-    got = Prior.of(layer).score_guest(guest[None], SoftWPMI())[0]
+    got = guest_scores(Prior.of(layer), guest[None])[0]
     with_guest = np.concatenate([layer[:-1], guest[None]])
     wanted = Prior.of(with_guest).score(with_guest, SoftWPMI())[-1]
     np.testing.assert_allclose(got, wanted, atol=1e-5)
@@ -261,15 +273,16 @@ def test_a_guest_scores_as_if_it_took_the_place_of_a_unit() -> None:
 def test_a_guest_cannot_score_above_what_a_unit_can(units: int) -> None:
     """Else no unit of a small layer could ever stand out from the null distribution."""
     perfect = np.zeros((1, 60), dtype=np.float32)
-    score = Prior.of(layer_evidence(units)).score_guest(perfect, SoftWPMI())
+    score = guest_scores(Prior.of(layer_evidence(units)), perfect)
     assert score.max() <= math.log(units) + 1e-5
     assert score.max() == pytest.approx(math.log(units), abs=1e-3), "and it does reach it"
 
 
-def test_many_guests_score_as_each_alone() -> None:
+def test_of_a_guest_the_highest_score_counts() -> None:
+    """Concepts that are passed over for being no better change nothing; lower scores stay out."""
     layer, guests = layer_evidence(), layer_evidence(20)[17:]
     prior = Prior.of(layer)
-    together = prior.score_guest(guests, SoftWPMI())
-    for i in range(len(guests)):
-        alone = prior.score_guest(guests[i : i + 1], SoftWPMI())
-        np.testing.assert_array_equal(alone[0], together[i])
+    best = np.array([-np.inf, 1e3, -np.inf], dtype=np.float32)
+    prior.raise_to_guests(guests, SoftWPMI(), best)
+    highest = guest_scores(prior, guests).max(axis=1)
+    assert best.tolist() == [highest[0], 1e3, highest[2]]

@@ -1,14 +1,27 @@
 """``profiler run`` and ``profiler scenes``."""
 
-import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.words import (
+    AsJSON,
+    Categories,
+    Date,
+    LLMBaseURL,
+    LLMConcurrency,
+    LLMLenient,
+    LLMName,
+    LLMRefresh,
+    Prompts,
+    Votes,
+    check_votes,
+    how_called,
+    language_model,
+    show,
+)
 from profiler.errors import UsageError
 
 
@@ -46,31 +59,23 @@ def run(
         typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(help="Trust labels that score above this.  [default: null distribution]"),
+        str | None,
+        typer.Option(
+            help="Trust labels that score above this number, or above that of a threshold.json.  "
+            "[default: null distribution]"
+        ),
     ] = None,
     null_draws: Annotated[
         int, typer.Option(help="Random image lists in the null distribution.", min=0)
-    ] = 1000,
-    llm: Annotated[
-        str,
-        typer.Option(help="Sorts the labels: a model's name, scripted:FILE or none."),
-    ] = "none",
-    llm_base_url: Annotated[
-        str | None, typer.Option(help="Server of the LLM.  [default: $OPENAI_BASE_URL]")
-    ] = None,
-    llm_refresh: Annotated[bool, typer.Option(help="Ask again what is in the cache.")] = False,
-    llm_lenient: Annotated[
-        bool, typer.Option(help="Count labels without a usable answer as unknown.")
-    ] = False,
-    llm_concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 4,
-    votes: Annotated[int, typer.Option(help="Ask the LLM so many times.", min=1)] = 1,
-    categories: Annotated[
-        Path | None, typer.Option(help="File of categories, one a line: name: description.")
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Folder of prompt files that replace those shipped.")
-    ] = None,
+    ] = 5000,
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    llm_lenient: LLMLenient = False,
+    llm_concurrency: LLMConcurrency = 4,
+    votes: Votes = 1,
+    categories: Categories = None,
+    prompts: Prompts = None,
     batch_size: Annotated[
         str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")
     ] = "auto",
@@ -83,84 +88,65 @@ def run(
         bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
     ] = False,
     max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
-    date: Annotated[str | None, typer.Option(help="Date on the report.  [default: today]")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on standard output.")
-    ] = False,
+    date: Date = None,
+    as_json: AsJSON = False,
 ) -> None:
     """Profile a network: label every unit, sort the labels, and write a report."""
-    settings = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in context.params.items()
-        if name != "as_json"
-    }
     # What costs nothing to check is checked before anything is loaded.
     size = _batch_size(batch_size)
-    from profiler.ask import DEFAULT, read_categories
+    check_votes(votes, llm)
+    from profiler.thresholds import read_threshold
+
+    cut = None if threshold is None else read_threshold(threshold)
+    from profiler.ask import DEFAULT, load_prompts, read_categories
     from profiler.inputs import open_concepts, open_probe
-    from profiler.llm import open_llm
     from profiler.store import Store, cache_folder
 
     concept_set = open_concepts(concepts)
     wanted = read_categories(categories) if categories else DEFAULT
+    load_prompts(prompts)
     cache = cache_folder()
-    language_model = open_llm(
-        llm, base_url=llm_base_url, cache_dir=cache / "llm", refresh=llm_refresh
-    )
-    images = open_probe(probe, cache, limit=limit, seed=seed)
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        images = open_probe(probe, cache, limit=limit, seed=seed)
 
-    from profiler.cli.terminal import TerminalProgress, profile_table, stderr
-    from profiler.run import ProfileOptions, check_writable, choose_device, profile
-    from profiler.subject import load_subject
-    from profiler.vlm import open_vlm
+        from profiler.cli.terminal import TerminalProgress
+        from profiler.run import ProfileOptions, check_writable, choose_device, profile
+        from profiler.subject import load_subject
+        from profiler.vlm import open_vlm
 
-    out = out or Path("reports", _folder_name(subject, vlm, probe))
-    check_writable(out)
-    place = choose_device(device)
-    network = load_subject(subject, place)
-    done = profile(
-        network,
-        open_vlm(vlm, place),
-        images,
-        concept_set,
-        out,
-        ProfileOptions(
-            layers=tuple(part.strip() for part in layers.split(",") if part.strip()) or ("all",),
-            top=top,
-            threshold=threshold,
-            null_draws=null_draws,
-            seed=seed,
-            batch_size=size,
-            workers=workers,
-            allow_bad=allow_bad,
-            categories=wanted,
-            lenient=llm_lenient,
-            votes=votes,
-            concurrency=llm_concurrency,
-            prompts=prompts,
-            max_report_mb=max_report_mb,
-            command=shlex.join(["profiler", *sys.argv[1:]]),
-            settings=settings,
-            **({"date": date} if date else {}),
-        ),
-        llm=language_model,
-        store=Store(cache),
-        progress=TerminalProgress(),
-    )
-    if as_json:
-        content = {
-            "report": str(out / "report.html"),
-            "threshold": done.threshold.value,
-            "sorter": done.sorting.sorter,
-            "profile": done.profile.to_json(),
-            "summary": done.summary,
-            "warnings": list(done.record.warnings),
-        }
-        typer.echo(json.dumps(content, ensure_ascii=False))
-        return
-    if stderr.is_terminal:
-        stderr.print(profile_table(done))
-    typer.echo(str(out / "report.html"))
+        out = out or Path("reports", _folder_name(subject, vlm, probe))
+        check_writable(out)
+        place = choose_device(device)
+        network = load_subject(subject, place)
+        named = tuple(part.strip() for part in layers.split(",") if part.strip())
+        done = profile(
+            network,
+            open_vlm(vlm, place),
+            images,
+            concept_set,
+            out,
+            ProfileOptions(
+                layers=named or ("all",),
+                top=top,
+                threshold=cut,
+                null_draws=null_draws,
+                seed=seed,
+                batch_size=size,
+                workers=workers,
+                allow_bad=allow_bad,
+                categories=wanted,
+                lenient=llm_lenient,
+                votes=votes,
+                concurrency=llm_concurrency,
+                prompts=prompts,
+                max_report_mb=max_report_mb,
+                **how_called(context, date),
+            ),
+            llm=model,
+            store=Store(cache),
+            progress=TerminalProgress(),
+        )
+    show(done, out, as_json)
 
 
 @app.command()

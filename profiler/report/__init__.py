@@ -12,7 +12,7 @@ Every report extends ``templates/base.html`` and shares its stylesheet and scrip
 and markup last: templates loop and print, they do not calculate.
 """
 
-from profiler.report.page import LayerSection, ProfilePage
+from profiler.report.page import Doubt, LayerSection, ProfilePage
 from profiler.report.profile_page import render_profile
 
-__all__ = ["LayerSection", "ProfilePage", "render_profile"]
+__all__ = ["Doubt", "LayerSection", "ProfilePage", "render_profile"]

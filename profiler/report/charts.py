@@ -183,6 +183,8 @@ class Histogram:
     beyond: int
     """Units beyond the axis, drawn in its first or last bin."""
     alt: str
+    cut: bool = True
+    """Whether there is a τ at all; without one every bar counts as above."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,10 @@ class ScoreAxis:
         digits: int,
         bins: int = 56,
     ) -> "ScoreAxis | None":
-        """Limits that hold the middle 99 % of every layer and τ; ``None`` without any score."""
+        """Limits that hold the middle 99 % of every layer and τ; ``None`` without any score.
+
+        A τ of minus infinity stands for none.
+        """
         found = [values[np.isfinite(values)] for values in (*scores, *nulls)]
         found = [values for values in found if values.size]
         if not found:
@@ -273,7 +278,9 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
             )
         )
     above = int((scores[np.isfinite(scores)] > axis.tau).sum())
-    alt = f"Histogram of the best scores in {name}: {above} of {n_units} units above τ"
+    cut = axis.tau > -math.inf
+    alt = f"Histogram of the best scores in {name}: "
+    alt += f"{above} of {n_units} units above τ" if cut else f"{n_units} units, no threshold"
     if n_lists:
         above_null = int((null[np.isfinite(null)] > axis.tau).sum())
         alt += f"; of {n_lists} random image lists, {above_null} above τ"
@@ -291,6 +298,7 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
         ),
         beyond,
         alt,
+        cut,
     )
 
 

@@ -18,6 +18,22 @@ class LayerSection:
     """Module class, for example ``Conv2d``."""
     shape: str
     """Shape of one image's output, for example ``32 × 112 × 112``."""
+    numbers: Sequence[int] = ()
+    """The units' numbers, where they are not 0, 1, 2 …"""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A word whose category changed between votes."""
+
+    word: str
+    category: str
+    """The one most votes gave it."""
+    kept: int
+    """How many votes did."""
+    votes: int
+    units: int
+    """Interpretable units that carry the word."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,8 @@ class ProfilePage:
     profile: ModelProfile
     layers: Sequence[LayerSection]
     concepts: Sequence[str]
-    threshold: Threshold
+    threshold: Threshold | None
+    """None where there was no cut: then every unit that has a label counts as interpretable."""
     threshold_story: Sequence[str]
     """Sentences that say where the threshold came from."""
     sorter_story: Sequence[str]
@@ -49,3 +66,8 @@ class ProfilePage:
     limits: Sequence[str]
     """What these numbers do not show."""
     warnings: Sequence[str]
+    doubtful: Sequence[Doubt] = ()
+    """Least certain first; empty also where there was only one vote."""
+    imported: bool = False
+    """The labels came from a file: no image was seen, so no unit is known to be dead, and there
+    are neither p-values nor random image lists."""

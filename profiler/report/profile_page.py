@@ -26,7 +26,7 @@ from profiler.report.charts import (
     stacked_bar,
     swatches,
 )
-from profiler.report.page import LayerSection, ProfilePage
+from profiler.report.page import Doubt, LayerSection, ProfilePage
 from profiler.report.text import (
     count,
     decimals,
@@ -107,8 +107,8 @@ class _Label:
 class _Layer:
     id: str
     name: str
-    kind: str
-    shape: str
+    about: str
+    """Kind and shape, as far as they are known."""
     profile: LayerProfile
     bar: StackedBar
     kinds: StackedBar
@@ -117,6 +117,8 @@ class _Layer:
     histogram: Histogram | None
     finding: str
     """What the distribution shows."""
+    nothing: str
+    """Why there is no distribution, where there is none."""
     evidence: str
     """How random image lists score in this layer."""
     frequent: tuple[_Label, ...]
@@ -149,8 +151,11 @@ class _View:
         finite = _joined(scores)
         finite = finite[np.isfinite(finite)]
         self.digits = decimals(float(np.ptp(finite)) if finite.size else 0.0)
-        self.tau = number(page.threshold.value, self.digits)
-        axis = ScoreAxis.around(scores, nulls, page.threshold.value, self.digits)
+        self.scored = bool(finite.size)
+        self.cut = page.threshold is not None
+        self.tau_value = page.threshold.value if page.threshold else -math.inf
+        self.tau = number(self.tau_value, self.digits) if self.cut else ""
+        axis = ScoreAxis.around(scores, nulls, self.tau_value, self.digits)
         self.layers = [
             self._layer(i, section, profile, axis)
             for i, (section, profile) in enumerate(
@@ -169,24 +174,20 @@ class _View:
         scores = _best_scores(labels)
         finite = scores[np.isfinite(scores)]
         null = np.asarray(labels.null_scores, float)
-        above = int((null > self.page.threshold.value).sum())
+        above = int((null > self.tau_value).sum())
         trusted = self._trusted_labels(section)
         return _Layer(
             id=f"layer-{index + 1}",
             name=labels.layer,
-            kind=section.kind,
-            shape=section.shape,
+            about=" · ".join(filter(None, (section.kind, section.shape))),
             profile=profile,
             bar=stacked_bar(profile, self.styles, named=False),
             kinds=stacked_bar(_interpretable(profile), self.styles, named=False),
             cells=self._cells(profile),
             histogram=histogram(axis, scores, null, labels.layer) if axis and finite.size else None,
-            finding=(
-                f"{percent(profile.interpretable, profile.units)} of the units score above τ"
-                if finite.size
-                else "No unit has a score"
-            ),
-            evidence=(_null_evidence(above, null.size)),
+            finding=self._finding(profile, finite.size),
+            nothing=self._nothing(profile),
+            evidence="" if self.page.imported else _null_evidence(above, null.size),
             frequent=trusted[:FREQUENT_LABELS],
             distinct=len(trusted),
             unlisted=len(trusted[FREQUENT_LABELS:]),
@@ -197,6 +198,23 @@ class _View:
                 else "–"
             ),
             section=section,
+        )
+
+    def _finding(self, profile: LayerProfile, scores: int) -> str:
+        if not scores:
+            return "No unit has a score"
+        if not self.cut:
+            return f"Scores of {plural(scores, 'unit')}"
+        return f"{percent(profile.interpretable, profile.units)} of the units score above τ"
+
+    def _nothing(self, profile: LayerProfile) -> str:
+        if not profile.units:
+            return "This layer has no units."
+        if self.page.imported:
+            return "The imported file holds no scores for this layer."
+        return (
+            "Every unit is dead: its activation is the same on every probe image. There is "
+            "nothing to label."
         )
 
     def _trusted_labels(self, section: LayerSection) -> tuple[_Label, ...]:
@@ -220,7 +238,9 @@ class _View:
 
     def _cells(self, profile: LayerProfile) -> tuple[_Cell, ...]:
         parts = [(swatch, profile.counts.get(name, 0)) for name, swatch in self.styles.items()]
-        parts += [(UNINTERPRETABLE, profile.uninterpretable), (DEAD, profile.dead)]
+        parts.append((UNINTERPRETABLE, profile.uninterpretable))
+        if not self.page.imported:
+            parts.append((DEAD, profile.dead))
         return tuple(_Cell(swatch, units) for swatch, units in parts)
 
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
@@ -229,7 +249,7 @@ class _View:
             "page": page,
             "kind": "Profile of units",
             "tiles": self._tiles(total),
-            "doubts": _doubts(total),
+            "doubts": [*_doubts(total), *([] if self.cut else [_UNCUT])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
@@ -237,13 +257,18 @@ class _View:
                 replace(_interpretable(total), layer="All layers"), self.styles, named=True
             ),
             "few": total.interpretable_share < SMALL_SHARE,
-            "headline": _headline(page.profile.layers, total),
+            "headline": _headline(page.profile.layers, total)
+            if self.cut
+            else _uncut_headline(total),
+            "cut": self.cut,
+            "scored": self.scored,
+            "doubtful": self._doubtful(),
             "layers": self.layers,
             "thin": len(self.layers) > OPEN_LAYERS,
             "opened": len(self.layers) <= OPEN_LAYERS,
             "all_scores": self.all_scores,
             "tau": self.tau,
-            "source": _source(page.threshold),
+            "source": _source(page.threshold) if page.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
             "thumbnails": thumbnails,
@@ -256,34 +281,51 @@ class _View:
             for best, category in zip(section.labels.concept[:, 0], section.categories, strict=True)
             if category is not None and best >= 0
         }
-        return [
+        threshold = self.page.threshold
+        tiles = [
             (
-                "Interpretable units",
+                "Interpretable units" if threshold else "Units with a label",
                 percent(total.interpretable, total.units),
                 f"{count(total.interpretable)} of {count(total.units)}",
             ),
-            ("Distinct labels", count(len(distinct)), "among interpretable units"),
+            (
+                "Distinct labels",
+                count(len(distinct)),
+                "among interpretable units" if threshold else f"in {plural(total.units, 'unit')}",
+            ),
             (
                 "Dead units",
                 percent(total.dead, total.units),
                 f"{count(total.dead)} of {count(total.units)}",
             ),
-            ("Threshold τ", self.tau, _source(self.page.threshold)),
+            ("Threshold τ", self.tau, _source(threshold))
+            if threshold
+            else ("Threshold τ", "none", "every unit that has a label counts"),
+        ]
+        # No image was seen, so nothing is known of units that never vary.
+        return [tile for tile in tiles if tile[0] != "Dead units" or not self.page.imported]
+
+    def _doubtful(self) -> list[tuple[Doubt, Swatch, str]]:
+        """Each doubtful word with its swatch and the query that shows its units."""
+        return [
+            (doubt, self.styles[doubt.category], query(q=f'"{doubt.word}"'))
+            for doubt in self.page.doubtful
         ]
 
     def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str]]:
         """Yield unit, label, score, p-value and category, for readers without JavaScript."""
-        labels = layer.section.labels
-        for unit, category in enumerate(layer.section.categories):
-            if labels.dead[unit]:
+        labels, numbers = layer.section.labels, layer.section.numbers
+        for place, category in enumerate(layer.section.categories):
+            unit = numbers[place] if numbers else place
+            if labels.dead[place]:
                 yield unit, "–", "–", "–", DEAD.name
             else:
-                best = int(labels.concept[unit, 0])
+                best = int(labels.concept[place, 0])
                 yield (
                     unit,
                     self.page.concepts[best] if best >= 0 else "–",
-                    number(float(labels.score[unit, 0]), self.digits),
-                    probability(float(labels.p_value[unit])),
+                    number(float(labels.score[place, 0]), self.digits),
+                    probability(float(labels.p_value[place])),
                     UNINTERPRETABLE.name if category is None else category,
                 )
 
@@ -316,11 +358,13 @@ class _View:
                     "score": _rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
                     "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
                     "activation": _significant(labels.top_activations[alive, :n_images].ravel()),
+                    **({"numbers": list(layer.section.numbers)} if layer.section.numbers else {}),
                 }
             )
-        tau = self.page.threshold.value
         return {
-            "tau": tau if math.isfinite(tau) else None,
+            "tau": self.tau_value if math.isfinite(self.tau_value) else None,
+            "scored": self.scored,
+            "imported": self.page.imported,
             "tauText": self.tau,
             "digits": self.digits,
             "categories": [[s.name, s.css, s.texture] for s in self.styles.values()],
@@ -421,6 +465,17 @@ def _doubts(total: LayerProfile) -> list[str]:
     if not total.interpretable:
         return ["No unit scores above τ. Shares of categories cannot be read from this run."]
     return []
+
+
+_UNCUT = "No threshold was applied: every unit that has a label counts as interpretable."
+
+
+def _uncut_headline(total: LayerProfile) -> str:
+    """Where every labelled unit counts, only the categories are a finding."""
+    if not total.interpretable:
+        return "No unit has a label"
+    name, units = max(total.counts.items(), key=lambda item: item[1])
+    return f"The most frequent category is {name}: {percent(units, total.units)} of the units"
 
 
 def _headline(layers: Sequence[LayerProfile], total: LayerProfile) -> str:

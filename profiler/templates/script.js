@@ -72,6 +72,7 @@ class Units {
       tau: data.tau, tauText: data.tauText, digits: data.digits,
       concepts: data.concepts, images: data.images, imageIndex: data.imageIndex,
       categories: data.categories, layers: data.layers,
+      scored: data.scored, imported: data.imported,
     });
     const total = data.layers.reduce((sum, layer) => sum + layer.category.length, 0);
     this.layer = new Int32Array(total);
@@ -87,7 +88,7 @@ class Units {
       let alive = 0;
       layer.category.forEach((category, unit) => {
         this.layer[row] = index;
-        this.unit[row] = unit;
+        this.unit[row] = layer.numbers ? layer.numbers[unit] : unit;
         this.category[row] = category;
         if (category !== DEAD) {
           this.concept[row] = layer.concept[alive * layer.labels];
@@ -218,12 +219,19 @@ class UnitTable {
     this.only = "layer" in root.dataset ? Number(root.dataset.layer) : null;
     this.section = root.closest("[id]").id;
     this.rowsPerPage = Number(root.dataset.rows);
-    this.view = { ...EMPTY_VIEW, open: [] };
     this.all = units.rowsOf(this.only);
     this.columns = [
       ...(this.only === null ? [["layer", "Layer"]] : []),
-      ["unit", "Unit"], ["label", "Label"], ["score", "Score"], ["p", "p-value"], ["category", "Category"],
+      ["unit", "Unit"], ["label", "Label"],
+      ...(units.scored ? [["score", "Score"]] : []),
+      ...(units.imported ? [] : [["p", "p-value"]]),
+      ["category", "Category"],
     ];
+    this.pictured = !units.imported;
+    this.width = this.columns.length + (this.pictured ? 1 : 0);
+    // Without scores the units stand in the network's order.
+    this.empty = { ...EMPTY_VIEW, sort: units.scored ? EMPTY_VIEW.sort : this.columns[0][0] };
+    this.view = { ...this.empty, open: [] };
     this.build();
     this.refresh();
   }
@@ -248,11 +256,11 @@ class UnitTable {
     el("option", { value: "is:interpretable" }, "interpretable, any category"),
     ...this.units.categories.map(([name]) => el("option", { value: `category:${name}` }, name)),
     el("option", { value: "is:uninterpretable" }, "uninterpretable"),
-    el("option", { value: "is:dead" }, "dead"));
+    ...(this.units.imported ? [] : [el("option", { value: "is:dead" }, "dead")]));
     const number = (name) => el("input", { type: "number", step: "any", oninput: change(name, bound) });
     this.min = number("min");
     this.max = number("max");
-    this.clear = el("button", { type: "button", class: "clear", onclick: () => { this.set({ ...EMPTY_VIEW, open: [] }); this.search.focus(); } }, "Clear filters");
+    this.clear = el("button", { type: "button", class: "clear", onclick: () => { this.set({ ...this.empty, open: [] }); this.search.focus(); } }, "Clear filters");
     this.status = el("p", { class: "status", role: "status" });
     this.headers = new Map(this.columns.map(([key, title]) => [key,
       el("th", { scope: "col", class: `col-${key}`, role: "columnheader" },
@@ -269,13 +277,13 @@ class UnitTable {
         el("label", { class: "search" }, "Label", this.search),
         this.only === null ? el("label", {}, "Layer", this.layerSelect) : null,
         el("label", {}, "Category", this.categorySelect),
-        el("div", { class: "score" }, el("label", {}, "Score from", this.min), el("label", {}, "to", this.max)),
+        this.units.scored ? el("div", { class: "score" }, el("label", {}, "Score from", this.min), el("label", {}, "to", this.max)) : null,
         this.clear),
       this.status,
       el("table", { class: "units", role: "table" },
         el("caption", { class: "hidden" }, `Units of ${where}`),
         el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...this.headers.values(),
-          el("th", { scope: "col", class: "col-images", role: "columnheader" }, "Most activating images"))),
+          this.pictured ? el("th", { scope: "col", class: "col-images", role: "columnheader" }, "Most activating images") : "")),
         this.body),
       this.pager,
     );
@@ -304,7 +312,7 @@ class UnitTable {
     if (is) params.set("is", is);
     if (min !== null) params.set("min", min);
     if (max !== null) params.set("max", max);
-    if (sort !== EMPTY_VIEW.sort) params.set("sort", sort);
+    if (sort !== this.empty.sort) params.set("sort", sort);
     if (page > 1) params.set("page", page);
     for (const row of open) params.append("open", `${this.units.layers[this.units.layer[row]].name}:${this.units.unit[row]}`);
     return params;
@@ -320,7 +328,7 @@ class UnitTable {
     const layer = layerNamed(params.get("layer"));
     const category = params.get("category") ?? "";
     const is = params.get("is") ?? "";
-    const sort = params.get("sort") ?? EMPTY_VIEW.sort;
+    const sort = params.get("sort") ?? this.empty.sort;
     this.view = {
       q: params.get("q") ?? "",
       layer: this.only === null && layer >= 0 ? layer : null,
@@ -328,12 +336,13 @@ class UnitTable {
       is: ["interpretable", "uninterpretable", "dead"].includes(is) ? is : "",
       min: bound("min"),
       max: bound("max"),
-      sort: this.headers.has(sort.replace("-", "")) ? sort : EMPTY_VIEW.sort,
+      sort: this.headers.has(sort.replace("-", "")) ? sort : this.empty.sort,
       page: Number(params.get("page")) || 1,
       open: params.getAll("open").flatMap((text) => {
         const [, name, unit] = /^(.*):(\d+)$/s.exec(text) ?? [];
         const found = this.units.layers[layerNamed(name)];
-        return found && unit < found.category.length ? [found.start + Number(unit)] : [];
+        const place = found?.numbers ? found.numbers.indexOf(Number(unit)) : Number(unit);
+        return found && place >= 0 && place < found.category.length ? [found.start + place] : [];
       }),
     };
     this.refresh();
@@ -403,7 +412,7 @@ class UnitTable {
       if (open) nodes.push(this.detailNode(row));
     }
     if (!nodes.length) {
-      nodes.push(el("tr", { role: "row" }, el("td", { class: "none", role: "cell", colspan: this.columns.length + 1 }, "No unit matches these filters.")));
+      nodes.push(el("tr", { role: "row" }, el("td", { class: "none", role: "cell", colspan: this.width }, "No unit matches these filters.")));
     }
     this.body.replaceChildren(...nodes);
   }
@@ -418,10 +427,10 @@ class UnitTable {
       this.only === null ? cell("layer", units.layers[units.layer[row]].name) : null,
       cell("unit", toggle),
       cell("label", el("span", { class: "label" }, units.concept[row] < 0 ? "–" : units.concepts[units.concept[row]])),
-      cell("score", fixed(units.score[row], units.digits)),
-      cell("p", probability(units.p[row])),
+      units.scored ? cell("score", fixed(units.score[row], units.digits)) : null,
+      units.imported ? null : cell("p", probability(units.p[row])),
       cell("category", this.swatch(category), ` ${name}`),
-      cell("images", category === DEAD ? "" : el("div", { class: "thumbs" },
+      !this.pictured ? null : cell("images", category === DEAD ? "" : el("div", { class: "thumbs" },
         ...units.topImages(row).slice(0, ROW_THUMBNAILS).map(([image]) => this.thumbnails.node(image)))),
     );
     node.addEventListener("click", (event) => {
@@ -455,10 +464,16 @@ class UnitTable {
   // -- an opened row --
 
   detailNode(row) {
-    const span = this.columns.length + 1;
+    const span = this.width;
     if (this.units.category[row] === DEAD) {
       return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" },
         "Dead: this unit’s activation is the same on every probe image, so it has no label."));
+    }
+    if (this.units.imported) {
+      const scored = isNumber(this.units.score[row]);
+      return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" },
+        ...(scored ? [el("h4", {}, "Place in the layer"), ...this.place(row)] : []),
+        el("p", { class: "note" }, `The imported file ${scored ? "says nothing more" : "gives no score, and nothing more,"} about this unit.`)));
     }
     return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" },
       el("div", { class: "opened" },
@@ -487,8 +502,8 @@ class UnitTable {
     const at = (value) => (high > low ? (100 * (value - low)) / (high - low) : 50);
     const anchor = (x) => (x > 70 ? "end" : x < 30 ? "start" : "middle");
     const marks = Array.from(scores, (value) => `M${at(value).toFixed(2)} 0V1`).join("");
-    const sentence = `Score ${fixed(score, units.digits)} is rank ${count(higher + 1)} of ${plural(scores.length, "scored unit")} in ${units.layers[units.layer[row]].name}; `
-      + `${score > (units.tau ?? Infinity) ? "above" : "not above"} τ = ${units.tauText}.`;
+    const sentence = `Score ${fixed(score, units.digits)} is rank ${count(higher + 1)} of ${plural(scores.length, "scored unit")} in ${units.layers[units.layer[row]].name}`
+      + (units.tauText ? `; ${score > (units.tau ?? Infinity) ? "above" : "not above"} τ = ${units.tauText}.` : ".");
     const picture = shape("svg", { class: "place", "aria-hidden": "true" },
       shape("svg", { y: 18, width: "100%", height: 18, viewBox: "0 0 100 1", preserveAspectRatio: "none", overflow: "visible" },
         shape("path", { class: "rug", d: marks, "vector-effect": "non-scaling-stroke" })),

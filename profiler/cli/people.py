@@ -1,0 +1,198 @@
+"""``profiler rate`` and ``profiler calibrate``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from profiler.cli.app import app
+from profiler.cli.words import (
+    AsJSON,
+    Date,
+    LLMBaseURL,
+    LLMRefresh,
+    how_called,
+    language_model,
+)
+from profiler.errors import UsageError
+
+if TYPE_CHECKING:
+    from profiler.calibration import Calibration, Interval
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+
+
+@app.command()
+def rate(
+    folder: RunFolder,
+    per_layer: Annotated[int, typer.Option(help="Units to ask about in each layer.", min=1)] = 100,
+    seed: Annotated[
+        int, typer.Option(help="Draws the sample; the same seed, the same questions.", min=0)
+    ] = 0,
+    rater: Annotated[str, typer.Option(help="Your name; the page asks otherwise.")] = "",
+    blind: Annotated[bool, typer.Option(help="Show neither score nor layer.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port on 127.0.0.1.  [default: 8717, or a free one]", min=0, max=65535),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write the ratings to this CSV file, and end.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", help="Take in the ratings of a CSV file, and end.")
+    ] = None,
+) -> None:
+    """Ask people whether the labels fit, on a page of this machine's own.
+
+    Every answer is in RUN/ratings.csv before the next question appears. Several raters may share
+    the page, by name; whoever comes back carries on.
+    """
+    if export and import_:
+        raise UsageError("--export and --import are two calls, not one")
+    if export:
+        from profiler.people import export_ratings
+
+        number = export_ratings(folder, export)
+        typer.echo(f"{number} ratings written to {export}", err=True)
+        return
+    from profiler.rating_book import RatingBook, read_file
+
+    if import_:
+        new, known = RatingBook(folder).take_in(read_file(import_), str(import_))
+        typer.echo(f"{new} ratings taken in, {known} were there already", err=True)
+        return
+    from profiler.rating_server import Session, serve
+    from profiler.ratings import check_rater
+
+    name = check_rater(rater) if rater else ""
+    session = Session(RatingBook(folder), per_layer=per_layer, seed=seed, blind=blind)
+    try:
+        serve(session, port=port, rater=name, open_browser=browser)
+    except KeyboardInterrupt:
+        typer.echo(f"\nratings are kept; next: profiler calibrate {folder}", err=True)
+
+
+@app.command()
+def calibrate(
+    context: typer.Context,
+    folder: RunFolder,
+    ratings: Annotated[
+        Path | None, typer.Option(help="File of ratings.  [default: RUN/ratings.csv]")
+    ] = None,
+    target: Annotated[
+        float, typer.Option(help="Mean rating that the units above the threshold shall reach.")
+    ] = 0.75,
+    isotonic: Annotated[
+        bool, typer.Option("--isotonic", help="Also give each unit an expected rating.")
+    ] = False,
+    unweighted: Annotated[
+        bool,
+        typer.Option(
+            "--unweighted", help="Let every rated unit count the same, whatever its layer's size."
+        ),
+    ] = False,
+    min_above: Annotated[
+        int, typer.Option(help="Rated units that must lie above a threshold.", min=1)
+    ] = 20,
+    draws: Annotated[int, typer.Option(help="Bootstrap resamples.", min=200)] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm",
+            help="Sorts labels that are trusted now and were not before.  [default: the run's]",
+        ),
+    ] = None,
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Set the threshold from ratings, and redo the run's profile and report.
+
+    No image is read. Writes calibration.html, and threshold.json, which `profiler run
+    --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
+    4: too few ratings to say.
+    """
+    from profiler.ask import Category
+    from profiler.cli.terminal import TerminalProgress, stderr
+    from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.results import load_run
+    from profiler.run import ProfileOptions, choose_device
+    from profiler.store import Store, cache_folder
+    from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
+
+    record = load_run(folder).record
+    settings = (record.resorted or record).settings
+    place = choose_device(device)
+    read_by = record.vlm
+    chosen = settings.get("vlm") if record.resorted else None
+    if chosen is None and read_by is not None:
+        texts = LateTextEncoder(lambda: open_vlm(read_by.name, place), read_by.fingerprint)
+    else:
+        texts = LateTextEncoder(lambda: open_text_encoder(str(chosen or "conse"), place))
+    prompts = settings.get("prompts")
+    with language_model(
+        llm or str(settings.get("llm", "none")),
+        llm_base_url or settings.get("llm_base_url"),
+        llm_refresh,
+    ) as model:
+        done = calibrate_run(
+            folder,
+            CalibrationOptions(
+                ratings=ratings,
+                target=target,
+                minimum_above=min_above,
+                weighted=not unweighted,
+                isotonic=isotonic,
+                draws=draws,
+                seed=seed,
+            ),
+            ProfileOptions(
+                categories=tuple(Category(name, text) for name, text in record.categories),
+                lenient=bool(settings.get("llm_lenient", False)),
+                votes=int(settings.get("votes", 1)) if model else 1,
+                concurrency=int(settings.get("llm_concurrency", 4)),
+                prompts=Path(prompts) if prompts else None,
+                seed=record.seed,
+                max_report_mb=float(record.settings.get("max_report_mb", 20.0)),
+                **how_called(context, date),
+            ),
+            texts,
+            llm=model,
+            store=Store(cache_folder()),
+            progress=TerminalProgress(),
+        )
+    if as_json:
+        typer.echo(json.dumps(calibrated_json(done, folder), ensure_ascii=False))
+    else:
+        if stderr.is_terminal:
+            stderr.print(_table(done.found))
+        typer.echo(str(folder / "calibration.html"))
+    if done.verdict:
+        raise done.verdict
+
+
+def _table(found: "Calibration") -> Table:
+    """Ratings and shares by layer."""
+    table = Table(title=f"ratings by layer, τ = {found.tau:.4f}", title_justify="left")
+    table.add_column("layer")
+    for name in ("units", "rated", "mean", "above τ", "not above τ", "interpretable"):
+        table.add_column(name, justify="right")
+    for row in (*found.layers, found.total):
+        share = "–" if row.interpretable is None else f"{row.interpretable:,} ({row.share:.0%})"
+        means = (_short(mean) for mean in (row.overall, row.above, row.below))
+        table.add_row(row.layer, f"{row.units:,}", f"{row.rated:,}", *means, share)
+    return table
+
+
+def _short(interval: "Interval") -> str:
+    if interval.value != interval.value:
+        return "–"
+    if interval.low != interval.low:
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"

@@ -1,0 +1,276 @@
+"""``profiler categorize`` and ``profiler import``, and the options about words that all share."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from profiler.cli.app import app
+from profiler.errors import UsageError
+
+if TYPE_CHECKING:
+    from profiler.llm import LLM
+    from profiler.results import ProfileRun
+
+LLMName = Annotated[
+    str, typer.Option("--llm", help="Sorts the labels: a model's name, scripted:FILE or none.")
+]
+LLMBaseURL = Annotated[
+    str | None,
+    typer.Option("--llm-base-url", help="Server of the LLM.  [default: $OPENAI_BASE_URL]"),
+]
+LLMRefresh = Annotated[bool, typer.Option("--llm-refresh", help="Ask again what is in the cache.")]
+LLMLenient = Annotated[
+    bool, typer.Option("--llm-lenient", help="Count labels without a usable answer as unknown.")
+]
+LLMConcurrency = Annotated[
+    int, typer.Option("--llm-concurrency", help="Requests at a time.", min=1)
+]
+Votes = Annotated[
+    int,
+    typer.Option(
+        "--votes", help="Ask the LLM so many times, in shuffled order; show what changes.", min=1
+    ),
+]
+Categories = Annotated[
+    Path | None,
+    typer.Option("--categories", help="File of categories, one a line: name: description."),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option("--prompts", help="Folder of prompt files that replace those shipped."),
+]
+Date = Annotated[str | None, typer.Option("--date", help="Date on the report.  [default: today]")]
+AsJSON = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on standard output.")
+]
+
+
+@app.command()
+def categorize(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: RUN itself, replaced at the end]")
+    ] = None,
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    llm_lenient: LLMLenient = False,
+    llm_concurrency: LLMConcurrency = 4,
+    votes: Votes = 1,
+    categories: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of categories, one a line: name: description.  [default: the run's]"
+        ),
+    ] = None,
+    prompts: Prompts = None,
+    vlm: Annotated[
+        str | None,
+        typer.Option(
+            help="Compares the words where no LLM sorts.  [default: the run's; conse if imported]"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Orders the votes.")] = 0,
+    max_report_mb: Annotated[
+        float | None, typer.Option(help="Largest size of the report.  [default: the run's]")
+    ] = None,
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Sort a finished run's labels anew.
+
+    With another model or into other categories; no image is read. Labels and threshold stay.
+    """
+    check_votes(votes, llm)
+    from profiler.ask import Category, load_prompts, read_categories
+    from profiler.results import load_run
+
+    run = load_run(folder)
+    wanted = (
+        read_categories(categories)
+        if categories
+        else tuple(Category(name, text) for name, text in run.record.categories)
+    )
+    load_prompts(prompts)
+    if max_report_mb is None:
+        max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        from profiler.cli.terminal import TerminalProgress
+        from profiler.run import ProfileOptions, choose_device, recategorize
+        from profiler.store import Store, cache_folder
+        from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
+
+        place = choose_device(device)
+        read_by = run.record.vlm
+        if vlm is None and read_by is not None:
+            # As it was given: a VLM out of a file has a name of its own that opens nothing.
+            given = str(run.record.settings.get("vlm", read_by.name))
+            texts = LateTextEncoder(lambda: open_vlm(given, place), read_by.fingerprint)
+        else:
+            texts = LateTextEncoder(lambda: open_text_encoder(vlm or "conse", place))
+        done = recategorize(
+            run,
+            folder,
+            out or folder,
+            ProfileOptions(
+                categories=wanted,
+                lenient=llm_lenient,
+                votes=votes,
+                concurrency=llm_concurrency,
+                prompts=prompts,
+                seed=seed,
+                max_report_mb=max_report_mb,
+                **how_called(context, date),
+            ),
+            texts,
+            llm=model,
+            store=Store(cache_folder()),
+            progress=TerminalProgress(),
+        )
+    show(done, out or folder, as_json)
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CSV", help="Table with the columns layer,unit,description[,similarity]."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    subject: Annotated[
+        str | None,
+        typer.Option(help="What to call the network.  [default: the file's or folder's name]"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Trust labels that score above this.  [default: trust every label]"),
+    ] = None,
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    llm_lenient: LLMLenient = False,
+    llm_concurrency: LLMConcurrency = 4,
+    votes: Votes = 1,
+    categories: Categories = None,
+    prompts: Prompts = None,
+    vlm: Annotated[
+        str,
+        typer.Option(
+            help="Compares the words where no LLM sorts: conse, open_clip:… or FILE.py:FACTORY."
+        ),
+    ] = "conse",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Orders the votes.")] = 0,
+    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Profile labels that another tool wrote.
+
+    Such as CLIP-Dissect's descriptions.csv. Everything the file does not hold is left out.
+    """
+    check_votes(votes, llm)
+    from profiler.ask import DEFAULT, load_prompts, read_categories
+
+    wanted = read_categories(categories) if categories else DEFAULT
+    load_prompts(prompts)
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        from profiler.cli.terminal import TerminalProgress
+        from profiler.run import ProfileOptions, choose_device, import_descriptions
+        from profiler.store import Store, cache_folder
+        from profiler.vlm import LateTextEncoder, open_text_encoder
+
+        place = choose_device(device)
+        done = import_descriptions(
+            file,
+            out,
+            ProfileOptions(
+                threshold=threshold,
+                categories=wanted,
+                lenient=llm_lenient,
+                votes=votes,
+                concurrency=llm_concurrency,
+                prompts=prompts,
+                seed=seed,
+                max_report_mb=max_report_mb,
+                **how_called(context, date),
+            ),
+            LateTextEncoder(lambda: open_text_encoder(vlm, place)),
+            name=subject or _name_of(file),
+            llm=model,
+            store=Store(cache_folder()),
+            progress=TerminalProgress(),
+        )
+    show(done, out, as_json)
+
+
+def check_votes(votes: int, llm: str) -> None:
+    """Votes are an LLM's: the exemplar sorter always says the same."""
+    if votes > 1 and llm.strip() == "none":
+        raise UsageError(f"--votes {votes} asks an LLM several times; name one with --llm")
+
+
+@contextmanager
+def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[LLM | None]":
+    """The LLM of the options, closed at the end; None where nobody is to be asked."""
+    from profiler.llm import open_llm
+    from profiler.store import cache_folder
+
+    llm = open_llm(spec, base_url=base_url, cache_dir=cache_folder() / "llm", refresh=refresh)
+    try:
+        yield llm
+    finally:
+        if llm is not None:
+            llm.close()
+
+
+def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
+    """The command and its options, for the record."""
+    settings: Mapping[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in context.params.items()
+        if name != "as_json"
+    }
+    return {
+        "command": shlex.join(["profiler", *sys.argv[1:]]),
+        "settings": settings,
+        **({"date": date} if date else {}),
+    }
+
+
+def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
+    """The outcome on standard output: the report's path, or everything as JSON."""
+    from profiler.cli.terminal import profile_table, stderr
+
+    if as_json:
+        content = {
+            "report": str(out / "report.html"),
+            "threshold": done.threshold.value if done.threshold else None,
+            "sorter": done.sorting.sorter,
+            "profile": done.profile.to_json(),
+            "doubtful": dict(done.sorting.doubtful()),
+            "usage": done.usage.to_json(),
+            "summary": done.summary,
+            "warnings": list(done.warnings),
+        }
+        typer.echo(json.dumps(content, ensure_ascii=False))
+        return
+    if stderr.is_terminal:
+        stderr.print(profile_table(done))
+    typer.echo(str(out / "report.html"))
+
+
+def _name_of(file: Path) -> str:
+    """CLIP-Dissect names the folder after the network, and the file always descriptions.csv."""
+    return file.resolve().parent.name if file.stem == "descriptions" else file.stem

@@ -1,0 +1,274 @@
+"""What people's ratings do to a finished run: its threshold, its report, and a page of their own.
+
+The story is told in :func:`calibrate_run`. Nothing here reads an image.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profiler.calibration import (
+    DRAWS,
+    MINIMUM_ABOVE,
+    TARGET,
+    Calibration,
+    ExpectedRating,
+    Interval,
+    Row,
+    calibrate,
+    isotonic,
+)
+from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
+from profiler.labels import Threshold
+from profiler.llm import LLM
+from profiler.pages import profile_page
+from profiler.rating_book import FILE, RatingBook, read_file
+from profiler.ratings import read_ratings
+from profiler.report import render_profile
+from profiler.report.calibration_page import CalibrationPage, render_calibration, verdict
+from profiler.results import ProfileRun, load_run
+from profiler.run import (
+    ProfileOptions,
+    Progress,
+    Silent,
+    check_writable,
+    sort_labels,
+    summarise,
+    trusted_words,
+)
+from profiler.store import Store, write_atomically
+from profiler.thresholds import threshold_json
+from profiler.vlm import TextEncoder
+
+log = logging.getLogger("profiler")
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How ratings are read."""
+
+    ratings: Path | None = None
+    """File of ratings; None takes the run's own."""
+    target: float = TARGET
+    minimum_above: int = MINIMUM_ABOVE
+    weighted: bool = True
+    isotonic: bool = False
+    draws: int = DRAWS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What :func:`calibrate_run` found and wrote."""
+
+    run: ProfileRun
+    found: Calibration
+    expected: ExpectedRating | None
+
+    @property
+    def verdict(self) -> ProfilerError | None:
+        """The error that says why there is no τ; None where there is one."""
+        text = " ".join(verdict(self.found))
+        if self.found.outcome == "reached":
+            return None
+        return CheckFailed(text) if self.found.outcome == "unreachable" else Undecided(text)
+
+
+def calibrate_run(
+    folder: Path,
+    how: CalibrationOptions,
+    options: ProfileOptions,
+    texts: TextEncoder,
+    *,
+    llm: LLM | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Set the threshold of the run in ``folder`` from ratings, and redo its profile and report.
+
+    ``calibration.html`` is written in any case; threshold, profile and report only where the
+    ratings give a τ.
+    """
+    run = load_run(folder)
+    book = RatingBook(folder, run)
+    ratings = book.ratings
+    source = FILE
+    if how.ratings is not None:
+        ratings = read_ratings(
+            read_file(how.ratings), str(how.ratings), book.units, book.fingerprint
+        )
+        source = str(how.ratings)
+    if not ratings:
+        raise InputError(
+            f"nobody has rated the run in {str(folder)!r} yet; begin with: profiler rate {folder}"
+        )
+    check_writable(folder)
+    found = calibrate(
+        run.layers,
+        ratings,
+        target=how.target,
+        minimum_above=how.minimum_above,
+        weighted=how.weighted,
+        draws=how.draws,
+        seed=how.seed,
+    )
+    expected = isotonic(found.rated, seed=how.seed) if how.isotonic else None
+    page = CalibrationPage(run, found, expected, source, options.command, options.date)
+    write_atomically(folder / "calibration.html", render_calibration(page))
+    if expected is not None:
+        write_atomically(folder / "expected_ratings.csv", expected_csv(run, expected))
+    if found.outcome == "reached":
+        basis = replace(found.basis, command=options.command, date=options.date)
+        threshold = Threshold(found.tau, "ratings", run.record.context, ratings=basis)
+        # The judgement first: it may fail, and then the folder is as it was.
+        run = set_threshold(
+            run, folder, threshold, options, texts, llm=llm, store=store, progress=progress
+        )
+        write_atomically(folder / "threshold.json", threshold_json(threshold, expected))
+    return Calibrated(run, found, expected)
+
+
+def set_threshold(
+    run: ProfileRun,
+    folder: Path,
+    threshold: Threshold,
+    options: ProfileOptions,
+    texts: TextEncoder,
+    *,
+    llm: LLM | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> ProfileRun:
+    """Redo profile and report of the run in ``folder`` with another threshold.
+
+    Words that are sorted already keep their category. Where the new threshold trusts words that
+    nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``llm`` say.
+    """
+    before = run.threshold
+    run = replace(run, threshold=threshold)
+    words = trusted_words(run)
+    if all(word in run.sorting.category for word in words):
+        run = _with_sorted(run, words, before)
+        narrative = summarise(run, llm, options.prompts)
+        run = replace(
+            run,
+            summary=narrative.text,
+            summary_author=narrative.author,
+            summary_usage=narrative.usage,
+        )
+    else:
+        run = sort_labels(run, options, texts, llm=llm, store=store, progress=progress or Silent())
+    for warning in run.warnings:
+        log.warning("warning: %s", warning)
+    report = render_profile(profile_page(run), max_mb=options.max_report_mb)
+    run.replace_judgement(folder, report)
+    return run
+
+
+def _with_sorted(run: ProfileRun, words: Sequence[str], before: Threshold | None) -> ProfileRun:
+    """The run with the categories of the words it trusts now, all of them sorted before."""
+    old = run.sorting
+    if len(words) == len(old.category):
+        return run
+    note = f"They were sorted together with {len(old.category) - len(words):,} others"
+    if before is not None:
+        note += f", when the threshold was {before.value:.3f}"
+    kept = old.kept and {word: old.kept[word] for word in words if word in old.kept}
+    sorting = replace(
+        old,
+        category={word: old.category[word] for word in words},
+        kept=kept,
+        lenient_unknown=tuple(word for word in old.lenient_unknown if word in set(words)),
+        notes=(f"{note}, of which the sentences that follow speak too.", *old.notes),
+    )
+    return replace(run, sorting=sorting)
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def expected_csv(run: ProfileRun, expected: ExpectedRating) -> str:
+    """A row a unit with its expected rating; the content of ``expected_ratings.csv``."""
+    lines = ["layer,unit,similarity,expected_rating"]
+    for layer in run.layers:
+        name = f'"{layer.layer}"' if "," in layer.layer else layer.layer
+        scores = layer.score[:, 0].astype(np.float64)
+        for unit, (score, value) in enumerate(zip(scores, expected(scores), strict=True)):
+            known = not np.isnan(score)
+            lines.append(f"{name},{unit},{score:.6g},{value:.4f}" if known else f"{name},{unit},,")
+    return "\n".join([*lines, ""])
+
+
+def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
+    """The result for machines: open ends of intervals and missing numbers are null."""
+    found = done.found
+    threshold = done.run.threshold
+    return {
+        "outcome": found.outcome,
+        "message": " ".join(verdict(found)),
+        "target": found.target,
+        "threshold": _known(found.tau),
+        "interval": [_known(found.low), _known(found.high)],
+        "confidence": found.confidence,
+        "weighted": found.weighted,
+        "rated_units": len(found.rated),
+        "ratings": found.ratings,
+        "skipped": found.skipped,
+        "raters": [
+            {"name": name, "ratings": number, "mean": mean} for name, number, mean in found.raters
+        ],
+        "agreement": {
+            "alpha": found.agreement.alpha,
+            "interval": [found.agreement.low, found.agreement.high],
+            "units": found.agreement.units,
+            "same": found.agreement.same,
+        },
+        "total": _row_json(found.total),
+        "layers": [_row_json(row) for row in found.layers],
+        "expected_rating": None if done.expected is None else {
+            "score": done.expected.score.tolist(),
+            "rating": done.expected.rating.tolist(),
+            "squared_error": done.expected.error,
+            "squared_error_of_the_mean": done.expected.error_constant,
+        },
+        "run_threshold": None if threshold is None else threshold.value,
+        "calibration": str(folder / "calibration.html"),
+        "report": str(folder / "report.html"),
+    }  # fmt: skip
+
+
+def _row_json(row: Row) -> Mapping[str, Any]:
+    return {
+        "layer": row.layer,
+        "units": row.units,
+        "scored": row.scored,
+        "rated": row.rated,
+        "rated_above": row.rated_above,
+        "mean": _interval_json(row.overall),
+        "mean_above": _interval_json(row.above),
+        "mean_below": _interval_json(row.below),
+        "interpretable": row.interpretable,
+        "share": _known(row.share),
+        "share_interval": [_known(row.share_low), _known(row.share_high)],
+    }
+
+
+def _interval_json(interval: Interval) -> list[float | None]:
+    return [_known(interval.value), _known(interval.low), _known(interval.high)]
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def export_ratings(folder: Path, path: Path) -> int:
+    """Write the ratings that stand to a file of their own; how many they are."""
+    book = RatingBook(folder)
+    if path.exists():
+        raise OutputError(f"{str(path)!r} exists already; ratings are not written over a file")
+    write_atomically(path, book.export())
+    return len(book.ratings)

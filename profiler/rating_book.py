@@ -1,0 +1,255 @@
+"""The ratings of a run: what can be rated, and the file in the run's folder that keeps the answers.
+
+``ratings.csv`` grows only at its end, a row an answer, and every row is on the disk before
+:meth:`RatingBook.add` comes back. Copy the run's folder to another machine and it can be rated
+there.
+"""
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from profiler.errors import InputError, OutputError, ResourceError
+from profiler.ratings import (
+    Rating,
+    Unit,
+    header_line,
+    rating_line,
+    read_ratings,
+    write_ratings,
+)
+from profiler.results import SHOWN_IMAGES, ProfileRun, load_run
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("profiler")
+
+FILE = "ratings.csv"
+
+
+def described_units(run: ProfileRun) -> dict[Unit, str]:
+    """The description of every unit with a score, in network order; the others have none."""
+    return {
+        (layer.layer, unit): run.concepts[concept]
+        for layer in run.layers
+        for unit, (concept, score) in enumerate(
+            zip(layer.concept[:, 0].tolist(), layer.score[:, 0].tolist(), strict=True)
+        )
+        if concept >= 0 and score == score
+    }
+
+
+def fingerprint(run: ProfileRun) -> str:
+    """What ratings of a run belong to: 16 hexadecimal digits.
+
+    A rating is about a description and the images shown with it. So the fingerprint covers the
+    network, the context of the scores, and every unit's description and shown images; another
+    threshold or other categories leave it as it is.
+    """
+    words = described_units(run)
+    content = {
+        "subject": run.record.subject.fingerprint,
+        "context": run.record.context,
+        "layers": [
+            [
+                layer.layer,
+                [words.get((layer.layer, unit), "") for unit in range(layer.units)],
+                [
+                    [run.image_names[image] for image in shown]
+                    for shown in layer.top_images[:, :SHOWN_IMAGES].tolist()
+                ],
+            ]
+            for layer in run.layers
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class RatingBook:
+    """The answers of everyone who rated a run.
+
+    Args:
+        folder: of the run.
+        run: the run itself, where it has been read already.
+    """
+
+    def __init__(self, folder: Path, run: ProfileRun | None = None) -> None:
+        self.run = run or load_run(folder)
+        if self.run.record.source is not None:
+            raise InputError(
+                f"the run in {str(folder)!r} was imported from {self.run.record.source.file}: "
+                "there are no images to look at, so it cannot be rated"
+            )
+        self.path = Path(folder) / FILE
+        self.units = described_units(self.run)
+        self.fingerprint = fingerprint(self.run)
+        self._ratings: dict[tuple[str, str, int], Rating] = {}
+        self._load()
+
+    def _load(self) -> None:
+        self._ratings.clear()
+        content = _whole_lines(self.path, self.fingerprint)
+        if content.strip():
+            found = read_ratings(content, str(self.path), self.units, self.fingerprint)
+            self._ratings.update((rating.by, rating) for rating in found)
+
+    @property
+    def ratings(self) -> tuple[Rating, ...]:
+        """The answers that stand, in the order they were given."""
+        return tuple(self._ratings.values())
+
+    def find(self, rater: str, unit: Unit) -> Rating | None:
+        """A rater's answer about a unit."""
+        return self._ratings.get((rater, *unit))
+
+    def add(self, rater: str, unit: Unit, value: float | None) -> Rating:
+        """Keep an answer; it is on the disk when this comes back."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        rating = Rating(rater, *unit, value, now)
+        if rating.by in self._ratings:
+            raise InputError(f"{rater} has rated unit {unit[1]} of {unit[0]!r} already")
+        self._append(self._line(rating))
+        self._ratings[rating.by] = rating
+        return rating
+
+    def undo(self, rating: Rating) -> None:
+        """Take an answer back, on the disk too."""
+        if rating.by not in self._ratings:
+            raise InputError(f"{rating.rater} has not rated unit {rating.unit} of {rating.layer!r}")
+        self._append(self._line(rating, "undo"))
+        del self._ratings[rating.by]
+
+    def export(self) -> str:
+        """A ratings file with the answers that stand."""
+        return write_ratings(self.ratings, self.units, self.fingerprint)
+
+    def take_in(self, text: str, source: str) -> tuple[int, int]:
+        """Add the ratings of another file, all or none; how many were new, and how many known.
+
+        Raises:
+            InputError: where the file cannot be used, or gives another answer to a question that
+                the same rater has answered here.
+        """
+        found = read_ratings(text, source, self.units, self.fingerprint)
+        for rating in found:
+            own = self._ratings.get(rating.by)
+            if own is not None and own.value != rating.value:
+                raise InputError(
+                    f"{source} and {str(self.path)!r} give different answers of {rating.rater} "
+                    f"about unit {rating.unit} of {rating.layer!r}"
+                )
+        new = [rating for rating in found if rating.by not in self._ratings]
+        if new:
+            with self.held():
+                self._append("".join(self._line(rating) for rating in new))
+        self._ratings.update((rating.by, rating) for rating in new)
+        return len(new), len(found) - len(new)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the context no other process can hold the file; it is read anew on entering."""
+        self._create()
+        with self.path.open("rb") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise ResourceError(
+                        f"{str(self.path)!r} is in use: another `profiler rate` has this run open; "
+                        "several raters can share its page"
+                    ) from error
+            self._mend()
+            self._load()
+            yield
+
+    def _line(self, rating: Rating, action: Literal["rate", "undo"] = "rate") -> str:
+        return rating_line(rating, self.units[rating.about], self.fingerprint, action)
+
+    def _create(self) -> None:
+        if not self.path.exists() or not self.path.stat().st_size:
+            self._write(header_line())
+            with suppress(OSError):  # the folder's own entry; not every system can
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+
+    def _append(self, lines: str) -> None:
+        self._create()
+        self._write(lines)
+
+    def _write(self, text: str) -> None:
+        """Append and wait for the disk; on failure the file is as it was before."""
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    data = memoryview(text.encode())
+                    while data:
+                        data = data[file.write(data) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise OutputError(
+                f"the rating could not be written to {str(self.path)!r}: {error.strerror}"
+            ) from error
+
+    def _mend(self) -> None:
+        """Bring the end of the file in order after a crash in the middle of a row."""
+        content = self.path.read_bytes()
+        whole = _whole_lines(self.path, self.fingerprint).encode()
+        if content == whole:
+            return
+        if whole.startswith(content):  # only the line break is missing
+            self._write("\n")
+            return
+        try:
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {str(self.path)!r}: {error.strerror}") from error
+
+
+def _whole_lines(path: Path, run: str) -> str:
+    """The file without a last row that was cut off; it ends with the run's fingerprint if whole."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    head, line_break, last = content.rpartition(b"\n")
+    if last.rstrip().endswith(run.encode()) or last == header_line().strip().encode():
+        content += b"\n"
+    elif last:
+        log.warning("warning: the last row of %s was cut off and is left out", path)
+        content = head + line_break
+    return decode(content, str(path))
+
+
+def decode(content: bytes, source: str) -> str:
+    """Text of a ratings file; names the line that is not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{source}, line {line}: this is not UTF-8 text") from error
+
+
+def read_file(path: Path) -> str:
+    """Text of a ratings file that a user names."""
+    try:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"ratings file {str(path)!r} cannot be read: {error.strerror}") from error

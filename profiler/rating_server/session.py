@@ -1,0 +1,148 @@
+"""Which question comes next, and what an answer does; knows nothing of the network."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from profiler.errors import InputError
+from profiler.rating_book import RatingBook
+from profiler.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
+from profiler.results import SHOWN_IMAGES
+
+ANSWERS: dict[str, float | None] = {"yes": YES, "maybe": MAYBE, "no": NO, "skip": None}
+_WORDS = {value: word for word, value in ANSWERS.items()}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One unit as a rater sees it."""
+
+    unit: Unit
+    description: str
+    score: float
+    images: tuple[int, ...]
+
+
+class Session:
+    """The questions of a run, the same in the same order for every rater.
+
+    Args:
+        book: the run and its answers.
+        per_layer: units asked about in each layer.
+        seed: of the sample.
+        blind: keep score and layer from the raters.
+    """
+
+    def __init__(
+        self, book: RatingBook, *, per_layer: int = 100, seed: int = 0, blind: bool = False
+    ) -> None:
+        self.book = book
+        self.blind = blind
+        run = book.run
+        strata: dict[str, list[int]] = {layer.layer: [] for layer in run.layers}
+        for name, unit in book.units:
+            strata[name].append(unit)
+        layers = {layer.layer: layer for layer in run.layers}
+        self.questions: list[Question] = []
+        for name, unit in sample_units(strata, per_layer, seed):
+            layer = layers[name]
+            images = tuple(
+                image
+                for image in layer.top_images[unit, :SHOWN_IMAGES].tolist()
+                if image in run.thumbnails
+            )
+            if images:
+                score = float(layer.score[unit, 0])
+                description = book.units[name, unit]
+                self.questions.append(Question((name, unit), description, score, images))
+        if not self.questions:
+            raise InputError(
+                f"{str(book.path.parent)!r} holds no unit with a description and images to show"
+                + ("" if run.thumbnails else "; its folder images/ is empty or missing")
+            )
+
+    @property
+    def image_ids(self) -> frozenset[int]:
+        """Images that some question shows; no others are handed out."""
+        return frozenset(image for question in self.questions for image in question.images)
+
+    def raters(self) -> list[dict[str, Any]]:
+        """Everyone who has answered, and how many questions."""
+        asked = {question.unit for question in self.questions}
+        done = Counter(rating.rater for rating in self.book.ratings if rating.about in asked)
+        return [{"name": name, "done": done[name]} for name in sorted(done)]
+
+    def guidelines(self) -> dict[str, int]:
+        """How many fitting images make a Maybe: 3 to 6 of 10, as in Li & Weng's report."""
+        shown = max(len(question.images) for question in self.questions)
+        return {
+            "shown": shown,
+            "from": max(1, math.ceil(0.3 * shown - 1e-9)),
+            "to": max(1, math.floor(0.6 * shown + 1e-9)),
+        }
+
+    def state(self, rater: str) -> dict[str, Any]:
+        """What the page shows this rater now."""
+        rater = check_rater(rater)
+        given = [self.book.find(rater, question.unit) for question in self.questions]
+        open_ = [number for number, rating in enumerate(given) if rating is None]
+        last = self._last(rater)
+        return {
+            "rater": rater,
+            "total": len(self.questions),
+            "done": len(self.questions) - len(open_),
+            "tally": Counter(_WORDS[rating.value] for rating in given if rating is not None),
+            "question": self._shown(open_[0]) if open_ else None,
+            "coming": [
+                image for number in open_[1:3] for image in self.questions[number].images
+            ],
+            "last": None if last is None else {
+                "number": last[0],
+                "description": self.questions[last[0]].description,
+                "answer": _WORDS[last[1].value],
+            },
+        }  # fmt: skip
+
+    def rate(self, rater: str, number: int, answer: str) -> dict[str, Any]:
+        """Keep an answer and give the next state; an answer given twice is kept once."""
+        rater = check_rater(rater)
+        question = self._question(number)
+        if answer not in ANSWERS:
+            raise InputError(f"{answer!r} is none of {', '.join(ANSWERS)}")
+        if self.book.find(rater, question.unit) is None:
+            self.book.add(rater, question.unit, ANSWERS[answer])
+        return self.state(rater)
+
+    def undo(self, rater: str, number: int) -> dict[str, Any]:
+        """Take back the rater's last answer, if it is still the one to this question."""
+        rater = check_rater(rater)
+        last = self._last(rater)
+        if last is not None and last[0] == number:
+            self.book.undo(last[1])
+        return self.state(rater)
+
+    def _question(self, number: int) -> Question:
+        if not 0 <= number < len(self.questions):
+            raise InputError(f"there is no question {number}")
+        return self.questions[number]
+
+    def _last(self, rater: str) -> tuple[int, Rating] | None:
+        """The rater's latest answer, with the number of its question."""
+        numbers = {question.unit: number for number, question in enumerate(self.questions)}
+        for rating in reversed(self.book.ratings):
+            if rating.rater == rater and rating.about in numbers:
+                return numbers[rating.about], rating
+        return None
+
+    def _shown(self, number: int) -> dict[str, Any]:
+        question = self.questions[number]
+        shown: dict[str, Any] = {
+            "number": number,
+            "description": question.description,
+            "images": question.images,
+        }
+        if not self.blind:
+            name, unit = question.unit
+            shown |= {"layer": name, "unit": unit, "score": question.score}
+        return shown
