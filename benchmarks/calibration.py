@@ -7,7 +7,8 @@
    probabilities that rise with the score. Mean rating above a cut is then a known function, and
    its crossing of the target the true τ. A hundred units a layer are sampled, rated and
    calibrated. Counted: how often each kind of interval holds the true cut. "Inversion" is what
-   :func:`profiler.calibration.calibrate` reports; "percentile" and "basic" resample τ itself.
+   :func:`profiler.calibration.calibrate` reports, "all cuts" the same without its rule for the
+   upper end; "percentile" and "basic" resample τ itself.
 2. **The null-distribution default**: units that respond to a planted concept, and the same
    activations dealt out to the images at random.
 """

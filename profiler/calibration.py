@@ -215,7 +215,10 @@ def _limits(
     low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     upper = (1 + confidence) / 2
     wider = student.ppf(upper, np.maximum(effective - 1, 1)) / norm.ppf(upper)
-    return value - (value - low) * wider, value + (high - value) * wider
+    # A mean rating cannot leave 0 … 1.
+    return np.maximum(value - (value - low) * wider, 0), np.minimum(
+        value + (high - value) * wider, 1
+    )
 
 
 def first_crossing(curve: Curve, target: float) -> int | None:
@@ -227,17 +230,22 @@ def first_crossing(curve: Curve, target: float) -> int | None:
 def crossing_interval(curve: Curve, target: float, at: int) -> tuple[float, float]:
     """Cuts between which the target lies within the interval of the mean rating above.
 
-    −∞ where even the mean of all units may reach the target from below, ∞ where the cut with the
-    fewest units that are enough still may miss it: then the ratings do not bound τ on that side.
+    The lower end is the lowest cut whose interval holds the target; −∞ where even the mean of all
+    units may reach it. The upper end is the first cut after ``at`` from which on every interval
+    lies beyond the target, as far as half the rated units that lie above it: a single cut may
+    surpass the target by chance, and few units at the far end may miss it by chance. ∞ where there
+    is no such cut: then the ratings do not bound τ from above.
     """
-    below = curve.enough & (curve.high < target - _ROUNDING)
-    beyond = curve.enough & (curve.low > target + _ROUNDING)
-    # The nearest cuts on either side of τ where the mean certainly misses or surpasses the target.
-    misses = np.flatnonzero(below[:at])
-    surpasses = at + 1 + np.flatnonzero((beyond | ~curve.enough)[at + 1 :])
-    low = float(curve.cut[misses[-1] + 1]) if len(misses) else -math.inf
-    bounded = len(surpasses) > 0 and bool(curve.enough[surpasses[0]])
-    return low, float(curve.cut[surpasses[0]]) if bounded else math.inf
+    holds = curve.enough & (curve.low <= target + _ROUNDING) & (curve.high >= target - _ROUNDING)
+    holds[at] = True
+    first = int(np.flatnonzero(holds)[0])
+    low = -math.inf if first == 0 else float(curve.cut[first])
+    beyond = curve.low > target + _ROUNDING
+    for place in range(at + 1, int(curve.enough.sum())):
+        near = curve.enough[place:] & (2 * curve.above[place:] >= curve.above[place])
+        if beyond[place:][near].all():
+            return low, float(curve.cut[place])
+    return low, math.inf
 
 
 # -- the result --------------------------------------------------------------------------------

@@ -233,12 +233,14 @@ def import_descriptions(
     clock = _Clock()
     found = read_descriptions(path)
     if options.threshold is not None and not found.scored:
-        raise UsageError(
-            f"--threshold {options.threshold:g} has nothing to cut: {path.name} holds no similarity"
-        )
+        raise UsageError(f"--threshold has nothing to cut: {path.name} holds no similarity")
     check_writable(out)
-    log.info("%d units in %d layers, %d different descriptions", found.source.rows,
-             len(found.layers), len(found.concepts))  # fmt: skip
+    log.info(
+        "%d units in %d layers, %d different descriptions",
+        found.source.rows,
+        len(found.layers),
+        len(found.concepts),
+    )
     unsorted = ProfileRun(
         record=_imported_record(found, name, options),
         layers=found.labels,

@@ -62,9 +62,7 @@ def make_run(
     names: Sequence[str] | None = None,
 ) -> ProfileRun:
     """Write a run with these scores, all trusted words sorted as colours."""
-    labels = tuple(
-        layer_labels(name, scores, words=len(words)) for name, scores in layers.items()
-    )
+    labels = tuple(layer_labels(name, scores, words=len(words)) for name, scores in layers.items())
     record = Record(
         command="profiler run by-hand",
         date="2024-01-01",
@@ -99,7 +97,9 @@ def make_run(
     trusted = {
         words[concept] for la in labels for concept in la.concept[run.trusted(la), 0].tolist()
     }
-    run = ProfileRun(**{**vars(run), "sorting": Sorting("exemplar", dict.fromkeys(trusted, "color"))})
+    run = ProfileRun(
+        **{**vars(run), "sorting": Sorting("exemplar", dict.fromkeys(trusted, "color"))}
+    )
     write_run(run, folder, 20.0)
     return run
 
@@ -121,7 +121,8 @@ if __name__ == "__main__":
     names, photographs = photograph_thumbnails()
     make_run(
         Path(sys.argv[1]),
-        {"stem": rng.normal(0.1, 0.05, 32).tolist(), "blocks.3": rng.normal(0.15, 0.06, 80).tolist(),
+        {"stem": rng.normal(0.1, 0.05, 32).tolist(),
+         "blocks.3": rng.normal(0.15, 0.06, 80).tolist(),
          "classifier": rng.normal(0.22, 0.06, 200).tolist()},
         subject="tf_efficientnet_lite0",
         words=["crocodile", "swan", "crab", "otter", "teapot", "striped", "red", "beach", "wooden",

@@ -259,7 +259,7 @@ class TestBadInput:
             (["--top", "0"], "--top must be at least 1"),
             (["--top", "65"], "--top 65 needs at least as many readable images, not 64"),
             (["--limit", "0"], "--limit must be at least 1"),
-            (["--threshold", "high"], "Invalid value for '--threshold'"),
+            (["--threshold", "high"], "'high' is not a valid float"),
             (["--device", "gpu"], "unknown device 'gpu'"),
             (["--llm", "scripted:nowhere.jsonl"], "nowhere.jsonl"),
             (["--categories", "nowhere.txt"], "nowhere.txt"),

@@ -1,6 +1,7 @@
 """``--llm``, ``profiler categorize``, ``profiler import``: against real servers and processes."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -440,7 +441,7 @@ class TestCategorize:
     def test_the_old_run_is_intact_if_one_file_cannot_be_replaced(
         self, command: Command, folder: Path, run: Path
     ) -> None:
-        """A folder stands where the last file belongs; the three before it are put back."""
+        """A folder stands where a file belongs."""
         (run / "profile.json").unlink()
         (run / "profile.json").mkdir()
         (run / "profile.json" / "of the user.txt").write_text("mine")
@@ -450,6 +451,26 @@ class TestCategorize:
         )
         assert done.status == 3
         assert "the run is as it was" in done.error
+        assert contents(run) == before
+
+    def test_the_old_run_is_intact_if_the_disk_fails_at_the_last_moment(
+        self, command: Command, folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Three of four files are in place already when the fourth cannot be."""
+        before = contents(run)
+        replace = Path.replace
+
+        def failing(self: Path, target: Path) -> Path:
+            if target == run / "run.json":
+                raise OSError(errno.EIO, "Input/output error")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", failing)
+        done = command(
+            "categorize", run, "--llm", script(folder, {"sort": {}, "otherwise": "part"})
+        )
+        assert done.status == 3
+        assert "Input/output error; the run is as it was" in done.error
         assert contents(run) == before
 
     def test_another_vlm_under_the_same_name_is_refused(
@@ -524,9 +545,7 @@ class TestImport:
         assert "The file holds no similarity, so there is nothing to cut" in report
         cut = imported(command, folder, "--threshold", 0.1, text=text)
         assert cut.status == 2
-        assert (
-            cut.error == "--threshold 0.1 has nothing to cut: descriptions.csv holds no similarity"
-        )
+        assert cut.error == "--threshold has nothing to cut: descriptions.csv holds no similarity"
 
     def test_nothing_is_invented(self, command: Command, folder: Path) -> None:
         imported(command, folder)
@@ -676,7 +695,14 @@ def test_the_client_is_closed_whatever_happens(
     cache: Path, serve: Callable[..., LLMServer]
 ) -> None:
     serve()
-    with pytest.raises(InputError), language_model("m", None, refresh=False) as llm:
-        assert isinstance(llm, OpenAICompatible)
-        raise InputError("something else went wrong")
-    assert llm._client.is_closed()
+    opened_ones: list[OpenAICompatible] = []
+
+    def fail() -> None:
+        with language_model("m", None, refresh=False) as llm:
+            assert isinstance(llm, OpenAICompatible)
+            opened_ones.append(llm)
+            raise InputError("something else went wrong")
+
+    with pytest.raises(InputError):
+        fail()
+    assert opened_ones[0]._client.is_closed()
