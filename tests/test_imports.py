@@ -8,7 +8,7 @@ import profiler
 
 PACKAGE = Path(profiler.__file__).parent
 
-CORE = ("similarity", "activations", "ratings", "labels", "layer_profile")
+CORE = ("similarity", "activations", "ratings", "labels", "layer_profile", "calibration")
 """Rooms that know no file, no network and no neural network."""
 EDGE_PACKAGES = {"torch", "timm", "open_clip", "openai", "diskcache", "typer", "rich", "jinja2"}
 
@@ -57,6 +57,8 @@ def test_each_heavy_package_is_imported_in_few_rooms() -> None:
         "jinja2": {"report"},
         "open_clip": {"vlm"},
         "timm": {"subject"},
+        "starlette": {"rating_server"},
+        "uvicorn": {"rating_server"},
     }
     for package, allowed in owners.items():
         users = {
