@@ -1,6 +1,7 @@
 """The application itself: what every command shares, and how the outcome becomes an exit status."""
 
 import logging
+import os
 import sys
 import tomllib
 import warnings
@@ -41,7 +42,9 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    # Only this package's own log: what others say to theirs is not the user's business.
+    # Only this package's own log: what goes wrong elsewhere is said once, in our own words.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
+    logging.getLogger().addHandler(logging.NullHandler())
     log = logging.getLogger("profiler")
     log.handlers = [logging.StreamHandler(sys.stderr)]
     log.propagate = False

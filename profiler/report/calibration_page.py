@@ -177,7 +177,7 @@ class _Chart:
     y_ticks: tuple[Tick, ...]
     tau: Tick | None
     span: tuple[float, float] | None
-    """Interval of τ."""
+    """Interval of τ: where it begins, and its width."""
     target: float | None
     alt: str
 
@@ -216,6 +216,8 @@ class _View:
 
     def context(self) -> dict[str, Any]:
         page, found = self.page, self.found
+        lines = [self._line(row) for row in found.layers]
+        total = self._line(found.total, "All layers")
         return {
             "page": self,
             "kind": "Calibration by people",
@@ -227,8 +229,10 @@ class _View:
             "scatter": None if page.expected is None else self._expected(page.expected),
             "expected": page.expected,
             "expected_text": "" if page.expected is None else _expected_text(page.expected),
-            "lines": [self._line(row) for row in found.layers],
-            "total": self._line(found.total, "All layers"),
+            "lines": lines,
+            "total": total,
+            "all_lines": [total, *lines],
+            "confidence": _confidence(found),
             "known": found.outcome == "reached",
             "histogram": self._rating_counts(),
             "raters": [(name, count(given), number(mean, 2)) for name, given, mean in found.raters],
@@ -325,7 +329,7 @@ class _View:
         shown = np.flatnonzero(curve.enough)
         x_ticks, y_ticks = self._ticks()
         known = found.outcome == "reached"
-        at = self._place(found.tau) if known else 0.0
+        at, start = (self._place(found.tau), self._place(found.low)) if known else (0.0, 0.0)
         return _Chart(
             line=self._steps(curve, curve.mean, shown),
             band=self._band(curve, shown),
@@ -335,7 +339,7 @@ class _View:
             tau=Tick(at, f"τ = {number(found.tau, self.digits)}", "end" if at > 75 else "start")
             if known
             else None,
-            span=(self._place(found.low), self._place(found.high)) if known else None,
+            span=(start, self._place(found.high) - start) if known else None,
             target=100 - 100 * found.target,
             alt=f"Mean rating of the units above a cut against the cut. {' '.join(verdict(found))}",
         )
