@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from browser import View, chromium
+from browser import View, chromium, opened
 from command import Command
 from rated_runs import make_run
 
@@ -517,3 +517,34 @@ def test_the_page_fits_and_can_be_read(browser: Any, server: Server, width: int)
             if width >= 1100:  # everything a rater needs is in view without scrolling
                 box = rater.page.locator("#last").bounding_box()
                 assert box["y"] + box["height"] <= 900
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (400, True)])
+def test_the_calibration_page(
+    browser: Any, command: Command, folder: Path, width: int, dark: bool
+) -> None:
+    book = RatingBook(folder)
+    layers = {layer.layer: layer.score[:, 0] for layer in book.run.layers}
+    for name, unit in book.units:
+        book.add("anna", (name, unit), float(layers[name][unit] > 0.4))
+        book.add("ben", (name, unit), float(layers[name][unit] > 0.45))
+    done = command("calibrate", folder, "--isotonic")
+    assert done.stdout.strip() == str(folder / "calibration.html"), done.stderr
+    with opened(browser, folder / "calibration.html", width=width, dark=dark) as view:
+        chart = view.page.locator("#curve svg.histogram")
+        place = {
+            name: chart.locator(name).bounding_box()
+            for name in ("rect.span", "line.tau", "path.curve", "path.band")
+        }
+        tau = place["line.tau"]["x"]
+        assert place["rect.span"]["width"] > 3
+        assert place["rect.span"]["x"] <= tau
+        assert tau <= place["rect.span"]["x"] + place["rect.span"]["width"]
+        assert place["path.band"]["height"] >= place["path.curve"]["height"] > 5
+        assert view.page.locator("#by-layer tbody tr").count() == len(UNITS)
+        assert view.page.locator("#expected circle.dot").count() > 5
+        assert view.sideways == 0
+        assert view.weak_text() == []
+        assert view.complaints == []
+        assert view.strange_requests == []

@@ -181,11 +181,6 @@ class _Chart:
     target: float | None
     alt: str
 
-    @property
-    def span_width(self) -> float:
-        """Width of the interval of τ; 0 where there is none."""
-        return self.span[1] - self.span[0] if self.span else 0.0
-
 
 @dataclass(frozen=True)
 class _Line:
