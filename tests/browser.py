@@ -57,6 +57,21 @@ class View:
             )
         )
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow a link to elsewhere in the page; on leaving, the page's script has taken it in.
+
+        A change of the address behind # is told to the script a moment after the click.
+        """
+        self.page.evaluate("""() => {
+            window.followed = new Promise((done, fail) => {
+                addEventListener("hashchange", () => setTimeout(done), { once: true });
+                setTimeout(() => fail("the address did not change"), 10000);
+            });
+        }""")
+        yield
+        self.page.evaluate("window.followed")
+
     def weak_text(self, least: float = 4.5) -> list[str]:
         """Visible texts whose contrast with what lies behind them is below ``least``."""
         return list(self.page.evaluate(WEAK_TEXT, least))

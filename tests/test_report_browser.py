@@ -234,13 +234,14 @@ def test_an_address_that_makes_no_sense_is_harmless(view: View) -> None:
         "#units?page=1e9&sort=%F0%9F",
         "#%E0%A4%A",
     ):
-        view.page.evaluate("(hash) => { location.hash = hash; }", fragment)
-        view.page.wait_for_timeout(50)
+        with view.following():
+            view.page.evaluate("(hash) => { location.hash = hash; }", fragment)
         assert len(column(view, "label")) > 0
 
 
 def test_bars_numbers_and_labels_lead_into_the_table(view: View, page: ProfilePage) -> None:
-    view.page.locator(".legend a", has_text="texture").click()
+    with view.following():
+        view.page.locator(".legend a", has_text="texture").click()
     assert view.page.url.endswith("#units?category=texture")
     assert matching(view) == page.profile.total.counts["texture"]
     view.page.get_by_text("The numbers behind").click()
@@ -248,12 +249,17 @@ def test_bars_numbers_and_labels_lead_into_the_table(view: View, page: ProfilePa
     shown = int(link.inner_text())
     target = link.get_attribute("href")
     link.focus()
-    view.page.keyboard.press("Enter")
+    with view.following():
+        view.page.keyboard.press("Enter")
     assert view.page.url.endswith(target)
     assert matching(view, target.split("?")[0]) == shown
     view.page.evaluate("scrollTo(0, 0)")
-    view.page.locator(".row:not(.whole) .bar g").first.click()
-    assert view.page.url.split("#")[1].startswith("layer-1?category=")
+    part = view.page.locator(".row:not(.whole) .bar g").nth(1)
+    assert not view.page.url.endswith(part.get_attribute("data-view"))
+    with view.following():
+        part.click()
+    assert view.page.url.endswith(part.get_attribute("data-view"))
+    assert matching(view, "#layer-1") > 0
 
 
 def test_keyboard_reaches_search_sorting_rows_and_pages(view: View) -> None:

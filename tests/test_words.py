@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -253,7 +254,8 @@ def test_doubtful_words_are_stored_and_shown(
         assert row.count() == 1
         assert row.inner_text().split()[0] == "red"
         assert f"{round(4 * doubtful['red'])} of 4" in row.inner_text()
-        row.locator("a").click()  # … shows the units that carry the word
+        with view.following():
+            row.locator("a").click()  # … shows the units that carry the word
         assert view.page.locator("#units tbody tr.unit").count() == 2
         assert view.complaints == []
 
@@ -525,6 +527,30 @@ class TestImport:
         assert stored(folder / "run")["threshold"]["value"] == 0.12
         report = (folder / "run" / "report.html").read_text()
         assert "No threshold was applied" not in report
+
+    def test_the_shares_of_a_table_are_right_to_the_unit(
+        self, command: Command, folder: Path
+    ) -> None:
+        # As CLIP-Dissect writes it, scores with four decimals, so that some fall on τ itself.
+        rng = random.Random(0)
+        sizes = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
+        scores = {
+            name: [round(rng.gauss(0.2, 0.1), 4) for _ in range(units)]
+            for name, units in sizes.items()
+        }
+        scores["conv1"][:3] = [0.16, 0.1601, 0.1599]
+        lines = ["layer,unit,description,similarity"]
+        for name, values in scores.items():
+            lines += [f"{name},{unit},red,{value}" for unit, value in enumerate(values)]
+        done = imported(command, folder, "--threshold", 0.16, text="\n".join(lines))
+        assert done.status == 0, done.stderr
+        profile = json.loads((folder / "run" / "profile.json").read_text())
+        found = {row["layer"]: row for row in profile["layers"]}
+        for name, values in scores.items():
+            above = sum(value > 0.16 for value in values)
+            assert sum(found[name]["counts"].values()) == above
+            assert found[name]["uninterpretable"] == sizes[name] - above
+            assert found[name]["units"] == sizes[name]
 
     @pytest.mark.parametrize(
         "text",
