@@ -3,7 +3,6 @@
 The story is told in :func:`calibrate_run`. Nothing here reads an image.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,27 +23,23 @@ from profiler.calibration import (
 )
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
 from profiler.labels import Threshold
-from profiler.llm import LLM
-from profiler.pages import profile_page
 from profiler.rating_book import FILE, RatingBook, read_file
 from profiler.ratings import read_ratings
-from profiler.report import render_profile
 from profiler.report.calibration_page import CalibrationPage, render_calibration, verdict
 from profiler.results import ProfileRun, load_run
 from profiler.run import (
+    NONE,
     ProfileOptions,
-    Progress,
-    Silent,
+    Services,
     check_writable,
+    rewrite_run,
     sort_labels,
-    summarise,
     trusted_words,
+    with_summary,
 )
-from profiler.store import Store, write_atomically
+from profiler.store import write_atomically
 from profiler.thresholds import threshold_json
 from profiler.vlm import TextEncoder
-
-log = logging.getLogger("profiler")
 
 
 @dataclass(frozen=True)
@@ -83,10 +78,7 @@ def calibrate_run(
     how: CalibrationOptions,
     options: ProfileOptions,
     texts: TextEncoder,
-    *,
-    llm: LLM | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
+    services: Services = NONE,
 ) -> Calibrated:
     """Set the threshold of the run in ``folder`` from ratings, and redo its profile and report.
 
@@ -125,9 +117,7 @@ def calibrate_run(
         basis = replace(found.basis, command=options.command, date=options.date)
         threshold = Threshold(found.tau, "ratings", run.record.context, ratings=basis)
         # The judgement first: it may fail, and then the folder is as it was.
-        run = set_threshold(
-            run, folder, threshold, options, texts, llm=llm, store=store, progress=progress
-        )
+        run = set_threshold(run, folder, threshold, options, texts, services)
         write_atomically(folder / "threshold.json", threshold_json(threshold, expected))
     return Calibrated(run, found, expected)
 
@@ -138,34 +128,22 @@ def set_threshold(
     threshold: Threshold,
     options: ProfileOptions,
     texts: TextEncoder,
-    *,
-    llm: LLM | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
+    services: Services = NONE,
 ) -> ProfileRun:
     """Redo profile and report of the run in ``folder`` with another threshold.
 
     Words that are sorted already keep their category. Where the new threshold trusts words that
-    nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``llm`` say.
+    nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``services`` say.
     """
     before = run.threshold
     run = replace(run, threshold=threshold)
     words = trusted_words(run)
     if all(word in run.sorting.category for word in words):
         run = _with_sorted(run, words, before)
-        narrative = summarise(run, llm, options.prompts)
-        run = replace(
-            run,
-            summary=narrative.text,
-            summary_author=narrative.author,
-            summary_usage=narrative.usage,
-        )
+        run = with_summary(run, services.llm, options.prompts)
     else:
-        run = sort_labels(run, options, texts, llm=llm, store=store, progress=progress or Silent())
-    for warning in run.warnings:
-        log.warning("warning: %s", warning)
-    report = render_profile(profile_page(run), max_mb=options.max_report_mb)
-    run.replace_judgement(folder, report)
+        run = sort_labels(run, options, texts, services)
+    rewrite_run(run, folder, options.max_report_mb)
     return run
 
 

@@ -77,6 +77,20 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Services:
+    """What a story may call upon; by default it does without."""
+
+    llm: LLM | None = None
+    """Sorts words and writes summaries; None leaves that to exemplars and a template."""
+    store: Store | None = None
+    """Keeps what costs time to compute."""
+    progress: Progress = field(default_factory=Silent)
+
+
+NONE = Services()
+
+
+@dataclass(frozen=True)
 class ProfileOptions:
     """How a profile is made, beyond what it is made of."""
 
@@ -109,14 +123,10 @@ def profile(
     concepts: ConceptSet,
     out: Path,
     options: ProfileOptions | None = None,
-    *,
-    llm: LLM | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
+    services: Services = NONE,
 ) -> ProfileRun:
     """Label every unit of the wanted layers, sort the labels, and write the run to ``out``."""
     options = options or ProfileOptions()
-    progress = progress or Silent()
     clock = _Clock()
     check_writable(out)
 
@@ -128,14 +138,14 @@ def profile(
     if isinstance(options.threshold, Threshold):
         _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
 
-    with clock("images"), progress.stage("images", len(probe.names)) as advance:
+    with clock("images"), services.progress.stage("images", len(probe.names)) as advance:
         found = collect_once(
             subject,
             layers,
             vlm,
             probe,
             top=top,
-            store=store,
+            store=services.store,
             batch_size=options.batch_size,
             workers=options.workers,
             allow_bad=options.allow_bad,
@@ -146,7 +156,7 @@ def profile(
             f"--top {top} needs at least as many readable images, not {len(found.kept)}"
         )
     with clock("concepts"):
-        concept_rows = embed_concepts(vlm, concepts.words, store)
+        concept_rows = embed_concepts(vlm, concepts.words, services.store)
     with clock("labels"):
         labels = label_layers(
             found.tops,
@@ -157,7 +167,7 @@ def profile(
             seed=options.seed,
         )
     with clock("thumbnails"):
-        pictures = _pictures(probe, found, labels, options.workers, progress)
+        pictures = _pictures(probe, found, labels, options.workers, services.progress)
 
     unsorted = ProfileRun(
         record=_record(subject, layers, vlm, probe, concepts, found, top, options),
@@ -169,9 +179,8 @@ def profile(
         sorting=Sorting("nobody", {}),
     )
     with clock("words"):
-        run = judge(unsorted, options, vlm, llm=llm, store=store, progress=progress)
+        run = judge(unsorted, options, vlm, services)
     run = _with_timings(run, clock.seconds)
-    _warn(run)
     write_run(run, out, options.max_report_mb)
     return run
 
@@ -182,10 +191,7 @@ def recategorize(
     out: Path,
     options: ProfileOptions,
     texts: TextEncoder,
-    *,
-    llm: LLM | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
+    services: Services = NONE,
 ) -> ProfileRun:
     """Sort the labels of the finished run in ``folder`` anew and write the outcome to ``out``.
 
@@ -200,19 +206,10 @@ def recategorize(
         resorted=Resorting(options.command, options.date, options.settings),
     )
     with clock("words"):
-        run = sort_labels(
-            replace(run, record=record),
-            options,
-            texts,
-            llm=llm,
-            store=store,
-            progress=progress or Silent(),
-        )
+        run = sort_labels(replace(run, record=record), options, texts, services)
     run = _with_timings(run, {**record.timings, **clock.seconds})
-    _warn(run)
     if out.resolve() == folder.resolve():
-        report = render_profile(profile_page(run), max_mb=options.max_report_mb)
-        run.replace_judgement(folder, report)
+        rewrite_run(run, folder, options.max_report_mb)
     else:
         write_run(run, out, options.max_report_mb)
     return run
@@ -223,11 +220,9 @@ def import_descriptions(
     out: Path,
     options: ProfileOptions,
     texts: TextEncoder,
+    services: Services = NONE,
     *,
     name: str,
-    llm: LLM | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
 ) -> ProfileRun:
     """Make a run of the network ``name`` from a table of labels that some other tool wrote."""
     clock = _Clock()
@@ -251,58 +246,49 @@ def import_descriptions(
         sorting=Sorting("nobody", {}),
     )
     with clock("words"):
-        run = judge(unsorted, options, texts, llm=llm, store=store, progress=progress or Silent())
+        run = judge(unsorted, options, texts, services)
     run = _with_timings(run, clock.seconds)
-    _warn(run)
     write_run(run, out, options.max_report_mb)
     return run
 
 
 def judge(
-    run: ProfileRun,
-    options: ProfileOptions,
-    texts: TextEncoder,
-    *,
-    llm: LLM | None,
-    store: Store | None,
-    progress: Progress,
+    run: ProfileRun, options: ProfileOptions, texts: TextEncoder, services: Services = NONE
 ) -> ProfileRun:
     """Set the threshold, sort the trusted labels and write the summary; touches no image."""
     run = replace(run, threshold=_threshold(run, options))
-    return sort_labels(run, options, texts, llm=llm, store=store, progress=progress)
+    return sort_labels(run, options, texts, services)
 
 
 def sort_labels(
-    run: ProfileRun,
-    options: ProfileOptions,
-    texts: TextEncoder,
-    *,
-    llm: LLM | None,
-    store: Store | None,
-    progress: Progress,
+    run: ProfileRun, options: ProfileOptions, texts: TextEncoder, services: Services = NONE
 ) -> ProfileRun:
     """Sort the trusted labels into categories and write the summary."""
     words = trusted_words(run)
-    sorting = sort_words(words, options, texts, llm=llm, store=store, progress=progress)
+    sorting = sort_words(words, options, texts, services)
     log.info("%s labels sorted by %s", len(words), sorting.sorter)
     run = replace(run, sorting=sorting)
-    narrative = summarise(run, llm, options.prompts)
-    run = replace(
-        run,
-        summary=narrative.text,
-        summary_author=narrative.author,
-        summary_usage=narrative.usage,
-    )
-    if llm is not None:
-        log.info("%s: %s", llm.name, run.usage)
+    run = with_summary(run, services.llm, options.prompts)
+    if services.llm is not None:
+        log.info("%s: %s", services.llm.name, run.usage)
     return run
 
 
 def write_run(run: ProfileRun, out: Path, max_report_mb: float) -> None:
     """Write a run and its report; the report first, since it may refuse its size limit."""
+    _warn(run)
     html = render_profile(profile_page(run), max_mb=max_report_mb)
     run.save(out)
     write_atomically(out / "report.html", html)
+
+
+def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:
+    """Replace what follows from threshold and categories in the folder of this very run.
+
+    All of it or, where anything fails, nothing.
+    """
+    _warn(run)
+    run.replace_judgement(folder, render_profile(profile_page(run), max_mb=max_report_mb))
 
 
 def trusted_words(run: ProfileRun) -> list[str]:
@@ -317,17 +303,12 @@ def trusted_words(run: ProfileRun) -> list[str]:
 
 
 def sort_words(
-    words: Sequence[str],
-    options: ProfileOptions,
-    texts: TextEncoder,
-    *,
-    llm: LLM | None,
-    store: Store | None,
-    progress: Progress,
+    words: Sequence[str], options: ProfileOptions, texts: TextEncoder, services: Services
 ) -> Sorting:
     """Sort words by the LLM, or where there is none by labelled exemplars."""
     if not words:
         return Sorting("nobody", {})
+    llm = services.llm
     if llm is None:
         visual = open_concepts("visual")
         exemplars = [
@@ -335,12 +316,14 @@ def sort_words(
             for word, category in zip(visual.words, visual.categories, strict=True)
             if category
         ]
-        sorter = ExemplarSorter(lambda rows: embed_captions(texts, list(rows), store), exemplars)
+        sorter = ExemplarSorter(
+            lambda rows: embed_captions(texts, list(rows), services.store), exemplars
+        )
         sorting = sorter.sort(words, options.categories)
         return replace(
             sorting, provenance={**sorting.provenance, "text_encoder": texts.fingerprint}
         )
-    with progress.stage("categories", len(words) * options.votes) as advance:
+    with services.progress.stage("categories", len(words) * options.votes) as advance:
         done = 0
 
         def report(now: int, _total: int) -> None:
@@ -359,6 +342,12 @@ def sort_words(
             seed=options.seed,
             progress=report,
         )
+
+
+def with_summary(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> ProfileRun:
+    """The run with the finding in a few sentences."""
+    told = summarise(run, llm, prompts)
+    return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
 
 
 def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrative:

@@ -122,7 +122,7 @@ def calibrate(
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.results import load_run
-    from profiler.run import ProfileOptions, choose_device
+    from profiler.run import ProfileOptions, Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
 
@@ -163,9 +163,7 @@ def calibrate(
                 **how_called(context, date),
             ),
             texts,
-            llm=model,
-            store=Store(cache_folder()),
-            progress=TerminalProgress(),
+            Services(model, Store(cache_folder()), TerminalProgress()),
         )
     if as_json:
         typer.echo(json.dumps(calibrated_json(done, folder), ensure_ascii=False))

@@ -110,7 +110,7 @@ def run(
         images = open_probe(probe, cache, limit=limit, seed=seed)
 
         from profiler.cli.terminal import TerminalProgress
-        from profiler.run import ProfileOptions, check_writable, choose_device, profile
+        from profiler.run import ProfileOptions, Services, check_writable, choose_device, profile
         from profiler.subject import load_subject
         from profiler.vlm import open_vlm
 
@@ -142,9 +142,7 @@ def run(
                 max_report_mb=max_report_mb,
                 **how_called(context, date),
             ),
-            llm=model,
-            store=Store(cache),
-            progress=TerminalProgress(),
+            Services(model, Store(cache), TerminalProgress()),
         )
     show(done, out, as_json)
 

@@ -104,7 +104,7 @@ def categorize(
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.run import ProfileOptions, choose_device, recategorize
+        from profiler.run import ProfileOptions, Services, choose_device, recategorize
         from profiler.store import Store, cache_folder
         from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
 
@@ -131,9 +131,7 @@ def categorize(
                 **how_called(context, date),
             ),
             texts,
-            llm=model,
-            store=Store(cache_folder()),
-            progress=TerminalProgress(),
+            Services(model, Store(cache_folder()), TerminalProgress()),
         )
     show(done, out or folder, as_json)
 
@@ -187,7 +185,7 @@ def import_(
     load_prompts(prompts)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.run import ProfileOptions, choose_device, import_descriptions
+        from profiler.run import ProfileOptions, Services, choose_device, import_descriptions
         from profiler.store import Store, cache_folder
         from profiler.vlm import LateTextEncoder, open_text_encoder
 
@@ -207,10 +205,8 @@ def import_(
                 **how_called(context, date),
             ),
             LateTextEncoder(lambda: open_text_encoder(vlm, place)),
+            Services(model, Store(cache_folder()), TerminalProgress()),
             name=subject or _name_of(file),
-            llm=model,
-            store=Store(cache_folder()),
-            progress=TerminalProgress(),
         )
     show(done, out, as_json)
 
