@@ -22,18 +22,45 @@ class LayerTops:
         images: (K, G) probe-image indices, highest activation first; among equal activations
             the lower index comes first, so that runs repeat exactly.
         activations: (K, G) the pooled activations on those images.
-        dead: (K,) whether the unit's activation is the same on every image.
+        low: (K,) the lowest activation on any image.
     """
 
     layer: str
     images: IntArray
     activations: FloatArray
-    dead: NDArray[np.bool_]
+    low: FloatArray
 
     @property
     def units(self) -> int:
         """Number of units K."""
-        return len(self.dead)
+        return len(self.low)
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """(K,) whether the unit's activation is the same on every image."""
+        same: NDArray[np.bool_] = self.activations[:, 0] == self.low
+        return same
+
+
+def merge_tops(first: LayerTops, then: LayerTops, offset: int, length: int) -> LayerTops:
+    """The top lists of two sets of images, of which ``then`` comes after the first.
+
+    Args:
+        first: of the images before.
+        then: its images are numbered from 0.
+        offset: how many images came before.
+        length: how long a list is kept.
+    """
+    images = np.concatenate([first.images, then.images + offset], axis=1)
+    values = np.concatenate([first.activations, then.activations], axis=1)
+    # Stable, and earlier images stand first: equal activations keep the order of the images.
+    order = np.argsort(-values, axis=1, kind="stable")[:, :length]
+    return LayerTops(
+        first.layer,
+        np.take_along_axis(images, order, axis=1),
+        np.take_along_axis(values, order, axis=1),
+        np.minimum(first.low, then.low),
+    )
 
 
 class TopCollector:
@@ -97,7 +124,7 @@ class TopCollector:
             self.layer,
             np.ascontiguousarray(self._top_indices.T),
             np.ascontiguousarray(self._top_values.T),
-            self._top_values[0] == self._low,
+            self._low,
         )
 
     def _merge(self) -> None:

@@ -1,17 +1,18 @@
 """One pass over the probe images: each is decoded once, for the subject and the VLM together."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from profiler.activations import LayerTops, TopCollector
+from profiler.activations import LayerTops, TopCollector, merge_tops
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ProbeSet, UnreadableImageError
-from profiler.similarity import FloatArray, IntArray
+from profiler.similarity import FloatArray, IntArray, Rows
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, Preprocess
 
@@ -36,7 +37,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Collected:
-    """What one pass brings home. Images are numbered in order, unreadable ones left out.
+    """What a pass over some images brings home, numbered in order, unreadable ones left out.
 
     Attributes:
         tops: the top lists of every layer.
@@ -44,13 +45,15 @@ class Collected:
         kept: (N,) index of each image in the probe set.
         skipped: images that could not be read.
         batch_size: the batch size that fitted.
+        matrices: for each layer the (N, K) pooled activations, where they were wanted.
     """
 
     tops: tuple[LayerTops, ...]
-    embeddings: FloatArray
+    embeddings: Rows
     kept: IntArray
     skipped: tuple[Skipped, ...]
     batch_size: int
+    matrices: tuple[Rows, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,17 @@ def collect(
     probe: ProbeSet,
     *,
     length: int,
+    shards: Sequence[range] | None = None,
+    matrices: bool = False,
     batch_size: int | None = None,
     workers: int = 0,
     allow_bad: bool = False,
     advance: Advance = lambda _: None,
-) -> Collected:
-    """Run both networks over the probe set once.
+) -> Iterator[Collected]:
+    """Run both networks over the probe set once; yield what each shard of it brought home.
+
+    A batch never reaches over the end of a shard, so a shard's outcome does not depend on which
+    others are made in the same call. A shard without a readable image has no units in its lists.
 
     Args:
         subject: the network under study.
@@ -160,36 +168,34 @@ def collect(
         vlm: embeds the same images.
         probe: the images.
         length: how long a top list is kept.
+        shards: ranges of image indices; None takes the whole set as one.
+        matrices: keep the activations on every image as well.
         batch_size: None starts at 64 and halves it whenever memory runs out.
         workers: processes that decode; 0 decodes in this one. Does not change any result.
         allow_bad: go on although more than 5 % of the images cannot be read.
         advance: told after each batch how many images it held.
     """
     total = len(probe.names)
+    shards = [range(total)] if shards is None else shards
     size = batch_size or AUTO_BATCH
+    batches = [[shard[i] for i in range(lo, min(lo + size, len(shard)))]
+               for shard in shards for lo in range(0, len(shard), size)]  # fmt: skip
     loader = DataLoader(
         _Decoded(probe, subject.preprocess, vlm.preprocess),
-        batch_size=size,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_Batch.of,
-        pin_memory=False,
+        pin_memory=subject.device.type == "cuda",
     )
     forward = _Forward(subject, layers, vlm, size, may_shrink=batch_size is None)
-    embeddings: list[FloatArray] = []
-    kept: list[int] = []
-    skipped: list[Skipped] = []
     shapes: tuple[set[tuple[int, ...]], ...] = (set(), set())
-
-    def name_of(number: int) -> str:
-        return probe.names[kept[number]]
-
-    collectors = {
-        layer.name: TopCollector(layer.name, min(length, total), name_of) for layer in layers
-    }
-    with torch.inference_mode():
-        for batch in loader:
-            skipped += [Skipped(probe.names[index], why) for index, why in batch.unreadable]
-            _check_skipped(skipped, total, allow_bad)
+    skipped = 0
+    decoded = iter(loader)
+    for shard in shards:
+        gathered = _Shard(layers, probe, min(length, len(shard)), matrices)
+        for _ in range(0, len(shard), size):
+            batch = next(decoded)
+            gathered.skip(batch)
             if batch.fault:
                 raise InputError(batch.fault)
             if batch.indices:  # one shape not only within a batch, but throughout
@@ -197,28 +203,126 @@ def collect(
                     seen.add(tuple(images.shape[1:]))
                     _check_shapes(seen, whose)
             for piece, activations, rows in forward(batch):
-                numbers = np.arange(len(kept), len(kept) + len(piece.indices))
-                kept += piece.indices
-                _check_rows(rows, numbers, name_of)
-                for name, values in activations.items():
-                    collectors[name].add(numbers, values)
-                embeddings.append(rows)
+                gathered.add(piece, activations, rows)
+            check_skipped(gathered.skipped, skipped, total, allow_bad)
             advance(len(batch.indices) + len(batch.unreadable))
-    if not kept:
+        skipped += len(gathered.skipped)
+        yield gathered.done(forward.size)
+
+
+class _Shard:
+    """Gathers what the batches of a shard bring home."""
+
+    def __init__(
+        self, layers: Sequence[Layer], probe: ProbeSet, length: int, matrices: bool
+    ) -> None:
+        self.probe = probe
+        self.kept: list[int] = []
+        self.skipped: list[Skipped] = []
+        self.embeddings: list[FloatArray] = []
+        self.tops = {layer.name: TopCollector(layer.name, length, self.name_of) for layer in layers}
+        self.matrices: dict[str, list[FloatArray]] | None = (
+            {layer.name: [] for layer in layers} if matrices else None
+        )
+
+    def name_of(self, number: int) -> str:
+        """Name of the image with a number of this shard's own."""
+        return self.probe.names[self.kept[number]]
+
+    def skip(self, batch: _Batch) -> None:
+        """Note the images that cannot be read."""
+        self.skipped += [Skipped(self.probe.names[index], why) for index, why in batch.unreadable]
+
+    def add(self, piece: _Batch, activations: dict[str, FloatArray], rows: FloatArray) -> None:
+        """Take in some images."""
+        numbers = np.arange(len(self.kept), len(self.kept) + len(piece.indices))
+        self.kept += piece.indices
+        _check_rows(rows, numbers, self.name_of)
+        for name, values in activations.items():
+            self.tops[name].add(numbers, values)
+            if self.matrices is not None:
+                self.matrices[name].append(values)
+        self.embeddings.append(rows)
+
+    def done(self, batch_size: int) -> Collected:
+        """Everything."""
+        return Collected(
+            tuple(tops.result() for tops in self.tops.values()) if self.kept else (),
+            np.concatenate(self.embeddings) if self.kept else np.empty((0, 0), np.float32),
+            np.asarray(self.kept, dtype=np.int64),
+            tuple(self.skipped),
+            batch_size,
+            tuple(np.concatenate(values) for values in self.matrices.values())
+            if self.matrices and self.kept
+            else (),
+        )
+
+
+def merge(shards: Iterable[Collected], *, length: int) -> Collected:
+    """What a pass over all images would have brought home, from what its shards did.
+
+    Exactly: shards of any sizes, in the order of their images, give the same, provided that each
+    kept top lists of ``length`` (or all of its images, where it has fewer).
+    """
+    tops: tuple[LayerTops, ...] = ()
+    kept: list[IntArray] = []
+    skipped: list[Skipped] = []
+    parts: list[Collected] = []
+    batch_size = 0
+    for shard in shards:
+        offset = sum(map(len, kept))
+        if shard.tops:
+            tops = tuple(
+                merge_tops(one, other, offset, length)
+                for one, other in zip(tops, shard.tops, strict=True)
+            ) if tops else shard.tops  # fmt: skip
+            parts.append(shard)
+        kept.append(shard.kept)
+        skipped += shard.skipped
+        batch_size = min(batch_size or shard.batch_size, shard.batch_size)
+    if not parts:
         raise InputError(
-            f"none of the {total} probe images can be read; first: {skipped[0].reason}"
+            f"none of the {len(skipped)} probe images can be read; first: {skipped[0].reason}"
         )
     return Collected(
-        tuple(collectors[layer.name].result() for layer in layers),
-        np.concatenate(embeddings),
-        np.asarray(kept),
+        tops,
+        JoinedRows([part.embeddings for part in parts]),
+        np.concatenate(kept),
         tuple(skipped),
-        forward.size,
+        batch_size,
+        tuple(
+            JoinedRows([part.matrices[layer] for part in parts])
+            for layer in range(len(parts[0].matrices))
+        ),
     )
 
 
-def _check_skipped(skipped: Sequence[Skipped], total: int, allow_bad: bool) -> None:
-    if not allow_bad and len(skipped) > ALLOWED_BAD_SHARE * total:
+class JoinedRows:
+    """Several blocks of rows, read as one."""
+
+    def __init__(self, blocks: Sequence[Rows]) -> None:
+        self.blocks = blocks
+        self.shape = (sum(map(len, blocks)), *blocks[0].shape[1:])
+        self._starts = np.cumsum([0, *map(len, blocks)])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> FloatArray:
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        rows = np.asarray(rows)
+        found = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        place = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(place):
+            here = place == index
+            found[here] = self.blocks[index][rows[here] - self._starts[index]]
+        return found
+
+
+def check_skipped(skipped: Sequence[Skipped], before: int, total: int, allow_bad: bool) -> None:
+    """Stop where too many images cannot be read, counting those ``before`` these."""
+    if not allow_bad and before + len(skipped) > ALLOWED_BAD_SHARE * total:
         first = skipped[0]
         raise InputError(
             f"more than {ALLOWED_BAD_SHARE:.0%} of the {total} probe images cannot be read "
@@ -267,8 +371,7 @@ class _Forward:
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
         images = piece.for_subject
-        with self.subject.taps(self.layers) as taken:
-            self.subject.model(images.to(self.subject.device, memory_format=torch.channels_last))
+        taken = self.subject.read(self.layers, images)
         # Arrays of this function's own: a hook may hand out a view of a buffer that is reused.
         activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
         return activations, self.vlm.embed_images(piece.for_vlm).cpu().numpy()

@@ -12,16 +12,22 @@ from profiler.activations import LayerTops
 from profiler.errors import InputError
 from profiler.ratings import RatingBasis
 from profiler.similarity import (
-    ConceptProbabilities,
+    ALONE,
     FloatArray,
     IntArray,
-    Prior,
+    Null,
+    Reduce,
+    Rows,
+    Similarity,
     SoftWPMI,
-    evidence,
+    Tile,
+    Units,
 )
 
 KEPT_LABELS = 5
 """The best label and the next four."""
+
+DEFAULT_SIMILARITY = SoftWPMI()
 
 BoolArray = NDArray[np.bool_]
 
@@ -57,81 +63,109 @@ class LayerLabels:
         return len(self.dead)
 
 
-def automatic_top(images: int) -> int:
-    """Length of the top lists for a probe set of ``images`` images.
-
-    The reference uses 100, meant for tens of thousands of images. Where a concept has only a
-    few images to show it, a long list dilutes the unit with images it hardly responds to: one
-    image in a hundred, at least ten, and never more than a fifth of the probe set.
-
-    >>> [automatic_top(n) for n in (4, 30, 1000, 4000, 50_000)]
-    [1, 6, 10, 40, 100]
-    """
-    return max(1, min(100, max(10, images // 100), images // 5))
-
-
 def label_layers(
     layers: Sequence[LayerTops],
-    images: FloatArray,
+    images: Rows,
     concepts: FloatArray,
     *,
-    top: int,
-    settings: SoftWPMI | None = None,
-    null_draws: int = 5000,
+    similarity: Similarity = DEFAULT_SIMILARITY,
+    top: int | None = None,
+    matrices: Sequence[Rows] | None = None,
+    null_draws: int | None = None,
     seed: int = 0,
+    part: "Part | None" = None,
+    reduce: Reduce = ALONE,
 ) -> list[LayerLabels]:
-    """Label every unit of every layer by soft-WPMI, and draw each layer's null distribution.
+    """Label every unit of every layer, and draw each layer's null distribution.
 
-    The prior D runs over the living units of a whole layer: a dead unit has no top list, hence
-    no evidence. The null distribution gives ``null_draws`` random image lists the place of a
-    unit's top list; a unit's p-value is the share of them that reach its score.
+    Dead units take no part: not in the prior that soft-WPMI sums over the whole layer, and not in
+    the null distribution. That gives ``null_draws`` units whose activations are dealt out to
+    random images; a unit's p-value is the share of them that reach its score.
 
     Args:
         layers: top lists, one entry a layer, each at least ``top`` long.
         images: (N, e) unit rows, by probe-image index.
         concepts: (M, e) unit rows.
-        top: how many images of each list are used.
-        settings: constants of soft-WPMI.
-        null_draws: size of the null distribution; 0 for none (p-values are then NaN).
-        seed: seeds the random lists.
+        similarity: the formula.
+        top: how many images of each list are used; None leaves it to the similarity.
+        matrices: for each layer (N, K) activations on all images, where the similarity needs
+            them.
+        null_draws: size of the null distribution; 0 for none (p-values are then NaN); None
+            leaves it to the similarity.
+        seed: seeds what is random.
+        part: label only a shard of each layer's units; :func:`merge_labels` joins the shards.
+        reduce: how the processes that label the other shards are reached.
     """
-    settings = settings or SoftWPMI()
     if not len(concepts):
         raise InputError("there is no concept to label with")
-    if any(layer.images.shape[1] < top for layer in layers):
-        raise InputError(f"top lists are shorter than top={top}")
-    null_lists = random_lists(len(images), top, null_draws, seed)
-
-    # Only images of some list need a row of Q; lists are rewritten to index those rows.
-    lists = [null_lists, *(layer.images[~layer.dead, :top] for layer in layers)]
-    used = np.unique(np.concatenate([array.ravel() for array in lists]))
-    null_rows, *layer_rows = (np.searchsorted(used, array) for array in lists)
-
-    best = [_Best.empty(len(rows)) for rows in layer_rows]
-    null_best = np.full((len(layers), null_draws), -np.inf, dtype=np.float32)
-    for lo, q in ConceptProbabilities(images[used], concepts, settings.temperature).blocks():
-        null_evidence = evidence(q, null_rows, settings)
-        for index, rows in enumerate(layer_rows):
-            if not len(rows):
-                continue
-            layer_evidence = evidence(q, rows, settings)
-            prior = Prior.of(layer_evidence)
-            best[index].merge(lo, prior.score(layer_evidence, settings))
-            if null_draws:
-                prior.raise_to_guests(null_evidence, settings, null_best[index])
-    return [
-        _assemble(layer, best[index], np.sort(null_best[index]))
+    length = top or similarity.top(len(images)) or 1
+    if any(layer.images.shape[1] < length for layer in layers):
+        raise InputError(f"top lists are shorter than top={length}")
+    if similarity.needs_matrix and matrices is None:
+        raise InputError(f"{similarity.name} needs the activations on every image")
+    draws = similarity.null_draws if null_draws is None else null_draws
+    shards = [layer if part is None else part.of(layer) for layer in layers]
+    units = [
+        Units(
+            layer.images[~layer.dead, :length],
+            layer.activations[~layer.dead, :length],
+            None if matrices is None else matrices[index],
+            np.flatnonzero(~layer.dead),
+            slice(None) if part is None else part.living(layer),
+        )
         for index, layer in enumerate(layers)
+    ]
+    best = [_Best.empty(int(np.count_nonzero(~shard.dead))) for shard in shards]
+    null = Null(draws, seed, [np.full(draws, -np.inf, dtype=np.float32) for _ in layers])
+    for tile in similarity.score(units, images, concepts, null, reduce):
+        best[tile.layer].merge(tile)
+    return [
+        _assemble(shard, found, np.sort(null_scores), bool(len(every)))
+        for shard, found, null_scores, every in zip(shards, best, null.best, units, strict=True)
     ]
 
 
-def random_lists(images: int, length: int, draws: int, seed: int) -> IntArray:
-    """(draws, length) lists of distinct image indices, uniformly at random."""
-    rng = np.random.default_rng(seed)
-    lists = np.empty((draws, length), dtype=np.int64)
-    for row in lists:
-        row[:] = rng.choice(images, size=length, replace=False, shuffle=True)
-    return lists
+@dataclass(frozen=True)
+class Part:
+    """Shard ``index`` of ``count`` of each layer's units, in their order.
+
+    >>> [Part(i, 3).cut(8) for i in range(3)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+
+    index: int
+    count: int
+
+    def cut(self, units: int) -> slice:
+        """Which of so many units are in it."""
+        each, more = divmod(units, self.count)
+        start = self.index * each + min(self.index, more)
+        return slice(start, start + each + (self.index < more))
+
+    def of(self, layer: LayerTops) -> LayerTops:
+        """Its share of a layer."""
+        own = self.cut(layer.units)
+        return LayerTops(layer.layer, layer.images[own], layer.activations[own], layer.low[own])
+
+    def living(self, layer: LayerTops) -> slice:
+        """Which of the layer's living units are in it."""
+        own = self.cut(layer.units)
+        before = np.count_nonzero(~layer.dead[: own.start])
+        return slice(before, before + np.count_nonzero(~layer.dead[own]))
+
+
+def merge_labels(parts: Sequence[LayerLabels]) -> LayerLabels:
+    """One layer out of the shards of its units, in order: what one process would have found."""
+    first = parts[0]
+    if any(part.layer != first.layer for part in parts):
+        raise InputError(f"shards of different layers: {sorted({part.layer for part in parts})}")
+    if any(not np.array_equal(part.null_scores, first.null_scores) for part in parts):
+        raise InputError(f"the shards of layer {first.layer!r} were labelled with other settings")
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("concept", "score", "p_value", "dead", "top_images", "top_activations")
+    }
+    return LayerLabels(layer=first.layer, null_scores=first.null_scores, **joined)
 
 
 @dataclass(frozen=True)
@@ -148,9 +182,10 @@ class _Best:
             np.full((units, KEPT_LABELS), -1, dtype=np.int64),
         )
 
-    def merge(self, lo: int, scores: FloatArray) -> None:
-        """Take in the scores (K, B) of concepts lo … lo+B−1; blocks come in ascending order."""
-        _insert(lo, scores, self.score, self.concept)
+    def merge(self, tile: Tile) -> None:
+        """Take in some scores; the tiles of a unit come in ascending order of concepts."""
+        rows = slice(tile.unit, tile.unit + len(tile.scores))
+        _insert(tile.concept, tile.scores, self.score[rows], self.concept[rows])
 
 
 @numba.njit(cache=True)
@@ -174,7 +209,9 @@ def _insert(
                 concept[k, place] = lo + m
 
 
-def _assemble(tops: LayerTops, best: _Best, null_scores: FloatArray) -> LayerLabels:
+def _assemble(
+    tops: LayerTops, best: _Best, null_scores: FloatArray, any_alive: bool
+) -> LayerLabels:
     alive = ~tops.dead
     score = np.full((tops.units, KEPT_LABELS), np.nan, dtype=np.float32)
     concept = np.full((tops.units, KEPT_LABELS), -1, dtype=np.int64)
@@ -193,7 +230,7 @@ def _assemble(tops: LayerTops, best: _Best, null_scores: FloatArray) -> LayerLab
         tops.dead,
         tops.images,
         tops.activations,
-        null_scores if alive.any() else null_scores[:0],
+        null_scores if any_alive else null_scores[:0],
     )
 
 

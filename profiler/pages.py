@@ -116,6 +116,10 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         f"{similarity.null_draws:,} random lists of {similarity.top} probe images took the place "
         "of a unit's top images in every layer, and the best score of each was noted. "
         "The scores of such lists are what chance alone reaches."
+        if similarity.top
+        else f"In every layer the activations of {similarity.null_draws:,} units were dealt out to "
+        "random images, and the best score of each was noted. Such scores are what chance alone "
+        "reaches."
     )
     if threshold.fdr is None:
         return (
@@ -177,9 +181,9 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
         ignored = ", ".join(source.ignored)
         pairs += [("Imported file", source.fingerprint), ("Columns not read", ignored)]
     if similarity:
-        constants = f"a = {similarity.temperature:g}, λ = {similarity.prior_weight:g}"
-        shown = f"{similarity.top} ({similarity.top_chosen}); {SHOWN_IMAGES} shown"
-        pairs += [("Similarity", f"{similarity.name} ({constants})"), ("Top images a unit", shown)]
+        used = f"{similarity.top} ({similarity.top_chosen})" if similarity.top else "all images"
+        shown = f"{used}; {SHOWN_IMAGES} shown"
+        pairs += [("Similarity", similarity.text), ("Top images a unit", shown)]
     caption = record.vlm.template.format("…") if record.vlm else None
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
     pairs += [

@@ -1,24 +1,50 @@
-"""A pass over the probe images, made once: kept under everything that decides its outcome."""
+"""A pass over the probe images, made once: kept under everything that decides its outcome.
 
+The images are cut into shards. Each is kept as soon as it is done, so that a pass that was
+interrupted goes on where it stopped; at the end they are merged, and the whole is kept instead.
+"""
+
+import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from profiler.activations import LayerTops
-from profiler.collect import Advance, Collected, Skipped, collect
+from profiler.collect import Advance, Collected, Skipped, check_skipped, collect, merge
+from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
-from profiler.store import Store
+from profiler.similarity import FloatArray, Rows
+from profiler.store import Array, RowStream, Store
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM
 
-VERSION = 1
+VERSION = 2
 """Changes whenever the same networks on the same images may bring home something else."""
 KEPT_LENGTH = 100
 """Length of the top lists that are kept, so that another ``--top`` needs no new pass."""
+DECIDING_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow")
+"""Packages that decode, resize or calculate; another version may move the last bits."""
+
+_SMALLEST_SHARD, _LARGEST_SHARD, _SHARDS = 256, 8192, 32
+_ON_DISK = ("embeddings", "matrix")
+_COPIED_ROWS = 4096
+
+
+def cut(images: int) -> list[range]:
+    """The shards of a probe set, which depend on nothing but its size.
+
+    About 32, of 256 to 8,192 images: a shard holds a top list of each unit, and too many of those
+    would take more room than they save time.
+
+    >>> cut(600)
+    [range(0, 256), range(256, 512), range(512, 600)]
+    """
+    size = -(-images // _SHARDS // _SMALLEST_SHARD) * _SMALLEST_SHARD
+    size = min(max(size, _SMALLEST_SHARD), _LARGEST_SHARD)
+    return [range(lo, min(lo + size, images)) for lo in range(0, images, size)]
 
 
 def collect_once(
@@ -29,76 +55,146 @@ def collect_once(
     *,
     top: int,
     store: Store | None = None,
+    matrices: bool = False,
     batch_size: int | None = None,
     workers: int = 0,
     allow_bad: bool = False,
     advance: Advance = lambda _: None,
 ) -> Collected:
-    """The outcome of :func:`~profiler.collect.collect`, from ``store`` where it has been made.
+    """What both networks make of the probe images, from ``store`` as far as it is there.
 
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
-    bits of a sum. A pass with unreadable images is kept only if it was allowed to finish.
+    bits of a sum. Where there is a store, embeddings and ``matrices`` stay on disk.
     """
-    length = max(top, KEPT_LENGTH)
-    key = {
-        "version": VERSION,
-        "torch": torch.__version__,
-        "subject": subject.fingerprint,
-        "layers": [[layer.name, layer.pooling] for layer in layers],
-        "vlm": vlm.fingerprint,
-        "probe": probe.fingerprint,
-        "length": length,
-        "allow_bad": allow_bad,
-    }
-    kept = store.get("passes", key) if store else None
-    if kept is not None:
-        found = _from_arrays(kept, layers)
-        advance(len(probe.names))
-        return found
-    found = collect(
+    total = len(probe.names)
+    length = min(max(top, KEPT_LENGTH), total)
+    shards = cut(total)
+    make = partial(
+        collect,
         subject,
         layers,
         vlm,
         probe,
         length=length,
+        matrices=matrices,
         batch_size=batch_size,
         workers=workers,
         allow_bad=allow_bad,
         advance=advance,
     )
-    if store:
-        store.put("passes", key, _to_arrays(found))
-    return found
+    if store is None:
+        return merge(make(shards=shards), length=length)
+    key = {
+        "version": VERSION,
+        "packages": {name: _version(name) for name in DECIDING_PACKAGES},
+        "subject": subject.fingerprint,
+        "layers": [[layer.name, layer.pooling] for layer in layers],
+        "vlm": vlm.fingerprint,
+        "probe": probe.fingerprint,
+        "length": length,
+        "matrices": matrices,
+    }
+    whole = _read(store, "passes", key, layers)
+    if whole is None:
+        keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
+        missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
+        advance(total - sum(len(shards[i]) for i in missing))
+        made = make(shards=[shards[i] for i in missing])
+        for i, shard in zip(missing, made, strict=True):
+            store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
+        whole = _merged(store, key, keys, layers, length)
+        for each in keys:
+            store.drop("shards", each)
+    else:
+        advance(total)
+    check_skipped(whole.skipped, 0, total, allow_bad)
+    return whole
 
 
-def _to_arrays(found: Collected) -> dict[str, NDArray[Any]]:
+def _merged(
+    store: Store,
+    key: Mapping[str, Any],
+    keys: Sequence[Mapping[str, Any]],
+    layers: Sequence[Layer],
+    length: int,
+) -> Collected:
+    def read() -> Iterator[Collected]:
+        for each in keys:
+            shard = _read(store, "shards", each, layers)
+            if shard is None:
+                raise ResourceError(
+                    f"parts of the image pass vanished from the cache {str(store.folder)!r} while "
+                    "they were in use; run the command again"
+                )
+            yield shard
+
+    try:
+        store.put("passes", key, _to_arrays(merge(read(), length=length)))
+    except ResourceError:
+        # Another process may have been faster, and has put the parts together and away.
+        if (whole := _read(store, "passes", key, layers)) is not None:
+            return whole
+        raise
+    whole = _read(store, "passes", key, layers)
+    if whole is None:
+        raise ResourceError(f"the cache {str(store.folder)!r} does not hold what is written to it")
+    return whole
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _read(
+    store: Store, kind: str, key: Mapping[str, Any], layers: Sequence[Layer]
+) -> Collected | None:
+    arrays = store.get(kind, key, on_disk=_ON_DISK)
+    return None if arrays is None else _from_arrays(arrays, layers)
+
+
+def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
     skipped = json.dumps([[item.name, item.reason] for item in found.skipped])
-    arrays: dict[str, NDArray[Any]] = {
-        "embeddings": found.embeddings,
+    arrays: dict[str, Array | RowStream] = {
         "kept": found.kept,
         "skipped": np.frombuffer(skipped.encode(), dtype=np.uint8),
         "batch_size": np.array([found.batch_size]),
+        "embeddings": _stream(found.embeddings),
     }
     for place, tops in enumerate(found.tops):
         arrays[f"{place}.images"] = tops.images
         arrays[f"{place}.activations"] = tops.activations
-        arrays[f"{place}.dead"] = tops.dead
+        arrays[f"{place}.low"] = tops.low
+    for place, matrix in enumerate(found.matrices):
+        arrays[f"{place}.matrix"] = _stream(matrix)
     return arrays
 
 
-def _from_arrays(arrays: dict[str, NDArray[Any]], layers: Sequence[Layer]) -> Collected:
+def _stream(rows: Rows) -> RowStream:
+    def blocks() -> Iterator[FloatArray]:
+        for lo in range(0, len(rows), _COPIED_ROWS):
+            yield rows[lo : lo + _COPIED_ROWS]
+
+    return RowStream(rows.shape, blocks())
+
+
+def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Collected:
+    places = range(len(layers)) if len(arrays["kept"]) else range(0)
     return Collected(
         tuple(
             LayerTops(
-                layer.name,
+                layers[place].name,
                 arrays[f"{place}.images"],
                 arrays[f"{place}.activations"],
-                arrays[f"{place}.dead"],
+                arrays[f"{place}.low"],
             )
-            for place, layer in enumerate(layers)
+            for place in places
         ),
         arrays["embeddings"],
         arrays["kept"],
         tuple(Skipped(name, reason) for name, reason in json.loads(arrays["skipped"].tobytes())),
         int(arrays["batch_size"][0]),
+        tuple(arrays[f"{place}.matrix"] for place in places if f"{place}.matrix" in arrays),
     )

@@ -42,7 +42,7 @@ from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
 from profiler.store import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Version of ``run.json``."""
 SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
@@ -112,12 +112,19 @@ class SimilarityRecord:
 
     name: str
     version: int
-    top: int
+    top: int | None
+    """Images of a top list that count; None where all images do."""
     top_chosen: str
     """``given`` or ``automatic``."""
-    temperature: float
-    prior_weight: float
+    constants: Mapping[str, float]
+    """By their usual letters."""
     null_draws: int
+
+    @property
+    def text(self) -> str:
+        """The formula with its constants, for example ``soft-wpmi (a = 10, λ = 1)``."""
+        constants = ", ".join(f"{letter} = {value:g}" for letter, value in self.constants.items())
+        return f"{self.name} ({constants})" if constants else self.name
 
 
 @dataclass(frozen=True)
@@ -184,8 +191,8 @@ class Record:
             f"{self.concepts.fingerprint[:16]}",
             "vlm": f"{self.vlm.name} {self.vlm.fingerprint[:16]}",
             "caption": self.vlm.template,
-            "similarity": f"{similarity.name} v{similarity.version}, top {similarity.top}, "
-            f"a {similarity.temperature:g}, λ {similarity.prior_weight:g}",
+            "similarity": f"{similarity.text} v{similarity.version}, "
+            + (f"top {similarity.top}" if similarity.top else "all images"),
             "probe": f"{self.probe.title} ({self.probe.images}) {self.probe.fingerprint[:16]}",
         }
 

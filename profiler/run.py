@@ -31,7 +31,13 @@ from profiler.collect import Advance, Collected, thumbnails
 from profiler.errors import LLMError, OutputError, UsageError
 from profiler.importing import Imported, read_descriptions
 from profiler.inputs import ConceptSet, ProbeSet, open_concepts
-from profiler.labels import LayerLabels, Threshold, automatic_top, label_layers, null_threshold
+from profiler.labels import (
+    DEFAULT_SIMILARITY,
+    LayerLabels,
+    Threshold,
+    label_layers,
+    null_threshold,
+)
 from profiler.llm import LLM
 from profiler.pages import profile_page
 from profiler.passes import collect_once
@@ -48,8 +54,7 @@ from profiler.results import (
     SubjectRecord,
     VLMRecord,
 )
-from profiler.similarity import VERSION as SIMILARITY_VERSION
-from profiler.similarity import SoftWPMI
+from profiler.similarity import Similarity
 from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts
@@ -95,12 +100,16 @@ class ProfileOptions:
     """How a profile is made, beyond what it is made of."""
 
     layers: Sequence[str] = ("all",)
+    pool: str = "auto"
+    """How one number is made of many positions; see :data:`profiler.pooling.RULES`."""
+    similarity: Similarity = DEFAULT_SIMILARITY
     top: int | None = None
     """Images in a unit's top list; None chooses by the size of the probe set."""
     threshold: float | Threshold | None = None
     """Given τ, or one calibrated in the same context; None takes it from the null distribution,
     which an imported run does not have."""
-    null_draws: int = 5000
+    null_draws: int | None = None
+    """Size of the null distribution; None leaves it to the similarity."""
     seed: int = 0
     batch_size: int | None = None
     workers: int = 0
@@ -130,10 +139,11 @@ def profile(
     clock = _Clock()
     check_writable(out)
 
-    layers = subject.layers(options.layers)
+    layers = subject.layers(options.layers, options.pool)
     log.info("layers: %s", ", ".join(f"{layer.name} ({layer.units})" for layer in layers))
+    log.info("weights of %s: %s", subject.name, subject.weights)
     log.info("preprocessing of %s: %s", subject.name, subject.input_text)
-    top = _choose_top(options.top, len(probe.names))
+    top = _choose_top(options, len(probe.names))
 
     if isinstance(options.threshold, Threshold):
         _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
@@ -144,14 +154,15 @@ def profile(
             layers,
             vlm,
             probe,
-            top=top,
+            top=top or SHOWN_IMAGES,
             store=services.store,
+            matrices=options.similarity.needs_matrix,
             batch_size=options.batch_size,
             workers=options.workers,
             allow_bad=options.allow_bad,
             advance=advance,
         )
-    if len(found.kept) < top:
+    if top and len(found.kept) < top:
         raise UsageError(
             f"--top {top} needs at least as many readable images, not {len(found.kept)}"
         )
@@ -162,7 +173,9 @@ def profile(
             found.tops,
             found.embeddings,
             concept_rows,
+            similarity=options.similarity,
             top=top,
+            matrices=found.matrices or None,
             null_draws=options.null_draws,
             seed=options.seed,
         )
@@ -386,14 +399,20 @@ def _frequent(run: ProfileRun, layer: LayerLabels, most: int = 5) -> list[str]:
     return [word for word, _ in counts.most_common(most)]
 
 
-def _choose_top(given: int | None, images: int) -> int:
-    if given is not None:
-        if given < 1:
-            raise UsageError(f"--top must be at least 1, got {given}")
-        return given
-    top = automatic_top(images)
-    log.info("top list: %d images a unit, chosen for a probe set of %d", top, images)
-    return top
+def _choose_top(options: ProfileOptions, images: int) -> int | None:
+    chosen = options.similarity.top(images)
+    if options.top is not None:
+        if options.top < 1:
+            raise UsageError(f"--top must be at least 1, got {options.top}")
+        if chosen is None:
+            raise UsageError(
+                f"--top {options.top}: {options.similarity.name} looks at all images, not at a "
+                "top list"
+            )
+        return options.top
+    if chosen is not None:
+        log.info("top list: %d images a unit, chosen for a probe set of %d", chosen, images)
+    return chosen
 
 
 def _check_early(
@@ -403,7 +422,7 @@ def _check_early(
     vlm: VLM,
     probe: ProbeSet,
     concepts: ConceptSet,
-    top: int,
+    top: int | None,
     options: ProfileOptions,
 ) -> None:
     """Refuse a threshold of another context before the images are read, not after.
@@ -460,10 +479,10 @@ def _record(
     probe: ProbeSet,
     concepts: ConceptSet,
     found: Collected,
-    top: int,
+    top: int | None,
     options: ProfileOptions,
 ) -> Record:
-    settings = SoftWPMI()
+    similarity = options.similarity
     warnings = []
     if found.skipped:
         examples = ", ".join(item.name for item in found.skipped[:3])
@@ -497,13 +516,12 @@ def _record(
             concepts.title, len(concepts.words), concepts.fingerprint, concepts.dropped
         ),
         similarity=SimilarityRecord(
-            "soft-wpmi",
-            SIMILARITY_VERSION,
+            similarity.name,
+            similarity.version,
             top,
             "given" if options.top else "automatic",
-            settings.temperature,
-            settings.prior_weight,
-            options.null_draws,
+            dict(similarity.constants),
+            similarity.null_draws if options.null_draws is None else options.null_draws,
         ),
         categories=_category_pairs(options),
         seed=options.seed,

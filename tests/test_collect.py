@@ -1,6 +1,7 @@
 """One pass over the images, on networks whose every activation can be worked out."""
 
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler.collect import THUMBNAIL_SIDE, Collected, collect, thumbnails
+from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ImageFolder
 from profiler.similarity import FloatArray
@@ -35,7 +36,8 @@ def run(
     subject = tiny.tiny_subject(factory)
     options = {"length": 5} | options
     vlm = options.pop("vlm", tiny.vlm())
-    return collect(subject, subject.layers(), vlm, probe, **options)
+    length = options["length"]
+    return merge(collect(subject, subject.layers(), vlm, probe, **options), length=length)
 
 
 def same(one: Collected, other: Collected) -> None:
@@ -44,7 +46,7 @@ def same(one: Collected, other: Collected) -> None:
         np.testing.assert_array_equal(a.images, b.images)
         np.testing.assert_array_equal(a.activations, b.activations)
         np.testing.assert_array_equal(a.dead, b.dead)
-    np.testing.assert_array_equal(one.embeddings, other.embeddings)
+    np.testing.assert_array_equal(one.embeddings[:], other.embeddings[:])
     np.testing.assert_array_equal(one.kept, other.kept)
     assert one.skipped == other.skipped
 
@@ -78,8 +80,8 @@ def test_activations_and_embeddings_are_the_arithmetic(probe: ImageFolder) -> No
     assert all("red" in name for name in reddest)
     rows = np.column_stack([colors(probe.folder) - 0.5, np.full(21, 0.2)])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(found.embeddings[:, :4], rows, atol=1e-4)
-    assert found.embeddings.dtype == np.float32
+    np.testing.assert_allclose(found.embeddings[:][:, :4], rows, atol=1e-4)
+    assert found.embeddings[:].dtype == np.float32
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -92,6 +94,30 @@ def test_batches_and_workers_change_no_bit(
         run(probe, batch_size=batch_size, workers=workers),
         run(probe, batch_size=8),
     )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 21])
+def test_shards_merge_to_the_outcome_of_one_pass(probe: ImageFolder, count: int) -> None:
+    (probe.folder / probe.names[7]).write_bytes(b"")
+    edges = [round(i * 21 / count) for i in range(count + 1)]
+    shards = [range(lo, hi) for lo, hi in itertools.pairwise(edges)]
+    options = {"batch_size": 4, "allow_bad": True, "matrices": True}
+    found = run(probe, shards=shards, **options)
+    whole = run(probe, **options)
+    same(found, whole)
+    for one, other in zip(found.matrices, whole.matrices, strict=True):
+        np.testing.assert_array_equal(one[:], other[:])
+    # Each made by a call, perhaps a machine, of its own.
+    same(merge([run(probe, shards=[s], **options) for s in shards if s != range(7, 8)], length=5),
+         run(probe, shards=[s for s in shards if s != range(7, 8)], **options))  # fmt: skip
+
+
+def test_joined_rows_read_like_an_array(probe: ImageFolder) -> None:
+    rows = run(probe, shards=[range(0, 9), range(9, 10), range(10, 21)]).embeddings
+    whole = rows[:]
+    assert (len(rows), rows.shape) == (21, whole.shape)
+    for chosen in (slice(5, 12), slice(None, None, 3), [20, 0, 9, 9], np.array([], dtype=int)):
+        np.testing.assert_array_equal(rows[chosen], whole[chosen])
 
 
 def test_progress_adds_up_to_the_images(probe: ImageFolder) -> None:
@@ -123,7 +149,7 @@ def test_an_unreadable_image_is_left_out_of_the_numbering(probe: ImageFolder) ->
     (probe.folder / probe.names[bad]).unlink()
     without = run(ImageFolder.open(probe.folder), batch_size=4)
     np.testing.assert_array_equal(found.tops[0].images, without.tops[0].images)
-    np.testing.assert_array_equal(found.embeddings, without.embeddings)
+    np.testing.assert_array_equal(found.embeddings[:], without.embeddings[:])
 
 
 def test_more_than_one_in_twenty_stops_the_run(probe: ImageFolder) -> None:
@@ -165,7 +191,7 @@ def test_a_batch_that_did_not_fit_is_not_tried_again(probe: ImageFolder) -> None
     subject = tiny.tiny_subject(lambda: (net, preprocess))
     layers = subject.layers()
     net.seen.clear()
-    collect(subject, layers, tiny.vlm(), probe, length=5)
+    list(collect(subject, layers, tiny.vlm(), probe, length=5))
     assert net.seen == [21, 10, 5, 2, *[2] * 9, 1]
 
 

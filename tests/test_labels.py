@@ -1,27 +1,38 @@
 """Labels, p-values and thresholds where the right answer is planted, or is that there is none."""
 
+import functools
 import json
-from dataclasses import dataclass
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler import similarity
 from profiler.activations import LayerTops, TopCollector
 from profiler.errors import InputError
 from profiler.labels import (
     KEPT_LABELS,
     LayerLabels,
+    Part,
     Threshold,
-    automatic_top,
     label_layers,
+    merge_labels,
     null_tail,
     null_threshold,
-    random_lists,
 )
-from profiler.similarity import FloatArray, IntArray, SoftWPMI
+from profiler.similarity import (
+    SIMILARITIES,
+    FloatArray,
+    IntArray,
+    Null,
+    SoftWPMI,
+    Units,
+    base,
+)
 
 
 def tops_of(activations: FloatArray, length: int, name: str = "layer") -> LayerTops:
@@ -100,15 +111,14 @@ def test_next_four_labels_come_in_order_of_score() -> None:
 
 def test_best_labels_are_those_of_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept block by block, they are the first five of a full stable sort."""
-    monkeypatch.setattr(similarity, "CONCEPT_BLOCK", 37)
+    monkeypatch.setattr(base, "CONCEPT_BLOCK", 37)
     planted = world(1, units=20)
     layer = planted.labelled()
     tops = tops_of(planted.activations, 10)
-    q = similarity.ConceptProbabilities(planted.images, planted.concepts, 10.0)
-    evidence = np.concatenate(
-        [similarity.evidence(block, tops.images, SoftWPMI()) for _, block in q.blocks()], axis=1
-    )
-    scores = similarity.Prior.of(evidence).score(evidence, SoftWPMI())
+    units = Units(tops.images, tops.activations, None, np.arange(20), slice(None))
+    null = Null(0, 0, [np.empty(0, dtype=np.float32)])
+    tiles = SoftWPMI().score([units], planted.images, planted.concepts, null)
+    scores = np.concatenate([tile.scores for tile in tiles], axis=1)
     wanted = np.argsort(-scores, axis=1, kind="stable")[:, :KEPT_LABELS]
     np.testing.assert_array_equal(layer.concept, wanted)
     np.testing.assert_array_equal(layer.score, np.take_along_axis(scores, wanted, axis=1))
@@ -208,22 +218,143 @@ def test_no_concepts_and_short_lists_are_refused() -> None:
         label_layers([tops], planted.images, planted.concepts, top=11)
 
 
+# --- shards ----------------------------------------------------------------------------------
+
+
+class Together:
+    """Threads that reduce together, as the processes of a distributed run would."""
+
+    def __init__(self, count: int) -> None:
+        self.barrier = threading.Barrier(count)
+        self.values: dict[int, Any] = {}
+
+    def of(self, index: int) -> "Together.Member":
+        return Together.Member(self, index)
+
+    @dataclass(frozen=True)
+    class Member:
+        all: "Together"
+        index: int
+
+        def max(self, values: Any) -> Any:
+            return self._exchange(values, np.maximum)
+
+        def sum(self, values: Any) -> Any:
+            return self._exchange(values, np.add)
+
+        def _exchange(self, values: Any, combine: Any) -> Any:
+            self.all.values[self.index] = values
+            self.all.barrier.wait()
+            # Each in an order of its own: the result must not depend on it.
+            order = np.roll(sorted(self.all.values), self.index)
+            found = functools.reduce(combine, [self.all.values[i] for i in order])
+            self.all.barrier.wait()
+            return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_layer_in_shards_is_labelled_as_in_one_piece(count: int) -> None:
+    """To the bit, although the prior runs over all units and no shard sees the others'."""
+    planted = world(4, units=17)
+    activations = planted.activations.copy()
+    activations[:, [0, 5, 16]] = 1.0  # dead units, so that shards differ in living ones
+    layers = [tops_of(activations, 10, "first"), tops_of(activations[:, :3], 10, "small")]
+    whole = label_layers(layers, planted.images, planted.concepts, top=10, null_draws=50)
+    together = Together(count)
+
+    def label(index: int) -> list[LayerLabels]:
+        return label_layers(
+            layers,
+            planted.images,
+            planted.concepts,
+            top=10,
+            null_draws=50,
+            part=Part(index, count),
+            reduce=together.of(index),
+        )
+
+    with ThreadPoolExecutor(count) as pool:
+        parts = list(pool.map(label, range(count)))
+    for wanted, *shards in zip(whole, *parts, strict=True):
+        merged = merge_labels(shards)
+        for name, array in vars(wanted).items():
+            np.testing.assert_array_equal(getattr(merged, name), array, err_msg=name)
+
+
+def test_shards_that_do_not_belong_together_are_refused() -> None:
+    planted = world(4, units=8)
+    one, other = (
+        label_layers(
+            [tops_of(planted.activations, 10)],
+            planted.images,
+            planted.concepts,
+            top=10,
+            null_draws=draws,
+        )[0]
+        for draws in (10, 20)
+    )
+    with pytest.raises(InputError, match="with other settings"):
+        merge_labels([one, other])
+    with pytest.raises(InputError, match="shards of different layers"):
+        merge_labels([one, replace(one, layer="another")])
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 1000])
+def test_images_looked_at_in_chunks_change_nothing_but_the_last_bits(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = world(6, units=20)
+    whole = planted.labelled()
+    monkeypatch.setattr(base, "ROW_CHUNK", chunk)
+    other = planted.labelled()
+    np.testing.assert_array_equal(other.concept[:, 0], whole.concept[:, 0])
+    np.testing.assert_allclose(other.score, whole.score, atol=1e-4)
+    np.testing.assert_allclose(other.null_scores, whole.null_scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_every_similarity_finds_what_is_planted(name: str) -> None:
+    """Each unit answers to one concept; shuffled, at most 5 % of the labels are trusted."""
+    planted = world(8, units=40, concepts=60, images=1200)
+    images, concepts = planted.images, planted.concepts
+    if name == "rank_reorder":  # wants cosines above 0, as CLIP's are
+        images, concepts = (
+            unit(np.column_stack([rows, np.ones(len(rows))])) for rows in (images, concepts)
+        )
+    for activations, least, most in (
+        (planted.activations, 0.9, 1.0),
+        (np.random.default_rng(1).permuted(planted.activations, axis=0), 0.0, 0.05),
+    ):
+        (layer,) = label_layers(
+            [tops_of(activations, 60)],
+            images,
+            concepts,
+            similarity=SIMILARITIES[name],
+            matrices=[activations],
+            null_draws=500,
+        )
+        right = layer.concept[:, 0] == planted.truth
+        trusted = null_threshold([layer]).trusts(layer)
+        assert least <= trusted.mean() <= most
+        assert least <= (right & trusted).mean() <= most
+
+
 # --- length of the top list ------------------------------------------------------------------
 
 
 @given(st.integers(1, 200_000))
 def test_automatic_top_stays_in_its_bounds_and_never_falls(images: int) -> None:
-    top = automatic_top(images)
+    top = SoftWPMI().top(images)
     assert 1 <= top <= min(100, images)
     assert top <= max(1, images // 5)
-    assert automatic_top(images + 1) >= top
+    assert SoftWPMI().top(images + 1) >= top
 
 
 # --- the null distribution -------------------------------------------------------------------
 
 
 def test_random_lists_are_distinct_images_evenly_drawn() -> None:
-    lists = random_lists(20, 5, 4000, seed=1)
+    lists = Null(4000, 1, []).lists(20, 5)
     assert lists.shape == (4000, 5)
     assert all(len(set(row)) == 5 for row in lists.tolist())
     counts = np.bincount(lists.ravel(), minlength=20)

@@ -27,6 +27,7 @@ from profiler.quality import (
     bootstrap,
     chance_precision,
     correlation,
+    deal,
     held_out,
     measure,
     most_active,
@@ -73,14 +74,9 @@ class World:
 
         return label
 
-    def held_out(self, *, fraction: float = 0.5, seed: int = 0) -> HeldOut:
+    def held_out(self, *, seed: int = 0) -> tuple[HeldOut, HeldOut]:
         (found,) = held_out(
-            self.labeller(),
-            [self.activations],
-            self.images,
-            self.concepts,
-            fraction=fraction,
-            seed=seed,
+            self.labeller(), [self.activations], self.images, self.concepts, seed=seed
         )
         return found
 
@@ -379,7 +375,7 @@ def test_measured_are_the_given_images_and_no_others() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_units_score_high_and_shuffled_ones_at_chance(seed: int) -> None:
     planted = world(seed, units=64, concepts=100, images=2400)
-    found = planted.held_out(seed=seed)
+    found, dealt = planted.held_out(seed=seed)
     real = planted.planted
     assert (found.label[real] == planted.truth).mean() >= 0.95
     assert np.median(found.correlation[real]) > 0.9
@@ -389,6 +385,37 @@ def test_planted_units_score_high_and_shuffled_ones_at_chance(seed: int) -> None
     excess = (found.auprc - found.chance)[~real]
     assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(64)
     np.testing.assert_array_equal(found.positives, 60)
+    # The concepts point anywhere, so the label of another unit predicts nothing.
+    assert abs(np.median(dealt.correlation)) < 0.15
+    assert np.median(dealt.auprc) < 0.15
+
+
+def test_where_all_units_like_the_same_images_dealt_labels_predict_as_well() -> None:
+    """High numbers then say nothing of the single label, and it shows."""
+    rng = np.random.default_rng(0)
+    pictures = unit(rng.normal(size=(600, 8)))
+    concepts = unit(np.array([1.0] + [0.0] * 7) + 0.02 * rng.normal(size=(30, 8)))
+    activations = (pictures[:, :1] + 0.1 * rng.normal(size=(600, 30))).astype(np.float32)
+    ((own, dealt),) = held_out(lambda _: [np.arange(30)], [activations], pictures, concepts)
+    assert np.median(own.correlation) > 0.9
+    assert np.median(dealt.correlation) == pytest.approx(np.median(own.correlation), abs=0.01)
+    np.testing.assert_array_equal(own.chance, dealt.chance)
+
+
+@given(st.lists(st.integers(-1, 4), max_size=12), st.integers(0, 3))
+def test_labels_are_dealt_to_others(labels: list[int], seed: int) -> None:
+    own = np.array(labels, dtype=np.int64)
+    living = own >= 0
+    dealt = deal(own, seed=seed)
+    assert (dealt[~living] == -1).all()
+    if living.sum() < 2:
+        assert (dealt == -1).all()
+        return
+    assert sorted(dealt.tolist()) == sorted(labels)
+    units = np.where(living, np.arange(len(own)), -1)  # told apart by their labels
+    moved = deal(units, seed=seed)
+    assert (moved[living] != units[living]).all()
+    np.testing.assert_array_equal(dealt[living], own[moved[living]])
 
 
 def test_labels_are_chosen_without_a_look_at_what_is_held_out() -> None:
@@ -399,14 +426,17 @@ def test_labels_are_chosen_without_a_look_at_what_is_held_out() -> None:
         seen.append(sample)
         return planted.labeller()(sample)
 
-    (found,) = held_out(
+    ((found, dealt),) = held_out(
         label, [planted.activations], planted.images, planted.concepts, fraction=0.25, seed=3
     )
     kept, held = split(1200, fraction=0.25, seed=3)
     assert len(seen) == 1
     np.testing.assert_array_equal(seen[0], kept)
     assert len(held) == found.images == 300
-    same(found, measure(found.label, planted.activations, planted.images, planted.concepts, held))
+    np.testing.assert_array_equal(dealt.label, deal(found.label, seed=3))
+    for one in (found, dealt):
+        again = measure(one.label, planted.activations, planted.images, planted.concepts, held)
+        same(one, again)
 
 
 @given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 5))
@@ -423,8 +453,9 @@ def test_the_parts_of_a_split_make_the_whole(images: int, fraction: float, seed:
 def test_the_seed_decides_and_nothing_else() -> None:
     planted = world(1)
     first, again, other = (planted.held_out(seed=seed) for seed in (5, 5, 6))
-    same(first, again)
-    assert not np.array_equal(first.correlation, other.correlation)
+    for one, two, third in zip(first, again, other, strict=True):
+        same(one, two)
+        assert not np.array_equal(one.correlation, third.correlation)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (7, 5000), (100, 40_000), (5000, 2**30)])
@@ -433,7 +464,8 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch, rows: int, size: in
     whole = planted.held_out()
     monkeypatch.setattr(quality, "ROW_BLOCK", rows)
     monkeypatch.setattr(quality, "BLOCK_BYTES", size)
-    same(planted.held_out(), whole)
+    for one, two in zip(planted.held_out(), whole, strict=True):
+        same(one, two)
 
 
 def test_equal_images_tie_wherever_they_stand() -> None:
@@ -483,7 +515,8 @@ def test_files_are_read_by_blocks_and_give_the_same(
     inputs: list[tuple[Rows, Rows]] = [(mapped, images), stores]
     for activations, pictures in inputs:
         (found,) = held_out(planted.labeller(), [activations], pictures, planted.concepts)
-        same(found, expected)
+        for one, two in zip(found, expected, strict=True):
+            same(one, two)
     assert [store.longest for store in stores] == [100, 100]
 
 
@@ -493,7 +526,7 @@ def test_few_images(images: int) -> None:
     rng = np.random.default_rng(0)
     activations = rng.normal(size=(images, 3)).astype(np.float32)
     pictures, concepts = unit(rng.normal(size=(images, 4))), unit(rng.normal(size=(5, 4)))
-    (found,) = held_out(lambda _: [np.array([0, 4, -1])], [activations], pictures, concepts)
+    ((found, _),) = held_out(lambda _: [np.array([0, 4, -1])], [activations], pictures, concepts)
     held = found.images
     assert held == round(images / 2)
     assert np.isnan(found.correlation).tolist() == [held < 3, held < 3, True]
@@ -651,22 +684,25 @@ def layer_quality(seed: int, units: int) -> LayerQuality:
     """Any numbers, with gaps."""
     rng = np.random.default_rng(seed)
     label = rng.integers(-1, 3, size=units)
-    held_label = rng.integers(-1, 3, size=units)
-    positives = np.where(held_label >= 0, rng.integers(0, 5, size=units), 0)
-    held = HeldOut(
-        held_label,
-        np.where(held_label >= 0, rng.uniform(-1, 1, units), np.nan),
-        np.where(positives > 0, rng.uniform(0, 1, units), np.nan),
-        positives,
-        images=50,
-    )
+
+    def held() -> HeldOut:
+        held_label = rng.integers(-1, 3, size=units)
+        positives = np.where(held_label >= 0, rng.integers(0, 5, size=units), 0)
+        return HeldOut(
+            held_label,
+            np.where(held_label >= 0, rng.uniform(-1, 1, units), np.nan),
+            np.where(positives > 0, rng.uniform(0, 1, units), np.nan),
+            positives,
+            images=50,
+        )
+
     (stable,) = bootstrap(
         scripted(*(rng.integers(-1, 3, size=units).tolist() for _ in range(4))),
         50,
         [label],
         draws=4,
     )
-    return LayerQuality("layer", label, held, stable)
+    return LayerQuality("layer", label, held(), held(), stable)
 
 
 def test_a_summary_by_hand() -> None:
@@ -680,6 +716,13 @@ def test_a_summary_by_hand() -> None:
             np.array([1, 1, 0, 2]),
             images=2,
         ),
+        HeldOut(
+            np.array([2, 4, -1, 2]),
+            np.array([0.1, -0.1, np.nan, np.nan]),
+            np.array([0.2, 0.4, np.nan, 0.6]),
+            np.array([1, 1, 0, 2]),
+            images=2,
+        ),
         bootstrap(scripted([4, 0, -1, 2], [4, 0, 0, 1]), 9, [np.array([4, 1, -1, 2])], draws=2)[0],
     )
     found = summarise([layer])
@@ -687,6 +730,8 @@ def test_a_summary_by_hand() -> None:
     assert found.correlation == Spread(2, *map(pytest.approx, (0.35, 0.5, 0.65)))
     assert found.auprc == Spread(3, *map(pytest.approx, (0.45, 0.6, 0.75)))
     assert found.chance == Spread(3, 0.75, 0.75, 0.875)
+    assert found.dealt_correlation == Spread(2, *map(pytest.approx, (-0.05, 0, 0.05)))
+    assert found.dealt_auprc == Spread(3, *map(pytest.approx, (0.3, 0.4, 0.5)))
     assert (found.kept, found.drawn, found.stable) == (3, 6, 2)
     assert found.survival == 0.5
     assert found.stable_share == found.repeated_share == pytest.approx(2 / 3)

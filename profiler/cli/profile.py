@@ -6,6 +6,17 @@ from typing import Annotated
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.subjects import (
+    CheckpointFile,
+    Device,
+    Partial,
+    Pool,
+    PreprocessText,
+    SubjectName,
+    Weights,
+    split,
+    subject_options,
+)
 from profiler.cli.words import (
     AsJSON,
     Categories,
@@ -28,15 +39,19 @@ from profiler.errors import UsageError
 @app.command()
 def run(
     context: typer.Context,
-    subject: Annotated[
-        str,
-        typer.Argument(
-            help="The network: a torchvision name, efficientnet_lite0|1|2, or FILE.py:FACTORY."
-        ),
-    ],
+    subject: SubjectName,
     layers: Annotated[
-        str, typer.Option(help="Layers: all, names or globs, separated by commas.")
+        str,
+        typer.Option(
+            help="Groups (all, mlp, leaves), names or globs, separated by commas; see profiler "
+            "layers."
+        ),
     ] = "all",
+    pool: Pool = "auto",
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
     vlm: Annotated[
         str,
         typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
@@ -65,9 +80,18 @@ def run(
             "[default: null distribution]"
         ),
     ] = None,
+    similarity: Annotated[
+        str,
+        typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder."),
+    ] = "soft-wpmi",
     null_draws: Annotated[
-        int, typer.Option(help="Random image lists in the null distribution.", min=0)
-    ] = 5000,
+        int | None,
+        typer.Option(
+            help="Random units in the null distribution.  [default: 5000, or 1000 for cosine, "
+            "cosine_cubed and rank_reorder]",
+            min=0,
+        ),
+    ] = None,
     llm: LLMName = "none",
     llm_base_url: LLMBaseURL = None,
     llm_refresh: LLMRefresh = False,
@@ -82,7 +106,7 @@ def run(
     workers: Annotated[
         int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
     ] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seeds everything random.")] = 0,
     allow_bad: Annotated[
         bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
@@ -95,6 +119,10 @@ def run(
     # What costs nothing to check is checked before anything is loaded.
     size = _batch_size(batch_size)
     check_votes(votes, llm)
+    own = subject_options(checkpoint, partial, weights, preprocess, seed)
+    from profiler.similarity import open_similarity
+
+    formula = open_similarity(similarity)
     from profiler.thresholds import read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
@@ -114,11 +142,10 @@ def run(
         from profiler.subject import load_subject
         from profiler.vlm import open_vlm
 
-        out = out or Path("reports", _folder_name(subject, vlm, probe))
+        out = out or Path("reports", _folder_name(subject, checkpoint, vlm, probe))
         check_writable(out)
         place = choose_device(device)
-        network = load_subject(subject, place)
-        named = tuple(part.strip() for part in layers.split(",") if part.strip())
+        network = load_subject(subject, place, own)
         done = profile(
             network,
             open_vlm(vlm, place),
@@ -126,7 +153,9 @@ def run(
             concept_set,
             out,
             ProfileOptions(
-                layers=named or ("all",),
+                layers=split(layers),
+                pool=pool,
+                similarity=formula,
                 top=top,
                 threshold=cut,
                 null_draws=null_draws,
@@ -168,8 +197,9 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _folder_name(subject: str, vlm: str, probe: str) -> str:
+def _folder_name(subject: str, checkpoint: Path | None, vlm: str, probe: str) -> str:
     stem = Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
-    parts = (stem, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
+    tuned = [checkpoint.stem] if checkpoint else []
+    parts = (stem, *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
     text = "-".join(parts)
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

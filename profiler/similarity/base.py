@@ -1,0 +1,191 @@
+"""What all similarities share: their one signature, and how shards of a layer agree."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+
+CONCEPT_BLOCK = 512
+"""Concepts scored at a time: a block's row of Q (2 KiB) stays in the first-level cache."""
+ROW_CHUNK = 32_768
+"""Images looked at at a time, so that memory does not grow with the probe set."""
+NULL_POOL = 50_000
+"""Images from which the random lists of a null distribution are drawn, at most: a random half of
+a hundred thousand images makes lists as random as all of them, and not each image is needed."""
+
+
+class Rows(Protocol):
+    """The rows of a matrix that may lie on disk: an array, or something that reads like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> FloatArray: ...
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one layer that can be scored: those that are not dead.
+
+    Attributes:
+        top: (K, T) image indices, highest activation first.
+        activations: (K, T) on those images.
+        matrix: (N, all units) the activations on every image, where a similarity needs them.
+        columns: (K,) the units' columns in ``matrix``.
+        own: which of the K units this process scores; all, unless the layer is shared out.
+    """
+
+    top: IntArray
+    activations: FloatArray
+    matrix: Rows | None
+    columns: IntArray
+    own: slice
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Scores of some units of a layer for some concepts.
+
+    Attributes:
+        layer: which layer.
+        unit: the first unit's place among those this process scores.
+        concept: the first concept's index.
+        scores: (units, concepts) float32.
+    """
+
+    layer: int
+    unit: int
+    concept: int
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Null:
+    """The null distribution: units whose activations have been dealt out to random images.
+
+    Attributes:
+        draws: how many such units, R.
+        seed: seeds them.
+        best: for each layer the highest score of each, (R,); raised while concepts stream by.
+    """
+
+    draws: int
+    seed: int
+    best: Sequence[NDArray[np.float32]]
+
+    def lists(self, images: int, length: int) -> IntArray:
+        """(R, length) distinct image indices, uniformly at random."""
+        rng = np.random.default_rng(self.seed)
+        pool = None if images <= NULL_POOL else rng.choice(images, NULL_POOL, replace=False)
+        lists = np.empty((self.draws, length), dtype=np.int64)
+        for row in lists:
+            row[:] = rng.choice(min(images, NULL_POOL), size=length, replace=False, shuffle=True)
+        return lists if pool is None else pool[lists]
+
+
+class Reduce(Protocol):
+    """How processes that share the units of a layer agree on what belongs to all of them.
+
+    Both operations must be exact and must not depend on any order, so that a layer in shards
+    scores to the bit as in one piece: the maximum is, and so is the sum of integers. (They are
+    the all-reduce of MPI and of ``torch.distributed``.)
+    """
+
+    def max(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The elementwise maximum over all shards."""
+        ...
+
+    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The elementwise sum over all shards."""
+        ...
+
+
+class Alone:
+    """The only process there is."""
+
+    def max(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Its own values."""
+        return values
+
+    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Its own values."""
+        return values
+
+
+ALONE = Alone()
+
+
+class Similarity(Protocol):
+    """How well each concept describes each unit; higher is better."""
+
+    @property
+    def name(self) -> str:
+        """As people choose it."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Changes whenever scores may change by more than rounding; part of every key."""
+        ...
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        """The formula's constants by their usual letters."""
+        ...
+
+    @property
+    def needs_matrix(self) -> bool:
+        """Whether top lists are not enough."""
+        ...
+
+    @property
+    def null_draws(self) -> int:
+        """A size of the null distribution that takes no longer than the units themselves."""
+        ...
+
+    def top(self, images: int) -> int | None:
+        """The length of the top lists for a probe set; None where no list is used."""
+        ...
+
+    def score(
+        self,
+        layers: Sequence[Units],
+        images: Rows,
+        concepts: FloatArray,
+        null: Null,
+        reduce: Reduce = ALONE,
+    ) -> Iterator[Tile]:
+        """Yield the scores of all layers' units, tile by tile.
+
+        The tiles of a unit come in ascending order of concepts.
+
+        Args:
+            layers: the units.
+            images: (N, e) unit rows.
+            concepts: (M, e) unit rows.
+            null: raised to the highest scores of units without meaning.
+            reduce: where a layer is shared out over processes, how they agree.
+        """
+        ...
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover ``count``.
+
+    >>> list(blocks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for lo in range(0, count, size):
+        yield slice(lo, min(lo + size, count))

@@ -1,0 +1,325 @@
+"""Pointwise mutual information between a unit's top images and a concept: soft-WPMI and WPMI.
+
+From CLIP-Dissect (Oikarinen & Weng, ICLR 2023). Notation: N probe images, M concepts, K units of
+one layer; ``images`` (N, e) and ``concepts`` (M, e) are unit rows of one vision-language space. A
+unit is described by its *top list*: the T images on which its pooled activation is highest,
+highest first.
+
+    Q[n, m] = softmax over m of a · cos(image n, concept m)
+    π_r     = 0.998 − (r / T) (0.998 − 0.97)                        weight of rank r = 0, 1, …
+    L[k, m] = Σ_r log(1 + π_r (Q[n_r, m] − 1) + ε)                  evidence, soft-WPMI
+    L[k, m] = Σ_r log(Q[n_r, m] + ε)                                evidence, WPMI
+    D[m]    = logsumexp_k L[k, m] − log K                           prior, over the whole layer
+    score   = L − λ D
+
+The prior couples the units of a layer: a unit's score depends on which units it is scored with,
+so a layer is always scored as a whole. Nothing of size (N, M) or (K, M) is ever held: concepts
+and images are taken in blocks, and only images that stand in some top list get a row of Q.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.errors import InputError
+from profiler.similarity import base
+from profiler.similarity.base import (
+    ALONE,
+    FloatArray,
+    IntArray,
+    Null,
+    Reduce,
+    Rows,
+    Tile,
+    Units,
+    blocks,
+)
+from profiler.similarity.kernels import (
+    FACTOR_RANGE,
+    MASS_BITS,
+    add_logs,
+    add_mass,
+    raise_to_guests,
+    subtract_prior,
+)
+
+_HIGHEST_TEMPERATURE = 40.0
+"""So that the least exponential of the softmax, exp(−2a), stays in float32's range."""
+
+
+def short_list(images: int, reference: int) -> int:
+    """Length of the top lists for a probe set of ``images`` images.
+
+    The reference's lengths are meant for tens of thousands of images. Where a concept has only a
+    few images to show it, a long list dilutes the unit with images it hardly responds to: one
+    image in a hundred, at least ten, and never more than a fifth of the probe set.
+
+    >>> [short_list(n, 100) for n in (4, 30, 1000, 4000, 50_000)]
+    [1, 6, 10, 40, 100]
+    """
+    return max(1, min(reference, max(10, images // 100), images // 5))
+
+
+class _PMI(ABC):
+    """What soft-WPMI and WPMI share; they differ in the evidence of one image."""
+
+    version = 1
+    needs_matrix = False
+    null_draws = 5000
+
+    temperature: float
+    prior_weight: float
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= _HIGHEST_TEMPERATURE:
+            raise ValueError(
+                f"temperature must lie between 0 and {_HIGHEST_TEMPERATURE:g}, got "
+                f"{self.temperature}"
+            )
+        if self.prior_weight < 0:
+            raise ValueError(f"the prior's weight must not be negative, got {self.prior_weight}")
+        if not 1 / FACTOR_RANGE**2 <= self.epsilon <= 1e-3:  # a factor of 0 has no logarithm
+            raise ValueError(f"epsilon must lie between 6e-8 and 0.001, got {self.epsilon}")
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        """Temperature and weight of the prior."""
+        return {"a": self.temperature, "λ": self.prior_weight}
+
+    @abstractmethod
+    def factors(self, top: int) -> tuple[FloatArray, FloatArray]:
+        """(offset, slope), each (T,): the image at rank r adds log(offset_r + slope_r · Q)."""
+
+    def score(
+        self,
+        layers: Sequence[Units],
+        images: Rows,
+        concepts: FloatArray,
+        null: Null,
+        reduce: Reduce = ALONE,
+    ) -> Iterator[Tile]:
+        """Yield the scores of each layer, one block of concepts after the other."""
+        length = max(layer.top.shape[1] for layer in layers)
+        lists = [null.lists(len(images), length), *(layer.top for layer in layers)]
+        used = np.unique(np.concatenate([each.ravel() for each in lists]))
+        # Every shard takes the rows of all units: products of other shapes may differ in the
+        # last bit.
+        null_rows, *rows = (np.searchsorted(used, each) for each in lists)
+        own = [every[layer.own] for every, layer in zip(rows, layers, strict=True)]
+        probabilities = ConceptProbabilities(images, used, concepts, self.temperature)
+        for lo, pieces in probabilities.blocks():
+            null_evidence, *evidence = self.evidence(pieces, [null_rows, *own])
+            for index, found in enumerate(evidence):
+                if not len(layers[index]):
+                    continue
+                prior = Prior.of(found, reduce)
+                yield Tile(index, 0, lo, prior.score(found, self.prior_weight))
+                if null.draws:
+                    prior.raise_to_guests(null_evidence, self.prior_weight, null.best[index])
+
+    def evidence(
+        self, pieces: "Iterator[tuple[int, FloatArray]]", lists: Sequence[IntArray]
+    ) -> list[NDArray[np.float32]]:
+        """L for several sets of top lists.
+
+        Args:
+            pieces: (index of the first row, Q of some rows (n, B)); together all rows.
+            lists: (K, T) rows of Q, highest activation first.
+
+        Returns:
+            (K, B) for each; agrees with the plain sum of logarithms to about 1e-5.
+        """
+        sums: list[NDArray[np.float32]] = []
+        rows = [np.ascontiguousarray(each, dtype=np.int64) for each in lists]
+        for first, q in pieces:
+            if not sums:
+                sums = [np.zeros((len(each), q.shape[1]), dtype=np.float32) for each in rows]
+            for each, into in zip(rows, sums, strict=True):
+                offset, slope = self.factors(each.shape[1])
+                # Factors from 1e-7 to 1 are moved into the middle of the range that products of
+                # ten of them may take; a power of two costs no precision.
+                shift = round(-np.log2(offset.min()) / 2)
+                add_logs(
+                    q,
+                    first,
+                    each,
+                    np.ldexp(offset, shift).astype(np.float32),
+                    np.ldexp(slope, shift).astype(np.float32),
+                    shift,
+                    into,
+                )
+        return sums
+
+
+@dataclass(frozen=True)
+class SoftWPMI(_PMI):
+    """Soft-WPMI; the defaults are those of the reference implementation."""
+
+    temperature: float = 10.0
+    """a: how sharply the softmax over concepts decides."""
+    prior_weight: float = 1.0
+    """λ: how much a concept that suits every unit of the layer is marked down."""
+    first_weight: float = 0.998
+    """π at rank 0."""
+    last_weight: float = 0.97
+    """π towards the end of the top list."""
+    epsilon: float = 1e-7
+
+    name = "soft-wpmi"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = (self.first_weight, self.last_weight)
+        if not all(0 <= weight <= 1 for weight in weights):
+            raise ValueError(f"rank weights must lie between 0 and 1, got {weights}")
+
+    def top(self, images: int) -> int:
+        """100 of a large probe set, fewer of a small one."""
+        return short_list(images, 100)
+
+    def rank_weights(self, top: int) -> FloatArray:
+        """π_r for r = 0 … top−1, shape (top,).
+
+        >>> SoftWPMI().rank_weights(2).round(3).tolist()
+        [0.998, 0.984]
+        """
+        ranks = np.arange(top) / top
+        return self.first_weight - ranks * (self.first_weight - self.last_weight)
+
+    def factors(self, top: int) -> tuple[FloatArray, FloatArray]:
+        """1 + π(Q − 1) + ε = (1 − π + ε) + π · Q: one multiply-add a factor."""
+        weights = self.rank_weights(top)
+        return 1 - weights + self.epsilon, weights
+
+
+@dataclass(frozen=True)
+class WPMI(_PMI):
+    """WPMI, without the soft membership of ranks; the reference's defaults."""
+
+    temperature: float = 2.0
+    """a."""
+    prior_weight: float = 0.6
+    """λ."""
+    epsilon: float = 1e-7
+
+    name = "wpmi"
+
+    def top(self, images: int) -> int:
+        """28 of a large probe set, fewer of a small one."""
+        return short_list(images, 28)
+
+    def factors(self, top: int) -> tuple[FloatArray, FloatArray]:
+        """Q + ε."""
+        return np.full(top, self.epsilon), np.ones(top)
+
+
+class ConceptProbabilities:
+    """Q, the softmax over concepts of the used images, served in blocks of concepts.
+
+    The normaliser of the softmax needs all concepts, so it is summed once on construction; a
+    block is then exponentiated on demand, a chunk of images at a time. Memory:
+    O(ROW_CHUNK · (CONCEPT_BLOCK + e)), whatever the number of images and concepts.
+
+    Args:
+        images: (N, e) unit rows.
+        used: (n,) the images that get a row of Q, ascending.
+        concepts: (M, e) unit rows.
+        temperature: a.
+    """
+
+    def __init__(
+        self, images: Rows, used: IntArray, concepts: FloatArray, temperature: float
+    ) -> None:
+        self._images = images
+        self._used = used
+        self._concepts = np.ascontiguousarray(concepts, dtype=np.float32)
+        self._temperature = np.float32(temperature)
+        self._chunks = list(blocks(len(used), base.ROW_CHUNK))
+        # Where one chunk holds them all, they are read once.
+        self._held = self._read(self._chunks[0]) if len(self._chunks) == 1 else None
+        total = np.zeros(len(used), dtype=np.float64)
+        for chunk in self._chunks:
+            rows = self._rows(chunk)
+            for part in blocks(len(self._concepts), base.CONCEPT_BLOCK):
+                total[chunk] += self._exponentials(rows, part).sum(axis=1, dtype=np.float64)
+        if not np.isfinite(total).all():
+            # The compiled loop would take a NaN apart and make a plausible number of it.
+            raise InputError("the VLM's embeddings hold NaN or infinite numbers")
+        self._normaliser = total[:, None].astype(np.float32)
+
+    def blocks(self) -> Iterator[tuple[int, Iterator[tuple[int, FloatArray]]]]:
+        """Yield, for each block of concepts, its first concept and its pieces.
+
+        A piece is (its first row's place among the used images, Q of its rows), (n, B) float32.
+        """
+        for part in blocks(len(self._concepts), base.CONCEPT_BLOCK):
+            yield part.start, self._pieces(part)
+
+    def _pieces(self, part: slice) -> Iterator[tuple[int, FloatArray]]:
+        for chunk in self._chunks:
+            q = self._exponentials(self._rows(chunk), part)
+            q /= self._normaliser[chunk]
+            yield chunk.start, q
+
+    def _rows(self, chunk: slice) -> NDArray[np.float32]:
+        return self._read(chunk) if self._held is None else self._held
+
+    def _read(self, chunk: slice) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self._images[self._used[chunk]], dtype=np.float32)
+
+    def _exponentials(self, rows: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
+        # |cos| <= 1, so a·cos - a lies in [-2a, 0]: its exponential neither over- nor underflows.
+        cosines: NDArray[np.float32] = rows @ self._concepts[part].T
+        cosines -= 1
+        cosines *= self._temperature
+        np.exp(cosines, out=cosines)
+        return cosines
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The units of a layer, reduced to what the prior D of a block of concepts needs."""
+
+    log_sum: FloatArray
+    """(B,) logsumexp over units of L."""
+    units: int
+
+    @classmethod
+    def of(cls, evidence: NDArray[np.float32], reduce: Reduce = ALONE) -> "Prior":
+        """Reduce the evidence (K, B) of a whole layer, or of a shard of it.
+
+        The exponentials are summed as integers, in units of 2⁻³² of the greatest, so that no
+        order of units and no way of sharing them out changes a bit. What is rounded away moves D
+        by less than 1e-6 for a thousand units.
+        """
+        peak = reduce.max(evidence.max(axis=0, initial=-np.inf))
+        mass = np.zeros(len(peak))
+        add_mass(evidence, peak, mass)
+        counted = reduce.sum(np.ldexp(mass, MASS_BITS).astype(np.int64))
+        units = reduce.sum(np.array([len(evidence)]))
+        return cls(peak + np.log(counted) - MASS_BITS * np.log(2), int(units[0]))
+
+    def score(self, evidence: NDArray[np.float32], prior_weight: float) -> NDArray[np.float32]:
+        """L − λ D for units of the layer; (K, B)."""
+        prior = prior_weight * (self.log_sum - np.log(self.units))
+        score = np.empty_like(evidence)
+        subtract_prior(evidence, prior.astype(np.float32), score)
+        return score
+
+    def raise_to_guests(
+        self, evidence: NDArray[np.float32], prior_weight: float, best: NDArray[np.float32]
+    ) -> None:
+        """Score lists that are no unit of the layer, and raise ``best`` (R,) where they beat it.
+
+        Each of the R lists (R, B) is scored in the place of an average unit. A unit's own evidence
+        is part of D, so no unit scores above log K (where λ = 1). A list outside the sum could, and
+        one that joined as unit K + 1 could reach log (K + 1); in the place of a unit it plays by
+        the units' rules, which decides much in a layer of few units.
+        """
+        with np.errstate(divide="ignore"):  # the one unit of a layer leaves nothing behind
+            others = self.log_sum + np.log((self.units - 1) / self.units)
+        raise_to_guests(evidence, others, np.log(self.units), prior_weight, best)
