@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ Advance = Callable[[int], None]
 
 AUTO_BATCH = 64
 """Where ``auto`` starts; it is halved for as long as memory runs out."""
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What multiplications may be rounded to (``torch.autocast``)."""
 ALLOWED_BAD_SHARE = 0.05
 UNIT_TOLERANCE = 1e-2
 """How far from 1 the length of an embedding may be: half precision is allowed."""
@@ -152,6 +155,7 @@ def collect(
     length: int,
     shards: Sequence[range] | None = None,
     matrices: bool = False,
+    precision: str = "fp32",
     batch_size: int | None = None,
     workers: int = 0,
     allow_bad: bool = False,
@@ -170,6 +174,7 @@ def collect(
         length: how long a top list is kept.
         shards: ranges of image indices; None takes the whole set as one.
         matrices: keep the activations on every image as well.
+        precision: one of :data:`PRECISIONS`; both networks run in it.
         batch_size: None starts at 64 and halves it whenever memory runs out.
         workers: processes that decode; 0 decodes in this one. Does not change any result.
         allow_bad: go on although more than 5 % of the images cannot be read.
@@ -187,7 +192,7 @@ def collect(
         collate_fn=_Batch.of,
         pin_memory=subject.device.type == "cuda",
     )
-    forward = _Forward(subject, layers, vlm, size, may_shrink=batch_size is None)
+    forward = _Forward(subject, layers, vlm, precision, size, may_shrink=batch_size is None)
     shapes: tuple[set[tuple[int, ...]], ...] = (set(), set())
     skipped = 0
     decoded = iter(loader)
@@ -350,6 +355,7 @@ class _Forward:
     subject: Subject
     layers: Sequence[Layer]
     vlm: VLM
+    precision: str
     size: int
     may_shrink: bool
 
@@ -370,11 +376,15 @@ class _Forward:
             self._shrink(len(piece.indices))
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
-        images = piece.for_subject
-        taken = self.subject.read(self.layers, images)
-        # Arrays of this function's own: a hook may hand out a view of a buffer that is reused.
-        activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
-        return activations, self.vlm.embed_images(piece.for_vlm).cpu().numpy()
+        with torch.inference_mode(), self._autocast():
+            taken = self.subject.read(self.layers, piece.for_subject)
+            # Arrays of this function's own: a hook may hand out a view of a reused buffer.
+            activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
+            return activations, self.vlm.embed_images(piece.for_vlm).float().cpu().numpy()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.subject.device.type, dtype) if dtype else nullcontext()
 
     def _shrink(self, tried: int) -> None:
         if not self.may_shrink:

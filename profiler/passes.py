@@ -56,6 +56,7 @@ def collect_once(
     top: int,
     store: Store | None = None,
     matrices: bool = False,
+    precision: str = "fp32",
     batch_size: int | None = None,
     workers: int = 0,
     allow_bad: bool = False,
@@ -77,6 +78,7 @@ def collect_once(
         probe,
         length=length,
         matrices=matrices,
+        precision=precision,
         batch_size=batch_size,
         workers=workers,
         allow_bad=allow_bad,
@@ -93,6 +95,7 @@ def collect_once(
         "probe": probe.fingerprint,
         "length": length,
         "matrices": matrices,
+        "precision": precision,
     }
     whole = _read(store, "passes", key, layers)
     if whole is None:

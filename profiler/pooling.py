@@ -1,12 +1,42 @@
-"""One number a unit and image, made of a layer's output by the meaning of its axes."""
+"""One number a unit and image, made of a layer's output by the meaning of its axes.
+
+What an output means is told by its shape, by the module that gave it, and by what the network says
+of itself; never by the network's name. An output whose axes cannot be told apart is refused.
+"""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from torch import nn
 
 from profiler.errors import InputError
+
+RULES = ("auto", "mean", "max", "cls", "patch-mean")
+"""Ways to make one number of many positions.
+
+``auto``: a map's mean over space; of tokens the class token, or the mean of the patch tokens where
+a network has no class token. ``mean``, ``max``: over all positions, class and register tokens
+among them. ``cls``: the class token. ``patch-mean``: the mean of the patches; a map is all patches.
+"""
+
+CONVOLUTIONS = nn.modules.conv._ConvNd
+PROJECTIONS = (nn.Linear, CONVOLUTIONS)
+"""Every linear layer and convolution, of any dimension."""
+
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding", "cls_embedding")
+_OTHER_TOKENS = (
+    "reg_token",
+    "reg_tokens",
+    "register_token",
+    "register_tokens",
+    "registers",
+    "dist_token",
+    "distillation_token",
+)
+"""Attributes under which timm, torchvision, open_clip and others keep the tokens they add."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +46,11 @@ class Pooling:
     Attributes:
         units: K.
         text: the rule in words, for example ``mean over 7 × 7``.
-        axes: the axes that are averaged, if any.
+        axes: the axes that are pooled, if any.
         first: the first token that counts; before it stand class and register tokens.
         token: the one token that counts, if it is one.
+        largest: take the largest value over the axes, not the mean.
+        windows: how many rows of the output belong to one image; they lie side by side.
     """
 
     units: int
@@ -26,42 +58,73 @@ class Pooling:
     axes: tuple[int, ...] = ()
     first: int = 0
     token: int | None = None
+    largest: bool = False
+    windows: int = 1
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
-        """(B, …) → (B, K) float32."""
+        """(B · windows, …) → (B, K) float32, a copy: a network may go on to work in place."""
+        if self.windows > 1:
+            output = output.reshape(-1, self.windows, *output.shape[1:])
         if self.token is not None:
-            return output[:, self.token].float()
-        if self.first:
+            output = output[:, self.token]
+        elif self.first:
             output = output[:, self.first :]
-        return (output.mean(dim=self.axes) if self.axes else output).float()
+        if self.axes and self.largest:
+            output = output.amax(dim=self.axes)
+        elif self.axes:
+            return output.mean(dim=self.axes, dtype=torch.float32)
+        return output.to(torch.float32, copy=True)
 
 
-def choose_pooling(
-    model: nn.Module, module: nn.Module, name: str, shape: tuple[int, ...]
-) -> Pooling:
-    """The pooling of ``module``, whose output for one image has ``shape``.
+@dataclass(frozen=True)
+class Seen:
+    """What a trial pass shows of a layer's output.
 
-    (K,) stays; a map (C, H, W), or (H, W, C) where channels come last, is averaged over space;
-    tokens (T, C) give their class token where one is among them, and otherwise the mean of the
-    patch tokens, without registers.
+    Attributes:
+        shape: of one row of the output.
+        windows: rows of the output that belong to one image.
+        image: height and width of the network's input.
     """
-    if len(shape) == 1:
-        return Pooling(shape[0], "none")
-    if len(shape) == 3:
-        last = _channels_last(model, module)
-        channels, height, width = (shape[2], *shape[:2]) if last else shape
-        axes = (1, 2) if last else (2, 3)
-        return Pooling(channels, f"mean over {height} × {width}", axes)
-    if len(shape) == 2:
-        tokens, channels = shape
-        prefix, has_class = _prefix(model, tokens)
-        if has_class:
-            return Pooling(channels, "class token", token=0)
-        return Pooling(channels, f"mean over {tokens - prefix} patch tokens", (1,), prefix)
-    raise InputError(
-        f"layer {name!r} gives {shape} an image, which cannot be pooled to one number a unit; "
-        "choose a layer that gives (K,), (C, H, W) or (T, C)"
+
+    shape: tuple[int, ...]
+    windows: int = 1
+    image: tuple[int, int] = (1, 1)
+
+
+def choose_pooling(model: nn.Module, name: str, seen: Seen, rule: str = "auto") -> Pooling:
+    """The pooling of the layer ``name`` by one of the :data:`RULES`.
+
+    (K,) stays as it is, whatever the rule; maps are (C, H, W), or (H, W, C) where channels come
+    last; tokens are (T, C). Where attention is computed in windows, those of an image count as
+    one map.
+    """
+    if len(seen.shape) == 1 and seen.windows == 1:
+        return Pooling(seen.shape[0], "none")
+    if len(seen.shape) > 3:
+        raise _unclear(name, seen, "choose a layer that gives (K,), (C, H, W) or (T, C)")
+    channels = _channels(model, name, seen)
+    # Of one row, without the batch: every axis but that of the channels is a place.
+    places = [axis for axis in range(len(seen.shape)) if axis != channels]
+    extent = " × ".join(str(seen.shape[axis]) for axis in places)
+    if seen.windows > 1:
+        extent = f"{seen.windows} windows of {extent}" if places else f"{seen.windows} windows"
+    offset = 1 if seen.windows == 1 else 2
+    axes = tuple(axis + offset for axis in places)
+    whole = Pooling(
+        seen.shape[channels],
+        f"{'max' if rule == 'max' else 'mean'} over {extent}",
+        axes if seen.windows == 1 else (1, *axes),
+        largest=rule == "max",
+        windows=seen.windows,
     )
+    if len(places) == 1 and channels == 1 and seen.windows == 1:
+        return _of_tokens(model, name, seen, rule, whole)
+    if rule == "cls":
+        raise InputError(
+            f"layer {name!r} is a map ({extent}) and has no class token; --pool auto, mean and "
+            "max suit it"
+        )
+    return whole
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -70,28 +133,152 @@ def is_norm(module: nn.Module) -> bool:
     >>> is_norm(nn.BatchNorm2d(2)), is_norm(nn.Linear(2, 2))
     (True, False)
     """
+    if any(isinstance(part, PROJECTIONS) for part in module.modules()):
+        return False  # such as timm's ConvNormAct
     return re.fullmatch(r"[a-z]*norm(act)?\d?d?", type(module).__name__.lower()) is not None
 
 
-def _channels_last(model: nn.Module, module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-        return False
+# --- maps ------------------------------------------------------------------------------------
+
+
+def _channels(model: nn.Module, name: str, seen: Seen) -> int:
+    """Which axis of a row holds the units."""
+    module = model.get_submodule(name)
+    last = len(seen.shape) - 1
+    if isinstance(module, CONVOLUTIONS | nn.BatchNorm1d | nn.BatchNorm2d):
+        return 0
     # These work on the last axis; their subclasses for maps (LayerNorm2d) turn it first and back.
-    if isinstance(module, nn.Linear) or type(module) is nn.LayerNorm:
-        return True
-    return "swin" in type(model).__name__.lower()
+    if isinstance(module, nn.Linear) or type(module) is nn.LayerNorm or last < 2:
+        return last
+    # A map has the proportions of the image, so the axis that does not belong is the channels'.
+    first_fits = _in_proportion(seen.shape[1], seen.shape[2], seen.image)
+    last_fits = _in_proportion(seen.shape[0], seen.shape[1], seen.image)
+    if first_fits != last_fits:
+        return 0 if first_fits else last
+    known = _layout(model, name)
+    if known is None and not first_fits:
+        raise _unclear(name, seen, "no axis of it can be told to hold the units")
+    return last if known == "last" else 0
 
 
-def _prefix(model: nn.Module, tokens: int) -> tuple[int, bool]:
+def _in_proportion(height: int, width: int, image: tuple[int, int]) -> bool:
+    return abs(width - height * image[1] / image[0]) < 1
+
+
+def _layout(model: nn.Module, name: str) -> str | None:
+    """``first`` or ``last``, by what the networks around a module say, or by what they are of.
+
+    Asked only where a shape is as high as wide as it has channels.
+    """
+    for owner in _around(model, name):
+        declared = getattr(owner, "output_fmt", None)  # timm's
+        if declared is not None:
+            return "last" if "NHWC" in str(declared) else "first"
+        if type(owner).__name__ == "SwinTransformer":  # torchvision's
+            return "last"
+        kinds = {isinstance(p, nn.Linear) for p in owner.modules() if isinstance(p, PROJECTIONS)}
+        if len(kinds) == 1:
+            return "last" if kinds == {True} else "first"
+    return None
+
+
+def _around(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """The module itself, what it stands in, and so on up to the whole network."""
+    parts = name.split(".")
+    for length in range(len(parts), -1, -1):
+        yield model.get_submodule(".".join(parts[:length]))
+
+
+def _unclear(name: str, seen: Seen, advice: str) -> InputError:
+    return InputError(
+        f"layer {name!r} gives {seen.shape} an image, which cannot be pooled to one number a "
+        f"unit; {advice}"
+    )
+
+
+# --- tokens ----------------------------------------------------------------------------------
+
+
+def _of_tokens(model: nn.Module, name: str, seen: Seen, rule: str, whole: Pooling) -> Pooling:
+    tokens, units = seen.shape
+    prefix, has_class = _prefix(model, name, tokens, seen.image)
+    if rule == "cls" and not has_class:
+        raise InputError(
+            f"layer {name!r} has {tokens} tokens and none of them is known as a class token; "
+            "--pool auto, mean, max and patch-mean suit it"
+        )
+    if rule == "cls" or (rule == "auto" and has_class):
+        return Pooling(units, "class token", token=0)
+    patches = tokens - prefix
+    are_patches = prefix > 0 or _is_grid(tokens, seen.image)
+    if rule == "patch-mean" and not (patches and are_patches):
+        raise InputError(
+            f"layer {name!r} has {tokens} tokens and which of them are patches cannot be told; "
+            "--pool mean and max suit it"
+        )
+    if rule in ("auto", "patch-mean") and are_patches:
+        return Pooling(units, f"mean over {patches} patch tokens", whole.axes, prefix)
+    return Pooling(units, f"{whole.text} tokens", whole.axes, largest=whole.largest)
+
+
+def _prefix(model: nn.Module, name: str, tokens: int, image: tuple[int, int]) -> tuple[int, bool]:
     """(number of tokens before the patches, whether the first of them is a class token).
 
-    Ahead of the place where class and register tokens join, there are patches alone; so their
-    number is compared with that of the patches where the model tells it.
+    Ahead of the place where class and register tokens join there are patches alone. So what the
+    network declares is held against the number of patches, where it is known, or else against
+    the grid that patches must fill.
     """
-    torchvision = getattr(model, "class_token", None) is not None
-    has_class = torchvision or getattr(model, "cls_token", None) is not None
-    prefix = 1 if torchvision else int(getattr(model, "num_prefix_tokens", 0))
-    patches = getattr(getattr(model, "patch_embed", None), "num_patches", None)
-    if patches is not None and tokens <= int(patches):
-        return 0, False
-    return prefix, has_class
+    for owner in _around(model, name):
+        count, has_class = _declared(owner)
+        if count == 0:
+            continue
+        if tokens == 1:  # the class token by itself, as in CaiT's last blocks
+            return 0, has_class
+        patches = _patch_counts(owner, image)
+        joined = tokens - count in patches
+        if not joined and (tokens in patches or tokens <= count):
+            return 0, False
+        if not joined and not _is_grid(tokens - count, image) and _is_grid(tokens, image):
+            return 0, False
+        return count, has_class
+    return 0, False
+
+
+def _declared(owner: nn.Module) -> tuple[int, bool]:
+    """(class and register tokens a network adds, whether one of them is a class token)."""
+    # Some networks keep their tokens in a part that makes the embeddings.
+    for holder in (owner, *owner.children()):
+        of_class = _tokens_in(holder, _CLASS_TOKENS)
+        added = of_class + _tokens_in(holder, _OTHER_TOKENS)
+        if added:
+            count = getattr(owner, "num_prefix_tokens", None)  # timm's own word counts
+            return count if isinstance(count, int) else added, of_class > 0
+    return 0, False
+
+
+def _tokens_in(owner: nn.Module, names: Sequence[str]) -> int:
+    found = [getattr(owner, name, None) for name in names]
+    return sum(t.numel() // t.shape[-1] for t in found if isinstance(t, torch.Tensor) and t.dim())
+
+
+def _patch_counts(owner: nn.Module, image: tuple[int, int]) -> set[int]:
+    embed = getattr(owner, "patch_embed", None)
+    counts = {getattr(embed, "num_patches", None)}
+    for size in (getattr(owner, "patch_size", None), getattr(embed, "patch_size", None)):
+        if isinstance(size, int):
+            size = (size, size)
+        if isinstance(size, tuple | list) and len(size) == 2 and all(size):
+            counts.add((image[0] // size[0]) * (image[1] // size[1]))
+    return {count for count in counts if isinstance(count, int)}
+
+
+def _is_grid(count: int, image: tuple[int, int]) -> bool:
+    """Whether so many patches fill a grid of the image's proportions.
+
+    >>> _is_grid(196, (224, 224)), _is_grid(197, (224, 224)), _is_grid(98, (112, 224))
+    (True, False, True)
+    """
+    if count < 1:
+        return False
+    height = max(1, isqrt(count * image[0] // image[1]))
+    return count % height == 0 and _in_proportion(height, count // height, image)

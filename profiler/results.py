@@ -9,6 +9,11 @@
     units.safetensors   the arrays behind the labels (:class:`~profiler.labels.LayerLabels`)
     images/             small pictures of the images in some unit's top list
 
+and, where the labels were evaluated,
+
+    quality.csv         a row a unit: held-out prediction and survival of its label
+    quality.safetensors the arrays behind them (:class:`~profiler.quality.LayerQuality`)
+
 Everything that follows a run (another threshold, other categories, a rating, a comparison) reads
 this folder, never the images again.
 
@@ -25,7 +30,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,9 +42,11 @@ from safetensors.numpy import load, save
 
 from profiler.ask import Sorting
 from profiler.errors import InputError, OutputError
+from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
+from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.store import write_atomically
 
 FORMAT = 2
@@ -144,6 +151,23 @@ class SourceRecord:
 
 
 @dataclass(frozen=True)
+class EvaluationRecord:
+    """How the quality of the labels was measured."""
+
+    draws: int
+    """Times the images were drawn anew."""
+    held_out_share: float
+    """Of the images, as asked for."""
+    held_out: int
+    """Images held out."""
+    positive_share: float
+    """Of the held-out images, those that count as a unit's most active ones."""
+    top: int | None
+    """Length of the top lists on the images that were not held out; None where there are none."""
+    seed: int
+
+
+@dataclass(frozen=True)
 class Resorting:
     """A later sorting of a finished run, which took the place of the first."""
 
@@ -177,6 +201,8 @@ class Record:
     source: SourceRecord | None = None
     """Only in an imported run."""
     resorted: Resorting | None = None
+    evaluation: EvaluationRecord | None = None
+    """Only where the labels were evaluated."""
 
     @property
     def context(self) -> dict[str, str]:
@@ -213,6 +239,7 @@ class ProfileRun:
         summary: the finding in words.
         summary_author: who wrote it.
         summary_usage: what writing it cost.
+        quality: of the labels, layer by layer; empty where they were not evaluated.
     """
 
     record: Record
@@ -225,6 +252,7 @@ class ProfileRun:
     summary: str = ""
     summary_author: str = ""
     summary_usage: Usage = field(default_factory=Usage)
+    quality: tuple[LayerQuality, ...] = ()
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -284,10 +312,31 @@ class ProfileRun:
             ),
         )
 
+    def quality_json(self) -> dict[str, Any]:
+        """Summaries of the quality of the labels, of interpretable units and of all units."""
+        masks = [self.trusted(layer) for layer in self.layers]
+        evaluation = self.record.evaluation
+        return {
+            **(asdict(evaluation) if evaluation else {}),
+            "layers": [
+                {
+                    "layer": layer.layer,
+                    "interpretable": _summary_json(summarise([layer], [mask])),
+                    "all": _summary_json(summarise([layer])),
+                }
+                for layer, mask in zip(self.quality, masks, strict=True)
+            ],
+            "total": {
+                "interpretable": _summary_json(summarise(self.quality, masks)),
+                "all": _summary_json(summarise(self.quality)),
+            },
+        }
+
     def save(self, folder: Path) -> None:
         """Write everything but the report, in place of any run that was there."""
         # From here on, until the record is written, the folder is no finished run.
-        (folder / "run.json").unlink(missing_ok=True)
+        for name in ("run.json", *_QUALITY_FILES):
+            (folder / name).unlink(missing_ok=True)
         for path in (folder / "images").glob("*.webp"):
             if int(path.stem) not in self.thumbnails:
                 path.unlink()
@@ -296,6 +345,10 @@ class ProfileRun:
             if not path.exists() or path.read_bytes() != picture:
                 write_atomically(path, picture)
         write_atomically(folder / "units.safetensors", _pack(self.layers))
+        if self.quality:
+            csv_file, arrays_file = _QUALITY_FILES
+            write_atomically(folder / csv_file, self.quality_csv())
+            write_atomically(folder / arrays_file, _pack_quality(self.quality))
         for name, content in self._judged().items():
             write_atomically(folder / name, content)
 
@@ -355,6 +408,42 @@ class ProfileRun:
                         categories[unit] or "",
                         _number(layer.p_value[unit]),
                         *(cell for label in labels[1:] for cell in label),
+                    ]
+                )
+        return file.getvalue()
+
+    def quality_csv(self) -> str:
+        """The content of ``quality.csv``; the same run gives the same bytes."""
+        header = ["layer", "unit", "description", "held_out_description"]
+        header += ["correlation", "auprc", "chance", "positives", "survival", "lost"]
+        for place in range(1, KEPT_LABELS + 1):
+            header += [f"other_{place}", f"draws_{place}"]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+
+        def word(concept: int) -> str:
+            return self.concepts[concept] if concept >= 0 else ""
+
+        for layer, info in zip(self.quality, self.record.subject.layers, strict=True):
+            held, stability = layer.held_out, layer.stability
+            chance, survival = held.chance, stability.survival
+            for unit, label in enumerate(layer.label):
+                others = [(word(other), draws) for other, draws in other_labels(layer, unit)]
+                others += [("", "")] * (KEPT_LABELS - len(others))
+                writer.writerow(
+                    [
+                        layer.layer,
+                        info.number(unit),
+                        word(label),
+                        word(held.label[unit]),
+                        _number(held.correlation[unit]),
+                        _number(held.auprc[unit]),
+                        _number(chance[unit]),
+                        held.positives[unit] or "",
+                        _number(survival[unit]),
+                        stability.lost[unit] if label >= 0 else "",
+                        *(cell for other in others for cell in other),
                     ]
                 )
         return file.getvalue()
@@ -426,6 +515,49 @@ def _pack(layers: Sequence[LayerLabels]) -> bytes:
     return save(arrays)
 
 
+_QUALITY_FILES = ("quality.csv", "quality.safetensors")
+_MEASURED: dict[str, type[HeldOut] | type[Stability]] = {
+    "held_out": HeldOut,
+    "dealt": HeldOut,
+    "stability": Stability,
+}
+
+
+def _pack_quality(layers: Sequence[LayerQuality]) -> bytes:
+    arrays = {}
+    for place, layer in enumerate(layers):
+        arrays[f"{place}.label"] = layer.label
+        for part in _MEASURED:
+            for name, values in vars(getattr(layer, part)).items():
+                arrays[f"{place}.{part}.{name}"] = np.asarray(values)
+    return save({name: np.array(values, order="C") for name, values in arrays.items()})
+
+
+def _unpack_quality(content: bytes, names: Sequence[str]) -> tuple[LayerQuality, ...]:
+    arrays = load(content)
+
+    def part(place: int, name: str) -> Any:
+        kind = _MEASURED[name]
+        values = {each.name: arrays[f"{place}.{name}.{each.name}"] for each in fields(kind)}
+        # A number of its own was kept as an array without axes.
+        return kind(**{key: each if each.ndim else each.item() for key, each in values.items()})
+
+    return tuple(
+        LayerQuality(
+            layer, arrays[f"{place}.label"], **{name: part(place, name) for name in _MEASURED}
+        )
+        for place, layer in enumerate(names)
+    )
+
+
+def _summary_json(summary: QualitySummary) -> dict[str, Any]:
+    return asdict(summary) | {
+        "survival": summary.survival,
+        "stable_share": summary.stable_share,
+        "repeated_share": summary.repeated_share,
+    }
+
+
 def load_run(folder: Path | str) -> ProfileRun:
     """Read a finished run back; raises :class:`InputError` where the folder is none."""
     folder = Path(folder)
@@ -438,6 +570,7 @@ def load_run(folder: Path | str) -> ProfileRun:
             )
         record = TypeAdapter(Record).validate_python(content["record"])
         arrays = load((folder / "units.safetensors").read_bytes())
+        names = [layer.name for layer in record.subject.layers]
         return ProfileRun(
             record,
             tuple(
@@ -455,6 +588,9 @@ def load_run(folder: Path | str) -> ProfileRun:
             content["summary"],
             content["summary_author"],
             TypeAdapter(Usage).validate_python(content.get("summary_usage", {})),
+            _unpack_quality((folder / _QUALITY_FILES[1]).read_bytes(), names)
+            if record.evaluation
+            else (),
         )
     except FileNotFoundError as error:
         raise InputError(

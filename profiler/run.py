@@ -29,6 +29,7 @@ from profiler.ask.narrate import TEMPLATE_AUTHOR
 from profiler.calibration import in_context
 from profiler.collect import Advance, Collected, thumbnails
 from profiler.errors import LLMError, OutputError, UsageError
+from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
 from profiler.inputs import ConceptSet, ProbeSet, open_concepts
 from profiler.labels import (
@@ -41,10 +42,12 @@ from profiler.labels import (
 from profiler.llm import LLM
 from profiler.pages import profile_page
 from profiler.passes import collect_once
+from profiler.quality import POSITIVE_SHARE, LayerQuality
 from profiler.report import render_profile
 from profiler.results import (
     SHOWN_IMAGES,
     ConceptRecord,
+    EvaluationRecord,
     LayerRecord,
     ProbeRecord,
     ProfileRun,
@@ -54,7 +57,7 @@ from profiler.results import (
     SubjectRecord,
     VLMRecord,
 )
-from profiler.similarity import Similarity
+from profiler.similarity import FloatArray, Similarity
 from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts
@@ -110,7 +113,14 @@ class ProfileOptions:
     which an imported run does not have."""
     null_draws: int | None = None
     """Size of the null distribution; None leaves it to the similarity."""
+    evaluate: bool = False
+    """Measure how well labels predict activations on images they were not chosen on, and how
+    often they survive when the images are drawn anew."""
+    bootstrap: int = DRAWS
+    """Times the images are drawn anew to evaluate."""
     seed: int = 0
+    precision: str = "fp32"
+    """One of :data:`~profiler.collect.PRECISIONS`."""
     batch_size: int | None = None
     workers: int = 0
     allow_bad: bool = False
@@ -144,6 +154,8 @@ def profile(
     log.info("weights of %s: %s", subject.name, subject.weights)
     log.info("preprocessing of %s: %s", subject.name, subject.input_text)
     top = _choose_top(options, len(probe.names))
+    if options.evaluate:
+        check_images(len(probe.names))
 
     if isinstance(options.threshold, Threshold):
         _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
@@ -156,7 +168,8 @@ def profile(
             probe,
             top=top or SHOWN_IMAGES,
             store=services.store,
-            matrices=options.similarity.needs_matrix,
+            matrices=options.similarity.needs_matrix or options.evaluate,
+            precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,
             allow_bad=options.allow_bad,
@@ -179,17 +192,25 @@ def profile(
             null_draws=options.null_draws,
             seed=options.seed,
         )
+    quality: tuple[LayerQuality, ...] = ()
+    if options.evaluate:
+        with clock("evaluation"):
+            quality = _evaluate(labels, found, concept_rows, top, options, services.progress)
     with clock("thumbnails"):
         pictures = _pictures(probe, found, labels, options.workers, services.progress)
 
     unsorted = ProfileRun(
-        record=_record(subject, layers, vlm, probe, concepts, found, top, options),
+        record=replace(
+            _record(subject, layers, vlm, probe, concepts, found, top, options),
+            evaluation=_evaluation_record(quality, len(found.kept), top, options),
+        ),
         layers=tuple(labels),
         concepts=concepts.words,
         image_names=tuple(probe.names[i] for i in found.kept),
         thumbnails=pictures,
         threshold=Threshold(np.inf, "given"),
         sorting=Sorting("nobody", {}),
+        quality=quality,
     )
     with clock("words"):
         run = judge(unsorted, options, vlm, services)
@@ -453,6 +474,44 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
 def _warn(run: ProfileRun) -> None:
     for warning in run.warnings:
         log.warning("warning: %s", warning)
+
+
+def _evaluate(
+    labels: Sequence[LayerLabels],
+    found: Collected,
+    concepts: FloatArray,
+    top: int | None,
+    options: ProfileOptions,
+    progress: Progress,
+) -> tuple[LayerQuality, ...]:
+    with progress.stage("evaluation", options.bootstrap + 1) as advance:
+        return evaluate(
+            labels,
+            found.matrices,
+            found.embeddings,
+            concepts,
+            similarity=options.similarity,
+            top=top,
+            draws=options.bootstrap,
+            seed=options.seed,
+            done=advance,
+        )
+
+
+def _evaluation_record(
+    quality: Sequence[LayerQuality], images: int, top: int | None, options: ProfileOptions
+) -> EvaluationRecord | None:
+    if not quality:
+        return None
+    held_out = quality[0].held_out.images
+    return EvaluationRecord(
+        options.bootstrap,
+        HELD_OUT_SHARE,
+        held_out,
+        POSITIVE_SHARE,
+        sample_top(options.similarity, top, images - held_out, images),
+        options.seed,
+    )
 
 
 def _pictures(

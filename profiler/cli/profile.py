@@ -106,7 +106,23 @@ def run(
     workers: Annotated[
         int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
     ] = 2,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate",
+            help="Measure held-out prediction and bootstrap survival of every label.",
+        ),
+    ] = False,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            help="Times --evaluate draws the images anew and labels again.  [default: 20]", min=1
+        ),
+    ] = None,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
+    ] = "fp32",
     seed: Annotated[int, typer.Option(help="Seeds everything random.")] = 0,
     allow_bad: Annotated[
         bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
@@ -118,6 +134,9 @@ def run(
     """Profile a network: label every unit, sort the labels, and write a report."""
     # What costs nothing to check is checked before anything is loaded.
     size = _batch_size(batch_size)
+    _check_precision(precision, device)
+    if bootstrap is not None and not evaluate:
+        raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
     own = subject_options(checkpoint, partial, weights, preprocess, seed)
     from profiler.similarity import open_similarity
@@ -138,6 +157,7 @@ def run(
         images = open_probe(probe, cache, limit=limit, seed=seed)
 
         from profiler.cli.terminal import TerminalProgress
+        from profiler.evaluation import DRAWS
         from profiler.run import ProfileOptions, Services, check_writable, choose_device, profile
         from profiler.subject import load_subject
         from profiler.vlm import open_vlm
@@ -159,7 +179,10 @@ def run(
                 top=top,
                 threshold=cut,
                 null_draws=null_draws,
+                evaluate=evaluate,
+                bootstrap=DRAWS if bootstrap is None else bootstrap,
                 seed=seed,
+                precision=precision,
                 batch_size=size,
                 workers=workers,
                 allow_bad=allow_bad,
@@ -195,6 +218,15 @@ def _batch_size(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
     return int(text)
+
+
+def _check_precision(precision: str, device: str) -> None:
+    from profiler.collect import PRECISIONS
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; a CPU has bf16")
 
 
 def _folder_name(subject: str, checkpoint: Path | None, vlm: str, probe: str) -> str:

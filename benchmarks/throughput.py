@@ -1,0 +1,106 @@
+"""Images a second of a whole run against the bare forward passes of its two networks.
+
+    python benchmarks/throughput.py PHOTOS [--subject efficientnet_lite0] [--images 512]
+
+The bare passes run on batches that are in memory already, with the same batch size, hooks off.
+The run reads, decodes and prepares the same photographs for both networks, collects every layer
+of ``--layers all``, keeps the pass on disk, labels, draws the null distribution, makes thumbnails
+and writes the report; nothing of it is in the cache before, but for the text embeddings of the
+concept set, which are made once, ever. Both run in this process, in turn; the ratio is the median
+over the repeats.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from profiler.inputs import ImageFolder, open_concepts
+from profiler.run import ProfileOptions, Services, profile
+from profiler.store import Store
+from profiler.subject import load_subject
+from profiler.vlm import embed_concepts, open_vlm
+
+BATCH = 64
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--subject", default="efficientnet_lite0")
+    parser.add_argument("--vlm", default="conse")
+    parser.add_argument("--concepts", default="common-3k")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+
+    device = torch.device("cpu")
+    subject, vlm = load_subject(chosen.subject, device), open_vlm(chosen.vlm, device)
+    probe = ImageFolder.open(chosen.photos, limit=chosen.images)
+    concepts = open_concepts(chosen.concepts)
+    count = len(probe.names)
+    batches = [
+        tuple(
+            torch.stack([prepare(probe.read(i)) for i in range(lo, min(lo + BATCH, count))])
+            for prepare in (subject.preprocess, vlm.preprocess)
+        )
+        for lo in range(0, count, BATCH)
+    ]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for own, other in batches:
+                subject.model(own.to(memory_format=torch.channels_last))
+                vlm.embed_images(other)
+
+    rows = []
+    for repeat in range(chosen.repeats + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder, "cache"))
+            embed_concepts(vlm, concepts.words, store)
+            stages: dict[str, float] = {}
+
+            def run(store: Store = store, folder: str = folder, into: dict[str, float] = stages):
+                options = ProfileOptions(batch_size=BATCH, workers=chosen.workers)
+                done = profile(
+                    subject,
+                    vlm,
+                    probe,
+                    concepts,
+                    Path(folder, "out"),
+                    options,
+                    Services(None, store),
+                )
+                into.update(done.record.timings)
+
+            row = (seconds(bare), seconds(run), stages["images"])
+            if repeat:  # the first one compiles and warms up
+                rows.append((*row, row[1] / row[0], row[2] / row[0]))
+    bare_s, run_s, pass_s, ratio, pass_ratio = (
+        statistics.median(c) for c in zip(*rows, strict=True)
+    )
+    print(f"{chosen.subject}, {chosen.vlm}, {chosen.concepts}, {count} images, "
+          f"{torch.get_num_threads()} threads, {chosen.workers} workers, "
+          f"median of {chosen.repeats}\n")  # fmt: skip
+    print("| | images/s | times the bare passes |")
+    print("| --- | ---: | ---: |")
+    print(f"| bare forward passes | {count / bare_s:.1f} | 1.00 |")
+    print(f"| image pass of the run | {count / pass_s:.1f} | {pass_ratio:.2f} |")
+    print(f"| whole run, report included | {count / run_s:.1f} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""``profiler layers``, and the options about subjects that every command shares."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.words import AsJSON
+
+if TYPE_CHECKING:
+    from profiler.subject import Layer, Subject, SubjectOptions
+
+SubjectName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUBJECT",
+        help="The network: a torchvision name, timm/NAME[.TAG], hf-hub:ORG/NAME, local-dir:PATH, "
+        "open_clip:ARCH/PRETRAINED (its image tower), efficientnet_lite0|1|2, or FILE.py:FACTORY.",
+    ),
+]
+CheckpointFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Weights in place of the network's own: safetensors, or a file of torch.save "
+        "(read with weights_only). Names in it are unwrapped.",
+    ),
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--partial", help="Load what fits of a checkpoint; what it lacks stays random."),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="default; none for random weights, drawn by --seed; or a name torchvision gives, "
+        "such as IMAGENET1K_V1.",
+    ),
+]
+PreprocessText = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="TEXT",
+        help="KEY=VALUE pairs that change the model's own preprocessing: resize=256 (short side; "
+        "256x256 for both), crop=224, interpolation=bicubic, mean=0.485/0.456/0.406, std=0.5; "
+        "or FILE.py:FUNCTION, which returns a function from an RGB image to a tensor (3, H, W).  "
+        "[default: the model's own]",
+    ),
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        "--pool",
+        help="One number of many positions: auto (mean of a map; class token, or else mean of "
+        "the patch tokens), mean, max, cls or patch-mean.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+@app.command("layers")
+def list_layers(
+    subject: SubjectName,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups (all, mlp, leaves), names or globs, separated by commas.  "
+            "[default: every layer that is in a group]"
+        ),
+    ] = None,
+    pool: Pool = "auto",
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Draws random weights.")] = 0,
+    as_json: AsJSON = False,
+) -> None:
+    """List the layers of a network, and the groups they are in.
+
+    Each with its kind, the shape of its output for one image, its number of units, how they are
+    pooled, and how often it runs in one pass (the last run counts).
+    """
+    options = subject_options(checkpoint, partial, weights, preprocess, seed)
+    from profiler.run import choose_device
+    from profiler.subject import load_subject
+
+    network = load_subject(subject, choose_device(device), options)
+    wanted = split(layers) if layers else [g for g, names in network.groups.items() if names]
+    found = network.layers(wanted, pool)
+    if as_json:
+        typer.echo(json.dumps(_as_json(network, found), ensure_ascii=False))
+    else:
+        _print(network, found)
+
+
+def subject_options(
+    checkpoint: Path | None, partial: bool, weights: str, preprocess: str | None, seed: int
+) -> "SubjectOptions":
+    """The options about a subject as one value."""
+    from profiler.subject import SubjectOptions
+
+    return SubjectOptions(checkpoint, partial, weights, preprocess, seed)
+
+
+def split(layers: str) -> tuple[str, ...]:
+    """What stands between the commas of ``--layers``."""
+    return tuple(part.strip() for part in layers.split(",") if part.strip()) or ("all",)
+
+
+def _as_json(network: "Subject", layers: "tuple[Layer, ...]") -> dict[str, object]:
+    return {
+        "subject": network.name,
+        "weights": network.weights,
+        "preprocessing": network.input_text,
+        "fingerprint": network.fingerprint,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "shape": list(layer.shape),
+                "units": layer.units,
+                "pooling": layer.pooling,
+                "groups": list(layer.groups),
+                "runs": layer.runs,
+            }
+            for layer in layers
+        ],
+    }
+
+
+def _print(network: "Subject", layers: "tuple[Layer, ...]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)  # a name that is cut off is of no use to the next program
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("layer", "kind", "output", "units", "pooling", "groups", "runs"):
+        right = title in ("units", "runs")
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            layer.kind,
+            " × ".join(map(str, layer.shape)),
+            f"{layer.units:,}",
+            layer.pooling,
+            ", ".join(layer.groups),
+            str(layer.runs),
+        )
+    typer.echo(f"weights: {network.weights}")
+    typer.echo(f"preprocessing: {network.input_text}")
+    console.print(table)

@@ -1,0 +1,33 @@
+"""The network under study.
+
+::
+
+    loading.py        a name and options → a subject
+    sources.py        what each kind of name stands for: torchvision, timm, open_clip, packages
+    factories.py      … and FILE.py:FACTORY
+    checkpoints.py    weights out of a file
+    preprocessing.py  what is done to an image first
+    network.py        a subject: its layers, and what they give for images
+    groups.py         all, mlp, leaves
+    hooks.py          how outputs are seen
+"""
+
+from profiler.subject.factories import load_factory
+from profiler.subject.groups import GROUPS
+from profiler.subject.loading import SubjectOptions, load_subject
+from profiler.subject.network import Layer, Subject, weights_digest
+from profiler.subject.preprocessing import Preprocess
+from profiler.subject.sources import check_hub, lite_model
+
+__all__ = [
+    "GROUPS",
+    "Layer",
+    "Preprocess",
+    "Subject",
+    "SubjectOptions",
+    "check_hub",
+    "lite_model",
+    "load_factory",
+    "load_subject",
+    "weights_digest",
+]

