@@ -1,70 +1,144 @@
-"""Peak memory of labelling against the number of probe images and of concepts.
+"""Peak memory of a run against the number of probe images.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py [--images 1000 10000 100000] [--concepts 20000]
 
-Each size runs in a process of its own, on random activations and embeddings that are drawn batch
-by batch and dropped, so that the peak is that of the program and not of its input. Two columns
-say what must not be held: the (N, M) matrix of similarities that the plain formula needs.
+Each size runs in a process of its own, through everything a run does but decode: the pass over the
+images with two networks, top lists, the pass kept on disk shard by shard and merged, labels and
+null distribution. Random tensors stand in for decoded images; the subject has a layer of 1 000
+units, the embeddings have 512 numbers. The peak is sampled ten times a second: "in all" is what
+the process holds resident (RSS), of which "its own" leaves out pages of mapped files, which the
+system takes back when it likes. Two columns say what is *not* held.
 """
 
-import resource
+import argparse
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
 
-SIZES = ((1_000, 1_000), (10_000, 1_000), (50_000, 1_000), (1_000, 20_000), (10_000, 20_000),
-         (50_000, 20_000))  # fmt: skip
-UNITS, DIMENSIONS, TOP = 512, 384, 100
+UNITS, DIMENSIONS, SIDE = 1000, 512, 8
 
 
 def measure(images: int, concepts: int) -> None:
-    """Label one layer and print the peak in MiB."""
+    """Run once; print the peaks in MiB."""
     import numpy as np
+    import torch
+    from torch import nn
 
-    from profiler.activations import TopCollector
+    from profiler.inputs import ProbeSet
     from profiler.labels import label_layers
+    from profiler.passes import collect_once
+    from profiler.similarity import SoftWPMI
+    from profiler.store import Store
+    from profiler.subject import Subject
+
+    class Noise:
+        """Images that cost nothing: their number is their content."""
+
+        title, fingerprint = "noise", f"noise {images}"
+        names = range(images)
+
+        def read(self, index: int) -> int:
+            return index
+
+    class Projection:
+        """A VLM: a fixed random projection of the image."""
+
+        name = fingerprint = "projection"
+
+        def __init__(self) -> None:
+            self.rows = torch.randn(3 * SIDE * SIDE, DIMENSIONS, generator=seeded(1))
+
+        def preprocess(self, index: int) -> torch.Tensor:
+            return torch.randn(3, SIDE, SIDE, generator=seeded(index))
+
+        def embed_images(self, batch: torch.Tensor) -> torch.Tensor:
+            return nn.functional.normalize(batch.flatten(1) @ self.rows, dim=1)
+
+    def seeded(number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(number)
+
+    vlm = Projection()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, UNITS))
+    net.requires_grad_(False)
+
+    def prepare(image: object) -> torch.Tensor:
+        return vlm.preprocess(image) if isinstance(image, int) else torch.zeros(3, SIDE, SIDE)
 
     rng = np.random.default_rng(0)
+    words = rng.standard_normal((concepts, DIMENSIONS), dtype=np.float32)
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
 
-    def rows(count: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-        drawn = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    probe: ProbeSet = Noise()  # type: ignore[assignment]
+    subject = Subject("linear", net, prepare, "random", "none")  # type: ignore[arg-type]
+    watch = Watch()
+    with tempfile.TemporaryDirectory() as folder, watch:
+        layers = subject.layers(("1",))
+        top = SoftWPMI().top(images)
+        found = collect_once(
+            subject,
+            layers,
+            vlm,
+            probe,
+            top=top,
+            store=Store(Path(folder)),  # type: ignore[arg-type]
+        )
+        label_layers(found.tops, found.embeddings, words, top=top)
+    print(watch.all >> 10, watch.own >> 10)
 
-    # Compiled once on a small case, so that compilation does not count.
-    warm = TopCollector("warm", 4)
-    warm.add(np.arange(8), rng.standard_normal((8, 4), dtype=np.float32))
-    label_layers([warm.result()], rows(8), rows(8), top=4, null_draws=2)
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    collector = TopCollector("layer", TOP)
-    embeddings = np.empty((images, DIMENSIONS), dtype=np.float32)
-    for lo in range(0, images, 64):
-        batch = np.arange(lo, min(lo + 64, images))
-        collector.add(batch, rng.standard_normal((len(batch), UNITS), dtype=np.float32))
-        embeddings[batch] = rows(len(batch))
-    label_layers([collector.result()], embeddings, rows(concepts), top=TOP, null_draws=200)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(round((peak - start) / 1024), round(peak / 1024))
+class Watch:
+    """The highest resident memory while it is open, in KiB."""
+
+    def __init__(self) -> None:
+        self.all = self.own = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if " kB" in line}
+            self.all = max(self.all, kib["VmRSS"])
+            self.own = max(self.own, kib["RssAnon"])
 
 
 def main() -> None:
     """Print the table."""
-    print(f"one layer of {UNITS} units, top {TOP}; MiB\n")
-    print("| images N | concepts M | embeddings (N, e) | (N, M) would be | growth | peak |")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--concepts", type=int, default=20_000)
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.measure:
+        measure(chosen.measure, chosen.concepts)
+        return
+    print(f"one layer of {UNITS} units, {chosen.concepts} concepts; peaks in MiB\n")
+    print("| images N | activations (N, K) | cosines (N, M) | in all | its own | seconds |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
-    for images, concepts in SIZES:
-        command = [sys.executable, __file__, str(images), str(concepts)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        growth, peak = done.stdout.split()
-        own = images * DIMENSIONS * 4 / 2**20
-        full = images * concepts * 4 / 2**20
+    for images in chosen.images:
+        start = time.perf_counter()
+        command = [sys.executable, __file__, "--measure", str(images)]
+        command += ["--concepts", str(chosen.concepts)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        peak, own = map(int, done.stdout.split())
+        activations, cosines = (images * width / 2**18 for width in (UNITS, chosen.concepts))
+        seconds = time.perf_counter() - start
         print(
-            f"| {images:,} | {concepts:,} | {own:,.0f} | {full:,.0f} | {growth} | {peak} |",
+            f"| {images:,} | {activations:,.0f} | {cosines:,.0f} | {peak:,} | {own:,} "
+            f"| {seconds:.0f} |",
             flush=True,
         )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        measure(int(sys.argv[1]), int(sys.argv[2]))
-    else:
-        main()
+    main()

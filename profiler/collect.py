@@ -26,8 +26,8 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 ALLOWED_BAD_SHARE = 0.05
 UNIT_TOLERANCE = 1e-2
 """How far from 1 the length of an embedding may be: half precision is allowed."""
-THUMBNAIL_SIDE = 112
-"""Pixels of the longer side: sharp at 96 pixels on the page, about 3 kB as WebP."""
+THUMBNAIL_SIDE = 160
+"""Pixels of the longer side: sharp where people rate, about 5 kB as WebP."""
 
 
 @dataclass(frozen=True)

@@ -90,3 +90,9 @@ class Undecided(ProfilerError):
     """No verdict could be reached; never to be read as success."""
 
     exit_status = 4
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

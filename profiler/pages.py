@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from profiler.llm import Usage
-from profiler.report import Doubt, LayerSection, ProfilePage
+from profiler.quality import FEWEST_POSITIVES, summarise
+from profiler.report import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.calibration_page import rating_story
 from profiler.report.text import THIN, count
 from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun
@@ -41,6 +42,9 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         warnings=[typeset(text) for text in run.warnings],
         doubtful=doubtful(run),
         imported=record.source is not None,
+        quality=QualitySection(run.quality, [typeset(text) for text in quality_story(run)])
+        if run.quality
+        else None,
     )
 
 
@@ -137,6 +141,37 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
     )
 
 
+def quality_story(run: ProfileRun) -> tuple[str, ...]:
+    """How the quality of the labels was measured, and what it does not show, in sentences."""
+    evaluation, probe = run.record.evaluation, run.record.probe
+    if evaluation is None or probe is None:
+        return ()
+    total = summarise(run.quality)
+    lists = f", with top lists of {evaluation.top}" if evaluation.top else ""
+    return (
+        f"Held out: {evaluation.held_out:,} of the {probe.images:,} probe images, chosen at random "
+        f"(seed {evaluation.seed}). The labels measured on them were chosen anew on the other "
+        f"{probe.images - evaluation.held_out:,}{lists}. So the figures belong to those labels, "
+        f"which are the same as on the rest of this page for {total.repeated:,} of "
+        f"{total.labelled:,} units.",
+        "Correlation is between a unit’s activation and the cosine of image and label. AUPRC says "
+        "how well that cosine finds the images on which the unit is most active: "
+        f"{evaluation.positive_share:.0%} of those held out, at least {FEWEST_POSITIVES}; chance "
+        "is what a random order of the images would reach. Of each, the tables give the median "
+        "unit and the middle half of the units.",
+        "A dealt label is the one of another unit of the same layer, dealt out at random. What it "
+        "predicts as well as the own label is what the units of the layer share, and no evidence "
+        "for the single label.",
+        f"Survival: {evaluation.draws} times, {probe.images:,} images were drawn from the probe "
+        f"set with replacement (seed {evaluation.seed}), and all units were labelled again. Only "
+        "the very same word counts as kept; puppy in the place of dog counts as lost. A stable "
+        "label was kept in at least half of the draws.",
+        "A draw misses 37 % of the images on average. A concept that few images show (one, where "
+        "every class has one image) is missing from many draws altogether, so low survival comes "
+        "partly from such a probe set and not from the label.",
+    )
+
+
 def sorter_story(run: ProfileRun) -> tuple[str, ...]:
     """Who sorted the labels, in sentences."""
     sorting = run.sorting
@@ -187,6 +222,7 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
     caption = record.vlm.template.format("…") if record.vlm else None
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
     pairs += [
+        ("Evaluation", _evaluation(run)),
         ("Seed", str(record.seed)),
         ("Preprocessing", record.subject.preprocessing),
         ("Caption of a concept", caption),
@@ -204,6 +240,17 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
     if record.vlm and sorting.get("text_encoder") == record.vlm.fingerprint:
         pairs = [pair for pair in pairs if pair[0] != "Words compared by"]
     return [(term, text) for term, text in pairs if text]
+
+
+def _evaluation(run: ProfileRun) -> str | None:
+    evaluation = run.record.evaluation
+    if evaluation is None:
+        return None
+    return typeset(
+        f"{evaluation.held_out:,} images held out ({evaluation.held_out_share:.0%}), "
+        f"{evaluation.positive_share:.0%} of them positives, {evaluation.draws} draws, "
+        f"seed {evaluation.seed}"
+    )
 
 
 def _limits(run: ProfileRun) -> Sequence[str]:

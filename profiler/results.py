@@ -429,7 +429,7 @@ class ProfileRun:
             held, stability = layer.held_out, layer.stability
             chance, survival = held.chance, stability.survival
             for unit, label in enumerate(layer.label):
-                others = [(word(other), draws) for other, draws in other_labels(layer, unit)]
+                others = [(word(other), str(draws)) for other, draws in other_labels(layer, unit)]
                 others += [("", "")] * (KEPT_LABELS - len(others))
                 writer.writerow(
                     [
@@ -538,9 +538,10 @@ def _unpack_quality(content: bytes, names: Sequence[str]) -> tuple[LayerQuality,
 
     def part(place: int, name: str) -> Any:
         kind = _MEASURED[name]
-        values = {each.name: arrays[f"{place}.{name}.{each.name}"] for each in fields(kind)}
+        found = {each.name: arrays[f"{place}.{name}.{each.name}"] for each in fields(kind)}
         # A number of its own was kept as an array without axes.
-        return kind(**{key: each if each.ndim else each.item() for key, each in values.items()})
+        values: dict[str, Any] = {key: x if x.ndim else x.item() for key, x in found.items()}
+        return kind(**values)
 
     return tuple(
         LayerQuality(

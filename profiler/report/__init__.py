@@ -7,12 +7,13 @@
     text.py          numbers as text
     document.py      template + inlined style and script + data blocks → one HTML string
     profile_page.py  the profile report
+    quality_section.py  … how well its labels hold, where that was measured
 
 Every report extends ``templates/base.html`` and shares its stylesheet and script. Data come first
 and markup last: templates loop and print, they do not calculate.
 """
 
-from profiler.report.page import Doubt, LayerSection, ProfilePage
+from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.profile_page import render_profile
 
-__all__ = ["Doubt", "LayerSection", "ProfilePage", "render_profile"]
+__all__ = ["Doubt", "LayerSection", "ProfilePage", "QualitySection", "render_profile"]

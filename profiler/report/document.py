@@ -7,6 +7,7 @@ sheet and the one script by their hashes, pictures from ``data:`` URIs, and noth
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 MEGABYTE = 1_000_000
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, *, extra: Sequence[str] = (), **context: Any) -> str:
     """Render a page of the report family.
 
     ``template`` extends ``base.html``; ``context["page"]`` has what every report says: title,
-    examined, summary, summary_author, command, provenance, limits and warnings.
+    examined, summary, summary_author, command, provenance, limits and warnings. ``extra`` names
+    pairs of a stylesheet and a script that only some reports need.
     """
-    style, script = _asset("style.css"), _asset("script.js")
+    style = "".join(map(_asset, ["style.css", *(f"{name}.css" for name in extra)]))
+    script = "".join(map(_asset, ["script.js", *(f"{name}.js" for name in extra), "start.js"]))
     policy = "; ".join(
         [
             "default-src 'none'",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import ModelProfile
+from profiler.quality import LayerQuality
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Doubt:
     votes: int
     units: int
     """Interpretable units that carry the word."""
+
+
+@dataclass(frozen=True)
+class QualitySection:
+    """How well the labels hold, where that was measured."""
+
+    layers: Sequence[LayerQuality]
+    """One for each layer section, in the same order."""
+    story: Sequence[str]
+    """Sentences that say how it was measured, and what it does not show."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +82,5 @@ class ProfilePage:
     imported: bool = False
     """The labels came from a file: no image was seen, so no unit is known to be dead, and there
     are neither p-values nor random image lists."""
+    quality: QualitySection | None = None
+    """None where the labels were not evaluated."""

@@ -27,6 +27,7 @@ from profiler.report.charts import (
     swatches,
 )
 from profiler.report.page import Doubt, LayerSection, ProfilePage
+from profiler.report.quality_section import QualityView
 from profiler.report.text import (
     count,
     decimals,
@@ -62,7 +63,8 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
     _check(page)
     view = _View(page)
     limit = int(max_mb * document.MEGABYTE)
-    bare = document.render("profile.html", **view.context(_NO_THUMBNAILS))
+    extra = ("quality",) if page.quality else ()
+    bare = document.render("profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
     room = limit - document.size(bare) - _NOTE_BYTES
     if room < 0:
         raise OutputError(
@@ -70,7 +72,7 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
             f"more than the limit of {max_mb:g} MB; raise the limit or profile fewer layers"
         )
     thumbnails = _choose_thumbnails(page, view.images, room, max_mb)
-    return document.render("profile.html", **view.context(thumbnails))
+    return document.render("profile.html", extra=extra, **view.context(thumbnails))
 
 
 def _check(page: ProfilePage) -> None:
@@ -81,6 +83,8 @@ def _check(page: ProfilePage) -> None:
     for section in page.layers:
         if len(section.categories) != section.labels.units:
             raise ValueError(f"layer {section.labels.layer!r}: one category a unit is needed")
+    if page.quality and [(each.layer, each.units) for each in page.quality.layers] != shown:
+        raise ValueError("quality was measured of other layers or units")
 
 
 # -- what the templates print ------------------------------------------------------------------
@@ -166,6 +170,11 @@ class _View:
             histogram(axis, _joined(scores), _joined(nulls), "all layers") if axis else None
         )
         self.images = _images_needed(page)
+        self.quality = (
+            QualityView(page.quality, page.layers, [la.id for la in self.layers], page.concepts)
+            if page.quality
+            else None
+        )
 
     def _layer(
         self, index: int, section: LayerSection, profile: LayerProfile, axis: ScoreAxis | None
@@ -248,7 +257,7 @@ class _View:
         return {
             "page": page,
             "kind": "Profile of units",
-            "tiles": self._tiles(total),
+            "tiles": [*self._tiles(total), *(self.quality.tiles() if self.quality else [])],
             "doubts": [*_doubts(total), *([] if self.cut else [_UNCUT])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
@@ -271,6 +280,7 @@ class _View:
             "source": _source(page.threshold) if page.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
+            "quality": self.quality,
             "thumbnails": thumbnails,
         }
 
@@ -312,13 +322,18 @@ class _View:
             for doubt in self.page.doubtful
         ]
 
-    def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str]]:
-        """Yield unit, label, score, p-value and category, for readers without JavaScript."""
+    def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str, str]]:
+        """Yield unit, label, score, p-value, category and survival, for readers without JavaScript.
+
+        Survival is empty where it was not measured.
+        """
         labels, numbers = layer.section.labels, layer.section.numbers
+        index = self.layers.index(layer)
         for place, category in enumerate(layer.section.categories):
             unit = numbers[place] if numbers else place
+            survival = self.quality.survival(index, place) if self.quality else ""
             if labels.dead[place]:
-                yield unit, "–", "–", "–", DEAD.name
+                yield unit, "–", "–", "–", DEAD.name, survival
             else:
                 best = int(labels.concept[place, 0])
                 yield (
@@ -327,6 +342,7 @@ class _View:
                     number(float(labels.score[place, 0]), self.digits),
                     probability(float(labels.p_value[place])),
                     UNINTERPRETABLE.name if category is None else category,
+                    survival,
                 )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
+from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
 from profiler.subject.factories import call_factory, factory_identity
 from profiler.subject.network import Subject
 from profiler.subject.preprocessing import (
@@ -272,7 +272,12 @@ def _fetch(what: str, get: Callable[[], nn.Module]) -> nn.Module:
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
 
 
-def check_hub(repository: str, what: str, *files: str) -> None:
+def check_hub(
+    repository: str,
+    what: str,
+    *files: str,
+    advice: str = "name a file with --checkpoint, or profile efficientnet_lite0",
+) -> None:
     """Complain at once if the Hugging Face hub is out of reach and nothing of it is kept here.
 
     Its client tries for most of a minute, for each file anew.
@@ -290,7 +295,7 @@ def check_hub(repository: str, what: str, *files: str) -> None:
     except Exception as error:  # as many kinds as clients
         raise DownloadError(
             f"{what} could not be downloaded: {address} cannot be reached ({first_line(error)}); "
-            "offline, name a file with --checkpoint, or profile efficientnet_lite0"
+            f"offline, {advice}"
         ) from error
 
 
@@ -397,9 +402,3 @@ def _plain(model: nn.Module, spec: str) -> nn.Module:
         return _plain(model.module, spec)
     compiled = getattr(model, "_orig_mod", None)
     return _plain(compiled, spec) if isinstance(compiled, nn.Module) else model
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

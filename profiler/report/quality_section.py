@@ -1,0 +1,314 @@
+"""The part of the profile report that says how well the labels hold; only where it was measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profiler.evaluation import other_labels
+from profiler.quality import QualitySummary, Spread, summarise
+from profiler.report.charts import FloatArray, ScoreAxis, Tick
+from profiler.report.page import LayerSection, QualitySection
+from profiler.report.text import NOTHING, count, number, percent, share_of
+
+FEW = 5
+"""Of fewer units no median is worth a sentence on its layer."""
+NAMED_LAYERS = 4
+"""Layers a sentence names; more are counted."""
+
+Tiles = list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """A median and the middle half of the values around it."""
+
+    median: str
+    middle: str
+
+    @classmethod
+    def of(cls, spread: Spread) -> "_Figures":
+        if spread.median is None or spread.low is None or spread.high is None:
+            return cls(NOTHING, "")
+        middle = f"{number(spread.low, 2)} to {number(spread.high, 2)}" if spread.count > 1 else ""
+        return cls(number(spread.median, 2), middle)
+
+
+@dataclass(frozen=True)
+class _Whisker:
+    """The same as places on an axis, in percent of it."""
+
+    low: float
+    median: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    link: str
+    """Id of the layer's section; empty in the row of all layers."""
+    units: str
+    correlation: _Figures
+    dealt: _Figures
+    own_mark: _Whisker | None
+    dealt_mark: _Whisker | None
+    zero: float | None
+    """Where a correlation of 0 lies on the axis, if it is on it."""
+    alt: str
+    auprc: _Figures
+    dealt_auprc: _Figures
+    chance: str
+    survival: str
+    stable: str
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One table: the layers, then all of them together."""
+
+    title: str
+    rows: tuple[_Row, ...]
+    total: _Row
+    ticks: tuple[Tick, ...]
+
+
+class QualityView:
+    """Everything the template prints of it, worked out once."""
+
+    def __init__(
+        self,
+        section: QualitySection,
+        layers: Sequence[LayerSection],
+        ids: Sequence[str],
+        concepts: Sequence[str],
+    ) -> None:
+        self.section = section
+        self.concepts = concepts
+        self.ids = ids
+        self.trusted = [
+            np.array([category is not None for category in layer.categories], dtype=np.bool_)
+            for layer in layers
+        ]
+        every = [np.ones_like(mask) for mask in self.trusted]
+        masks = {"interpretable": self.trusted, "all": every}
+        # With nothing above τ there is nothing to say of interpretable units.
+        self.some_trusted = any(mask.any() for mask in self.trusted)
+        if not self.some_trusted:
+            del masks["interpretable"]
+        self.main = next(iter(masks))
+        self.summaries = {
+            name: [
+                summarise([layer], [mask])
+                for layer, mask in zip(section.layers, chosen, strict=True)
+            ]
+            for name, chosen in masks.items()
+        }
+        self.totals = {name: summarise(section.layers, m) for name, m in masks.items()}
+        titles = {"interpretable": "Interpretable units", "all": "All units with a label"}
+        self.groups = [self._group(name, titles[name]) for name in masks]
+        self.finding = self._finding()
+        self.story = section.story
+
+    # -- words ---------------------------------------------------------------------------------
+
+    def _finding(self) -> list[str]:
+        total = self.totals[self.main]
+        whose = "interpretable units" if self.some_trusted else "the units"
+        sentences = [] if self.some_trusted else ["No unit is interpretable; this is about all."]
+        own, dealt = total.correlation.median, total.dealt_correlation.median
+        if own is None:
+            sentences.append(
+                "On the held-out images no correlation of label and activation is defined, so "
+                "whether labels predict activation cannot be said."
+            )
+        else:
+            against = (
+                "there are no other labels to compare it with."
+                if dealt is None
+                else f"a label dealt out from another unit of the layer reaches {number(dealt, 2)}."
+            )
+            sentences.append(
+                f"On {count(self._held_out)} images they were not chosen on, the labels of {whose} "
+                f"predict activation with a correlation of {number(own, 2)} in the median; "
+                f"{against}"
+            )
+            sentences += self._unspecific(total)
+        if total.survival is not None:
+            sentences.append(
+                f"When the images are drawn anew, a label comes back in "
+                f"{percent(total.kept, total.drawn)} of the draws; "
+                f"{count(total.stable)} of {count(total.labelled)} labels come back in at least "
+                "half of them."
+            )
+        return sentences
+
+    def _unspecific(self, total: QualitySummary) -> list[str]:
+        rule = "at least one in four dealt labels predicts as well as the typical own one."
+        if unspecific(total):
+            return [f"So the labels are not specific to their units: {rule}"]
+        layers = [
+            layer.layer
+            for layer, summary in zip(self.section.layers, self.summaries[self.main], strict=True)
+            if summary.correlation.count >= FEW and unspecific(summary)
+        ]
+        if not layers:
+            return []
+        where = f"{len(layers)} layers" if len(layers) > NAMED_LAYERS else _listed(layers)
+        return [f"In {where} the labels are not specific to their units: {rule}"]
+
+    def tiles(self) -> Tiles:
+        """The two numbers for the first screen."""
+        total = self.totals[self.main]
+        among = "interpretable units" if self.some_trusted else "all labels"
+        dealt = _Figures.of(total.dealt_correlation).median
+        return [
+            (
+                "Correlation on other images",
+                _Figures.of(total.correlation).median,
+                f"median of {among}; {dealt} with dealt labels",
+            ),
+            (
+                "Labels that survive a redraw",
+                percent(total.kept, total.drawn),
+                f"of {among}, mean of {count(self._draws)} draws",
+            ),
+        ]
+
+    @property
+    def _held_out(self) -> int:
+        return self.section.layers[0].held_out.images
+
+    @property
+    def _draws(self) -> int:
+        return self.section.layers[0].stability.draws
+
+    # -- tables --------------------------------------------------------------------------------
+
+    def _group(self, name: str, title: str) -> _Group:
+        axis = _axis([*self.summaries[name], self.totals[name]])
+        return _Group(
+            title,
+            tuple(
+                _row(layer.layer, link, summary, axis)
+                for layer, link, summary in zip(
+                    self.section.layers, self.ids, self.summaries[name], strict=True
+                )
+            ),
+            _row("All layers", "", self.totals[name], axis),
+            axis.ticks(4) if axis else (),
+        )
+
+    # -- single units --------------------------------------------------------------------------
+
+    def survival(self, layer: int, unit: int) -> str:
+        """In how many draws a unit kept its label."""
+        stability = self.section.layers[layer].stability
+        if not stability.labelled[unit]:
+            return NOTHING
+        return f"{stability.kept[unit]} of {stability.draws}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The units as columns, for the script; a word or a level of chance is written once."""
+        words: dict[int, int] = {}
+        levels: dict[str, int] = {}
+
+        def coded(concept: int) -> int:
+            return words.setdefault(concept, len(words)) if concept >= 0 else -1
+
+        layers = []
+        for layer in self.section.layers:
+            held, stability = layer.held_out, layer.stability
+            columns: dict[str, Any] = {
+                "kept": np.where(stability.labelled, stability.kept, -1).tolist(),
+                "held": [coded(concept) for concept in held.label.tolist()],
+                "correlation": _hundredths(held.correlation),
+                "auprc": _hundredths(held.auprc),
+                "chance": [
+                    levels.setdefault(number(value, 2), len(levels))
+                    for value in held.chance.tolist()
+                ],
+                "others": [
+                    [
+                        part
+                        for other, draws in other_labels(layer, unit)
+                        for part in (coded(other), draws)
+                    ]
+                    for unit in range(layer.units)
+                ],
+            }
+            if stability.lost[stability.labelled].any():
+                columns["lost"] = stability.lost.tolist()
+            layers.append(columns)
+        return {
+            "draws": self._draws,
+            "images": self._held_out,
+            "words": [self.concepts[concept] for concept in words],
+            "chances": list(levels),
+            "layers": layers,
+        }
+
+
+def unspecific(summary: QualitySummary) -> bool:
+    """Whether a quarter of the dealt labels predict as well as the typical own one, or more."""
+    own, dealt = summary.correlation.median, summary.dealt_correlation.high
+    return own is not None and dealt is not None and own <= dealt
+
+
+def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> _Row:
+    correlation = _Figures.of(summary.correlation)
+    dealt = _Figures.of(summary.dealt_correlation)
+    return _Row(
+        name,
+        link,
+        count(summary.correlation.count),
+        correlation,
+        dealt,
+        _whisker(summary.correlation, axis),
+        _whisker(summary.dealt_correlation, axis),
+        axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
+        f"{name}: own labels {correlation.median}, dealt labels {dealt.median}",
+        _Figures.of(summary.auprc),
+        _Figures.of(summary.dealt_auprc),
+        _Figures.of(summary.chance).median,
+        percent(summary.kept, summary.drawn),
+        share_of(summary.stable, summary.labelled) if summary.labelled else NOTHING,
+    )
+
+
+def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
+    """An axis from 0, or from where the quartiles begin, to where they end."""
+    ends = [
+        end
+        for summary in summaries
+        for spread in (summary.correlation, summary.dealt_correlation)
+        for end in (spread.low, spread.high)
+        if end is not None
+    ]
+    if not ends:
+        return None
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    margin = 0.03 * (high - low) or 0.1
+    return ScoreAxis(np.array([low - margin, high + margin]), -math.inf, 2)
+
+
+def _whisker(spread: Spread, axis: ScoreAxis | None) -> _Whisker | None:
+    if axis is None or spread.low is None or spread.median is None or spread.high is None:
+        return None
+    return _Whisker(*(axis.place(value) for value in (spread.low, spread.median, spread.high)))
+
+
+def _hundredths(values: FloatArray) -> list[float | None]:
+    """What the page shows; undefined is null."""
+    return [None if math.isnan(value) else round(value, 2) for value in values.tolist()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,67 @@
+// -- putting it together -----------------------------------------------------------------------------
+
+function setUpUnitTables() {
+  const data = readBlock("unit-data");
+  if (!data) return;
+  const units = new Units(data);
+  const thumbnails = new Thumbnails(readBlock("thumbnail-data") ?? {}, units);
+  const tables = new Map();
+  const build = (root) => {
+    if (!tables.has(root)) tables.set(root, new UnitTable(root, units, thumbnails));
+    return tables.get(root);
+  };
+
+  // A table in a closed section is drawn when the section opens.
+  for (const root of $$(".unit-table")) {
+    const closed = root.closest("details:not([open])");
+    if (closed) closed.addEventListener("toggle", () => build(root), { once: true });
+    else build(root);
+  }
+
+  const show = () => {
+    const { section, query } = readFragment();
+    const target = section && document.getElementById(section);
+    if (!target) return;
+    if (target.tagName === "DETAILS") target.open = true;
+    const root = $(".unit-table", target);
+    if (root && query) build(root).read(query);
+    if (query) (root && target.tagName === "DETAILS" ? root : target).scrollIntoView();
+  };
+
+  // Links name a section, so they work without this script; with it they name a view as well.
+  for (const link of $$("a[data-view]")) link.href = `#${link.dataset.view}`;
+  for (const part of $$("svg [data-view]")) part.addEventListener("click", () => { location.hash = part.dataset.view; });
+  addEventListener("hashchange", show);
+  show();
+}
+
+function followContents() {
+  const links = new Map($$(".contents a").map((link) => [link.hash.slice(1), link]));
+  const inView = new Set();
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) inView.add(target.id);
+      else inView.delete(target.id);
+    }
+    const current = [...links.keys()].filter((id) => inView.has(id)).at(-1);
+    for (const [id, link] of links) {
+      if (id !== current) {
+        link.removeAttribute("aria-current");
+        continue;
+      }
+      link.setAttribute("aria-current", "true");
+      const list = link.closest("ul");
+      const below = link.getBoundingClientRect().bottom - list.getBoundingClientRect().bottom;
+      const above = link.getBoundingClientRect().top - list.getBoundingClientRect().top;
+      list.scrollTop += Math.max(0, below) + Math.min(0, above);
+    }
+  }, { rootMargin: "-10% 0px -80% 0px" });
+  for (const id of links.keys()) {
+    const target = document.getElementById(id);
+    if (target) observer.observe(target);
+  }
+}
+
+document.documentElement.classList.add("scripted");
+setUpUnitTables();
+followContents();
