@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
-GROUP = 10
+STEP = 5
+"""Factors multiplied in one sweep over the concepts: each sweep reads and writes the product."""
+GROUP = 2 * STEP
 """Factors that are multiplied up before their product's exponent is put aside."""
 FACTOR_RANGE = 2.0**12
 """Between 1 / this and this ten factors and what was left of others stay in float32's range."""
@@ -53,26 +55,40 @@ def add_logs(
     units, ranks = top.shape
     rows, width = q.shape
     for k in numba.prange(units):
-        product = np.ones(width, dtype=np.float32)
-        bits = product.view(np.int32)
-        exponent = np.zeros(width, dtype=np.int32)
+        # The ranks whose image is here, filled up to full steps with factors of 1. Unsigned, for
+        # that spares a test for negative indices in the loop over concepts.
+        n = np.zeros(ranks + STEP, dtype=np.uint64)
+        c = np.ones(ranks + STEP, dtype=np.float32)
+        s = np.zeros(ranks + STEP, dtype=np.float32)
         taken = 0
         for r in range(ranks):
             place = top[k, r] - first
-            if place < 0 or place >= rows:
-                continue
-            n = np.uint64(place)  # spares a test for negative indices in the loop below
-            c = offset[r]
-            s = slope[r]
+            if 0 <= place < rows:
+                n[taken] = place
+                c[taken] = offset[r]
+                s[taken] = slope[r]
+                taken += 1
+        if taken == 0:
+            continue
+        product = np.ones(width, dtype=np.float32)
+        bits = product.view(np.int32)
+        exponent = np.zeros(width, dtype=np.int32)
+        for r in range(0, taken, STEP):
+            n0, n1, n2, n3, n4 = n[r], n[r + 1], n[r + 2], n[r + 3], n[r + 4]
+            c0, c1, c2, c3, c4 = c[r], c[r + 1], c[r + 2], c[r + 3], c[r + 4]
+            s0, s1, s2, s3, s4 = s[r], s[r + 1], s[r + 2], s[r + 3], s[r + 4]
             for m in range(width):
-                product[m] *= c + s * q[n, m]
-            taken += 1
-            if taken % GROUP == 0:
+                product[m] *= (
+                    (c0 + s0 * q[n0, m])
+                    * (c1 + s1 * q[n1, m])
+                    * (c2 + s2 * q[n2, m])
+                    * (c3 + s3 * q[n3, m])
+                    * (c4 + s4 * q[n4, m])
+                )
+            if r % GROUP == STEP:
                 for m in range(width):
                     exponent[m] += (bits[m] >> 23) - 127
                     bits[m] = (bits[m] & _MANTISSA) | _ONE
-        if taken == 0:
-            continue
         for m in range(width):
             whole = np.float32(exponent[m] + (bits[m] >> 23) - 127 - shift * taken)
             bits[m] = (bits[m] & _MANTISSA) | _ONE
