@@ -161,7 +161,8 @@ def quality_story(run: ProfileRun) -> tuple[str, ...]:
         "unit and the middle half of the units.",
         "A dealt label is the one of another unit of the same layer, dealt out at random. What it "
         "predicts as well as the own label is what the units of the layer share, and no evidence "
-        "for the single label.",
+        "for the single label. Labels are called not specific where at least one in four dealt "
+        "labels predicts as well as the typical own one.",
         f"Survival: {evaluation.draws} times, {probe.images:,} images were drawn from the probe "
         f"set with replacement (seed {evaluation.seed}), and all units were labelled again. Only "
         "the very same word counts as kept; puppy in the place of dog counts as lost. A stable "
@@ -266,7 +267,12 @@ def _limits(run: ProfileRun) -> Sequence[str]:
         )
     limits = [
         "A label names what the unit's strongest images have in common, as far as the concept set "
-        "has a word for it. It does not say what the unit does on other images.",
+        "has a word for it. "
+        + (
+            "How far it says what the unit does on other images was measured; see above."
+            if run.quality
+            else "It does not say what the unit does on other images."
+        ),
         "One number a unit and image (the pooled activation) decides; where in the image the unit "
         "responds is not looked at.",
         "Scores compare only within this page: another concept set, another model that reads the "

@@ -73,7 +73,7 @@ def make_run(
         vlm=VLMRecord(VLM_NAME, "{}", "", TinyVLM.fingerprint),
         probe=ProbeRecord("flat", IMAGES, "a" * 64, ()),
         concepts=ConceptRecord("colours.txt", len(words), "b" * 64, 0),
-        similarity=SimilarityRecord("soft-wpmi", 1, 10, "given", 10.0, 1.0, 0),
+        similarity=SimilarityRecord("soft-wpmi", 1, 10, "given", {"a": 10.0, "λ": 1.0}, 0),
         categories=(("object", ""), ("part", ""), ("scene", ""), ("material", ""),
                     ("texture", ""), ("color", "")),
         seed=0,

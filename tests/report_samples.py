@@ -14,7 +14,8 @@ from PIL import Image
 
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN, ModelProfile, count_units
-from profiler.report import LayerSection, ProfilePage
+from profiler.quality import HeldOut, LayerQuality, bootstrap
+from profiler.report import LayerSection, ProfilePage, QualitySection
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"
 
@@ -142,6 +143,49 @@ def fake_page(
     }  # fmt: skip
     fields.update(changes)
     return ProfilePage(**fields)  # type: ignore[arg-type]
+
+
+def fake_quality(
+    page: ProfilePage, *, seed: int = 0, draws: int = 20, images: int = 500, own: float = 0.35
+) -> QualitySection:
+    """Quality of a page's labels: deep layers hold better than early ones."""
+    rng = np.random.default_rng(seed)
+    words = len(page.concepts)
+    layers = []
+    for depth, section in enumerate(page.layers):
+        at = depth / max(len(page.layers) - 1, 1)
+        labels, units = section.labels, section.labels.units
+        alive = ~labels.dead
+        label = labels.concept[:, 0]
+
+        def measured(
+            own: float, alive: np.ndarray = alive, units: int = units, label: np.ndarray = label
+        ) -> HeldOut:
+            same = rng.random(units) < 0.6
+            other = rng.integers(words, size=units)
+            correlation = np.clip(rng.normal(own, 0.12, units), -1, 1)
+            auprc = np.clip(rng.normal(0.08 + 0.6 * max(own, 0), 0.06, units), 0.02, 1)
+            return HeldOut(
+                np.where(alive, np.where(same, label, other), -1),
+                np.where(alive, correlation, np.nan),
+                np.where(alive, auprc, np.nan),
+                np.where(alive, round(0.05 * images), 0),
+                images,
+            )
+
+        def draw(
+            _: np.ndarray, at: float = at, units: int = units, label: np.ndarray = label
+        ) -> list[np.ndarray]:
+            stays = rng.random(units) < 0.2 + 0.7 * at
+            return [np.where(stays, label, rng.integers(words, size=units))]
+
+        (stability,) = bootstrap(draw, 2 * images, [label], draws=draws)
+        layers.append(
+            LayerQuality(labels.layer, label, measured(own * at), measured(0.1 * own), stability)
+        )
+    return QualitySection(
+        layers, [f"{images} images were held out.", "Low survival comes partly from the images."]
+    )
 
 
 def flat_thumbnails(images: int) -> dict[int, bytes]:

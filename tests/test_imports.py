@@ -14,6 +14,7 @@ CORE = (
     "ratings",
     "labels",
     "quality",
+    "evaluation",
     "layer_profile",
     "calibration",
 )

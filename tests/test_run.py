@@ -4,11 +4,19 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from browser import chromium, opened
 from command import Command, in_own_process
-from tiny import write_images
+from PIL import Image
+from sklearn.metrics import average_precision_score
+from tiny import TinyNet, TinyVLM, to_tensor, write_images
+
+from profiler.results import load_run
+from profiler.similarity import SIMILARITIES
 
 HERE = Path(__file__).parent
 TINY = (f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm")
@@ -30,8 +38,8 @@ def arguments(folder: Path, out: str, *more: object) -> list[object]:
     ]
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with (path / "descriptions.csv").open(newline="") as file:
+def rows(path: Path, name: str = "descriptions.csv") -> list[dict[str, str]]:
+    with (path / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -207,6 +215,159 @@ def test_an_option_may_come_from_a_file_or_the_environment(
     assert json.loads((folder / "out" / "run.json").read_text())["threshold"]["value"] == 98
     command(*arguments(folder, "out"))  # flags win
     assert json.loads((folder / "out" / "run.json").read_text())["threshold"]["value"] == 0.1
+
+
+class TestEvaluation:
+    """``--evaluate``: numbers as one would work them out from the images."""
+
+    MORE = ("--evaluate", "--bootstrap", 4, "--seed", 5)
+
+    def test_every_number_follows_from_the_images(self, command: Command, folder: Path) -> None:
+        done = command(*arguments(folder, "out", *self.MORE, "--json"))
+        assert done.status == 0, done.stderr
+        words = COLOURS.split()
+        pictures = [Image.open(path) for path in sorted((folder / "images").iterdir())]
+        batch = torch.stack([to_tensor()(picture) for picture in pictures])
+        net, vlm = TinyNet().eval(), TinyVLM()
+        with torch.no_grad():
+            layers = {"color": net.color(batch).mean(dim=(2, 3)).numpy(), "fc": net(batch).numpy()}
+            images = vlm.embed_images(batch).numpy()
+        cosines = images @ vlm.embed_texts(words).T
+
+        order = np.random.default_rng(5).permutation(64)
+        seen, held = np.sort(order[32:]), np.sort(order[:32])
+        draws = [np.sort(np.random.default_rng([5, i]).integers(64, size=64)) for i in range(4)]
+        found = {
+            (row["layer"], int(row["unit"])): row for row in rows(folder / "out", "quality.csv")
+        }
+        assert len(found) == 8
+        correlations = []
+        for layer, activations in layers.items():
+            whole = soft_wpmi(activations, cosines, np.arange(64), 6)
+            half = soft_wpmi(activations, cosines, seen, 3)
+            again = [soft_wpmi(activations, cosines, sample, 6) for sample in draws]
+            for unit in range(4):
+                row = found[layer, unit]
+                if (layer, unit) == ("color", 3):  # dead: undefined is no zero
+                    assert set(list(row.values())[2:]) == {""}
+                    continue
+                assert row["description"] == words[whole[unit]]
+                assert row["held_out_description"] == words[half[unit]]
+                a, c = activations[held, unit], cosines[held, half[unit]]
+                correlations.append(np.corrcoef(a, c)[0, 1])
+                assert float(row["correlation"]) == pytest.approx(correlations[-1], abs=2e-6)
+                truth = a >= np.sort(a)[-5]
+                assert int(row["positives"]) == truth.sum() == 5
+                auprc = average_precision_score(truth, c)
+                assert float(row["auprc"]) == pytest.approx(auprc, abs=2e-6)
+                chance = (4 + 27 * sum(1 / i for i in range(1, 33)) / 32) / 31
+                assert float(row["chance"]) == pytest.approx(chance, abs=2e-6)
+                drawn = [words[labels[unit]] for labels in again]
+                kept = drawn.count(row["description"])
+                assert float(row["survival"]) == kept / 4
+                others = {row[f"other_{i}"]: row[f"draws_{i}"] for i in range(1, 6)}
+                others.pop("", None)
+                assert {word: int(times) for word, times in others.items()} == {
+                    word: drawn.count(word) for word in drawn if word != row["description"]
+                }
+        quality = json.loads(done.stdout)["quality"]
+        assert quality["total"]["all"]["labelled"] == 7
+        median = quality["total"]["all"]["correlation"]["median"]
+        assert median == pytest.approx(np.median(correlations), abs=1e-6)
+        assert (quality["held_out"], quality["draws"], quality["seed"]) == (32, 4, 5)
+        assert [layer["layer"] for layer in quality["layers"]] == ["color", "fc"]
+
+    def test_the_record_says_how_it_was_measured(self, command: Command, folder: Path) -> None:
+        done = command(*arguments(folder, "out", *self.MORE, "--json"))
+        record = json.loads((folder / "out" / "run.json").read_text())["record"]
+        assert record["evaluation"] == {
+            "draws": 4, "held_out_share": 0.5, "held_out": 32, "positive_share": 0.05, "top": 3,
+            "seed": 5,
+        }  # fmt: skip
+        report = (folder / "out" / "report.html").read_text()
+        for words in ("32 of the 64 probe images", "(seed 5)", "with top lists of 3", "4 times"):
+            assert words in report.replace("\u202f", " ")
+        # Every number of the output is a number: undefined is null.
+        json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
+
+    def test_workers_do_not_change_it(
+        self, command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command(*arguments(folder, "one", *self.MORE))
+        monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "another cache"))
+        command(*arguments(folder, "two", *self.MORE, "-j", 2))
+        for name in ("quality.csv", "quality.safetensors", "descriptions.csv"):
+            one, two = folder / "one" / name, folder / "two" / name
+            assert one.read_bytes() == two.read_bytes()
+
+    @pytest.mark.parametrize("similarity", SIMILARITIES)
+    def test_any_similarity(self, command: Command, folder: Path, similarity: str) -> None:
+        call = [a for a in arguments(folder, "out", *self.MORE) if a not in ("--top", 6)]
+        done = command(*call, "--similarity", similarity)
+        assert done.status == 0, done.stderr
+        run = load_run(folder / "out")
+        color = run.quality[0]
+        np.testing.assert_array_equal(color.label, run.layers[0].concept[:, 0])
+        assert (color.held_out.correlation[:3] > 0.5).all()
+        assert np.isnan(color.held_out.correlation[3])
+
+    def test_sorting_anew_keeps_it_and_a_run_without_it_leaves_none(
+        self, command: Command, folder: Path
+    ) -> None:
+        command(*arguments(folder, "out", *self.MORE))
+        before = {name: (folder / "out" / name).read_bytes()
+                  for name in ("quality.csv", "quality.safetensors")}  # fmt: skip
+        quality = load_run(folder / "out").quality
+        vlm = ("--vlm", TINY[2])
+        for more in ((), ("--out", folder / "copy")):
+            done = command("categorize", folder / "out", *vlm, *more, "--json")
+            assert done.status == 0, done.stderr
+            assert json.loads(done.stdout)["quality"]["held_out"] == 32
+        for place in ("out", "copy"):
+            assert "Do the labels hold" in (folder / place / "report.html").read_text()
+            for name, content in before.items():
+                assert (folder / place / name).read_bytes() == content
+            for one, other in zip(quality, load_run(folder / place).quality, strict=True):
+                for part in ("held_out", "dealt", "stability"):
+                    assert_same(vars(getattr(one, part)), vars(getattr(other, part)))
+        done = command(*arguments(folder, "out", "--json"))
+        assert "quality" not in json.loads(done.stdout)
+        assert not list((folder / "out").glob("quality.*"))
+        assert load_run(folder / "out").quality == ()
+        assert "Do the labels hold" not in (folder / "out" / "report.html").read_text()
+
+    def test_a_missing_file_is_told(self, command: Command, folder: Path) -> None:
+        command(*arguments(folder, "out", *self.MORE))
+        (folder / "out" / "quality.safetensors").unlink()
+        done = command("categorize", folder / "out", "--vlm", TINY[2])
+        assert (done.status, "'quality.safetensors' is missing" in done.error) == (2, True)
+
+    def test_what_cannot_be_evaluated_is_refused(self, command: Command, folder: Path) -> None:
+        done = command(*arguments(folder, "out", "--bootstrap", 5))
+        assert (done.status, "--bootstrap 5 belongs to --evaluate" in done.error) == (2, True)
+        done = command(*arguments(folder, "out", "--evaluate", "--top", 2, "--limit", 5))
+        assert (done.status, "at least 6 readable images" in done.error) == (2, True)
+        assert command(*arguments(folder, "out", "--evaluate", "--bootstrap", 0)).status == 2
+        assert not (folder / "out" / "run.json").exists()
+
+
+def soft_wpmi(activations: Any, cosines: Any, sample: Any, top: int) -> Any:
+    """The formula as it is written, on the images of a sample."""
+    a, p = activations[sample].astype(float), cosines[sample].astype(float)
+    q = np.exp(10 * p) / np.exp(10 * p).sum(axis=1, keepdims=True)
+    weights = 0.998 - np.arange(top) / top * (0.998 - 0.97)
+    alive = np.ptp(a, axis=0) > 0
+    lists = np.argsort(-a, axis=0, kind="stable")[:top].T
+    evidence = np.log(1 + weights[None, :, None] * (q[lists] - 1) + 1e-7).sum(axis=1)
+    prior = np.log(np.exp(evidence[alive]).sum(axis=0)) - np.log(alive.sum())
+    return np.where(alive, (evidence - prior).argmax(axis=1), -1)
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+        assert type(values) is type(other[name])
 
 
 class TestBadInput:

@@ -11,7 +11,7 @@ from profiler.evaluation import other_labels
 from profiler.quality import QualitySummary, Spread, summarise
 from profiler.report.charts import FloatArray, ScoreAxis, Tick
 from profiler.report.page import LayerSection, QualitySection
-from profiler.report.text import NOTHING, count, number, percent, share_of
+from profiler.report.text import NOTHING, count, number, percent, plural
 
 FEW = 5
 """Of fewer units no median is worth a sentence on its layer."""
@@ -32,7 +32,9 @@ class _Figures:
     def of(cls, spread: Spread) -> "_Figures":
         if spread.median is None or spread.low is None or spread.high is None:
             return cls(NOTHING, "")
-        middle = f"{number(spread.low, 2)} to {number(spread.high, 2)}" if spread.count > 1 else ""
+        middle = (
+            f"({number(spread.low, 2)} to {number(spread.high, 2)})" if spread.count > 1 else ""
+        )
         return cls(number(spread.median, 2), middle)
 
 
@@ -54,6 +56,7 @@ class _Row:
     name: str
     link: str
     """Id of the layer's section; empty in the row of all layers."""
+    remark: str
     units: str
     correlation: _Figures
     dealt: _Figures
@@ -112,6 +115,8 @@ class QualityView:
         }
         self.totals = {name: summarise(section.layers, m) for name, m in masks.items()}
         titles = {"interpretable": "Interpretable units", "all": "All units with a label"}
+        # One axis for all tables: they are compared.
+        self.axis = _axis([each for found in self.summaries.values() for each in found])
         self.groups = [self._group(name, titles[name]) for name in masks]
         self.finding = self._finding()
         self.story = section.story
@@ -135,8 +140,8 @@ class QualityView:
                 else f"a label dealt out from another unit of the layer reaches {number(dealt, 2)}."
             )
             sentences.append(
-                f"On {count(self._held_out)} images they were not chosen on, the labels of {whose} "
-                f"predict activation with a correlation of {number(own, 2)} in the median; "
+                f"On {count(self._held_out)} held-out images, labels chosen on the others predict "
+                f"the activation of {whose} with a correlation of {number(own, 2)} in the median; "
                 f"{against}"
             )
             sentences += self._unspecific(total)
@@ -156,7 +161,7 @@ class QualityView:
         layers = [
             layer.layer
             for layer, summary in zip(self.section.layers, self.summaries[self.main], strict=True)
-            if summary.correlation.count >= FEW and unspecific(summary)
+            if unspecific(summary)
         ]
         if not layers:
             return []
@@ -170,14 +175,14 @@ class QualityView:
         dealt = _Figures.of(total.dealt_correlation).median
         return [
             (
-                "Correlation on other images",
+                "Held-out correlation",
                 _Figures.of(total.correlation).median,
                 f"median of {among}; {dealt} with dealt labels",
             ),
             (
-                "Labels that survive a redraw",
+                "Label survival",
                 percent(total.kept, total.drawn),
-                f"of {among}, mean of {count(self._draws)} draws",
+                f"of {among}, over {plural(self._draws, 'draw')}",
             ),
         ]
 
@@ -192,7 +197,7 @@ class QualityView:
     # -- tables --------------------------------------------------------------------------------
 
     def _group(self, name: str, title: str) -> _Group:
-        axis = _axis([*self.summaries[name], self.totals[name]])
+        axis = self.axis
         return _Group(
             title,
             tuple(
@@ -257,9 +262,14 @@ class QualityView:
 
 
 def unspecific(summary: QualitySummary) -> bool:
-    """Whether a quarter of the dealt labels predict as well as the typical own one, or more."""
-    own, dealt = summary.correlation.median, summary.dealt_correlation.high
-    return own is not None and dealt is not None and own <= dealt
+    """Whether a quarter of the dealt labels predict as well as the typical own one, or more.
+
+    Of very few units neither is said.
+    """
+    own, dealt = summary.correlation, summary.dealt_correlation
+    if own.median is None or dealt.high is None or own.count < FEW:
+        return False
+    return own.median <= dealt.high
 
 
 def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> _Row:
@@ -268,6 +278,7 @@ def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) 
     return _Row(
         name,
         link,
+        "not specific" if unspecific(summary) else "",
         count(summary.correlation.count),
         correlation,
         dealt,
@@ -279,7 +290,7 @@ def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) 
         _Figures.of(summary.dealt_auprc),
         _Figures.of(summary.chance).median,
         percent(summary.kept, summary.drawn),
-        share_of(summary.stable, summary.labelled) if summary.labelled else NOTHING,
+        f"{count(summary.stable)} of {count(summary.labelled)}" if summary.labelled else NOTHING,
     )
 
 

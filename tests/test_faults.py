@@ -1,0 +1,446 @@
+"""The whole command in real processes that are killed, crowded, short of disk, or badly fed.
+
+Whatever happens to a run, the same command afterwards ends with the bytes of an undisturbed one.
+"""
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import Command, Outcome, in_own_process
+from PIL import Image
+from tiny import write_images
+
+from profiler.store import Store
+
+HERE = Path(__file__).parent
+IMAGES = 700
+"""Three shards: 256, 256 and 188 images."""
+
+SLOW = '''
+import sys, time
+sys.path.insert(0, {tests!r})
+import tiny
+
+class Slow(tiny.TinyNet):
+    """Takes its time, so that it can be killed in the middle."""
+
+    def forward(self, images):
+        time.sleep(0.05)
+        return super().forward(images)
+
+def subject():
+    return Slow(), tiny.to_tensor()
+'''
+
+
+# --- processes -------------------------------------------------------------------------------
+
+# What takes long is the import of torch and its friends. A server that has done so forks each
+# process that runs a command; apart from that they are as real as any.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["profiler.run", "profiler.vlm", "profiler.subject", "pytest"])
+
+
+def _command(arguments: list[str], folder: Path, cache: Path, largest: int | None) -> None:
+    """In a process of its own: be the command."""
+    os.chdir(folder)
+    os.environ["PROFILER_CACHE_DIR"] = str(cache)
+    for name in ("stdout", "stderr"):
+        with Path(f"{name}.txt").open("wb") as file:
+            os.dup2(file.fileno(), getattr(sys, name).fileno())
+    if largest is not None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    sys.argv = ["profiler", *arguments]
+    from profiler import cli
+
+    cli.main()
+
+
+@dataclass
+class Running:
+    process: BaseProcess
+    folder: Path
+
+    def wait(self) -> Outcome:
+        self.process.join(300)
+        out, err = ((self.folder / f"{name}.txt").read_text() for name in ("stdout", "stderr"))
+        return Outcome(
+            int(-99 if self.process.exitcode is None else self.process.exitcode), out, err
+        )
+
+    def kill(self) -> int:
+        """Give the exit status: -9, unless it had ended before."""
+        self.process.kill()
+        return self.wait().status
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """``start(folder, cache, arguments)`` runs the command in ``folder``."""
+    started: list[BaseProcess] = []
+
+    def start(
+        folder: Path, cache: Path, arguments: list[str], largest: int | None = None
+    ) -> Running:
+        folder.mkdir(exist_ok=True)
+        process = _PROCESSES.Process(target=_command, args=(arguments, folder, cache, largest))
+        process.start()
+        started.append(process)
+        return Running(process, folder)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+# --- the run ---------------------------------------------------------------------------------
+
+
+def arguments(*more: object) -> list[str]:
+    """All paths are relative to the folder beside the images: they stand in run.json."""
+    return [
+        *("run", "../slow.py:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm"),
+        *("--probe", "../images", "--concepts", "../colours.txt", "--threshold", "0.1"),
+        *("--date", "2024-01-01", "--out", "out", *map(str, more)),
+    ]
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Everything a run says, apart from how long it took."""
+    out = folder / "out"
+    record = json.loads((out / "run.json").read_text())
+    assert record["record"].pop("timings")
+    names = ("descriptions.csv", "profile.json", "units.safetensors")
+    pictures = {path.name: path.read_bytes() for path in (out / "images").glob("*.webp")}
+    return {
+        "run.json": record,
+        "images": pictures,
+        **{name: (out / name).read_bytes() for name in names},
+    }
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, words and network; beside them, in ``plain``, an undisturbed run."""
+    folder = tmp_path_factory.mktemp("stage")
+    write_images(folder / "images", IMAGES)
+    (folder / "colours.txt").write_text("red\ngreen\nblue\nyellow\ncyan\nmagenta\ngray\nwhite\n")
+    (folder / "slow.py").write_text(SLOW.format(tests=str(HERE)))
+    (folder / "plain").mkdir()
+    env = {**os.environ, "PROFILER_CACHE_DIR": str(folder / "cache")}
+    before = Path.cwd()
+    try:
+        os.chdir(folder / "plain")
+        done = in_own_process(*arguments(), env=env)
+    finally:
+        os.chdir(before)
+    assert done.status == 0, done.stderr
+    with (folder / "plain" / "out" / "descriptions.csv").open(newline="") as file:
+        assert [row["description"] for row in csv.DictReader(file)][:3] == ["red", "green", "blue"]
+    return folder
+
+
+@pytest.fixture
+def folder(stage: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of the test's own beside the images."""
+    folder = stage / request.node.name.translate(str.maketrans("[]", "--"))
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def kinds(cache: Path) -> list[str]:
+    """The kinds of the entries in a cache; every one of them is whole."""
+    entries = Store(cache).entries()
+    assert [entry.fault() for entry in entries] == [""] * len(entries)
+    return [entry.kind for entry in entries]
+
+
+def identical(stage: Path, folder: Path) -> None:
+    wanted, found = results(stage / "plain"), results(folder)
+    for name, content in wanted.items():
+        assert found[name] == content, name
+
+
+# --- SIGKILL ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_killed_run_ends_as_if_nothing_had_been(
+    stage: Path, folder: Path, start: Start, seed: int
+) -> None:
+    """Three kills: at random in the first part, in a later one, and once all images are read."""
+    chance = random.Random(seed)
+    cache = folder / "cache"
+    here = stage / f"killed-{seed}"
+    seen = []
+    for shards, longest in ((0, 0.6), (chance.choice([1, 2]), 0.15), (3, 0.4)):
+        pause = chance.uniform(0, longest)
+        running = start(here, cache, arguments("-j", 2))
+        # Shards that are put together count as three.
+        while running.process.is_alive():
+            if "passes" in (now := kinds(cache)) or now.count("shards") >= shards:
+                break
+            time.sleep(0.002)
+        time.sleep(pause)
+        status = running.kill()
+        seen.append(kinds(cache))
+        print(f"seed {seed}: {shards} shards and {pause:.3f} s: status {status}, {seen[-1]}")
+        assert status in (-signal.SIGKILL, 0)
+    assert any(found.count("shards") > 0 and "passes" not in found for found in seen), seen
+    done = start(here, cache, arguments("-j", 2)).wait()
+    assert done.status == 0, done.stderr
+    identical_to = json.loads((here / "out" / "run.json").read_text())["record"]
+    assert identical_to["settings"]["workers"] == 2
+    identical(stage, here)
+    assert sorted(kinds(cache)) == ["passes", "texts"]
+
+
+# --- two at once -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [("auto", "auto"), ("16", "50")])
+def test_two_runs_on_one_cache(
+    stage: Path, folder: Path, start: Start, batches: tuple[str, str]
+) -> None:
+    """Also where the processes' sums may differ in the last bits."""
+    cache = folder / "cache"
+    both = [stage / f"{folder.name}-{number}" for number in range(2)]
+    running = [
+        start(here, cache, arguments("-b", batch))
+        for here, batch in zip(both, batches, strict=True)
+    ]
+    for each in running:
+        done = each.wait()
+        assert done.status == 0, done.stderr
+    found = [results(here) for here in both]
+    names = ("descriptions.csv", "profile.json", "units.safetensors", "images")
+    assert all(found[0][name] == found[1][name] for name in names)
+    if batches == ("auto", "auto"):
+        for here in both:
+            identical(stage, here)
+    assert sorted(kinds(cache)) == ["passes", "texts"]
+
+
+# --- a damaged cache -------------------------------------------------------------------------
+
+
+def test_a_cache_file_that_was_cut_short(stage: Path, folder: Path, start: Start) -> None:
+    cache = folder / "cache"
+    shutil.copytree(stage / "cache", cache)
+    for entry in Store(cache).entries():
+        assert entry.arrays is not None
+        os.truncate(entry.arrays, entry.size // 2)
+    here = stage / "cut"
+    done = start(here, cache, arguments()).wait()
+    assert done.status == 0, done.stderr
+    identical(stage, here)
+    assert sorted(kinds(cache)) == ["passes", "texts"]
+
+
+# --- a full disk -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A file system of so many bytes; the value makes it larger."""
+
+    def mount(*options: str) -> None:
+        subprocess.run(["mount", *options], check=True, capture_output=True)
+
+    folder.mkdir()
+    try:
+        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error}")
+    try:
+        yield lambda size: mount("-o", f"remount,size={size}", str(folder))
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["24k", "80k"])
+def test_a_full_disk(stage: Path, folder: Path, start: Start, size: str) -> None:
+    """Full while the images are read, and full while the results are written."""
+    here = stage / f"full-{size}"
+    with small_disk(folder / "disk", size) as enlarge:
+        cache = folder / "disk" / "cache"
+        done = start(here, cache, arguments()).wait()
+        assert done.status == 3
+        assert done.error.startswith("cannot write '")
+        assert done.error.endswith("No space left on device")
+        assert not (here / "out" / "run.json").exists()
+        assert not [path for path in cache.rglob(".*") if path.is_file()], "nothing is left behind"
+        before = kinds(cache)
+        assert "passes" not in before
+        enlarge("64m")
+        done = start(here, cache, arguments()).wait()
+        assert done.status == 0, done.stderr
+        identical(stage, here)
+        assert sorted(kinds(cache)) == ["passes", "texts"]
+
+
+@pytest.mark.slow
+def test_files_may_not_grow(stage: Path, folder: Path, start: Start) -> None:
+    """A limit on the size of a file stands for a disk that fills up at any place of the run."""
+    cache = folder / "cache"
+    here = stage / "limit"
+    met = []
+    for largest in (4_000, 30_000, 48_000, 100_000):
+        done = start(here, cache, arguments(), largest).wait()
+        assert done.status == 3, done.stderr
+        assert done.error.startswith("cannot write '")
+        assert done.error.endswith("File too large")
+        assert not (here / "out" / "run.json").exists()
+        assert not [path for path in folder.rglob(".*") if path.is_file()]
+        met.append((sorted(set(kinds(cache))), "report" in done.error))
+    print(met)
+    done = start(here, cache, arguments()).wait()
+    assert done.status == 0, done.stderr
+    identical(stage, here)
+
+
+# --- difficult images ------------------------------------------------------------------------
+
+RED = (255, 0, 0)
+
+
+def difficult_images(folder: Path) -> tuple[dict[str, str], set[str]]:
+    """Write them; give the colours of those that can be read, and the names of the others."""
+    red = Image.new("RGB", (32, 16), RED)
+    deep = np.full((16, 16), 30_000, np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")  # 16 bits of gray
+    red.convert("CMYK").save(folder / "cmyk.jpg")
+    palette = red.convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.save(folder / "palette.png", transparency=0)  # its only colour is nothing
+    Image.new("RGBA", (16, 16), (0, 0, 255, 0)).save(folder / "alpha.png")
+    frames = [Image.new("RGB", (16, 16), color) for color in ("lime", "black", "black")]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    red.save(folder / "rotated.jpg", exif=exif)
+    half = folder / "half.jpg"
+    Image.effect_noise((64, 64), 90).save(half)
+    half.write_bytes(half.read_bytes()[:900])
+    (folder / "zero.png").touch()
+    (folder / "text.png").write_text("no image at all")
+    _write_bomb(folder / "bomb.png")
+    colors = {
+        "deep.png": "gray",
+        "cmyk.jpg": "red",
+        "palette.png": "white",
+        "alpha.png": "white",
+        "animated.gif": "green",
+        "rotated.jpg": "red",
+    }
+    return colors, {"half.jpg", "zero.png", "text.png", "bomb.png"}
+
+
+def _write_bomb(path: Path) -> None:
+    """A file of a few kilobytes that says it holds 30,000 by 30,000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(10**6))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_difficult_images(command: Command, tmp_path: Path, workers: int) -> None:
+    write_images(tmp_path / "images", 80)
+    readable, unreadable = difficult_images(tmp_path / "images")
+    (tmp_path / "colours.txt").write_text("red\ngreen\nblue\nyellow\ncyan\nmagenta\ngray\nwhite\n")
+    call: list[Any] = [
+        *("run", f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm"),
+        *("--probe", tmp_path / "images", "--concepts", tmp_path / "colours.txt"),
+        *("--threshold", 0.1, "-j", workers, "--top", 30, "--out", tmp_path / "out"),
+    ]
+    done = command(*call)
+    assert done.status == 0, done.stderr
+    assert "4 of 90 probe images could not be read and were left out (bomb.png, half.jpg, text" in (
+        done.stderr
+    )
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["record"]["probe"]["images"] == 86
+    skipped = dict(run["record"]["probe"]["skipped"])
+    assert set(skipped) == unreadable
+    assert skipped["bomb.png"].startswith("DecompressionBombError")
+    assert all(skipped.values())
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "4 of 90 probe images could not be read" in report
+    assert set(readable) <= set(run["images"])
+    assert not unreadable & set(run["images"])
+    with (tmp_path / "out" / "descriptions.csv").open(newline="") as file:
+        labels = [row["description"] for row in csv.DictReader(file)]
+    assert labels[:3] == ["red", "green", "blue"]
+    # What a picture shows is what the network saw.
+    for name, color in readable.items():
+        picture = tmp_path / "out" / "images" / f"{run['images'].index(name):06d}.webp"
+        if picture.exists():
+            with Image.open(picture) as image:
+                seen = np.asarray(image.convert("RGB"), dtype=float).mean(axis=(0, 1))
+                if name == "rotated.jpg":
+                    assert image.size == (16, 32)
+            wanted = {
+                "red": (255, 0, 0),
+                "green": (0, 255, 0),
+                "white": (255,) * 3,
+                "gray": (117,) * 3,
+            }
+            assert np.abs(seen - wanted[color]).max() < 40, name
+    assert {"cmyk.jpg", "rotated.jpg", "animated.gif"} <= {
+        run["images"][int(path.stem)] for path in (tmp_path / "out" / "images").glob("*.webp")
+    }
+
+
+def test_too_many_difficult_images(command: Command, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 20)
+    _, unreadable = difficult_images(tmp_path / "images")
+    (tmp_path / "colours.txt").write_text("red\ngreen\nblue\n")
+    call: list[Any] = [
+        *("run", f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm", "-j", 0),
+        *("--probe", tmp_path / "images", "--concepts", tmp_path / "colours.txt", "--top", 3),
+        *("--threshold", 0.1, "--out", tmp_path / "out"),
+    ]
+    done = command(*call)
+    assert done.status == 2
+    assert "more than 5% of the 30 probe images cannot be read" in done.error
+    assert not (tmp_path / "out" / "run.json").exists()
+    allowed = command(*call, "--allow-bad")
+    assert allowed.status == 0, allowed.stderr
+    assert f"{len(unreadable)} of 30 probe images" in allowed.stderr
+    assert command(*call).status == 2, "a kept pass does not excuse them"
