@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,12 @@ class _Batch:
     def images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """As the subject and as the VLM see them."""
         return self.for_subject, self.for_vlm
+
+    def pin_memory(self) -> "_Batch":
+        """In memory that a GPU can fetch from while the CPU goes on; called by the loader."""
+        return replace(
+            self, for_subject=self.for_subject.pin_memory(), for_vlm=self.for_vlm.pin_memory()
+        )
 
     def piece(self, start: int, size: int) -> "_Batch":
         """The readable images from ``start``, at most ``size``."""

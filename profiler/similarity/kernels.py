@@ -55,9 +55,8 @@ def add_logs(
     units, ranks = top.shape
     rows, width = q.shape
     for k in numba.prange(units):
-        # The ranks whose image is here, filled up to full steps with factors of 1. Unsigned, for
-        # that spares a test for negative indices in the loop over concepts.
-        n = np.zeros(ranks + STEP, dtype=np.uint64)
+        # The ranks whose image is here, filled up to full steps with factors of 1.
+        n = np.zeros(ranks + STEP, dtype=np.int64)
         c = np.ones(ranks + STEP, dtype=np.float32)
         s = np.zeros(ranks + STEP, dtype=np.float32)
         taken = 0
@@ -74,7 +73,9 @@ def add_logs(
         bits = product.view(np.int32)
         exponent = np.zeros(width, dtype=np.int32)
         for r in range(0, taken, STEP):
-            n0, n1, n2, n3, n4 = n[r], n[r + 1], n[r + 2], n[r + 3], n[r + 4]
+            # Unsigned, for that spares a test for negative indices in the loop over concepts.
+            n0, n1, n2 = np.uint64(n[r]), np.uint64(n[r + 1]), np.uint64(n[r + 2])
+            n3, n4 = np.uint64(n[r + 3]), np.uint64(n[r + 4])
             c0, c1, c2, c3, c4 = c[r], c[r + 1], c[r + 2], c[r + 3], c[r + 4]
             s0, s1, s2, s3, s4 = s[r], s[r + 1], s[r + 2], s[r + 3], s[r + 4]
             for m in range(width):

@@ -224,7 +224,7 @@ class Subject:
 
     def _on_device(self, images: torch.Tensor) -> torch.Tensor:
         # Convolutions on a CPU are about one and a half times as fast with channels last.
-        return images.to(self.device, memory_format=torch.channels_last)
+        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
 
 
 def weights_digest(model: nn.Module, extra: str = "") -> str:
