@@ -475,3 +475,12 @@ def test_odd_names_and_reasons_survive(probe: Counting, store: Store) -> None:
     run(again, store)
     assert run(again, store).skipped[0].name == odd
     assert json.dumps(kept(store, "passes"))
+
+
+def test_a_pass_that_kept_all_activations_serves_one_that_wants_none(
+    probe: Counting, store: Store
+) -> None:
+    whole = run(probe, store, matrices=True)
+    probe.reads.clear()
+    same(run(probe, store), whole)
+    assert probe.reads == []
