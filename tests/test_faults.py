@@ -6,7 +6,6 @@ Whatever happens to a run, the same command afterwards ends with the bytes of an
 import contextlib
 import csv
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -51,69 +49,96 @@ def subject():
 
 # --- processes -------------------------------------------------------------------------------
 
-# What takes long is the import of torch and its friends. A server that has done so forks each
-# process that runs a command; apart from that they are as real as any.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["profiler.run", "profiler.vlm", "profiler.subject", "pytest"])
+# What takes long is the import of torch and its friends. A server does so once, and forks a
+# process for each command; apart from that they are as real as any.
+SERVER = """
+import json, os, resource, sys
+import rich.progress, torch._dynamo, torchvision.models
+import profiler.cli, profiler.run, profiler.subject, profiler.vlm
+
+for line in sys.stdin:
+    order = json.loads(line)
+    if "wait" in order:
+        print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+        continue
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        continue
+    os.chdir(order["folder"])
+    for number, name in enumerate((os.devnull, "stdout.txt", "stderr.txt")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    os.environ["PROFILER_CACHE_DIR"] = order["cache"]
+    if order["largest"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"],) * 2)
+    sys.argv = ["profiler", *order["arguments"]]
+    profiler.cli.main()
+"""
 
 
-def _command(arguments: list[str], folder: Path, cache: Path, largest: int | None) -> None:
-    """In a process of its own: be the command."""
-    os.chdir(folder)
-    os.environ["PROFILER_CACHE_DIR"] = str(cache)
-    for name in ("stdout", "stderr"):
-        with Path(f"{name}.txt").open("wb") as file:
-            os.dup2(file.fileno(), getattr(sys, name).fileno())
-    if largest is not None:
-        import resource
+class Server:
+    """Starts commands."""
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-    sys.argv = ["profiler", *arguments]
-    from profiler import cli
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    cli.main()
+    def ask(self, **order: object) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(
+        self, folder: Path, cache: Path, arguments: list[str], largest: int | None = None
+    ) -> "Running":
+        """Start a command in ``folder``; it may write no file larger than ``largest``."""
+        folder.mkdir(exist_ok=True)
+        order = {"folder": str(folder), "cache": str(cache), "largest": largest}
+        return Running(self, self.ask(**order, arguments=arguments), folder)
+
+    def close(self) -> None:
+        self.process.communicate()
 
 
 @dataclass
 class Running:
-    process: BaseProcess
+    """A command that was started; somebody must wait for it."""
+
+    server: Server
+    pid: int
     folder: Path
 
     def wait(self) -> Outcome:
-        self.process.join(300)
+        status = self.server.ask(wait=self.pid)
         out, err = ((self.folder / f"{name}.txt").read_text() for name in ("stdout", "stderr"))
-        return Outcome(
-            int(-99 if self.process.exitcode is None else self.process.exitcode), out, err
-        )
+        return Outcome(status, out, err)
 
     def kill(self) -> int:
         """Give the exit status: -9, unless it had ended before."""
-        self.process.kill()
-        return self.wait().status
+        os.kill(self.pid, signal.SIGKILL)
+        return self.server.ask(wait=self.pid)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended; a process that nobody has waited for still has an entry."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 Start = Callable[..., Running]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
     """``start(folder, cache, arguments)`` runs the command in ``folder``."""
-    started: list[BaseProcess] = []
-
-    def start(
-        folder: Path, cache: Path, arguments: list[str], largest: int | None = None
-    ) -> Running:
-        folder.mkdir(exist_ok=True)
-        process = _PROCESSES.Process(target=_command, args=(arguments, folder, cache, largest))
-        process.start()
-        started.append(process)
-        return Running(process, folder)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join()
+    server = Server()
+    yield server.start
+    server.close()
 
 
 # --- the run ---------------------------------------------------------------------------------
@@ -143,8 +168,11 @@ def results(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, words and network; beside them, in ``plain``, an undisturbed run."""
+def stage(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, words and network; beside them, in ``plain``, an undisturbed run.
+
+    Made while the server is busy with its imports.
+    """
     folder = tmp_path_factory.mktemp("stage")
     write_images(folder / "images", IMAGES)
     (folder / "colours.txt").write_text("red\ngreen\nblue\nyellow\ncyan\nmagenta\ngray\nwhite\n")
@@ -179,17 +207,22 @@ def kinds(cache: Path) -> list[str]:
     return [entry.kind for entry in entries]
 
 
-def identical(stage: Path, folder: Path) -> None:
+def settled(cache: Path) -> bool:
+    """Whether a cache holds one pass, put together, and the texts."""
+    return set(found := kinds(cache)) == {"passes", "texts"} and found.count("passes") == 1
+
+
+def identical(stage: Path, folder: Path, *, but: str = "") -> None:
     wanted, found = results(stage / "plain"), results(folder)
-    for name, content in wanted.items():
-        assert found[name] == content, name
+    # The names alone: to say how two runs differ would fill the screen for minutes.
+    assert [name for name in wanted if wanted[name] != found[name] and name != but] == []
 
 
 # --- SIGKILL ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_killed_run_ends_as_if_nothing_had_been(
     stage: Path, folder: Path, start: Start, seed: int
 ) -> None:
@@ -198,11 +231,11 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     cache = folder / "cache"
     here = stage / f"killed-{seed}"
     seen = []
-    for shards, longest in ((0, 0.6), (chance.choice([1, 2]), 0.15), (3, 0.4)):
+    for shards, longest in ((0, 0.6), (chance.choice([1, 2]), 0.1), (3, 0.4)):
         pause = chance.uniform(0, longest)
-        running = start(here, cache, arguments("-j", 2))
-        # Shards that are put together count as three.
-        while running.process.is_alive():
+        running = start(here, cache, arguments())
+        # Shards that have been put together count as all of them.
+        while running.alive:
             if "passes" in (now := kinds(cache)) or now.count("shards") >= shards:
                 break
             time.sleep(0.002)
@@ -212,12 +245,10 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
         print(f"seed {seed}: {shards} shards and {pause:.3f} s: status {status}, {seen[-1]}")
         assert status in (-signal.SIGKILL, 0)
     assert any(found.count("shards") > 0 and "passes" not in found for found in seen), seen
-    done = start(here, cache, arguments("-j", 2)).wait()
+    done = start(here, cache, arguments()).wait()
     assert done.status == 0, done.stderr
-    identical_to = json.loads((here / "out" / "run.json").read_text())["record"]
-    assert identical_to["settings"]["workers"] == 2
     identical(stage, here)
-    assert sorted(kinds(cache)) == ["passes", "texts"]
+    assert settled(cache)
 
 
 # --- two at once -----------------------------------------------------------------------------
@@ -231,20 +262,18 @@ def test_two_runs_on_one_cache(
     """Also where the processes' sums may differ in the last bits."""
     cache = folder / "cache"
     both = [stage / f"{folder.name}-{number}" for number in range(2)]
-    running = [
-        start(here, cache, arguments("-b", batch))
-        for here, batch in zip(both, batches, strict=True)
-    ]
+    more = [() if batch == "auto" else ("-b", batch) for batch in batches]
+    running = [start(here, cache, arguments(*each)) for here, each in zip(both, more, strict=True)]
     for each in running:
         done = each.wait()
         assert done.status == 0, done.stderr
     found = [results(here) for here in both]
     names = ("descriptions.csv", "profile.json", "units.safetensors", "images")
-    assert all(found[0][name] == found[1][name] for name in names)
+    assert [name for name in names if found[0][name] != found[1][name]] == []
     if batches == ("auto", "auto"):
         for here in both:
             identical(stage, here)
-    assert sorted(kinds(cache)) == ["passes", "texts"]
+    assert settled(cache)
 
 
 # --- a damaged cache -------------------------------------------------------------------------
@@ -260,7 +289,7 @@ def test_a_cache_file_that_was_cut_short(stage: Path, folder: Path, start: Start
     done = start(here, cache, arguments()).wait()
     assert done.status == 0, done.stderr
     identical(stage, here)
-    assert sorted(kinds(cache)) == ["passes", "texts"]
+    assert settled(cache)
 
 
 # --- a full disk -----------------------------------------------------------------------------
@@ -285,11 +314,10 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["24k", "80k"])
-def test_a_full_disk(stage: Path, folder: Path, start: Start, size: str) -> None:
-    """Full while the images are read, and full while the results are written."""
-    here = stage / f"full-{size}"
-    with small_disk(folder / "disk", size) as enlarge:
+def test_a_full_disk(stage: Path, folder: Path, start: Start) -> None:
+    """Full while the images are read: what was kept by then is good."""
+    here = stage / "full"
+    with small_disk(folder / "disk", "80k") as enlarge:
         cache = folder / "disk" / "cache"
         done = start(here, cache, arguments()).wait()
         assert done.status == 3
@@ -297,33 +325,35 @@ def test_a_full_disk(stage: Path, folder: Path, start: Start, size: str) -> None
         assert done.error.endswith("No space left on device")
         assert not (here / "out" / "run.json").exists()
         assert not [path for path in cache.rglob(".*") if path.is_file()], "nothing is left behind"
-        before = kinds(cache)
-        assert "passes" not in before
+        assert set(kinds(cache)) == {"shards"}
         enlarge("64m")
         done = start(here, cache, arguments()).wait()
         assert done.status == 0, done.stderr
         identical(stage, here)
-        assert sorted(kinds(cache)) == ["passes", "texts"]
+        assert settled(cache)
 
 
 @pytest.mark.slow
 def test_files_may_not_grow(stage: Path, folder: Path, start: Start) -> None:
-    """A limit on the size of a file stands for a disk that fills up at any place of the run."""
+    """A limit on the size of a file stands for a disk that fills up after the image pass.
+
+    Decoding in the same process: between processes, images travel in files as well.
+    """
     cache = folder / "cache"
     here = stage / "limit"
-    met = []
-    for largest in (4_000, 30_000, 48_000, 100_000):
-        done = start(here, cache, arguments(), largest).wait()
-        assert done.status == 3, done.stderr
-        assert done.error.startswith("cannot write '")
-        assert done.error.endswith("File too large")
-        assert not (here / "out" / "run.json").exists()
-        assert not [path for path in folder.rglob(".*") if path.is_file()]
-        met.append((sorted(set(kinds(cache))), "report" in done.error))
-    print(met)
-    done = start(here, cache, arguments()).wait()
+    done = start(here, cache, arguments("-j", 0), 60_000).wait()  # the texts are larger
+    assert done.status == 3, done.stderr
+    assert done.error.startswith("cannot write '")
+    assert done.error.endswith("File too large")
+    assert settled(cache)
+    assert not (here / "out" / "run.json").exists()
+    assert not [path for path in (*cache.rglob(".*"), *here.rglob(".*")) if path.is_file()]
+    done = start(here, stage / "cache", arguments("-j", 0), 30_000).wait()
+    assert (done.status, "units.safetensors" in done.error) == (3, True)
+    assert not (here / "out" / "run.json").exists()
+    done = start(here, cache, arguments("-j", 0)).wait()
     assert done.status == 0, done.stderr
-    identical(stage, here)
+    identical(stage, here, but="run.json")  # there it says how many processes decode
 
 
 # --- difficult images ------------------------------------------------------------------------
