@@ -205,7 +205,7 @@ def collect(
     for shard in shards:
         gathered = _Shard(layers, probe, min(length, len(shard)), matrices)
         for _ in range(0, len(shard), size):
-            batch = next(decoded)
+            batch = _next_of(decoded)
             gathered.skip(batch)
             if batch.fault:
                 raise InputError(batch.fault)
@@ -219,6 +219,18 @@ def collect(
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
         yield gathered.done(forward.size)
+
+
+def _next_of(decoded: Iterator[_Batch]) -> _Batch:
+    try:
+        return next(decoded)
+    except RuntimeError as error:
+        if "worker" not in str(error):
+            raise
+        raise ResourceError(
+            "a process that decodes images was killed, as happens where memory or /dev/shm is "
+            "full; use fewer --workers, or 0"
+        ) from error
 
 
 class _Shard:

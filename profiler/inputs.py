@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -207,16 +208,29 @@ def _imagenette(cache: Path) -> Path:
     from torchvision.datasets import Imagenette
 
     root = cache / "datasets"
+    place = root / Path(Imagenette._ARCHIVES["320px"][0]).stem
+    if not place.is_dir():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            # Unpacked elsewhere and renamed: a folder that is there is taken for complete.
+            with tempfile.TemporaryDirectory(dir=root) as draft:
+                Imagenette(draft, split="val", size="320px", download=True)
+                _move_folder(Path(draft, place.name), place)
+        except (OSError, RuntimeError) as error:
+            raise DownloadError(
+                f"the probe set imagenette (320 px, from {Imagenette._ARCHIVES['320px'][0]}) could "
+                f"not be downloaded to {str(root)!r}: {error}; offline, use --probe synthetic or "
+                "--probe FOLDER"
+            ) from error
+    return place / "val"
+
+
+def _move_folder(folder: Path, place: Path) -> None:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        data = Imagenette(str(root), split="val", size="320px", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DownloadError(
-            f"the probe set imagenette (320 px, from {Imagenette._ARCHIVES['320px'][0]}) could "
-            f"not be downloaded to {str(root)!r}: {error}; offline, use --probe synthetic or "
-            "--probe FOLDER"
-        ) from error
-    return Path(data._image_root)
+        folder.rename(place)
+    except OSError:
+        if not place.is_dir():  # else another process was faster
+            raise
 
 
 def spread(total: int, limit: int | None) -> list[int]:

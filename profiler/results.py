@@ -47,7 +47,7 @@ from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
-from profiler.store import write_atomically
+from profiler.store import remove_file, write_atomically
 
 FORMAT = 2
 """Version of ``run.json``."""
@@ -332,14 +332,13 @@ class ProfileRun:
             },
         }
 
-    def save(self, folder: Path) -> None:
-        """Write everything but the report, in place of any run that was there."""
+    def save(self, folder: Path, report: str) -> None:
+        """Write the run and its report, in place of any run that was there."""
         # From here on, until the record is written, the folder is no finished run.
-        for name in ("run.json", *_QUALITY_FILES):
-            (folder / name).unlink(missing_ok=True)
-        for path in (folder / "images").glob("*.webp"):
-            if int(path.stem) not in self.thumbnails:
-                path.unlink()
+        kept = {f"{index:06d}.webp" for index in self.thumbnails}
+        stale = [path for path in (folder / "images").glob("*.webp") if path.name not in kept]
+        for path in (*(folder / name for name in ("run.json", *_QUALITY_FILES)), *stale):
+            remove_file(path)
         for index, picture in self.thumbnails.items():
             path = folder / "images" / f"{index:06d}.webp"
             if not path.exists() or path.read_bytes() != picture:
@@ -349,7 +348,7 @@ class ProfileRun:
             csv_file, arrays_file = _QUALITY_FILES
             write_atomically(folder / csv_file, self.quality_csv())
             write_atomically(folder / arrays_file, _pack_quality(self.quality))
-        for name, content in self._judged().items():
+        for name, content in {"report.html": report, **self._judged()}.items():
             write_atomically(folder / name, content)
 
     def replace_judgement(self, folder: Path, report: str) -> None:

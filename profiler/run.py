@@ -312,8 +312,7 @@ def write_run(run: ProfileRun, out: Path, max_report_mb: float) -> None:
     """Write a run and its report; the report first, since it may refuse its size limit."""
     _warn(run)
     html = render_profile(profile_page(run), max_mb=max_report_mb)
-    run.save(out)
-    write_atomically(out / "report.html", html)
+    run.save(out, html)
 
 
 def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:

@@ -477,3 +477,13 @@ def test_a_damaged_reply_counts_as_absent(cache: Path, text: str) -> None:
     assert kept.damaged() == ["key"]
     kept._disk.set("old", '{"text": "of a time without checksums"}')
     assert kept.get("old") == "of a time without checksums"
+
+
+def test_options_from_a_file(command: Command, cache: Path, tmp_path: Path) -> None:
+    """A command within a command has a table within a table."""
+    config = tmp_path / "options.toml"
+    config.write_text("[cache.list]\njson = true\n")
+    assert json.loads(command("--config", config, "cache", "list").stdout)["folder"] == str(cache)
+    config.write_text("[cache.lst]\njson = true\n")
+    done = command("--config", config, "cache", "list")
+    assert (done.status, "'cache.lst' is no command; known: cache.clear" in done.error) == (2, True)

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,6 +258,19 @@ def test_other_errors_of_the_network_are_not_taken_for_memory(probe: ImageFolder
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         run(probe, vlm=Broken())
+
+
+def test_a_worker_that_is_killed_is_one_clear_error(probe: ImageFolder) -> None:
+    """As the system does where memory runs out."""
+    here = os.getpid()
+
+    def die(image: Image.Image) -> torch.Tensor:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return transforms.ToTensor()(image.resize((8, 8)))
+
+    with pytest.raises(ResourceError, match=r"was killed, .* use fewer --workers, or 0"):
+        run(probe, lambda: (tiny.TinyNet(), die), workers=1)
 
 
 # --- networks and preprocessing that do not work ---------------------------------------------

@@ -1,13 +1,18 @@
 """Probe images and concept files as they are found in the world."""
 
+import hashlib
 import os
 import shutil
 import struct
+import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tiny import write_images
+from torchvision.datasets import Imagenette
 
-from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
 from profiler.inputs import (
     BUILT_IN_CONCEPTS,
     IMAGE_SUFFIXES,
@@ -461,3 +467,58 @@ def test_every_visual_word_has_a_category() -> None:
     concepts = open_concepts("visual")
     assert len(concepts.words) > 1400
     assert set(concepts.categories) == set(DEFAULT_CATEGORIES)
+
+
+# --- imagenette ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A small imagenette behind a real server in place of the real one; what was asked for."""
+    folder = tmp_path / "made" / "imagenette2-320" / "val" / "n01440764"
+    folder.mkdir(parents=True)
+    flat("red").save(folder / "tench.JPEG")
+    packed = tmp_path / "imagenette2-320.tgz"
+    with tarfile.open(packed, "w:gz") as file:
+        file.add(tmp_path / "made" / "imagenette2-320", "imagenette2-320")
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(*parts, directory=str(tmp_path))
+
+        def log_message(self, format: str, *parts: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        digest = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
+        address = f"http://127.0.0.1:{server.server_port}/{packed.name}"
+        monkeypatch.setitem(Imagenette._ARCHIVES, "320px", (address, digest))
+        yield asked
+        server.shutdown()
+
+
+def test_imagenette_is_downloaded_once(archive: list[str], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert open_probe("imagenette", cache).names == ("n01440764/tench.JPEG",)
+    assert archive
+    archive.clear()
+    assert open_probe("imagenette", cache).names == ("n01440764/tench.JPEG",)
+    assert archive == []
+    assert [path.name for path in (cache / "datasets").iterdir()] == ["imagenette2-320"]
+
+
+def test_half_an_imagenette_is_not_taken_for_it(archive: list[str], tmp_path: Path) -> None:
+    """Whoever is killed while it is unpacked leaves a folder of another name."""
+    draft = tmp_path / "cache" / "datasets" / "tmpabc" / "imagenette2-320"
+    draft.mkdir(parents=True)
+    assert len(open_probe("imagenette", tmp_path / "cache").names) == 1
+    assert archive
+
+
+def test_a_damaged_download_leaves_nothing(archive: list[str], tmp_path: Path) -> None:
+    (tmp_path / "imagenette2-320.tgz").write_bytes(b"half of it")
+    with pytest.raises(DownloadError, match=r"could not be downloaded to .*--probe synthetic"):
+        open_probe("imagenette", tmp_path / "cache")
+    assert list((tmp_path / "cache" / "datasets").iterdir()) == []

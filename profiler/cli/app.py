@@ -64,21 +64,38 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"config file {str(path)!r} cannot be read: {error}") from error
-    commands: dict[str, Any] = cast("Any", typer.main.get_command(app)).commands
-    for command, options in content.items():
-        if command not in commands or not isinstance(options, dict):
+    return _options_of(cast("Any", typer.main.get_command(app)), content, str(path), ())
+
+
+def _options_of(
+    group: Any, content: dict[str, Any], path: str, within: tuple[str, ...]
+) -> dict[str, Any]:
+    """The options of a group's commands, by command; a command may be a group itself."""
+    found: dict[str, Any] = {}
+    for name, options in content.items():
+        title = ".".join((*within, name))
+        if name not in group.commands or not isinstance(options, dict):
             raise InputError(
-                f"config file {str(path)!r}: {command!r} is no command; known: "
-                + ", ".join(sorted(commands))
+                f"config file {path!r}: {title!r} is no command; known: "
+                + ", ".join(sorted(".".join((*within, known)) for known in group.commands))
             )
-        known = {parameter.name for parameter in commands[command].params}
-        for option in options:
-            if option.replace("-", "_") not in known:
-                raise InputError(f"config file {str(path)!r}: [{command}] has no option {option!r}")
-    return {
-        command: {option.replace("-", "_"): value for option, value in options.items()}
-        for command, options in content.items()
-    }
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            found[name] = _options_of(command, options, path, (*within, name))
+            continue
+        # By their names on the command line, which may differ from those in the code.
+        known = {
+            opt.lstrip("-").replace("-", "_"): parameter.name
+            for parameter in command.params
+            for opt in parameter.opts
+        }
+        found[name] = {}
+        for option, value in options.items():
+            plain = option.replace("-", "_")
+            if plain not in known:
+                raise InputError(f"config file {path!r}: [{title}] has no option {option!r}")
+            found[name][known[plain]] = value
+    return found
 
 
 # typer carries a click of its own, and names only some of its exceptions.
@@ -90,7 +107,6 @@ _ClickError: type[Exception] = next(
 def main() -> NoReturn:
     """Run the command line and leave with the exit status of the outcome."""
     warnings.filterwarnings("ignore")  # other packages' advice to their developers
-    status = 0
     try:
         status = app(standalone_mode=False) or 0
     except ProfilerError as error:
