@@ -135,6 +135,15 @@ def test_lists_are_as_long_as_wanted_or_as_there_are_images(
     assert run(probe, length=length).tops[0].images.shape == (4, min(length, 21))
 
 
+def test_half_precision_changes_the_digits_not_the_story(probe: ImageFolder) -> None:
+    exact, half = run(probe), run(probe, precision="bf16")
+    for one, other in zip(exact.tops, half.tops, strict=True):
+        assert other.activations.dtype == np.float32
+        np.testing.assert_allclose(other.activations, one.activations, atol=2e-2)
+        assert not np.array_equal(other.activations, one.activations)
+    np.testing.assert_allclose(half.embeddings[:], exact.embeddings[:], atol=2e-2)
+
+
 # --- images that cannot be read --------------------------------------------------------------
 
 

@@ -194,8 +194,9 @@ def smaller() -> tuple[nn.Module, tiny.Preprocess]:
         {"layers": ("fc",)},
         {"pool": "max"},
         {"matrices": True},
+        {"precision": "bf16"},
     ],
-    ids=["weights", "vlm", "layers", "pooling", "matrices"],
+    ids=["weights", "vlm", "layers", "pooling", "matrices", "precision"],
 )
 def test_whatever_decides_the_outcome_is_in_the_key(
     probe: Counting, store: Store, change: dict[str, Any]
