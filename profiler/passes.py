@@ -100,18 +100,19 @@ def collect_once(
     # A pass that kept the activations on every image serves where they are not asked for.
     kept = (_read(store, "passes", key | {"matrices": more}, layers) for more in (matrices, True))
     whole = next((found for found in kept if found is not None), None)
+    keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
     if whole is None:
-        keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
         advance(total - sum(len(shards[i]) for i in missing))
         made = make(shards=[shards[i] for i in missing])
         for i, shard in zip(missing, made, strict=True):
             store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
         whole = _merged(store, key, keys, layers, length)
-        for each in keys:
-            store.drop("shards", each)
     else:
         advance(total)
+    # Also where an earlier run was killed before it came to this.
+    for each in keys:
+        store.drop("shards", each)
     check_skipped(whole.skipped, 0, total, allow_bad)
     return whole
 

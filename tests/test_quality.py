@@ -616,7 +616,7 @@ def test_only_the_most_frequent_labels_are_listed() -> None:
 
 
 def test_planted_labels_survive_and_those_of_noise_do_not() -> None:
-    planted = world(0)
+    planted = world(0, noise=0.05)
     label = planted.labeller()
     (found,) = bootstrap(label, 1200, label(np.arange(1200)), draws=12)
     assert (found.survival[planted.planted] == 1).all()
