@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from profiler.allocator import keep_freed_memory
 from profiler.inputs import ImageFolder, open_concepts
 from profiler.run import ProfileOptions, Services, profile
 from profiler.store import Store
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
 
+    keep_freed_memory()  # as the command line does, for both sides
     device = torch.device("cpu")
     subject, vlm = load_subject(chosen.subject, device), open_vlm(chosen.vlm, device)
     probe = ImageFolder.open(chosen.photos, limit=chosen.images)

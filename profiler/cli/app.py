@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from profiler import __version__
+from profiler.allocator import keep_freed_memory
 from profiler.errors import InputError, ProfilerError
 
 app = typer.Typer(
@@ -106,6 +107,7 @@ _ClickError: type[Exception] = next(
 
 def main() -> NoReturn:
     """Run the command line and leave with the exit status of the outcome."""
+    keep_freed_memory()
     warnings.filterwarnings("ignore")  # other packages' advice to their developers
     try:
         status = app(standalone_mode=False) or 0
