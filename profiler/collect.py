@@ -207,6 +207,7 @@ def collect(
         for _ in range(0, len(shard), size):
             batch = _next_of(decoded)
             gathered.skip(batch)
+            check_skipped(gathered.skipped, skipped, total, allow_bad)
             if batch.fault:
                 raise InputError(batch.fault)
             if batch.indices:  # one shape not only within a batch, but throughout
@@ -215,7 +216,6 @@ def collect(
                     _check_shapes(seen, whose)
             for piece, activations, rows in forward(batch):
                 gathered.add(piece, activations, rows)
-            check_skipped(gathered.skipped, skipped, total, allow_bad)
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
         yield gathered.done(forward.size)

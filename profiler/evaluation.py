@@ -5,7 +5,7 @@ labelled just as the run labels all of them. Nothing is read again: a sample is 
 that the image pass brought home, and these may lie on disk.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from profiler.activations import LayerTops, TopCollector
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
 from profiler.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
-from profiler.similarity import FloatArray, IntArray, Rows, Similarity
+from profiler.similarity import FloatArray, IntArray, Rows, Similarity, blocks
 
 HELD_OUT_SHARE = 0.5
 """Share of the images that labels are measured on, not chosen on."""
@@ -113,14 +113,9 @@ def sample_top(similarity: Similarity, top: int | None, images: int, whole: int)
 def top_lists(layer: str, matrix: Rows, length: int) -> LayerTops:
     """The top lists of a matrix that is read by blocks of rows."""
     collector = TopCollector(layer, length)
-    for rows in _blocks(len(matrix)):
+    for rows in blocks(len(matrix), ROW_BLOCK):
         collector.add(np.arange(rows.start, rows.stop), matrix[rows])
     return collector.result()
-
-
-def _blocks(images: int) -> Iterator[slice]:
-    for lo in range(0, images, ROW_BLOCK):
-        yield slice(lo, min(lo + ROW_BLOCK, images))
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from profiler.activations import LayerTops
 from profiler.collect import Advance, Collected, Skipped, check_skipped, collect, merge
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
-from profiler.similarity import FloatArray, Rows
+from profiler.similarity import FloatArray, Rows, blocks
 from profiler.store import Array, RowStream, Store
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM
@@ -179,11 +179,11 @@ def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
 
 
 def _stream(rows: Rows) -> RowStream:
-    def blocks() -> Iterator[FloatArray]:
-        for lo in range(0, len(rows), _COPIED_ROWS):
-            yield rows[lo : lo + _COPIED_ROWS]
+    def pieces() -> Iterator[FloatArray]:
+        for part in blocks(len(rows), _COPIED_ROWS):
+            yield rows[part]
 
-    return RowStream(rows.shape, blocks())
+    return RowStream(rows.shape, pieces())
 
 
 def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Collected:

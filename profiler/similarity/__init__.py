@@ -14,6 +14,7 @@ from profiler.similarity.base import (
     Similarity,
     Tile,
     Units,
+    blocks,
 )
 from profiler.similarity.cosine import Cosine, CosineCubed
 from profiler.similarity.pmi import WPMI, ConceptProbabilities, Prior, SoftWPMI
@@ -54,5 +55,6 @@ __all__ = [
     "SoftWPMI",
     "Tile",
     "Units",
+    "blocks",
     "open_similarity",
 ]

@@ -181,6 +181,21 @@ class Similarity(Protocol):
         ...
 
 
+def listed_rows(
+    layers: Sequence[Units], null: Null, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The images that stand in some top list or random list, and the lists as places among them.
+
+    Returns:
+        (n,) image indices, ascending; (R, T) the random lists; for each layer (K, T) its top lists.
+    """
+    length = max(layer.top.shape[1] for layer in layers)
+    lists = [null.lists(images, length), *(layer.top for layer in layers)]
+    used = np.unique(np.concatenate([each.ravel() for each in lists]))
+    random, *rows = (np.searchsorted(used, each) for each in lists)
+    return used, random, rows
+
+
 def blocks(count: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` that cover ``count``.
 

@@ -36,6 +36,7 @@ from profiler.similarity.base import (
     Tile,
     Units,
     blocks,
+    listed_rows,
 )
 from profiler.similarity.kernels import (
     FACTOR_RANGE,
@@ -103,12 +104,9 @@ class _PMI(ABC):
         reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
-        length = max(layer.top.shape[1] for layer in layers)
-        lists = [null.lists(len(images), length), *(layer.top for layer in layers)]
-        used = np.unique(np.concatenate([each.ravel() for each in lists]))
+        used, null_rows, rows = listed_rows(layers, null, len(images))
         # Every shard takes the rows of all units: products of other shapes may differ in the
         # last bit.
-        null_rows, *rows = (np.searchsorted(used, each) for each in lists)
         own = [every[layer.own] for every, layer in zip(rows, layers, strict=True)]
         probabilities = ConceptProbabilities(images, used, concepts, self.temperature)
         for lo, pieces in probabilities.blocks():

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import InputError
-from profiler.similarity.base import ALONE, FloatArray, Null, Reduce, Rows, Tile, Units, blocks
+from profiler.similarity.base import (
+    ALONE,
+    FloatArray,
+    Null,
+    Reduce,
+    Rows,
+    Tile,
+    Units,
+    blocks,
+    listed_rows,
+)
 
 _HELD_NUMBERS = 2**25
 """Cosines held at a time (128 MiB): a unit needs those of all of its images at once."""
@@ -58,10 +68,8 @@ class RankReorder:
         the score is −∞: the images do not show the concept.
         """
         del reduce  # each unit stands for itself
-        length = max(layer.top.shape[1] for layer in layers)
-        lists = [null.lists(len(images), length), *(layer.top for layer in layers)]
-        used = np.unique(np.concatenate([each.ravel() for each in lists]))
-        null_rows, *rows = (np.searchsorted(used, each) for each in lists)
+        used, null_rows, rows = listed_rows(layers, null, len(images))
+        length = null_rows.shape[1]
         orders = np.stack([np.random.default_rng([null.seed, i]).permutation(length)
                            for i in range(_RANDOM_ORDERS)])  # fmt: skip
         held = np.asarray(images[used], dtype=np.float32)
