@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.errors import InputError
+
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
@@ -204,3 +206,9 @@ def blocks(count: int, size: int) -> Iterator[slice]:
     """
     for lo in range(0, count, size):
         yield slice(lo, min(lo + size, count))
+
+
+def check_embeddings(rows: FloatArray) -> None:
+    """Raise :class:`InputError` where a number is NaN or infinite."""
+    if not np.isfinite(rows).all():
+        raise InputError("the VLM's embeddings hold NaN or infinite numbers")

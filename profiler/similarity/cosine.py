@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.errors import InputError
 from profiler.similarity import base
 from profiler.similarity.base import (
     ALONE,
@@ -26,6 +25,7 @@ from profiler.similarity.base import (
     Tile,
     Units,
     blocks,
+    check_embeddings,
 )
 
 UNIT_CHUNK = 1024
@@ -150,7 +150,7 @@ class _Cosine(Scorer):
             gram += rows.T @ rows
         words = concepts.astype(np.float64)
         self.lengths = np.sqrt(np.einsum("me,me->m", words @ gram, words).clip(min=0))
-        _check(self.lengths)
+        check_embeddings(self.lengths)
 
     def __call__(self, columns: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
         products = np.zeros((self.images.shape[1], columns.shape[1]))
@@ -185,7 +185,7 @@ class _CosineCubed(Scorer):
         for chunk in self.chunks():
             total += self.rows(chunk).sum(axis=0, dtype=np.float64)
         self.means = (concepts @ (total / len(images))).astype(np.float32)
-        _check(self.means)
+        check_embeddings(self.means)
 
     def __call__(self, columns: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
         mean = np.zeros(columns.shape[1])
@@ -210,8 +210,3 @@ class _CosineCubed(Scorer):
 def _least(lengths: FloatArray, floor: float) -> FloatArray:
     # A column of zeros has a cosine of 0 with everything.
     return np.maximum(lengths, floor or np.finfo(np.float64).tiny)
-
-
-def _check(numbers: FloatArray) -> None:
-    if not np.isfinite(numbers).all():
-        raise InputError("the VLM's embeddings hold NaN or infinite numbers")

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.errors import InputError
 from profiler.similarity import base
 from profiler.similarity.base import (
     ALONE,
@@ -36,6 +35,7 @@ from profiler.similarity.base import (
     Tile,
     Units,
     blocks,
+    check_embeddings,
     listed_rows,
 )
 from profiler.similarity.kernels import (
@@ -43,6 +43,8 @@ from profiler.similarity.kernels import (
     MASS_BITS,
     add_logs,
     add_mass,
+    exponentiate,
+    group_of,
     raise_to_guests,
     subtract_prior,
 )
@@ -139,15 +141,17 @@ class _PMI(ABC):
             for each, into in zip(rows, sums, strict=True):
                 offset, slope = self.factors(each.shape[1])
                 # Factors from 1e-7 to 1 are moved into the middle of the range that products of
-                # ten of them may take; a power of two costs no precision.
+                # many may take; a power of two costs no precision.
                 shift = round(-np.log2(offset.min()) / 2)
+                offset, slope = np.ldexp(offset, shift), np.ldexp(slope, shift)
                 add_logs(
                     q,
                     first,
                     each,
-                    np.ldexp(offset, shift).astype(np.float32),
-                    np.ldexp(slope, shift).astype(np.float32),
+                    offset.astype(np.float32),
+                    slope.astype(np.float32),
                     shift,
+                    group_of(offset.min(), (offset + slope).max()),
                     into,
                 )
         return sums
@@ -235,19 +239,20 @@ class ConceptProbabilities:
         self._images = images
         self._used = used
         self._concepts = np.ascontiguousarray(concepts, dtype=np.float32)
-        self._temperature = np.float32(temperature)
+        self._temperature = temperature
         self._chunks = list(blocks(len(used), base.ROW_CHUNK))
         # Where one chunk holds them all, they are read once.
         self._held = self._read(self._chunks[0]) if len(self._chunks) == 1 else None
+        check_embeddings(self._concepts)
+        self._scale = np.ones(len(used), dtype=np.float32)
         total = np.zeros(len(used), dtype=np.float64)
         for chunk in self._chunks:
             rows = self._rows(chunk)
-            for part in blocks(len(self._concepts), base.CONCEPT_BLOCK):
-                total[chunk] += self._exponentials(rows, part).sum(axis=1, dtype=np.float64)
-        if not np.isfinite(total).all():
             # The compiled loop would take a NaN apart and make a plausible number of it.
-            raise InputError("the VLM's embeddings hold NaN or infinite numbers")
-        self._normaliser = total[:, None].astype(np.float32)
+            check_embeddings(rows)
+            for part in blocks(len(self._concepts), base.CONCEPT_BLOCK):
+                total[chunk] += self._exponentials(rows, chunk, part).sum(axis=1, dtype=np.float64)
+        self._scale = (1 / total).astype(np.float32)
 
     def blocks(self) -> Iterator[tuple[int, Iterator[tuple[int, FloatArray]]]]:
         """Yield, for each block of concepts, its first concept and its pieces.
@@ -259,9 +264,7 @@ class ConceptProbabilities:
 
     def _pieces(self, part: slice) -> Iterator[tuple[int, FloatArray]]:
         for chunk in self._chunks:
-            q = self._exponentials(self._rows(chunk), part)
-            q /= self._normaliser[chunk]
-            yield chunk.start, q
+            yield chunk.start, self._exponentials(self._rows(chunk), chunk, part)
 
     def _rows(self, chunk: slice) -> NDArray[np.float32]:
         return self._read(chunk) if self._held is None else self._held
@@ -269,12 +272,11 @@ class ConceptProbabilities:
     def _read(self, chunk: slice) -> NDArray[np.float32]:
         return np.ascontiguousarray(self._images[self._used[chunk]], dtype=np.float32)
 
-    def _exponentials(self, rows: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
-        # |cos| <= 1, so a·cos - a lies in [-2a, 0]: its exponential neither over- nor underflows.
+    def _exponentials(
+        self, rows: NDArray[np.float32], chunk: slice, part: slice
+    ) -> NDArray[np.float32]:
         cosines: NDArray[np.float32] = rows @ self._concepts[part].T
-        cosines -= 1
-        cosines *= self._temperature
-        np.exp(cosines, out=cosines)
+        exponentiate(cosines, self._temperature, self._scale[chunk])
         return cosines
 
 

@@ -15,7 +15,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.errors import InputError
 from profiler.similarity.base import (
     ALONE,
     FloatArray,
@@ -25,6 +24,7 @@ from profiler.similarity.base import (
     Tile,
     Units,
     blocks,
+    check_embeddings,
     listed_rows,
 )
 
@@ -74,8 +74,8 @@ class RankReorder:
                            for i in range(_RANDOM_ORDERS)])  # fmt: skip
         held = np.asarray(images[used], dtype=np.float32)
         words = np.asarray(concepts, dtype=np.float32)
-        if not (np.isfinite(held).all() and np.isfinite(words).all()):
-            raise InputError("the VLM's embeddings hold NaN or infinite numbers")
+        check_embeddings(held)
+        check_embeddings(words)
         for part in blocks(len(words), max(1, min(512, _HELD_NUMBERS // len(used)))):
             cosines = held @ words[part].T
             for index, (layer, own) in enumerate(zip(layers, rows, strict=True)):
