@@ -7,8 +7,9 @@ interrupted goes on where it stopped; at the end they are merged, and the whole 
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def collect_once(
     bits of a sum. Where there is a store, embeddings and ``matrices`` stay on disk.
     """
     total = len(probe.names)
-    length = min(max(top, KEPT_LENGTH), total)
+    length = _kept_length(top, total)
     shards = cut(total)
     make = partial(
         collect,
@@ -86,20 +87,14 @@ def collect_once(
     )
     if store is None:
         return merge(make(shards=shards), length=length)
-    key = {
-        "version": VERSION,
-        "packages": {name: _version(name) for name in DECIDING_PACKAGES},
-        "subject": subject.fingerprint,
-        "layers": [[layer.name, layer.pooling] for layer in layers],
-        "vlm": vlm.fingerprint,
-        "probe": probe.fingerprint,
-        "length": length,
-        "matrices": matrices,
-        "precision": precision,
-    }
-    # A pass that kept the activations on every image serves where they are not asked for.
-    kept = (_read(store, "passes", key | {"matrices": more}, layers) for more in (matrices, True))
-    whole = next((found for found in kept if found is not None), None)
+    key = _key(
+        Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint),
+        layers,
+        length,
+        matrices,
+        precision,
+    )
+    whole = _find(store, key, layers)
     keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
     if whole is None:
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
@@ -117,11 +112,88 @@ def collect_once(
     return whole
 
 
+@dataclass(frozen=True)
+class Fingerprints:
+    """Of what a pass is made of."""
+
+    subject: str
+    vlm: str
+    probe: str
+
+
+class PooledLayer(Protocol):
+    """A layer by name, and how one number a unit is made of its output."""
+
+    @property
+    def name(self) -> str:
+        """In the network."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """In words."""
+        ...
+
+
+def kept_pass(
+    store: Store,
+    fingerprints: Fingerprints,
+    layers: Sequence[PooledLayer],
+    *,
+    images: int,
+    top: int,
+    precision: str = "fp32",
+) -> Collected | None:
+    """The pass that an earlier :func:`collect_once` kept, if it is still there.
+
+    With the activations on every image, if those were kept.
+
+    Args:
+        store: where it was kept.
+        fingerprints: of subject, VLM and probe set.
+        layers: those the pass was about, in order.
+        images: of the probe set, those that could not be read included.
+        top: as asked for then.
+        precision: as asked for then.
+    """
+    key = _key(fingerprints, layers, _kept_length(top, images), True, precision)
+    found = _find(store, key, layers)
+    return found or _find(store, key | {"matrices": False}, layers)
+
+
+def _kept_length(top: int, images: int) -> int:
+    return min(max(top, KEPT_LENGTH), images)
+
+
+def _key(
+    fingerprints: Fingerprints,
+    layers: Sequence[PooledLayer],
+    length: int,
+    matrices: bool,
+    precision: str,
+) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "packages": {name: _version(name) for name in DECIDING_PACKAGES},
+        **asdict(fingerprints),
+        "layers": [[layer.name, layer.pooling] for layer in layers],
+        "length": length,
+        "matrices": matrices,
+        "precision": precision,
+    }
+
+
+def _find(store: Store, key: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Collected | None:
+    # A pass that kept the activations on every image serves where they are not asked for.
+    kept = (_read(store, "passes", {**key, "matrices": m}, layers) for m in (key["matrices"], True))
+    return next((found for found in kept if found is not None), None)
+
+
 def _merged(
     store: Store,
     key: Mapping[str, Any],
     keys: Sequence[Mapping[str, Any]],
-    layers: Sequence[Layer],
+    layers: Sequence[PooledLayer],
     length: int,
 ) -> Collected:
     def read() -> Iterator[Collected]:
@@ -155,7 +227,7 @@ def _version(package: str) -> str:
 
 
 def _read(
-    store: Store, kind: str, key: Mapping[str, Any], layers: Sequence[Layer]
+    store: Store, kind: str, key: Mapping[str, Any], layers: Sequence[PooledLayer]
 ) -> Collected | None:
     arrays = store.get(kind, key, on_disk=_ON_DISK)
     return None if arrays is None else _from_arrays(arrays, layers)
@@ -186,7 +258,7 @@ def _stream(rows: Rows) -> RowStream:
     return RowStream(rows.shape, pieces())
 
 
-def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Collected:
+def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Collected:
     places = range(len(layers)) if len(arrays["kept"]) else range(0)
     return Collected(
         tuple(

@@ -81,6 +81,8 @@ class SubjectRecord:
     preprocessing: str
     fingerprint: str
     layers: tuple[LayerRecord, ...]
+    step: float | None = None
+    """How far its training was, if its checkpoint says so."""
 
 
 @dataclass(frozen=True)

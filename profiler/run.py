@@ -121,6 +121,8 @@ class ProfileOptions:
     seed: int = 0
     precision: str = "fp32"
     """One of :data:`~profiler.collect.PRECISIONS`."""
+    keep_activations: bool = False
+    """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     batch_size: int | None = None
     workers: int = 0
     allow_bad: bool = False
@@ -168,7 +170,9 @@ def profile(
             probe,
             top=top or SHOWN_IMAGES,
             store=services.store,
-            matrices=options.similarity.needs_matrix or options.evaluate,
+            matrices=(
+                options.similarity.needs_matrix or options.evaluate or options.keep_activations
+            ),
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -562,6 +566,7 @@ def _record(
                 LayerRecord(layer.name, layer.kind, layer.shape, layer.units, layer.pooling)
                 for layer in layers
             ),
+            subject.step,
         ),
         vlm=VLMRecord(vlm.name, vlm.template, vlm.limits, vlm.fingerprint),
         probe=ProbeRecord(

@@ -85,6 +85,31 @@ def test_averaged_weights_come_first_and_it_is_said(tmp_path: Path) -> None:
     assert "its state_dict_ema" in subject.weights
 
 
+@pytest.mark.parametrize(
+    ("beside", "step"),
+    [
+        ({"epoch": 3}, 3.0),
+        ({"epoch": 3, "global_step": torch.tensor(1200)}, 1200.0),
+        ({"step": "40"}, 40.0),
+        ({"step": "the last", "epoch": 2}, 2.0),
+        ({"epoch": float("nan")}, None),
+        ({"step": torch.ones(3)}, None),
+        ({}, None),
+    ],
+)
+def test_the_step_beside_the_weights(
+    tmp_path: Path, beside: dict[str, Any], step: float | None
+) -> None:
+    subject = load(saved(tmp_path, {"state_dict": state(), **beside}))
+    assert subject.step == step
+    assert ("(step" in subject.weights) == (step is not None)
+
+
+def test_the_step_in_a_safetensors_file(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "w.safetensors", metadata={"epoch": "7", "format": "pt"})
+    assert load(tmp_path / "w.safetensors").step == 7.0
+
+
 def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
     subject = load(saved(tmp_path, state("model.") | {"loss.weight": torch.ones(1)}))
     assert "without the prefix 'model.'; 1 entries beside it left aside" in subject.weights

@@ -17,6 +17,7 @@ CORE = (
     "evaluation",
     "layer_profile",
     "calibration",
+    "comparison",
 )
 """Rooms that know no file, no network and no neural network."""
 EDGE_PACKAGES = {"torch", "timm", "open_clip", "openai", "diskcache", "typer", "rich", "jinja2"}

@@ -9,10 +9,12 @@ modules, each importing only those above it::
     sorting      words into categories, by a model
     exemplar     words into categories, without a model
     facts        typed facts a narrative may use; the facts of a profile
+    comparison_facts   those of a comparison
     narrate      facts into a paragraph, checked against them
 """
 
 from profiler.ask.categories import DEFAULT, Category, read_categories
+from profiler.ask.comparison_facts import ComparisonFacts
 from profiler.ask.exemplar import ExemplarSorter
 from profiler.ask.facts import Facts, Number, ProfileFacts
 from profiler.ask.narrate import Narrative, complaints, narrate
@@ -22,6 +24,7 @@ from profiler.ask.sorting import Sorting, categorize
 __all__ = [
     "DEFAULT",
     "Category",
+    "ComparisonFacts",
     "ExemplarSorter",
     "Facts",
     "Narrative",

@@ -7,13 +7,14 @@
     words.py      categorize, import; the options of a language model
     subjects.py   layers; the options about the network under study
     profile.py    run, scenes
+    compare.py    compare
     people.py     rate, calibrate
     cache.py      cache list, prune, clear, verify
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import cache, people, profile, subjects, words
+from profiler.cli import cache, compare, people, profile, subjects, words
 from profiler.cli.app import app, main
 
-__all__ = ["app", "cache", "main", "people", "profile", "subjects", "words"]
+__all__ = ["app", "cache", "compare", "main", "people", "profile", "subjects", "words"]

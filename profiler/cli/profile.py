@@ -119,6 +119,14 @@ def run(
             help="Times --evaluate draws the images anew and labels again.  [default: 20]", min=1
         ),
     ] = None,
+    keep_activations: Annotated[
+        bool,
+        typer.Option(
+            "--keep-activations",
+            help="Keep every activation in the cache, so that profiler compare can put units side "
+            "by side: 4 bytes a unit and image.",
+        ),
+    ] = False,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
@@ -133,8 +141,8 @@ def run(
 ) -> None:
     """Profile a network: label every unit, sort the labels, and write a report."""
     # What costs nothing to check is checked before anything is loaded.
-    size = _batch_size(batch_size)
-    _check_precision(precision, device)
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
@@ -183,6 +191,7 @@ def run(
                 bootstrap=DRAWS if bootstrap is None else bootstrap,
                 seed=seed,
                 precision=precision,
+                keep_activations=keep_activations,
                 batch_size=size,
                 workers=workers,
                 allow_bad=allow_bad,
@@ -212,7 +221,8 @@ def scenes(
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 
 
-def _batch_size(text: str) -> int | None:
+def batch_size_of(text: str) -> int | None:
+    """``--batch-size``; None for auto."""
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
@@ -220,7 +230,8 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _check_precision(precision: str, device: str) -> None:
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a precision that is unknown, or that the device lacks."""
     from profiler.collect import PRECISIONS
 
     if precision not in PRECISIONS:

@@ -1,5 +1,6 @@
 """What people see on a terminal: progress and tables, always on standard error."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from profiler.comparison import INTERPRETABLE, Comparison
 from profiler.results import ProfileRun
 
 stderr = Console(stderr=True)
@@ -41,6 +43,31 @@ def profile_table(done: ProfileRun) -> Table:
             f"{layer.dead:,}",
         )
     return table
+
+
+def comparison_tables(comparison: Comparison) -> Iterator[Table]:
+    """For each pair of runs, layer by layer: interpretable shares, divergence, labels kept."""
+    for pair in comparison.pairs:
+        before, after = comparison.runs[pair.before], comparison.runs[pair.after]
+        table = Table(title=f"{before.name} → {after.name}", title_justify="left")
+        table.add_column("layer")
+        for title in ("interpretable", "JS, bits", "noise", "labels kept", "changed shares"):
+            table.add_column(title, justify="right")
+        for layer in pair.layers:
+            share = next(each for each in layer.shares if each.category == INTERPRETABLE)
+            table.add_row(
+                layer.layer,
+                f"{share.before / share.before_units:.1%} → {share.after / share.after_units:.1%}",
+                f"{layer.divergence:.3f}",
+                _known(layer.divergence_noise, ".3f"),
+                _known(layer.kept_share, ".1%"),
+                ", ".join(f"{each.category} {each.difference:+.1%}" for each in layer.changed),
+            )
+        yield table
+
+
+def _known(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
 
 
 class _Rate(ProgressColumn):

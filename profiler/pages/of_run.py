@@ -1,4 +1,4 @@
-"""A finished run told as a page: which facts the report shows, and in which words."""
+"""A finished run told as a page."""
 
 import re
 from collections import Counter

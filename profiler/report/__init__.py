@@ -6,14 +6,26 @@
     charts.py        geometry of the pictures: counts and scores become percentages of a box
     text.py          numbers as text
     document.py      template + inlined style and script + data blocks → one HTML string
+    columns.py       what the scripts read: arrays as short JSON, thumbnails that fit
     profile_page.py  the profile report
     quality_section.py  … how well its labels hold, where that was measured
+    compare_page.py  the comparison of runs; its pairs, charts and timeline stand in
+                     compare_pair.py, compare_charts.py and compare_growth.py
 
 Every report extends ``templates/base.html`` and shares its stylesheet and script. Data come first
 and markup last: templates loop and print, they do not calculate.
 """
 
+from profiler.report.compare_page import ComparePage, render_compare
 from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.profile_page import render_profile
 
-__all__ = ["Doubt", "LayerSection", "ProfilePage", "QualitySection", "render_profile"]
+__all__ = [
+    "ComparePage",
+    "Doubt",
+    "LayerSection",
+    "ProfilePage",
+    "QualitySection",
+    "render_compare",
+    "render_profile",
+]

@@ -1,6 +1,5 @@
 """The profile report: what each unit stands for, layer by layer."""
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from profiler.report.charts import (
     stacked_bar,
     swatches,
 )
+from profiler.report.columns import Index, encoded, rounded, significant
 from profiler.report.page import Doubt, LayerSection, ProfilePage
 from profiler.report.quality_section import QualityView
 from profiler.report.text import (
@@ -348,8 +348,8 @@ class _View:
     @property
     def _data(self) -> dict[str, Any]:
         """The units as columns, for the script."""
-        concepts = _Index()
-        images = _Index()
+        concepts = Index()
+        images = Index()
         codes = {name: code for code, name in enumerate(self.styles)}
         layers = []
         for layer in self.layers:
@@ -369,11 +369,11 @@ class _View:
                             layer.section.categories, labels.dead, strict=True
                         )
                     ],
-                    "p": _significant(labels.p_value),
+                    "p": significant(labels.p_value),
                     "concept": concepts.put(labels.concept[alive, :n_labels].ravel().tolist()),
-                    "score": _rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
+                    "score": rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
                     "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
-                    "activation": _significant(labels.top_activations[alive, :n_images].ravel()),
+                    "activation": significant(labels.top_activations[alive, :n_images].ravel()),
                     **({"numbers": list(layer.section.numbers)} if layer.section.numbers else {}),
                 }
             )
@@ -396,22 +396,6 @@ def _interpretable(profile: LayerProfile) -> LayerProfile:
     return LayerProfile(profile.layer, profile.counts, uninterpretable=0, dead=0)
 
 
-class _Index:
-    """Numbers the values it meets, so that the page carries only those it uses."""
-
-    def __init__(self) -> None:
-        self.order: list[int] = []
-        self._seen: dict[int, int] = {}
-
-    def put(self, values: Sequence[int]) -> list[int]:
-        """Give each value its number; -1, which stands for none, stays."""
-        for value in values:
-            if value >= 0 and value not in self._seen:
-                self._seen[value] = len(self.order)
-                self.order.append(value)
-        return [self._seen.get(value, -1) for value in values]
-
-
 def _styles(page: ProfilePage) -> dict[str, Swatch]:
     names = list(page.profile.categories)
     for section, layer in zip(page.layers, page.profile.layers, strict=True):
@@ -427,26 +411,6 @@ def _best_scores(labels: LayerLabels) -> FloatArray:
 
 def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate(arrays) if arrays else np.zeros(0)
-
-
-def _rounded(values: FloatArray, digits: int) -> list[float | None]:
-    rounded = np.round(np.asarray(values, float), digits).tolist()
-    return [value if math.isfinite(value) else None for value in rounded]
-
-
-def _significant(values: FloatArray, figures: int = 3) -> list[float | None]:
-    """Round to ``figures`` figures: an activation is compared by eye, not computed with."""
-    values = np.asarray(values, float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(values == 0, 0, np.floor(np.log10(np.abs(values))))
-    result: list[float | None] = []
-    for value, power in zip(values.tolist(), scale.tolist(), strict=True):
-        if not math.isfinite(value):
-            result.append(None)
-        else:
-            shown = round(value, figures - 1 - int(power))
-            result.append(int(shown) if shown.is_integer() else shown)
-    return result
 
 
 # -- words -------------------------------------------------------------------------------------
@@ -534,16 +498,10 @@ def _choose_thumbnails(
 ) -> _Thumbnails:
     """Choose as many thumbnails as fit into ``room`` bytes, and a note if some do not."""
     wanted = list(dict.fromkeys(image for rank in ranks for image in rank))
-    at_hand = [image for image in wanted if image in page.thumbnails]
-    data: dict[str, str] = {}
-    for image in at_hand:
-        encoded = base64.b64encode(page.thumbnails[image]).decode("ascii")
-        room -= len(f'"{image}":"",') + len(encoded)
-        if room < 0:
-            break
-        data[str(image)] = encoded
+    data, left_out = encoded(wanted, page.thumbnails, room)
+    at_hand = len(data) + left_out
     notes = []
-    if len(data) < len(at_hand):
+    if left_out:
         whole = 0
         for rank in ranks:
             if any(image in page.thumbnails and str(image) not in data for image in rank):
@@ -556,12 +514,12 @@ def _choose_thumbnails(
             else "Units with high scores came first."
         )
         notes.append(
-            f"{count(len(at_hand) - len(data))} of {count(len(at_hand))} thumbnails were left out "
+            f"{count(left_out)} of {count(at_hand)} thumbnails were left out "
             f"to keep this file below {max_mb:g} MB. {kept} The others are given by name."
         )
-    if len(at_hand) < len(wanted):
+    if missing := len(wanted) - at_hand:
         notes.append(
-            f"{plural(len(wanted) - len(at_hand), 'image')} came without a thumbnail and "
-            f"{'is' if len(wanted) - len(at_hand) == 1 else 'are'} given by name."
+            f"{plural(missing, 'image')} came without a thumbnail and "
+            f"{'is' if missing == 1 else 'are'} given by name."
         )
     return _Thumbnails(data, " ".join(notes))

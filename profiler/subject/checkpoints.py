@@ -1,6 +1,7 @@
 """Weights out of a file: reading it safely, unwrapping it, and holding it against the model."""
 
 import argparse
+import math
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,9 @@ Averaged weights (EMA) come before the others, as in timm: they are what was eva
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "visual.")
 """What DataParallel, torch.compile, Lightning and others put in front of every name."""
 
+STEPS = ("global_step", "step", "iteration", "iter", "epoch")
+"""Keys under which training scripts note how far they were, the finest first."""
+
 _SHOWN = 4
 
 
@@ -46,11 +50,13 @@ class Checkpoint:
         path: the file.
         state: name → tensor.
         found_in: the key they lay under; empty if the file holds nothing else.
+        step: how far the training was, if the file says so.
     """
 
     path: Path
     state: State
     found_in: str = ""
+    step: float | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -61,16 +67,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"checkpoint {str(path)!r} is {'a folder' if path.exists() else 'absent'}")
     if path.suffix == ".safetensors":
-        return Checkpoint(path, _read_safetensors(path))
+        return _read_safetensors(path)
     return _unwrap(path, _read_torch(path))
 
 
-def _read_safetensors(path: Path) -> State:
-    from safetensors import SafetensorError
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            step = _step_in(file.metadata() or {})
+        return Checkpoint(path, load_file(path), step=step)
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"checkpoint {str(path)!r} is damaged or no safetensors file: {error}"
@@ -102,7 +110,9 @@ def _read_torch(path: Path) -> Any:
 
 def _unwrap(path: Path, content: Any) -> Checkpoint:
     found_in: list[str] = []
+    step = None
     while isinstance(content, Mapping):
+        step = _step_in(content) if step is None else step
         state = {
             name: value
             for name, value in content.items()
@@ -111,7 +121,7 @@ def _unwrap(path: Path, content: Any) -> Checkpoint:
         key = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if key is None:
             if state:
-                return Checkpoint(path, state, ".".join(found_in))
+                return Checkpoint(path, state, ".".join(found_in), step)
             break
         found_in.append(key)
         content = content[key]
@@ -121,6 +131,23 @@ def _unwrap(path: Path, content: Any) -> Checkpoint:
         f"checkpoint {str(path)!r} has no weights where they are looked for "
         f"({', '.join(WRAPPERS)}, or the top level); {holds}"
     )
+
+
+def _step_in(content: Mapping[Any, Any]) -> float | None:
+    """The step that stands beside the weights, as a number or as its text."""
+    for key in STEPS:
+        value = content.get(key)
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.item()
+        # A parameter may bear such a name; and what is no number counts nothing.
+        if isinstance(value, int | float | str):
+            try:
+                found = float(value)
+            except ValueError:
+                continue
+            if math.isfinite(found):
+                return found
+    return None
 
 
 @dataclass(frozen=True)

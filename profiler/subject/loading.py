@@ -86,6 +86,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         made.weights,
         text,
         identity,
+        made.step,
     )
 
 
@@ -113,13 +114,15 @@ def _with_checkpoint(
             made = source.bare(classes)
         fitted = fit(checkpoint, made.model)
     weights = load(checkpoint, fitted, made.model, options.partial, spec)
+    if checkpoint.step is not None:
+        weights += f" (step {checkpoint.step:g})"
     if classes is not None:
         weights += f", {classes} classes"
     if not fitted.is_whole:
         rest = f"random, seed {options.seed}" if source.has_weights else "as the factory made it"
         weights += f"; the rest {rest}"
         log.warning("%s", weights)
-    return replace(made, weights=weights)
+    return replace(made, weights=weights, step=checkpoint.step)
 
 
 def _classes_of(model: nn.Module, misshapen: Mapping[str, Shapes]) -> int | None:

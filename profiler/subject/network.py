@@ -58,6 +58,7 @@ class Subject:
         input_text: the preprocessing in words.
         identity: what tells this architecture and this preprocessing from others, apart from
             where they lie; the preprocessing in words if empty.
+        step: how far its training was, if the file of its weights says so.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Subject:
     weights: str
     input_text: str
     identity: str = ""
+    step: float | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -41,11 +41,13 @@ class Made:
         model: the network.
         preprocessing: its own; None where the source does not say.
         weights: where the weights come from, in words.
+        step: how far their training was, if a file of weights says so.
     """
 
     model: nn.Module
     preprocessing: Preprocessing | None
     weights: str
+    step: float | None = None
 
 
 @dataclass(frozen=True)

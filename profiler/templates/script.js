@@ -238,28 +238,7 @@ class UnitTable {
 
   // Structure that stays; only the body of the table and a few texts are drawn anew.
   build() {
-    const change = (name, parse = (text) => text) => (event) => {
-      this.set({ [name]: parse(event.target.value), page: 1, open: [] });
-    };
-    const bound = (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? null : Number(text));
-    this.search = el("input", { type: "search", placeholder: "part of a word, or \"whole\"", oninput: change("q"), spellcheck: "false", autocomplete: "off" });
-    this.layerSelect = el("select", { onchange: change("layer", (text) => (text === "" ? null : Number(text))) },
-      el("option", { value: "" }, "all layers"),
-      ...this.units.layers.map((layer, index) => el("option", { value: index }, layer.name)));
-    this.categorySelect = el("select", {
-      onchange: (event) => {
-        const [kind, name] = event.target.value.split(/:(.*)/s);
-        this.set({ category: kind === "category" ? name : "", is: kind === "is" ? name : "", page: 1, open: [] });
-      },
-    },
-    el("option", { value: "" }, "all units"),
-    el("option", { value: "is:interpretable" }, "interpretable, any category"),
-    ...this.units.categories.map(([name]) => el("option", { value: `category:${name}` }, name)),
-    el("option", { value: "is:uninterpretable" }, "uninterpretable"),
-    ...(this.units.imported ? [] : [el("option", { value: "is:dead" }, "dead")]));
-    const number = (name) => el("input", { type: "number", step: "any", oninput: change(name, bound) });
-    this.min = number("min");
-    this.max = number("max");
+    const controls = this.controls();
     this.clear = el("button", { type: "button", class: "clear", onclick: () => { this.set({ ...this.empty, open: [] }); this.search.focus(); } }, "Clear filters");
     this.status = el("p", { class: "status", role: "status" });
     this.headers = new Map(this.columns.map(([key, title]) => [key,
@@ -273,12 +252,7 @@ class UnitTable {
     this.pager = el("div", { class: "pager" }, this.previous, el("span", {}, "page "), this.pageInput, this.pageCount, this.next);
     const where = this.only === null ? "all layers" : this.units.layers[this.only].name;
     this.root.replaceChildren(
-      el("div", { class: "controls", role: "search", "aria-label": `Filter the units of ${where}` },
-        el("label", { class: "search" }, "Label", this.search),
-        this.only === null ? el("label", {}, "Layer", this.layerSelect) : null,
-        el("label", {}, "Category", this.categorySelect),
-        this.units.scored ? el("div", { class: "score" }, el("label", {}, "Score from", this.min), el("label", {}, "to", this.max)) : null,
-        this.clear),
+      el("div", { class: "controls", role: "search", "aria-label": `Filter the units of ${where}` }, ...controls, this.clear),
       this.status,
       el("table", { class: "units", role: "table" },
         el("caption", { class: "hidden" }, `Units of ${where}`),
@@ -287,6 +261,48 @@ class UnitTable {
         this.body),
       this.pager,
     );
+  }
+
+  /** What listens to a control and puts its value into the view. */
+  changing(name, parse = (text) => text) {
+    return (event) => this.set({ [name]: parse(event.target.value), page: 1, open: [] });
+  }
+
+  searchInput() {
+    return el("input", { type: "search", placeholder: "part of a word, or \"whole\"", oninput: this.changing("q"), spellcheck: "false", autocomplete: "off" });
+  }
+
+  layerInput() {
+    return el("select", { onchange: this.changing("layer", (text) => (text === "" ? null : Number(text))) },
+      el("option", { value: "" }, "all layers"),
+      ...this.units.layers.map((layer, index) => el("option", { value: index }, layer.name)));
+  }
+
+  /** The filters above the table. */
+  controls() {
+    const bound = (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? null : Number(text));
+    this.search = this.searchInput();
+    this.layerSelect = this.layerInput();
+    this.categorySelect = el("select", {
+      onchange: (event) => {
+        const [kind, name] = event.target.value.split(/:(.*)/s);
+        this.set({ category: kind === "category" ? name : "", is: kind === "is" ? name : "", page: 1, open: [] });
+      },
+    },
+    el("option", { value: "" }, "all units"),
+    el("option", { value: "is:interpretable" }, "interpretable, any category"),
+    ...this.units.categories.map(([name]) => el("option", { value: `category:${name}` }, name)),
+    el("option", { value: "is:uninterpretable" }, "uninterpretable"),
+    ...(this.units.imported ? [] : [el("option", { value: "is:dead" }, "dead")]));
+    const number = (name) => el("input", { type: "number", step: "any", oninput: this.changing(name, bound) });
+    this.min = number("min");
+    this.max = number("max");
+    return [
+      el("label", { class: "search" }, "Label", this.search),
+      ...(this.only === null ? [el("label", {}, "Layer", this.layerSelect)] : []),
+      el("label", {}, "Category", this.categorySelect),
+      ...(this.units.scored ? [el("div", { class: "score" }, el("label", {}, "Score from", this.min), el("label", {}, "to", this.max))] : []),
+    ];
   }
 
   /** Change the view, draw it, and put it into the address. */
@@ -363,12 +379,7 @@ class UnitTable {
 
   showControls() {
     const { view } = this;
-    const put = (input, text) => { if (document.activeElement !== input || input.tagName === "SELECT") input.value = text; };
-    put(this.search, view.q);
-    put(this.layerSelect, view.layer ?? "");
-    put(this.categorySelect, view.category ? `category:${view.category}` : view.is ? `is:${view.is}` : "");
-    put(this.min, view.min ?? "");
-    put(this.max, view.max ?? "");
+    this.fillControls((input, text) => { if (document.activeElement !== input || input.tagName === "SELECT") input.value = text; });
     this.pageInput.value = view.page;
     this.pageInput.max = this.pages;
     this.pageCount.textContent = `of ${count(this.pages)}`;
@@ -389,6 +400,16 @@ class UnitTable {
       among,
       this.shown.length ? `, rows ${count(first + 1)}–${count(last)}, ${this.describeSort()}` : "",
     );
+  }
+
+  /** `put` leaves alone what is being typed into. */
+  fillControls(put) {
+    const { view } = this;
+    put(this.search, view.q);
+    put(this.layerSelect, view.layer ?? "");
+    put(this.categorySelect, view.category ? `category:${view.category}` : view.is ? `is:${view.is}` : "");
+    put(this.min, view.min ?? "");
+    put(this.max, view.max ?? "");
   }
 
   isFiltered() {

@@ -1,0 +1,303 @@
+"""The facts of a comparison of runs, and the paragraph they make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from profiler.ask.facts import Facts, Number
+from profiler.ask.words import are, counted, joined, named
+from profiler.comparison import (
+    INTERPRETABLE,
+    ComparedRun,
+    Comparison,
+    LayerComparison,
+    PairComparison,
+    ShareChange,
+)
+
+_MOST_CHANGES = 3
+_MOST_WORDS = 3
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A share that differs between two runs, and where."""
+
+    pair: PairComparison
+    layer: LayerComparison
+    share: ShareChange
+
+
+@dataclass(frozen=True)
+class ComparisonFacts(Facts):
+    """What a comparison shows.
+
+    Attributes:
+        comparison: of finished runs.
+        limit: a sentence on what the model that read the images cannot see; closes every paragraph.
+    """
+
+    comparison: Comparison
+    limit: str = ""
+
+    task: ClassVar[str] = (
+        "Say what changed between these networks (or these steps of one training): how many units "
+        "have a label that can be trusted, which categories grew or shrank in which layer, and "
+        "whether that is more than noise."
+    )
+
+    @property
+    def ends(self) -> tuple[ComparedRun, ComparedRun]:
+        """The first run and the last."""
+        return self.comparison.runs[0], self.comparison.runs[-1]
+
+    @cached_property
+    def changes(self) -> tuple[_Change, ...]:
+        """Differences called changes, the largest first; ``uninterpretable`` says nothing new."""
+        found = [
+            _Change(pair, layer, share)
+            for pair in self.comparison.pairs
+            for layer in pair.layers
+            for share in layer.shares
+            if share.category != "uninterpretable"
+            and (share.verdict == "changed" or (share.verdict == "unknown"))
+        ]
+        return tuple(sorted(found, key=lambda each: -abs(each.share.difference)))
+
+    @cached_property
+    def tested(self) -> int:
+        """Differences that were tested."""
+        return sum(len(layer.shares) for pair in self.comparison.pairs for layer in pair.layers)
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether nothing at all differs between the runs: no count, no label of a unit."""
+        layers = [layer for pair in self.comparison.pairs for layer in pair.layers]
+        only = [name for p in self.comparison.pairs for name in (*p.only_before, *p.only_after)]
+        return (
+            bool(layers)
+            and not only
+            and all(
+                layer.divergence == 0
+                and not layer.gained
+                and not layer.lost
+                and layer.matching is not None
+                and bool((layer.kept == layer.both_trusted).all())
+                for layer in layers
+            )
+        )
+
+    @cached_property
+    def kept(self) -> tuple[int, int]:
+        """Of the matched units trusted on both sides, those that keep their label, and all."""
+        layers = [layer for pair in self.comparison.pairs for layer in pair.layers]
+        return (
+            sum(int(layer.kept.sum()) for layer in layers),
+            sum(int(layer.both_trusted.sum()) for layer in layers),
+        )
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Give the counts of the runs, the largest changes and the labels kept."""
+        found = [
+            Number("runs compared", len(self.comparison.runs)),
+            Number("differences of shares that were tested", self.tested),
+            Number("differences that are significant and beyond the noise", len(self.changes)),
+        ]
+        for run in self.comparison.runs:
+            total = run.profile.total
+            about: tuple[str, ...] = (run.name,)
+            found += [
+                Number(f"units of {run.name}", total.units, about=about),
+                Number(f"interpretable units of {run.name}", total.interpretable, about=about),
+                Number(
+                    f"interpretable share of {run.name}",
+                    100 * total.interpretable_share,
+                    "%",
+                    1,
+                    about,
+                ),
+            ]
+        if not self.comparison.own_thresholds:
+            found.append(Number("common threshold τ", self.ends[0].threshold.value, "", 3))
+        for change in self.changes[:_MOST_CHANGES]:
+            share, layer = change.share, change.layer.layer
+            about = (share.category, layer)
+            before, after = _ends(share)
+            what = f"share of {share.category} in {layer}"
+            found += [
+                Number(f"{what} before", before, "%", 1, about),
+                Number(f"{what} after", after, "%", 1, about),
+            ]
+        kept, both = self.kept
+        if both:
+            found += [
+                Number("matched units trusted in both runs", both),
+                Number("of these, units that keep their label", kept),
+                Number("of these, share that keeps its label", 100 * kept / both, "%", 1),
+            ]
+        return tuple(dict.fromkeys(found))
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Give the names of runs, layers, categories, and of words that came and went."""
+        runs = self.comparison.runs
+        layers = dict.fromkeys(layer.name for run in runs for layer in run.layers)
+        came, went = self._words()
+        found = {
+            "runs": tuple(run.name for run in runs),
+            "layers": tuple(layers),
+            "categories": (*self.comparison.categories, INTERPRETABLE, "uninterpretable", "dead"),
+            "new words": came,
+            "words that are gone": went,
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def vocabulary(self) -> frozenset[str]:
+        """Give the concept set."""
+        return frozenset(self.comparison.concepts)
+
+    def closing(self) -> str:
+        """Give the limit of the model that reads the images."""
+        return self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        """Add what the numbers and names alone do not say."""
+        return {
+            **super().to_json(),
+            "order": "steps of one training" if self.comparison.timeline else "as given",
+            "largest changes": [
+                {
+                    "layer": each.layer.layer,
+                    "category": each.share.category,
+                    "from": self.comparison.runs[each.pair.before].name,
+                    "to": self.comparison.runs[each.pair.after].name,
+                    "direction": "grew" if each.share.difference > 0 else "shrank",
+                }
+                for each in self.changes[:_MOST_CHANGES]
+            ],
+            "noise known": self.comparison.draws > 0,
+        }
+
+    def template(self) -> str:
+        """Write the paragraph from the counts."""
+        if not any(run.profile.total.interpretable for run in self.comparison.runs):
+            sentences = [self._nothing(), self.closing()]
+        elif self.same:
+            sentences = [self._same(), self.closing()]
+        else:
+            sentences = [
+                self._how_many(),
+                self._what_changed(),
+                self._labels_kept(),
+                self._came_and_went(),
+                self.closing(),
+            ]
+        return " ".join(filter(None, sentences))
+
+    def _nothing(self) -> str:
+        cut = (
+            "its run’s own threshold"
+            if self.comparison.own_thresholds
+            else f"the common threshold τ = {self.ends[0].threshold.value:.3f}"
+        )
+        return (
+            f"No label passes {cut} in any of the {len(self.comparison.runs)} runs, so what their "
+            "units see, and whether it changed, cannot be said from this comparison."
+        )
+
+    def _same(self) -> str:
+        names = joined([named(run.name) for run in self.comparison.runs])
+        total = self.ends[0].profile.total
+        return (
+            f"Nothing differs between {names}: the same labels and the same categories for all "
+            f"{counted(total.units, 'unit')}, of which {total.interpretable:,} "
+            f"{are(total.interpretable)} interpretable."
+        )
+
+    def _how_many(self) -> str:
+        cut = (
+            "each at its own threshold"
+            if self.comparison.own_thresholds
+            else f"at the common threshold τ = {self.ends[0].threshold.value:.3f}"
+        )
+        runs = self.comparison.runs
+        shown = runs if len(runs) <= _MOST_WORDS else self.ends
+        parts = [
+            f"{run.profile.total.interpretable:,} of the {run.profile.total.units:,} units of "
+            f"{named(run.name)} ({100 * run.profile.total.interpretable_share:.1f} %)"
+            for run in shown
+        ]
+        text = f"{joined(parts)} are interpretable, {cut}."
+        if len(shown) < len(runs):
+            return f"Of {len(runs)} runs, these are the first and the last: {text}"
+        return text[:1].upper() + text[1:]
+
+    def _what_changed(self) -> str:
+        if not self.tested:
+            return "The runs share no layer, so nothing can be compared layer by layer."
+        tested = f"the {self.tested:,} differences tested" if self.tested > 1 else "the difference"
+        beyond = "more than noise" if self.comparison.draws else "significant"
+        if not self.changes:
+            return f"None of {tested}, by layer and category, is {beyond}."
+        listed = [self._told(each) for each in self.changes[:_MOST_CHANGES]]
+        count = len(self.changes)
+        opening = f"Of {tested}, by layer and category, {count:,} {are(count)} {beyond}"
+        if count > len(listed):
+            return f"{opening}; the largest: {'; '.join(listed)}."
+        return f"{opening}: {'; '.join(listed)}."
+
+    def _told(self, change: _Change) -> str:
+        before, after = _ends(change.share)
+        where = named(change.layer.layer)
+        told = f"{change.share.category} in {where} from {before:.1f} % to {after:.1f} %"
+        if len(self.comparison.pairs) == 1:
+            return told
+        runs = self.comparison.runs
+        return (
+            f"{told} between {named(runs[change.pair.before].name)} and "
+            f"{named(runs[change.pair.after].name)}"
+        )
+
+    def _labels_kept(self) -> str:
+        kept, both = self.kept
+        if not both or len(self.comparison.pairs) > 1:
+            return ""
+        return (
+            f"Of {counted(both, 'unit')} that can be put side by side and are trusted in both, "
+            f"{kept:,} ({100 * kept / both:.1f} %) {'keeps its' if kept == 1 else 'keep their'} "
+            "label."
+        )
+
+    def _came_and_went(self) -> str:
+        came, went = self._words()
+        parts = []
+        if came:
+            parts.append(f"new words are {joined([named(word) for word in came])}")
+        if went:
+            parts.append(f"gone are {joined([named(word) for word in went])}")
+        text = "; ".join(parts)
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+    def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Words of the last run that the first lacks, and the other way round; most units first."""
+        first, last = (_units_by_word(run) for run in self.ends)
+        concepts = self.comparison.concepts
+
+        def only(one: Mapping[int, int], other: Mapping[int, int]) -> tuple[str, ...]:
+            left = [(-units, concept) for concept, units in one.items() if concept not in other]
+            return tuple(concepts[concept] for _, concept in sorted(left)[:_MOST_WORDS])
+
+        return only(last, first), only(first, last)
+
+
+def _units_by_word(run: ComparedRun) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for layer in run.layers:
+        for concept in layer.labels.concept[layer.trusted, 0].tolist():
+            found[concept] = found.get(concept, 0) + 1
+    return found
+
+
+def _ends(share: ShareChange) -> tuple[float, float]:
+    """Both shares in per cent."""
+    return 100 * share.before / share.before_units, 100 * share.after / share.after_units

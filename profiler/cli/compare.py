@@ -1,0 +1,405 @@
+"""``profiler compare``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.profile import batch_size_of, check_precision
+from profiler.cli.subjects import Device, Partial, Pool, PreprocessText, split, subject_options
+from profiler.cli.words import (
+    AsJSON,
+    Date,
+    LLMBaseURL,
+    LLMConcurrency,
+    LLMLenient,
+    LLMName,
+    LLMRefresh,
+    Prompts,
+    Votes,
+    check_votes,
+    how_called,
+    language_model,
+    today,
+)
+from profiler.errors import CheckFailed, InputError, Undecided, UsageError
+
+if TYPE_CHECKING:
+    from profiler.comparing import Compared, NamedRun, Unprofiled
+    from profiler.comparison import RuleVerdict
+
+_CHECKPOINTS = "*?["
+"""Characters of a glob."""
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|SUBJECT...",
+            help="Folders of finished runs; or networks, as in profiler run, which are profiled "
+            "first. The first is what the others are held against.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: reports/compare-A-B]")
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights of one network, or a glob of such files in quotes; once for each run."
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="default, none or a name torchvision gives; once for each run."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="What to call each run; once for each.")
+    ] = None,
+    timeline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORDER",
+            help="The runs are steps of one training, in the order of: name, step (as the "
+            "checkpoints say) or given.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut all runs at this score, or at that of a threshold.json.  "
+            "[default: null distribution pooled over the runs]"
+        ),
+    ] = None,
+    own_thresholds: Annotated[
+        bool, typer.Option("--own-thresholds", help="Cut each run at its own threshold.")
+    ] = False,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Exit with 1 if a rule holds: js>0.1, interpretable<-5%, color[layer1]>3%, "
+            "kept<90%, correlation<0.5, cka<0.9, changed>0. Once for each rule.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Bootstrap draws for the noise floor; 0 for none.  [default: 20]", min=0),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="Layers of networks that are profiled; see profiler layers.")
+    ] = "all",
+    pool: Pool = "auto",
+    partial: Partial = False,
+    preprocess: PreprocessText = None,
+    vlm: Annotated[
+        str,
+        typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
+    ] = "open_clip:ViT-B-16/openai",
+    probe: Annotated[
+        str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")
+    ] = "imagenette",
+    concepts: Annotated[
+        str,
+        typer.Option(help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file."),
+    ] = "common-20k",
+    limit: Annotated[
+        int | None, typer.Option(help="Use so many probe images, evenly spread.")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
+    ] = None,
+    similarity: Annotated[
+        str, typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder.")
+    ] = "soft-wpmi",
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    llm_lenient: LLMLenient = False,
+    llm_concurrency: LLMConcurrency = 4,
+    votes: Votes = 1,
+    categories: Annotated[
+        Path | None,
+        typer.Option(
+            "--categories",
+            help="File of categories, one a line: name: description.  [default: the runs']",
+        ),
+    ] = None,
+    prompts: Prompts = None,
+    batch_size: Annotated[
+        str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
+    ] = 2,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
+    ] = "fp32",
+    seed: Annotated[int, typer.Option(help="Seeds everything random.")] = 0,
+    allow_bad: Annotated[
+        bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
+    ] = False,
+    max_report_mb: Annotated[float, typer.Option(help="Largest size of each report.")] = 20.0,
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Say what changed between runs, and whether it is more than noise.
+
+    Options about images, concepts and layers are for networks that have no run yet.
+    """
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
+    check_votes(votes, llm)
+    from profiler.similarity import open_similarity
+    from profiler.thresholds import read_threshold
+
+    formula = open_similarity(similarity)
+    cut = None if threshold is None else read_threshold(threshold)
+    if own_thresholds and cut is not None:
+        raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
+    from profiler.ask import DEFAULT, Category, load_prompts, read_categories
+
+    wanted = read_categories(categories) if categories else None
+    load_prompts(prompts)
+    from profiler.comparing import (
+        CompareOptions,
+        NamedRun,
+        Unprofiled,
+        common_categories,
+        compare_runs,
+        order_of,
+        profile_missing,
+    )
+    from profiler.comparison import parse_rule
+
+    order = None if timeline is None else order_of(timeline)
+    own = _Own(_checkpoints(checkpoint or []), weights or [], partial, preprocess, seed)
+    slots = _named(_slots(targets, own), name or [])
+    finished = [slot for slot in slots if isinstance(slot, NamedRun)]
+    missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
+    if wanted is None and finished:
+        wanted_of_runs = tuple(Category(*pair) for pair in common_categories(finished))
+    sorted_into = wanted or (wanted_of_runs if finished else DEFAULT)
+    rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
+
+    from profiler.cli.terminal import TerminalProgress
+    from profiler.evaluation import DRAWS
+    from profiler.inputs import open_concepts, open_probe
+    from profiler.run import ProfileOptions, Services, check_writable, choose_device
+    from profiler.store import Store, cache_folder
+    from profiler.vlm import LateTextEncoder, open_vlm
+
+    out = out or Path("reports", _folder_name([slot.name for slot in slots]))
+    check_writable(out)
+    place = choose_device(device)
+    cache = cache_folder()
+    called = how_called(context, date)
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        services = Services(model, Store(cache), TerminalProgress())
+        made = iter(
+            profile_missing(
+                missing,
+                open_vlm(vlm, place),
+                open_probe(probe, cache, limit=limit, seed=seed),
+                open_concepts(concepts),
+                out,
+                place,
+                ProfileOptions(
+                    layers=split(layers),
+                    pool=pool,
+                    similarity=formula,
+                    top=top,
+                    threshold=cut,
+                    seed=seed,
+                    precision=precision,
+                    keep_activations=True,
+                    batch_size=size,
+                    workers=workers,
+                    allow_bad=allow_bad,
+                    categories=sorted_into,
+                    lenient=llm_lenient,
+                    votes=votes,
+                    concurrency=llm_concurrency,
+                    prompts=prompts,
+                    max_report_mb=max_report_mb,
+                    **called,
+                ),
+                services,
+            )
+            if missing
+            else ()
+        )
+        runs = [slot if isinstance(slot, NamedRun) else next(made) for slot in slots]
+        read_by = runs[0].run.record.vlm
+        given = str(runs[0].run.record.settings.get("vlm", read_by.name if read_by else "conse"))
+        done = compare_runs(
+            runs,
+            out,
+            CompareOptions(
+                threshold=cut,
+                own_thresholds=own_thresholds,
+                timeline=order,
+                draws=DRAWS if draws is None else draws,
+                rules=rules,
+                seed=seed,
+                words=ProfileOptions(
+                    categories=sorted_into,
+                    lenient=llm_lenient,
+                    votes=votes,
+                    concurrency=llm_concurrency,
+                    prompts=prompts,
+                    seed=seed,
+                ),
+                new_categories=wanted is not None,
+                max_report_mb=max_report_mb,
+                command=called["command"],
+                date=date or today(),
+            ),
+            LateTextEncoder(lambda: open_vlm(given, place), read_by.fingerprint if read_by else ""),
+            services,
+        )
+    _show(done, out, as_json)
+    _judge(done.verdicts)
+
+
+def _checkpoints(given: Sequence[str]) -> list[Path]:
+    """The files, each glob in the order of its names."""
+    found: list[Path] = []
+    for text in given:
+        if any(character in text for character in _CHECKPOINTS) and not Path(text).exists():
+            path = Path(text)
+            fixed = next(i for i, part in enumerate(path.parts) if set(part) & set(_CHECKPOINTS))
+            folder = Path(*path.parts[:fixed])
+            files = sorted(folder.glob(str(Path(*path.parts[fixed:]))))
+            if not files:
+                raise InputError(f"--checkpoint {text!r} matches no file")
+            found += files
+        else:
+            found.append(Path(text))
+    return found
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What the networks to be profiled have of their own."""
+
+    checkpoints: Sequence[Path]
+    weights: Sequence[str]
+    partial: bool
+    preprocess: str | None
+    seed: int
+
+    def networks(self, subjects: Sequence[str]) -> "list[Unprofiled]":
+        """One for each subject or, of a single one, for each of its weights."""
+        from profiler.comparing import Unprofiled
+
+        tuned = max(len(self.checkpoints), len(self.weights))
+        if not subjects and tuned:
+            raise UsageError("--checkpoint and --weights are about networks; only runs were named")
+        many = tuned if len(subjects) == 1 and tuned else len(subjects)
+        for what, given in (("--checkpoint", self.checkpoints), ("--weights", self.weights)):
+            if len(given) not in (0, many):
+                raise UsageError(
+                    f"{len(given)} {what} for {many} networks; give one for each, or name one "
+                    "network and several weights"
+                )
+        every = list(subjects) * (many if len(subjects) == 1 else 1)
+        return [
+            Unprofiled(
+                _name_of(subject, file, weights),
+                subject,
+                subject_options(
+                    file, self.partial, weights or "default", self.preprocess, self.seed
+                ),
+            )
+            for subject, file, weights in zip_longest(every, self.checkpoints, self.weights)
+        ]
+
+
+def _slots(targets: Sequence[str], own: _Own) -> "list[NamedRun | Unprofiled]":
+    """The runs in the order of the command line; one network may stand for several."""
+    from profiler.comparing import NamedRun
+    from profiler.results import load_run
+
+    finished = {target: (Path(target) / "run.json").is_file() for target in targets}
+    for target, found in finished.items():
+        if not found and Path(target).is_dir():
+            raise InputError(f"{target!r} is not a finished run: 'run.json' is missing")
+    networks = own.networks([target for target in targets if not finished[target]])
+    one_each = len(networks) == sum(not finished[target] for target in targets)
+    slots: list[NamedRun | Unprofiled] = []
+    for target in targets:
+        if finished[target]:
+            path = Path(target)
+            slots.append(NamedRun(path.resolve().name, load_run(path), path))
+        elif one_each:
+            slots.append(networks.pop(0))
+        else:
+            slots += networks
+    if len(slots) < 2:
+        raise UsageError(
+            "a comparison needs at least two runs; name two folders or networks, or one network "
+            "with --checkpoint or --weights more than once"
+        )
+    return slots
+
+
+def _named(
+    slots: "Sequence[NamedRun | Unprofiled]", given: Sequence[str]
+) -> "list[NamedRun | Unprofiled]":
+    """Under names that are unique and fit for a folder."""
+    if given and len(given) != len(slots):
+        raise UsageError(f"{len(given)} --name for {len(slots)} runs; give one for each")
+    if len(set(given)) < len(given):
+        raise UsageError("--name has to differ from run to run")
+    wanted = given or [slot.name for slot in slots]
+    plain = ["".join(c if c.isalnum() or c in "-_." else "-" for c in each) for each in wanted]
+    names = [
+        each if plain.count(each) == 1 else f"{each}-{plain[:i].count(each) + 1}"
+        for i, each in enumerate(plain)
+    ]
+    return [replace(slot, name=name) for slot, name in zip(slots, names, strict=True)]
+
+
+def _name_of(subject: str, checkpoint: Path | None, weights: str | None) -> str:
+    if checkpoint is not None:
+        return checkpoint.stem
+    stem = Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
+    if weights == "none":
+        return f"{stem}-random"
+    return stem if weights in (None, "default") else f"{stem}-{weights}"
+
+
+def _folder_name(names: Sequence[str]) -> str:
+    return "-".join(("compare", names[0], names[-1]))
+
+
+def _show(done: "Compared", out: Path, as_json: bool) -> None:
+    from profiler.cli.terminal import comparison_tables, stderr
+
+    if as_json:
+        content = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"report": str(out / "compare.html"), **content}, ensure_ascii=False))
+        return
+    for table in comparison_tables(done.comparison):
+        stderr.print(table)
+    typer.echo(str(out / "compare.html"))
+
+
+def _judge(verdicts: "Sequence[RuleVerdict]") -> None:
+    broken = [each for each in verdicts if each.outcome == "broken"]
+    if broken:
+        raise CheckFailed("; ".join(f"{each.rule.text}: {each.reason}" for each in broken))
+    open_ = [each for each in verdicts if each.outcome == "undecided"]
+    if open_:
+        raise Undecided("; ".join(f"{each.rule.text}: {each.reason}" for each in open_))

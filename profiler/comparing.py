@@ -1,0 +1,532 @@
+"""Finished runs held against each other: what changed, and whether it is more than noise.
+
+The story is told in :func:`compare_runs`. No image is read: everything needed is in the runs'
+folders and in the cache. Where the cache no longer holds a run's image pass, its labels are taken
+as they are, and the page says what that costs.
+"""
+
+import datetime
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from profiler.ask import ComparisonFacts, Narrative, Sorting, narrate
+from profiler.ask.narrate import TEMPLATE_AUTHOR
+from profiler.calibration import in_context
+from profiler.collect import Collected
+from profiler.comparison import (
+    ALPHA,
+    Comparison,
+    LayerDraws,
+    Rule,
+    RuleVerdict,
+    check_rules,
+    compare,
+    compared_run,
+    has_prior,
+    label_draws,
+    label_together,
+    words_in,
+)
+from profiler.comparison import Sorting as CategoryOf
+from profiler.comparison_files import comparison_json, units_csv
+from profiler.errors import InputError, LLMError, UnknownNameError, UsageError
+from profiler.evaluation import DRAWS
+from profiler.inputs import ConceptSet, ProbeSet
+from profiler.labels import LayerLabels, Threshold, null_threshold
+from profiler.layer_profile import UNKNOWN
+from profiler.pages import compare_page
+from profiler.passes import Fingerprints, kept_pass
+from profiler.report import render_compare
+from profiler.results import SHOWN_IMAGES, ProfileRun, Record
+from profiler.run import (
+    FDR,
+    NONE,
+    ProfileOptions,
+    Services,
+    check_writable,
+    profile,
+    sort_words,
+)
+from profiler.similarity import FloatArray, open_similarity
+from profiler.store import write_atomically
+from profiler.subject import SubjectOptions, load_subject
+from profiler.vlm import VLM, TextEncoder, embed_captions
+
+log = logging.getLogger("profiler")
+
+Order = Literal["given", "name", "step"]
+"""Of a timeline."""
+
+
+def order_of(text: str) -> Order:
+    """``--timeline``, checked."""
+    orders: tuple[Order, ...] = ("given", "name", "step")
+    for order in orders:
+        if text == order:
+            return order
+    raise UnknownNameError("order of --timeline", text, orders)
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A finished run, by the name it goes by among those compared with it."""
+
+    name: str
+    run: ProfileRun
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Unprofiled:
+    """A network that has no run yet."""
+
+    name: str
+    subject: str
+    options: SubjectOptions
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How runs are compared."""
+
+    threshold: float | Threshold | None = None
+    """Cuts all runs; None takes the null distribution pooled over them."""
+    own_thresholds: bool = False
+    timeline: Order | None = None
+    """In which order the runs are steps of one training; None where they are not."""
+    draws: int = DRAWS
+    """Bootstrap draws of the probe images for the noise floor; 0 for none."""
+    alpha: float = ALPHA
+    seed: int = 0
+    words: ProfileOptions = field(default_factory=ProfileOptions)
+    """How words are sorted: categories, votes, prompts."""
+    new_categories: bool = False
+    """Sort into the categories of ``words`` instead of those of the runs."""
+    rules: Sequence[Rule] = ()
+    """What must not be."""
+    max_report_mb: float = 20.0
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What :func:`compare_runs` found and wrote."""
+
+    comparison: Comparison
+    sorting: Sorting
+    summary: Narrative
+    verdicts: tuple[RuleVerdict, ...]
+
+
+def profile_missing(
+    networks: Sequence[Unprofiled],
+    vlm: VLM,
+    probe: ProbeSet,
+    concepts: ConceptSet,
+    out: Path,
+    device: torch.device,
+    options: ProfileOptions,
+    services: Services = NONE,
+) -> list[NamedRun]:
+    """Profile each network into a folder of its name within ``out``.
+
+    What an earlier call did is in the cache, so only what is missing takes time.
+    """
+    found = []
+    for network in networks:
+        log.info("— %s", network.name)
+        subject = load_subject(network.subject, device, network.options)
+        folder = out / network.name
+        run = profile(subject, vlm, probe, concepts, folder, options, services)
+        found.append(NamedRun(network.name, run, folder))
+    return found
+
+
+def compare_runs(
+    given: Sequence[NamedRun],
+    out: Path,
+    options: CompareOptions,
+    texts: TextEncoder,
+    services: Services = NONE,
+) -> Compared:
+    """Compare finished runs; writes ``compare.html``, ``comparison.json`` and ``units.csv``.
+
+    Args:
+        given: two runs or more, of the same probe images, VLM, concepts, similarity and pooling.
+        out: folder to write to.
+        options: how.
+        texts: embeds words, where they are to be sorted without a language model; of the VLM.
+        services: what may be called upon; without a store, the runs' labels are all there is.
+    """
+    check_comparable(given)
+    check_writable(out)
+    runs = in_order(given, options.timeline)
+    records = [each.run.record for each in runs]
+    evidence, warnings = _evidence(runs, texts, services)
+
+    labels = _labels(runs, evidence, options)
+    thresholds = _thresholds(runs, labels, options)
+    draws = _draws(records[0], labels, evidence, thresholds, options, services)
+
+    wanted = sorted(words_in(labels, thresholds, [drawn for drawn in draws if drawn]))
+    concepts = runs[0].run.concepts
+    sorting = _sort([concepts[i] for i in wanted], runs, options, texts, services)
+    category_of = CategoryOf(concepts, _categories(sorting, options), sorting.category)
+    comparison = compare(
+        [
+            compared_run(
+                each.name,
+                own,
+                threshold,
+                category_of,
+                drawn,
+                title=_title(each.run.record),
+                step=each.run.record.subject.step,
+            )
+            for each, own, threshold, drawn in zip(runs, labels, thresholds, draws, strict=True)
+        ],
+        [found.matrices or None for found in evidence.passes] if evidence else None,
+        category_of,
+        timeline=options.timeline is not None,
+        own_thresholds=options.own_thresholds,
+        prior=_prior(records[0], evidence),
+        alpha=options.alpha,
+        warnings=warnings,
+    )
+    for warning in comparison.warnings:
+        log.warning("warning: %s", warning)
+    summary = _summarise(comparison, records[0], options, services)
+    verdicts = check_rules(comparison, options.rules)
+    done = Compared(comparison, sorting, summary, tuple(verdicts))
+    _write(done, runs, out, options)
+    return done
+
+
+def check_comparable(runs: Sequence[NamedRun]) -> None:
+    """Refuse runs that differ in more than the network, and name the difference."""
+    if len(runs) < 2:
+        raise UsageError(f"a comparison needs at least two runs, got {len(runs)}")
+    for each in runs:
+        if each.run.record.source is not None:
+            raise InputError(
+                f"{str(each.folder)!r} was imported from {each.run.record.source.file}, which does "
+                "not say what its scores rest on; compare runs made by profiler run"
+            )
+    first = runs[0]
+    context = first.run.record.context
+    for other in runs[1:]:
+        for key, value in other.run.record.context.items():
+            if value != context[key]:
+                raise InputError(
+                    f"{first.name!r} and {other.name!r} differ in the {_KINDS[key]}: "
+                    f"{context[key]} and {value}; compare runs that were made alike"
+                )
+        pooling = {layer.name: layer.pooling for layer in first.run.record.subject.layers}
+        for layer in other.run.record.subject.layers:
+            own = pooling.get(layer.name, layer.pooling)
+            # The size of a map says nothing of the rule: "mean over 7 × 7".
+            if _rule(own) != _rule(layer.pooling):
+                raise InputError(
+                    f"{first.name!r} and {other.name!r} differ in the pooling of layer "
+                    f"{layer.name!r}: {own} and {layer.pooling}; compare runs that were made alike"
+                )
+
+
+_KINDS = {
+    "concepts": "concept set",
+    "vlm": "VLM",
+    "caption": "caption of concepts",
+    "similarity": "similarity",
+    "probe": "probe images",
+}
+
+
+def _rule(pooling: str) -> str:
+    return re.sub(r"\d+", "#", pooling)
+
+
+def in_order(runs: Sequence[NamedRun], order: Order | None) -> list[NamedRun]:
+    """The runs in the order of a timeline; names in the order a person would put them."""
+    if order in (None, "given"):
+        return list(runs)
+    if order == "name":
+        return sorted(runs, key=lambda each: _natural(each.name))
+    unknown = [each.name for each in runs if each.run.record.subject.step is None]
+    if unknown:
+        raise InputError(
+            f"--timeline step: the checkpoint of {', '.join(map(repr, unknown))} does not say its "
+            "step (global_step, step, iteration, iter or epoch); use --timeline name or given"
+        )
+    return sorted(runs, key=lambda each: each.run.record.subject.step or 0.0)
+
+
+def _natural(name: str) -> list[tuple[int, float, str]]:
+    """For sorting, "epoch-10" after "epoch-9"."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, float(p), "") if p.isdigit() else (0, 0.0, p) for p in parts]
+
+
+# --- evidence -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the cache holds of all runs."""
+
+    passes: tuple[Collected, ...]
+    concepts: FloatArray
+
+    @property
+    def images(self) -> Any:
+        """(N, e) unit rows; the same for all runs."""
+        return self.passes[0].embeddings
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run's activations were kept."""
+        return all(found.matrices for found in self.passes)
+
+
+def _evidence(
+    runs: Sequence[NamedRun], texts: TextEncoder, services: Services
+) -> tuple[_Evidence | None, tuple[str, ...]]:
+    found = {each.name: _pass_of(each.run.record, services) for each in runs}
+    gone = [name for name, kept in found.items() if kept is None]
+    if gone:
+        return None, (
+            f"the image pass of {', '.join(gone)} is no longer in the cache: each run keeps the "
+            "labels of its own report, and units cannot be put side by side by what they respond "
+            "to; run again with --keep-activations to have both",
+        )
+    vlm = runs[0].run.record.vlm
+    if vlm is None:
+        raise AssertionError("imported runs were refused")
+    captions = [vlm.template.format(word) for word in runs[0].run.concepts]
+    passes = tuple(kept for kept in found.values() if kept is not None)
+    evidence = _Evidence(passes, embed_captions(texts, captions, services.store))
+    without = [name for name, kept in found.items() if kept is not None and not kept.matrices]
+    if without:
+        return evidence, (
+            f"the activations of {', '.join(without)} were not kept, so there is no noise floor, "
+            "and their units cannot be put side by side by what they respond to; run again with "
+            "--keep-activations",
+        )
+    return evidence, ()
+
+
+def _pass_of(record: Record, services: Services) -> Collected | None:
+    vlm, probe, similarity = record.vlm, record.probe, record.similarity
+    if services.store is None or vlm is None or probe is None or similarity is None:
+        return None
+    formula = open_similarity(similarity.name)
+    if (formula.version, dict(formula.constants)) != (
+        similarity.version,
+        dict(similarity.constants),
+    ):
+        return None  # labelled by another formula than there is now
+    return kept_pass(
+        services.store,
+        Fingerprints(record.subject.fingerprint, vlm.fingerprint, probe.fingerprint),
+        record.subject.layers,
+        images=probe.images + len(probe.skipped),
+        top=similarity.top or SHOWN_IMAGES,
+        precision=str(record.settings.get("precision", "fp32")),
+    )
+
+
+def _prior(record: Record, evidence: _Evidence | None) -> Literal["shared", "own", "none"]:
+    if record.similarity is None or not has_prior(open_similarity(record.similarity.name)):
+        return "none"
+    return "shared" if evidence else "own"
+
+
+# --- labels ---------------------------------------------------------------------------------
+
+
+def _labels(
+    runs: Sequence[NamedRun], evidence: _Evidence | None, options: CompareOptions
+) -> list[list[LayerLabels]]:
+    similarity = runs[0].run.record.similarity
+    if evidence is None or similarity is None:
+        return [list(each.run.layers) for each in runs]
+    return label_together(
+        [found.tops for found in evidence.passes],
+        evidence.images,
+        evidence.concepts,
+        similarity=open_similarity(similarity.name),
+        top=similarity.top,
+        matrices=[found.matrices for found in evidence.passes] if evidence.complete else None,
+        null_draws=similarity.null_draws,
+        seed=options.seed,
+    )
+
+
+def _thresholds(
+    runs: Sequence[NamedRun], labels: Sequence[Sequence[LayerLabels]], options: CompareOptions
+) -> list[Threshold]:
+    context = runs[0].run.record.context
+    if options.own_thresholds:
+        if options.threshold is not None:
+            raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
+        return [
+            # The null distribution goes with the scores, which the shared prior may have moved.
+            null_threshold(own, fdr=FDR, context=context)
+            if each.run.threshold is None or each.run.threshold.source == "null"
+            else each.run.threshold
+            for each, own in zip(runs, labels, strict=True)
+        ]
+    if isinstance(options.threshold, Threshold):
+        cut = in_context(options.threshold, context, "the file of --threshold")
+    elif options.threshold is not None:
+        cut = Threshold(options.threshold, "given", context)
+    else:
+        cut = null_threshold([layer for own in labels for layer in own], fdr=FDR, context=context)
+    log.info("common threshold: %.4f", cut.value)
+    return [cut] * len(runs)
+
+
+def _draws(
+    record: Record,
+    labels: Sequence[Sequence[LayerLabels]],
+    evidence: _Evidence | None,
+    thresholds: Sequence[Threshold],
+    options: CompareOptions,
+    services: Services,
+) -> Sequence[tuple[LayerDraws, ...] | None]:
+    if evidence is None or not evidence.complete or not options.draws or record.similarity is None:
+        return [None] * len(labels)
+    with services.progress.stage("noise floor", options.draws) as advance:
+        return label_draws(
+            [[layer.layer for layer in own] for own in labels],
+            [found.matrices for found in evidence.passes],
+            evidence.images,
+            evidence.concepts,
+            thresholds,
+            similarity=open_similarity(record.similarity.name),
+            top=record.similarity.top,
+            draws=options.draws,
+            seed=options.seed,
+            done=advance,
+        )
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+def _sort(
+    words: Sequence[str],
+    runs: Sequence[NamedRun],
+    options: CompareOptions,
+    texts: TextEncoder,
+    services: Services,
+) -> Sorting:
+    """Sort anew if asked to; otherwise each word stays where the runs have it."""
+    if services.llm is not None or options.new_categories:
+        return sort_words(words, options.words, texts, services)
+    known: dict[str, str] = {}
+    doubtful = set()
+    for each in runs:
+        for word, category in each.run.sorting.category.items():
+            if known.setdefault(word, category) != category:
+                doubtful.add(word)
+    rest = [word for word in words if word not in known]
+    fresh = sort_words(rest, options.words, texts, services)
+    sorters = dict.fromkeys(each.run.sorting.sorter for each in runs if each.run.sorting.category)
+    notes = list(dict.fromkeys(note for each in runs for note in each.run.sorting.notes))
+    if rest and fresh.sorter not in sorters and sorters:
+        notes.append(
+            f"{len(rest):,} words that no run had trusted before were sorted by {fresh.sorter}."
+        )
+    if used := doubtful & set(words):
+        notes.append(
+            f"{len(used):,} words are in different categories in different runs; that of the first "
+            "run is the one counted."
+        )
+    sorted_into = {word: known[word] for word in words if word in known} | dict(fresh.category)
+    return Sorting(" and ".join(sorters) or fresh.sorter, sorted_into, notes=tuple(notes))
+
+
+def _categories(sorting: Sorting, options: CompareOptions) -> tuple[str, ...]:
+    names = tuple(category.name for category in options.words.categories)
+    used = set(sorting.category.values())
+    if UNKNOWN in used and UNKNOWN not in names:
+        names = (*names, UNKNOWN)
+    return tuple(name for name in names if name != UNKNOWN or name in used)
+
+
+def common_categories(runs: Sequence[NamedRun]) -> tuple[tuple[str, str], ...]:
+    """(name, description) of the categories all runs are sorted into."""
+    first = runs[0]
+    for other in runs[1:]:
+        if other.run.record.categories != first.run.record.categories:
+            raise InputError(
+                f"{first.name!r} and {other.name!r} are sorted into different categories; give "
+                "those to compare them by with --categories"
+            )
+    return first.run.record.categories
+
+
+# --- the outcome ----------------------------------------------------------------------------
+
+
+def _summarise(
+    comparison: Comparison, record: Record, options: CompareOptions, services: Services
+) -> Narrative:
+    facts = ComparisonFacts(comparison, record.vlm.limits if record.vlm else "")
+    try:
+        return narrate(facts, services.llm, prompts_dir=options.words.prompts)
+    except LLMError as error:
+        # The words are sorted, and that is paid for.
+        name = services.llm.name if services.llm else ""
+        log.warning("warning: no summary by %s: %s", name, error)
+        author = f"{TEMPLATE_AUTHOR}, because {name} gave no answer ({error})"
+        return Narrative(facts.template(), author)
+
+
+def _title(record: Record) -> str:
+    return f"{record.subject.name}, {record.subject.weights}"
+
+
+def _write(done: Compared, runs: Sequence[NamedRun], out: Path, options: CompareOptions) -> None:
+    """All contents are made before the first file is written: what may refuse, refuses here."""
+    page = compare_page(
+        done.comparison,
+        [each.run for each in runs],
+        done.sorting,
+        done.summary,
+        command=options.command,
+        date=options.date,
+        seed=options.seed,
+    )
+    files = {
+        "comparison.json": comparison_json(done.comparison, _about(done, runs, options)),
+        "units.csv": units_csv(done.comparison),
+        "compare.html": render_compare(page, max_mb=options.max_report_mb),
+    }
+    for name, content in files.items():
+        write_atomically(out / name, content)
+
+
+def _about(done: Compared, runs: Sequence[NamedRun], options: CompareOptions) -> Mapping[str, Any]:
+    return {
+        "command": options.command,
+        "date": options.date,
+        "seed": options.seed,
+        "context": runs[0].run.record.context,
+        "folders": [str(each.folder) for each in runs],
+        "fingerprints": [each.run.record.subject.fingerprint for each in runs],
+        "sorter": done.sorting.sorter,
+        "summary": done.summary.text,
+        "summary_author": done.summary.author,
+        "rules": [
+            {"rule": each.rule.text, "outcome": each.outcome, "reason": each.reason}
+            for each in done.verdicts
+        ],
+    }

@@ -1,0 +1,214 @@
+"""From labelled runs to what differs between them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from profiler.comparison.centred import Float64Array
+from profiler.comparison.cka import cka_matrix
+from profiler.comparison.counts import compared_names, counts, members
+from profiler.comparison.matching import correlations, match, match_unseen
+from profiler.comparison.noise import kept
+from profiler.comparison.result import (
+    ComparedRun,
+    Comparison,
+    LayerComparison,
+    Matching,
+    PairComparison,
+    ShareChange,
+    Verdict,
+)
+from profiler.comparison.runs import Side, Sorting, sides_of
+from profiler.comparison.shares import jensen_shannon, matched_difference, unmatched_difference
+from profiler.comparison.words import gained, lost, moved
+from profiler.errors import InputError
+from profiler.labels import BoolArray
+from profiler.similarity import Rows
+
+ALPHA = 0.05
+"""Share of false discoveries allowed among the differences called significant."""
+
+_ROUNDING = 1e-9
+"""Shares are quotients: a difference that equals the floor may come out a bit above it."""
+
+
+def compare(
+    runs: Sequence[ComparedRun],
+    matrices: Sequence[Sequence[Rows] | None] | None,
+    sorting: Sorting,
+    *,
+    timeline: bool = False,
+    own_thresholds: bool = False,
+    prior: Literal["shared", "own", "none"] = "shared",
+    alpha: float = ALPHA,
+    warnings: Sequence[str] = (),
+) -> Comparison:
+    """Hold the first run against each other one or, along a timeline, each against the one before.
+
+    Args:
+        runs: two or more, in order.
+        matrices: for each run and layer (N, K) activations on the same images; None for a run
+            whose activations were not kept.
+        sorting: knows every word of :func:`words_in`.
+        timeline: whether the runs are steps of one training.
+        own_thresholds: whether each run is cut at its own threshold.
+        prior: what the labels were scored against.
+        alpha: share of false discoveries allowed.
+        warnings: handed on.
+    """
+    _check(runs, alpha)
+    sides = [
+        sides_of(run, own, sorting)
+        for run, own in zip(runs, matrices or [None] * len(runs), strict=True)
+    ]
+    pairs = [
+        _pair(sides, before, after, sorting.categories)
+        for before, after in (
+            (index - 1 if timeline else 0, index) for index in range(1, len(runs))
+        )
+    ]
+    draws = [layer.draws for run in runs for layer in run.layers]
+    return Comparison(
+        tuple(runs),
+        judge(pairs, alpha),
+        tuple(sorting.categories),
+        tuple(sorting.concepts),
+        timeline,
+        own_thresholds,
+        prior,
+        min((len(own.concept) if own else 0 for own in draws), default=0),
+        alpha,
+        tuple(warnings),
+    )
+
+
+def judge(pairs: Sequence[PairComparison], alpha: float = ALPHA) -> tuple[PairComparison, ...]:
+    """Give each difference its q-value and verdict, by the p-values of all pairs together.
+
+    A q-value is the lowest rate of false discoveries at which a difference is still significant
+    (Benjamini & Hochberg 1995). Shares of a layer depend on each other, and the interpretable ones
+    mirror the others; the procedure holds its rate under positive dependence, and mirrored entries
+    enter twice with the same p-value, true or not.
+    """
+    p_values = [share.p_value for pair in pairs for layer in pair.layers for share in layer.shares]
+    q_values = iter(false_discovery_control(p_values).tolist() if p_values else [])
+
+    def judged(share: ShareChange) -> ShareChange:
+        found = replace(share, q_value=next(q_values))
+        return replace(found, verdict=_verdict(found, alpha))
+
+    return tuple(
+        replace(
+            pair,
+            layers=tuple(
+                replace(layer, shares=tuple(judged(share) for share in layer.shares))
+                for layer in pair.layers
+            ),
+        )
+        for pair in pairs
+    )
+
+
+def _check(runs: Sequence[ComparedRun], alpha: float) -> None:
+    if len(runs) < 2:
+        raise InputError(f"a comparison needs at least two runs, got {len(runs)}")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise InputError(f"runs need different names, got {', '.join(names)}")
+    if not 0 < alpha < 1:
+        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {alpha}")
+
+
+def _verdict(share: ShareChange, alpha: float) -> Verdict:
+    significant = share.q_value <= alpha
+    if np.isnan(share.noise):
+        return "unknown" if significant else "none"
+    if abs(share.difference) <= share.noise + _ROUNDING:
+        return "noise"
+    return "changed" if significant else "none"
+
+
+def _pair(
+    sides: Sequence[Mapping[str, Side]], before: int, after: int, categories: Sequence[str]
+) -> PairComparison:
+    one, other = sides[before], sides[after]
+    common = [name for name in one if name in other]
+    return PairComparison(
+        before,
+        after,
+        tuple(_layer(one[name], other[name], categories) for name in common),
+        tuple(name for name in one if name not in other),
+        tuple(name for name in other if name not in one),
+        moved([(one[name].layer, other[name].layer) for name in common]),
+        _cka(list(one.values()), list(other.values())),
+    )
+
+
+def _cka(before: Sequence[Side], after: Sequence[Side]) -> Float64Array | None:
+    one, other = ([side.seen for side in run if side.seen is not None] for run in (before, after))
+    if len(one) < len(before) or len(other) < len(after):
+        return None
+    return cka_matrix(one, other)
+
+
+def _layer(before: Side, after: Side, categories: Sequence[str]) -> LayerComparison:
+    matching = _match(before, after)
+    kept_units, both_trusted = _kept(before, after, matching)
+    floor = before.floor.join(after.floor)
+    return LayerComparison(
+        before.layer.name,
+        _shares(before, after, matching, categories),
+        jensen_shannon(*(counts(side.kinds, len(categories)) for side in (before, after))),
+        floor.divergence,
+        matching,
+        kept_units,
+        both_trusted,
+        floor.kept,
+        gained(before.layer, after.layer),
+        lost(before.layer, after.layer),
+    )
+
+
+def _match(before: Side, after: Side) -> Matching | None:
+    if before.seen is None or after.seen is None:
+        return match_unseen(len(before.kinds), len(after.kinds))
+    one, other = before.seen.activations, after.seen.activations
+    return match(correlations(one, other), len(one))
+
+
+def _kept(before: Side, after: Side, matching: Matching | None) -> tuple[BoolArray, BoolArray]:
+    if matching is None:
+        nothing = np.zeros(0, dtype=np.bool_)
+        return nothing, nothing
+    one, other = before.layer, after.layer
+    return kept(
+        one.labels.concept[matching.before, 0],
+        one.trusted[matching.before],
+        other.labels.concept[matching.after, 0],
+        other.trusted[matching.after],
+    )
+
+
+def _shares(
+    before: Side, after: Side, matching: Matching | None, categories: Sequence[str]
+) -> tuple[ShareChange, ...]:
+    floor = before.floor.join(after.floor)
+    # Pairs speak for the layer only if every unit of both is in one.
+    paired = matching is not None and len(before.kinds) == len(after.kinds) == len(matching.before)
+    one, other = (members(side.kinds, len(categories)) for side in (before, after))
+    found = []
+    for name, x, y, noise in zip(
+        compared_names(categories), one, other, floor.shares.tolist(), strict=True
+    ):
+        if paired and matching is not None:
+            difference = matched_difference(x[matching.before], y[matching.after])
+        else:
+            difference = unmatched_difference(x, y)
+        # q-value and verdict rest on all differences together, so they come last.
+        found.append(
+            ShareChange(name, **vars(difference), q_value=np.nan, noise=noise, verdict="none")
+        )
+    return tuple(found)

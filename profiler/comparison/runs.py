@@ -1,0 +1,110 @@
+"""Runs as they enter the comparison."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from profiler.comparison.centred import Centred
+from profiler.comparison.cka import CKALayer
+from profiler.comparison.counts import draw_kinds, layer_kinds
+from profiler.comparison.noise import Floor
+from profiler.comparison.result import ComparedLayer, ComparedRun, LayerDraws
+from profiler.errors import InputError
+from profiler.labels import LayerLabels, Threshold
+from profiler.layer_profile import ModelProfile, count_units
+from profiler.similarity import IntArray, Rows
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """The concepts by index, the categories in their order, and which word is in which."""
+
+    concepts: Sequence[str]
+    categories: Sequence[str]
+    category_of: Mapping[str, str]
+
+
+def compared_run(
+    name: str,
+    labels: Sequence[LayerLabels],
+    threshold: Threshold,
+    sorting: Sorting,
+    draws: Sequence[LayerDraws] | None = None,
+    *,
+    title: str = "",
+    step: float | None = None,
+) -> ComparedRun:
+    """A run with the categories of its trusted labels and its profile.
+
+    Args:
+        name: short, unique among the runs.
+        labels: of its layers, by the prior that all runs share.
+        threshold: of the comparison.
+        sorting: knows every word of :func:`words_in`.
+        draws: of its layers, where there are any.
+        title: the subject in full; the name where it is empty.
+        step: of a training run.
+    """
+    layers = []
+    drawn: Sequence[LayerDraws | None] = [None] * len(labels) if draws is None else draws
+    for layer, own in zip(labels, drawn, strict=True):
+        trusted = threshold.trusts(layer)
+        words = [sorting.concepts[concept] for concept in layer.concept[trusted, 0]]
+        categories: list[str | None] = [None] * layer.units
+        for unit, word in zip(trusted.nonzero()[0].tolist(), words, strict=True):
+            categories[unit] = sorting.category_of[word]
+        layers.append(ComparedLayer(layer, trusted, tuple(categories), own))
+    profile = ModelProfile(
+        tuple(sorting.categories),
+        tuple(
+            count_units(
+                layer.name, layer.categories, layer.labels.dead.tolist(), sorting.categories
+            )
+            for layer in layers
+        ),
+    )
+    return ComparedRun(name, title or name, step, threshold, tuple(layers), profile)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One layer of one run, with what concerns it alone: it may stand in several pairs.
+
+    Attributes:
+        layer: as handed in.
+        kinds: (K,) of its units; see :mod:`profiler.comparison.counts`.
+        floor: what its draws differ by.
+        seen: its activations; None where they were not kept.
+    """
+
+    layer: ComparedLayer
+    kinds: IntArray
+    floor: Floor
+    seen: CKALayer | None
+
+
+def sides_of(
+    run: ComparedRun, matrices: Sequence[Rows] | None, sorting: Sorting
+) -> dict[str, Side]:
+    """The layers of a run by name, in their order; activations are read here, three times."""
+    found: dict[str, Side] = {}
+    every: Sequence[Rows | None] = [None] * len(run.layers) if matrices is None else matrices
+    for layer, rows in zip(run.layers, every, strict=True):
+        if layer.name in found:
+            raise InputError(f"run {run.name!r} has two layers {layer.name!r}")
+        if rows is not None and rows.shape[1] != layer.labels.units:
+            raise InputError(
+                f"layer {layer.name!r} of {run.name!r} has {layer.labels.units} labelled units, "
+                f"but activations of {rows.shape[1]}"
+            )
+        drawn = None
+        if layer.draws is not None:
+            drawn = draw_kinds(
+                layer.draws, sorting.categories, sorting.concepts, sorting.category_of
+            )
+        found[layer.name] = Side(
+            layer,
+            layer_kinds(layer, sorting.categories),
+            Floor.of(layer.draws, drawn, len(sorting.categories)),
+            None if rows is None else CKALayer.of(Centred.of(rows)),
+        )
+    return found

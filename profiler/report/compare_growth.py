@@ -1,0 +1,122 @@
+"""How shares and single words grow from run to run."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from profiler.comparison.result import Comparison
+from profiler.layer_profile import LayerProfile
+from profiler.report.charts import Swatch
+from profiler.report.compare_charts import Panel, area_panel, line_panel, run_places
+from profiler.report.text import THIN as THIN
+from profiler.report.text import count, percent, plural
+
+WORDS_DRAWN = 12
+"""Words with a picture of their own: those whose units change most in a layer."""
+
+
+class GrowthView:
+    """Small pictures over the runs, one for each layer or word."""
+
+    def __init__(
+        self, comparison: Comparison, short: Mapping[str, str], styles: Mapping[str, Swatch]
+    ) -> None:
+        self.comparison = comparison
+        runs = comparison.runs
+        self.short = short
+        steps = [run.step for run in runs]
+        self.by_step = comparison.timeline and all(step is not None for step in steps)
+        self.places = run_places(steps if self.by_step else [None] * len(runs))
+        self.first, self.last = (
+            (f"step {step_text(runs[0].step or 0)}", f"step {step_text(runs[-1].step or 0)}")
+            if self.by_step
+            else (runs[0].name, runs[-1].name)
+        )
+        self.profiles: dict[str, list[LayerProfile | None]] = {
+            name: [
+                next((found for found in run.profile.layers if found.layer == name), None)
+                for run in runs
+            ]
+            for name in short
+        }
+        shares = [
+            layer.interpretable_share
+            for found in self.profiles.values()
+            for layer in found
+            if layer
+        ]
+        top = max(shares, default=0.0)
+        self.top = next((nice for nice in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8) if top <= nice), 1.0)
+        self.top_text = percent(self.top, 1)
+        self.interpretable = [self._line(name, found) for name, found in self.profiles.items()]
+        self.categories = [
+            area_panel(short[name], self.places, found, styles)
+            for name, found in self.profiles.items()
+        ]
+        self.words = self._words()
+
+    @property
+    def headline(self) -> str:
+        """What the pictures show, as their title."""
+        totals = [run.profile.total for run in self.comparison.runs]
+        shares = [percent(total.interpretable, total.units) for total in totals]
+        if not self.comparison.timeline:
+            return "Across the runs, layer by layer"
+        if totals[0].interpretable_share == totals[-1].interpretable_share:
+            return f"Interpretable units stay at {shares[0]} from first to last"
+        verb = "grow" if totals[-1].interpretable_share > totals[0].interpretable_share else "fall"
+        return f"Interpretable units {verb} from {shares[0]} to {shares[-1]}"
+
+    def _line(self, name: str, found: Sequence[LayerProfile | None]) -> Panel:
+        return line_panel(
+            self.short[name],
+            self.places,
+            [layer.interpretable_share if layer else None for layer in found],
+            self.top,
+            texts=[percent(la.interpretable, la.units) if la else "absent" for la in found],
+        )
+
+    def _words(self) -> list[Panel]:
+        """The words that change most, and how many units carry them."""
+        found: list[tuple[int, str, int, list[int | None]]] = []
+        for name in self.profiles:
+            counts = [self._carried(i, name) for i in range(len(self.comparison.runs))]
+            words = {word for each in counts if each is not None for word in each}
+            for word in words:
+                units = [None if each is None else each[word] for each in counts]
+                known = [value for value in units if value is not None]
+                if max(known) > min(known):
+                    found.append((max(known) - min(known), name, word, units))
+        order = {name: i for i, name in enumerate(self.profiles)}
+        found.sort(key=lambda each: (-each[0], order[each[1]], each[2]))
+        chosen = found[:WORDS_DRAWN]
+        self.most_units = max(
+            (value for *_, units in chosen for value in units if value is not None), default=0
+        )
+        self.most_text = plural(self.most_units, "unit")
+        return [
+            line_panel(
+                f"{self.comparison.concepts[word]}, {self.short[name]}",
+                self.places,
+                units,
+                self.most_units,
+                texts=["absent" if value is None else count(value) for value in units],
+            )
+            for _, name, word, units in chosen
+        ]
+
+    def _carried(self, run: int, name: str) -> Counter[int] | None:
+        layer = self.comparison.runs[run].layer(name)
+        if layer is None:
+            return None
+        return Counter(layer.labels.concept[np.asarray(layer.trusted, bool), 0].tolist())
+
+
+def step_text(step: float) -> str:
+    """Write a step of training.
+
+    >>> step_text(120000.0).replace(THIN, " "), step_text(0.5)
+    ('120 000', '0.5')
+    """
+    return count(int(step)) if float(step).is_integer() else f"{step:g}"
