@@ -1,6 +1,6 @@
 """Whether a comparison finds what was changed, where it was changed, and nothing where nothing was.
 
-    python benchmarks/planted_changes.py [SEEDS]        # twenty seeds take ten minutes
+    python benchmarks/planted_changes.py [SEEDS]        # twenty seeds take some minutes
 
 Every seed is another network of four layers. Each unit stands for a word: in the first layer it
 sees, with noise, whether the word is true of the image; after that it averages the units of its

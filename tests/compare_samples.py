@@ -14,6 +14,7 @@ import numpy as np
 from report_samples import CATEGORIES, WORDS, photograph_thumbnails
 from scipy.stats import norm
 
+from profiler.comparison.compare import pairs_of
 from profiler.comparison.result import (
     INTERPRETABLE,
     ComparedLayer,
@@ -96,7 +97,7 @@ def fake_comparison(
             profile,
         ))  # fmt: skip
     count_runs = len(made)
-    places = [(i - 1 if timeline else 0, i) for i in range(1, count_runs)]
+    places = pairs_of(count_runs, timeline)
     pairs = tuple(_pair(rng, made, a, b, categories, draws, activations) for a, b in places)
     return Comparison(
         tuple(made), pairs, tuple(categories), tuple(concepts), timeline, own_thresholds,

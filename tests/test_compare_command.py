@@ -205,7 +205,7 @@ def test_a_timeline_goes_by_the_steps_in_the_files(command: Command, folder: Pat
         ("early", 3.0), ("middle", 20.0), ("late", 200.0),
     ]  # fmt: skip
     assert [(pair["from"], pair["to"]) for pair in found["pairs"]] == [
-        ("early", "middle"), ("middle", "late"),
+        ("early", "middle"), ("middle", "late"), ("early", "late"),
     ]  # fmt: skip
 
 

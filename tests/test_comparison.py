@@ -196,7 +196,7 @@ def test_all_pairs_are_judged_together() -> None:
         run("b", {"fc": ["cat"] * 14}),
         run("c", {"fc": ["red"] * 4 + ["dog"] * 10}),
     ]
-    for timeline, expected in ((False, [(0, 1), (0, 2)]), (True, [(0, 1), (1, 2)])):
+    for timeline, expected in ((False, [(0, 1), (0, 2)]), (True, [(0, 1), (1, 2), (0, 2)])):
         found = compare(runs, None, SORTING, timeline=timeline)
         assert [(pair.before, pair.after) for pair in found.pairs] == expected
         shares = [each for pair in found.pairs for layer in pair.layers for each in layer.shares]
@@ -369,15 +369,19 @@ def test_a_copy_with_permuted_units_differs_in_nothing_but_numbers(world: World)
     order = np.random.default_rng(7).permutation(20)
     copy = [world.matrices[0], world.matrices[1][:, order]]
     (pair,) = whole(world, [world.matrices, copy]).pairs
+    (plain,) = whole(world, [world.matrices, world.matrices]).pairs
     early, late = pair.layers
     assert early.matching is not None
     assert late.matching is not None
     assert (early.matching.rule, late.matching.rule) == ("index", "hungarian")
     np.testing.assert_array_equal(order[late.matching.after], late.matching.before)
-    for layer in pair.layers:
+    for layer, unmoved in zip(pair.layers, plain.layers, strict=True):
         assert layer.kept_share == 1
         assert layer.both_trusted.any()
-        assert all(each.p_value == 1 for each in layer.shares)
+        for each, expected in zip(layer.shares, unmoved.shares, strict=True):
+            assert each.p_value == 1
+            # Shares are compared partner by partner, so the interval is as short as of no change.
+            assert (each.low, each.high) == (expected.low, expected.high)
     assert pair.cka is not None
     np.testing.assert_allclose(np.diagonal(pair.cka), 1, atol=1e-12)
 

@@ -18,6 +18,9 @@ CORE = (
     "layer_profile",
     "calibration",
     "comparison",
+    "align",
+    "heatmap",
+    "localization",
 )
 """Rooms that know no file, no network and no neural network."""
 EDGE_PACKAGES = {"torch", "timm", "open_clip", "openai", "diskcache", "typer", "rich", "jinja2"}

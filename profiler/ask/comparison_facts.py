@@ -90,8 +90,12 @@ class ComparisonFacts(Facts):
 
     @cached_property
     def kept(self) -> tuple[int, int]:
-        """Of the matched units trusted on both sides, those that keep their label, and all."""
-        layers = [layer for pair in self.comparison.pairs for layer in pair.layers]
+        """Of the matched units trusted on both sides, those that keep their label, and all.
+
+        Of two runs: units of several pairs would count more than once.
+        """
+        pairs = self.comparison.pairs
+        layers = pairs[0].layers if len(pairs) == 1 else ()
         return (
             sum(int(layer.kept.sum()) for layer in layers),
             sum(int(layer.both_trusted.sum()) for layer in layers),
@@ -260,7 +264,7 @@ class ComparisonFacts(Facts):
 
     def _labels_kept(self) -> str:
         kept, both = self.kept
-        if not both or len(self.comparison.pairs) > 1:
+        if not both:
             return ""
         return (
             f"Of {counted(both, 'unit')} that can be put side by side and are trusted in both, "

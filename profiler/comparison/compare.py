@@ -46,7 +46,7 @@ def compare(
     alpha: float = ALPHA,
     warnings: Sequence[str] = (),
 ) -> Comparison:
-    """Hold the first run against each other one or, along a timeline, each against the one before.
+    """Hold the first run against each other one; see :func:`pairs_of` for a timeline.
 
     Args:
         runs: two or more, in order.
@@ -66,9 +66,7 @@ def compare(
     ]
     pairs = [
         _pair(sides, before, after, sorting.categories)
-        for before, after in (
-            (index - 1 if timeline else 0, index) for index in range(1, len(runs))
-        )
+        for before, after in pairs_of(len(runs), timeline)
     ]
     draws = [layer.draws for run in runs for layer in run.layers]
     return Comparison(
@@ -83,6 +81,19 @@ def compare(
         alpha,
         tuple(warnings),
     )
+
+
+def pairs_of(runs: int, timeline: bool) -> list[tuple[int, int]]:
+    """Which run is held against which.
+
+    >>> pairs_of(3, timeline=False), pairs_of(3, timeline=True)
+    ([(0, 1), (0, 2)], [(0, 1), (1, 2), (0, 2)])
+    """
+    if not timeline:
+        return [(0, index) for index in range(1, runs)]
+    # What grows by small steps may be within the noise of each, and not of all together.
+    whole = [(0, runs - 1)] if runs > 2 else []
+    return [(index - 1, index) for index in range(1, runs)] + whole
 
 
 def judge(pairs: Sequence[PairComparison], alpha: float = ALPHA) -> tuple[PairComparison, ...]:

@@ -227,7 +227,8 @@ class Comparison:
     runs: tuple[ComparedRun, ...]
     """In the order given, or by step."""
     pairs: tuple[PairComparison, ...]
-    """The first run against each other one; with ``timeline``, each against the one before it."""
+    """The first run against each other one; with ``timeline``, each against the one before it, and
+    at last the first against the last."""
     categories: tuple[str, ...]
     concepts: tuple[str, ...]
     timeline: bool

@@ -1,0 +1,491 @@
+"""Which concepts are stronger than which: heatmaps of right and of wrong answers, and what differs.
+
+Notation: n concepts; s (B, n) their strengths in B images, as
+:meth:`profiler.align.ConceptSpace.strengths` gives them.
+
+    H(x)[i, j] = 1 if s_i(x) > s_j(x),  0 if s_i(x) < s_j(x),  ½ if they are equal
+
+so H + Hᵀ = 1 everywhere, ties and diagonal included. A *summary* of a set of images is the mean of
+H: the probability that i is stronger than j (Hu et al., *Debugging and Runtime Analysis of Neural
+Networks with VLMs*, 2025). A *differential* is the summary of right answers less that of wrong
+ones; it is antisymmetric, so it has n(n−1)/2 free cells.
+
+No cell goes without its count and an interval: a cell from four images is no finding. Where a side
+has no images there is no summary and no differential: None, never zeros.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+from scipy.special import gammaln
+from scipy.stats import false_discovery_control
+
+from profiler.errors import InputError
+from profiler.quality import wilson
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+By = Literal["true", "predicted"]
+
+LEVEL = 0.95
+"""Of every interval."""
+FDR = 0.05
+"""Share of false ones to expect among the cells called significant."""
+
+BLOCK_CELLS = 2**22
+"""Comparisons made at a time."""
+_FISHER_TIE = 1e-7
+"""Tables this little more probable than the observed one count as equally probable."""
+
+
+# --- heatmaps --------------------------------------------------------------------------------
+
+
+def single(strengths: FloatArray) -> Float64:
+    """H(x) (n, n) of one image's strengths (n,).
+
+    >>> single(np.array([0.3, 0.1, 0.3])).tolist()
+    [[0.5, 1.0, 0.5], [0.0, 0.5, 0.0], [0.5, 1.0, 0.5]]
+    """
+    row = _checked(strengths[None])[0]
+    heat: Float64 = 0.5 + 0.5 * np.sign(row[:, None] - row[None, :])
+    return heat
+
+
+def compare(strengths: FloatArray) -> tuple[Counts, Counts]:
+    """How often i beats j, and how often they tie, over the images: (n, n) each, from (B, n).
+
+    Takes B·n² comparisons, and O(BLOCK_CELLS + n²) bytes beside its input.
+    """
+    rows = _checked(strengths)
+    images, n = rows.shape
+    wins = np.zeros((n, n), dtype=np.int64)
+    step = max(1, BLOCK_CELLS // max(1, n * n))
+    for lo in range(0, images, step):
+        block = rows[lo : lo + step]
+        wins += np.count_nonzero(block[:, :, None] > block[:, None, :], axis=0)
+    return wins, images - wins - wins.T
+
+
+def compare_pairs(strengths: FloatArray) -> Float64:
+    """The free cells of H for each image: (B, n) → (B, n(n−1)/2).
+
+    In the order of :func:`numpy.triu_indices`. For small n; :func:`compare` sums without holding
+    them.
+
+    >>> compare_pairs(np.array([[0.3, 0.1, 0.3]])).tolist()
+    [[1.0, 0.5, 0.0]]
+    """
+    rows = _checked(strengths)
+    i, j = np.triu_indices(rows.shape[1], k=1)
+    cells: Float64 = 0.5 + 0.5 * np.sign(rows[:, i] - rows[:, j])
+    return cells
+
+
+def _checked(strengths: FloatArray, first: int = 0) -> Float64:
+    if strengths.ndim != 2 or strengths.shape[1] < 2:
+        raise InputError(
+            "a heatmap compares at least two concepts; got strengths of shape "
+            f"{strengths.shape}, to be (images, concepts)"
+        )
+    bad = ~np.isfinite(strengths).all(axis=1)
+    if bad.any():
+        row = first + int(np.flatnonzero(bad)[0])
+        raise InputError(f"row {row} of the concept strengths holds NaN or infinite numbers")
+    return np.asarray(strengths, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """The summary heatmap of at least one image, as counts; heatmaps of two sets add up.
+
+    Attributes:
+        wins: (n, n) images in which i is stronger than j.
+        ties: (n, n) images in which they are equal; all of them on the diagonal.
+        count: images.
+    """
+
+    wins: Counts
+    ties: Counts
+    count: int
+
+    @classmethod
+    def of(cls, strengths: FloatArray) -> "Heatmap | None":
+        """Of the images with these strengths (B, n); None without images."""
+        wins, ties = compare(strengths)
+        return cls(wins, ties, len(strengths)) if len(strengths) else None
+
+    def __add__(self, other: "Heatmap") -> "Heatmap":
+        if self.wins.shape != other.wins.shape:
+            raise InputError(f"heatmaps of {len(self.wins)} and {len(other.wins)} concepts")
+        return Heatmap(self.wins + other.wins, self.ties + other.ties, self.count + other.count)
+
+    @property
+    def concepts(self) -> int:
+        """N."""
+        return len(self.wins)
+
+    @cached_property
+    def mean(self) -> Float64:
+        """(n, n) the probability that i is stronger than j; ties count half to each."""
+        mean: Float64 = (self.wins + 0.5 * self.ties) / self.count
+        return mean
+
+    def interval(self, level: float = LEVEL) -> tuple[Float64, Float64]:
+        """Low and high end (n, n) of Wilson's interval for each cell.
+
+        Ties enter as half a win, for which the interval is a little wide.
+        """
+        low, high = _wilson(self.wins + 0.5 * self.ties, self.count, level)
+        return low, high
+
+    @property
+    def binary(self) -> BoolArray:
+        """(n, n) whether i is stronger than j more often than not."""
+        majority: BoolArray = self.wins > self.wins.T
+        return majority
+
+
+def _wilson(successes: Float64, trials: int, level: float) -> tuple[Float64, Float64]:
+    low, high = wilson(successes, trials, level)  # type: ignore[arg-type]
+    return low.astype(np.float64), high.astype(np.float64)
+
+
+def similarity(one: FloatArray, other: FloatArray) -> float:
+    """Cosine of two heatmaps (n, n) over their cells off the diagonal.
+
+    Of two single heatmaps without ties it is (1 + τ)/2, τ being Kendall's correlation of the two
+    images' strengths: n(n−1)/2 cells of each are 1, and they share one for each concordant pair.
+
+    >>> similarity(single(np.array([1.0, 2.0, 3.0])), single(np.array([1.0, 3.0, 2.0])))
+    0.6666666666666666
+    """
+    if one.shape != other.shape:
+        raise InputError(f"heatmaps of {len(one)} and {len(other)} concepts do not compare")
+    free = ~np.eye(len(one), dtype=np.bool_)
+    a, b = one[free].astype(np.float64), other[free].astype(np.float64)
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def display_order(heat: FloatArray) -> IntArray:
+    """(n,) concepts in an order in which like ones are neighbours.
+
+    Concepts are alike if they win and lose against the same others. Hierarchical clustering by
+    average linkage, its leaves in the order of least distance between neighbours (Bar-Joseph,
+    Gifford & Jaakkola, 2001). Equal heatmaps give equal orders.
+
+    Args:
+        heat: (n, n) summary or differential.
+    """
+    n = len(heat)
+    if n < 3:
+        return np.arange(n)
+    rows = np.asarray(heat, dtype=np.float64)
+    # The cells of the two themselves say nothing of what they have in common.
+    square = rows[:, None, :] - rows[None, :, :]
+    index = np.arange(n)
+    square[index, :, index] = 0.0
+    square[:, index, index] = 0.0
+    distance = np.sqrt(np.einsum("ijk,ijk->ij", square, square))
+    tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    order: IntArray = leaves_list(tree).astype(np.int64)
+    return order
+
+
+# --- of right and of wrong answers -----------------------------------------------------------
+
+
+@dataclass
+class _Sums:
+    wins: Counts
+    ties: Counts
+    count: int = 0
+
+
+class HeatmapCollector:
+    """Sums up heatmaps while images stream through, by class, and by right and wrong.
+
+    Memory is 16·n² bytes for each class and outcome that occurs, whatever the number of images.
+
+    Args:
+        classes: their number C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._sums: dict[tuple[By, int, bool], _Sums] = {}
+        self._seen = 0
+        self._width: int | None = None
+
+    def add(self, strengths: FloatArray, truth: IntArray, predicted: IntArray) -> None:
+        """Take in a block of images.
+
+        Args:
+            strengths: (B, n).
+            truth: (B,) true class, 0 … C−1.
+            predicted: (B,) predicted class.
+        """
+        rows = _checked(strengths, self._seen)
+        if self._width not in (None, rows.shape[1]):
+            raise InputError(f"{rows.shape[1]} concepts in this block, {self._width} before")
+        if not len(rows) == len(truth) == len(predicted):
+            raise InputError(
+                f"{len(rows)} rows of strengths, {len(truth)} true and {len(predicted)} "
+                "predicted classes"
+            )
+        for which, labels in (("true", truth), ("predicted", predicted)):
+            outside = (labels < 0) | (labels >= self.classes)
+            if outside.any():
+                at = int(np.flatnonzero(outside)[0])
+                raise InputError(
+                    f"image {self._seen + at} has the {which} class {int(labels[at])}, which is "
+                    f"none of 0 … {self.classes - 1}"
+                )
+        self._width = rows.shape[1]
+        self._seen += len(rows)
+        right = truth == predicted
+        # A right answer counts for one class, which is the true and the predicted one.
+        for name, labels in (("true", truth), ("predicted", predicted)):
+            by: By = "true" if name == "true" else "predicted"
+            for label in np.unique(labels).tolist():
+                self._take(by, label, False, rows[(labels == label) & ~right])
+                if by == "true":
+                    self._take(by, label, True, rows[(labels == label) & right])
+
+    def _take(self, by: By, label: int, right: bool, rows: Float64) -> None:
+        if not len(rows):
+            return
+        n = rows.shape[1]
+        zeros = np.zeros((n, n), dtype=np.int64)
+        sums = self._sums.setdefault((by, label, right), _Sums(zeros, zeros.copy()))
+        wins, ties = compare(rows)
+        sums.wins += wins
+        sums.ties += ties
+        sums.count += len(rows)
+
+    def result(self) -> "Heatmaps":
+        """The summaries of all images so far."""
+        return Heatmaps(
+            {key: Heatmap(s.wins.copy(), s.ties.copy(), s.count) for key, s in self._sums.items()},
+            self.classes,
+        )
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """Summaries by class, and by right and wrong. What has no images is None.
+
+    Attributes:
+        classes: their number C.
+    """
+
+    _known: Mapping[tuple[By, int, bool], Heatmap]
+    classes: int
+
+    def summary(
+        self, *, label: int | None = None, by: By = "true", right: bool | None = None
+    ) -> Heatmap | None:
+        """Of the images of a class, true or predicted; of all classes if ``label`` is None.
+
+        Args:
+            label: the class.
+            by: whether it is meant as the true or as the predicted one.
+            right: only right answers, only wrong ones; both if None.
+        """
+        if label is not None and not 0 <= label < self.classes:
+            raise InputError(f"class {label} is none of 0 … {self.classes - 1}")
+        outcomes = (True, False) if right is None else (right,)
+        labels = range(self.classes) if label is None else (label,)
+        total: Heatmap | None = None
+        for one in labels:
+            for outcome in outcomes:
+                # Right answers stand under the true class alone: it is the predicted one too.
+                found = self._known.get(("true" if outcome else by, one, outcome))
+                if found is not None:
+                    total = found if total is None else total + found
+        return total
+
+    def differential(self, *, label: int | None = None, by: By = "true") -> "Differential | None":
+        """Right less wrong answers; None where one of the two has no images."""
+        right = self.summary(label=label, by=by, right=True)
+        wrong = self.summary(label=label, by=by, right=False)
+        return None if right is None or wrong is None else Differential(right, wrong)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cell of a differential that is not zero by chance.
+
+    Attributes:
+        more: concept that is stronger than ``less`` more often in wrong answers than in right.
+        less: the other one.
+        right: share of the right answers in which ``more`` is the stronger.
+        wrong: share of the wrong answers in which it is.
+        low: lower end of the interval of the difference, wrong − right.
+        high: upper end.
+        p_value: two-sided.
+        q_value: the lowest false-discovery rate at which the cell is significant.
+    """
+
+    more: int
+    less: int
+    right: float
+    wrong: float
+    low: float
+    high: float
+    p_value: float
+    q_value: float
+
+    @property
+    def effect(self) -> float:
+        """Wrong − right, positive."""
+        return self.wrong - self.right
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The summary of right answers less that of wrong ones.
+
+    Each cell i < j is a table of two by two: right and wrong answers in which i or j is the
+    stronger. Its test is Fisher's exact one. Wrong answers are few where a classifier is any good,
+    and there the score test rejects more often than it says; Fisher's never does, at the price of
+    missing some. Ties say nothing of which is stronger and are left out of the test.
+
+    The cells of one image depend on each other: n strengths make n(n−1)/2 comparisons. Benjamini
+    and Hochberg's procedure (1995) is proved for positive dependence (Benjamini & Yekutieli, 2001)
+    and was seen to hold here with shuffled outcomes (``tests/test_heatmap.py``). Images are taken
+    as independent: several views of one photograph are one image, not several.
+    """
+
+    right: Heatmap
+    wrong: Heatmap
+
+    @cached_property
+    def mean(self) -> Float64:
+        """(n, n) right − wrong, in [−1, 1]; antisymmetric."""
+        mean: Float64 = self.right.mean - self.wrong.mean
+        return mean
+
+    def interval(self, level: float = LEVEL) -> tuple[Float64, Float64]:
+        """Low and high end (n, n) of the difference: Newcombe's hybrid score interval (1998).
+
+        It is made of the two shares' Wilson intervals and keeps its level with few images, also
+        where a share is 0 or 1.
+        """
+        low1, high1 = self.right.interval(level)
+        low2, high2 = self.wrong.interval(level)
+        p1, p2, difference = self.right.mean, self.wrong.mean, self.mean
+        low: Float64 = difference - np.hypot(p1 - low1, high2 - p2)
+        high: Float64 = difference + np.hypot(high1 - p1, p2 - low2)
+        return low, high
+
+    @cached_property
+    def p_values(self) -> Float64:
+        """(n(n−1)/2,) of the cells i < j, in the order of :func:`numpy.triu_indices`."""
+        cells = np.triu_indices(self.right.concepts, k=1)
+        return fisher(
+            self.right.wins[cells],
+            self.right.wins.T[cells],
+            self.wrong.wins[cells],
+            self.wrong.wins.T[cells],
+        )
+
+    @cached_property
+    def q_values(self) -> Float64:
+        """(n(n−1)/2,) p-values adjusted by Benjamini and Hochberg over all free cells."""
+        adjusted: Float64 = false_discovery_control(self.p_values, method="bh")
+        return adjusted
+
+    def significant(self, rate: float = FDR) -> BoolArray:
+        """(n, n) the cells that differ, at a false-discovery rate; symmetric."""
+        n = self.right.concepts
+        marked = np.zeros((n, n), dtype=np.bool_)
+        cells = np.triu_indices(n, k=1)
+        marked[cells] = self.q_values <= rate
+        return marked | marked.T
+
+    def findings(self, rate: float = FDR, limit: int | None = None) -> tuple[Finding, ...]:
+        """The significant cells, largest difference first: the responsible concepts.
+
+        Args:
+            rate: false-discovery rate.
+            limit: at most so many.
+        """
+        low, high = self.interval()
+        rows, columns = np.triu_indices(self.right.concepts, k=1)
+        kept = np.flatnonzero(self.q_values <= rate)
+        size = np.abs(self.mean[rows[kept], columns[kept]])
+        # Equal differences: the smaller p-value first, then the order of the cells.
+        ranked = kept[np.lexsort((kept, self.p_values[kept], -size.round(12)))][:limit]
+        found = []
+        for cell in ranked.tolist():
+            i, j = int(rows[cell]), int(columns[cell])
+            # Told from the wrong answers' side: what is there too strong.
+            more, less = (j, i) if self.mean[i, j] > 0 else (i, j)
+            found.append(
+                Finding(
+                    more,
+                    less,
+                    float(self.right.mean[more, less]),
+                    float(self.wrong.mean[more, less]),
+                    -float(high[more, less]),
+                    -float(low[more, less]),
+                    float(self.p_values[cell]),
+                    float(self.q_values[cell]),
+                )
+            )
+        return tuple(found)
+
+
+def fisher(a: Counts, b: Counts, c: Counts, d: Counts) -> Float64:
+    """Two-sided p-values of Fisher's exact test for the tables [[a, b], [c, d]], all (K,).
+
+    The probability, given the margins, of all tables that are no more probable than the observed
+    one. Tables of equal margins share the work.
+
+    >>> fisher(*np.array([[8], [2], [1], [5]])).round(6).tolist()
+    [0.034965]
+    """
+    first, second, total = a + b, c + d, a + c
+    margins, place = np.unique(np.stack([first, second, total], 1), axis=0, return_inverse=True)
+    found = np.ones(len(a))
+    order = np.argsort(place.ravel(), kind="stable")
+    bounds = np.searchsorted(place.ravel()[order], np.arange(len(margins) + 1))
+    for (n1, n2, k), lo, hi in zip(margins.tolist(), bounds[:-1], bounds[1:], strict=True):
+        support = np.arange(max(0, k - n2), min(n1, k) + 1)
+        log = -(
+            gammaln(support + 1)
+            + gammaln(n1 - support + 1)
+            + gammaln(k - support + 1)
+            + gammaln(n2 - k + support + 1)
+        )
+        chance = np.exp(log - log.max())
+        ascending = np.sort(chance)
+        below = np.cumsum(ascending)
+        cells = order[lo:hi]
+        observed = chance[a[cells] - support[0]] * (1 + _FISHER_TIE)
+        found[cells] = below[np.searchsorted(ascending, observed, side="right") - 1] / below[-1]
+    return np.minimum(found, 1.0)
+
+
+def tell(names: Sequence[str], findings: Sequence[Finding]) -> list[str]:
+    """What findings say, a line each.
+
+    >>> tell(["sea", "sand"], [Finding(0, 1, 0.25, 0.75, 0.1, 0.8, 0.01, 0.02)])
+    ['sea > sand: 75 % of the wrong answers, 25 % of the right']
+    """
+    return [
+        f"{names[f.more]} > {names[f.less]}: {100 * f.wrong:.0f} % of the wrong answers, "
+        f"{100 * f.right:.0f} % of the right"
+        for f in findings
+    ]
