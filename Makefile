@@ -20,8 +20,10 @@ demo: .venv/.installed
 	    --concepts imagenet-1k --out $(DEMO)
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
+# Two processes: much of the time goes into waiting for browsers, servers and starting programs.
+# One thread each, or they would wait for each other.
 test: .venv/.installed check
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # Everything but what takes more than a few seconds.
 quick: .venv/.installed

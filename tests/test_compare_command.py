@@ -285,3 +285,22 @@ def test_a_page_too_large_leaves_no_half_comparison(command: Command, folder: Pa
                    "--max-report-mb", 0.01)  # fmt: skip
     assert done.status == 3
     assert not list((folder / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("reply", "author"),
+    [("There are 2 runs.", "scripted"), ("There are 3 runs.", "a fixed template, because")],
+)
+def test_a_model_s_paragraph_stands_only_if_it_keeps_to_the_facts(
+    command: Command, folder: Path, reply: str, author: str
+) -> None:
+    words = dict.fromkeys(COLOURS.split(), "material")
+    lines = [{"sort": words}, {"match": "paragraph", "reply": reply}]
+    script = folder / "script.jsonl"
+    script.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    one, other = saved(folder / "a.pt"), saved(folder / "b.pt", relearn)
+    found = compare(command, folder, *checkpoints(one, other), "--llm", f"scripted:{script}")
+    assert found["sorter"].startswith("scripted")
+    assert found["runs"][0]["profile"]["total"]["counts"]["material"] > 0
+    assert found["summary_author"].startswith(author)
+    assert found["summary"].startswith(reply) == (author == "scripted")

@@ -80,3 +80,19 @@ def test_every_paragraph_keeps_to_its_own_facts(name: str) -> None:
     text = facts.template()
     assert complaints(text, facts) == []
     assert complaints(text.replace(".", ". There are 987 others.", 1), facts)
+
+
+def test_words_that_come_and_go_between_draws_are_not_news() -> None:
+    before, after = ["red"] * 4, ["cat"] * 4
+    steadily = [
+        run("a", {"fc": before}, [steady(before)]),
+        run("b", {"fc": after}, [steady(after)]),
+    ]
+    text = ComparisonFacts(compare(steadily, None, SORTING)).template()
+    assert "New words are “cat”; gone are “red”." in text
+    wavering = steady(before)
+    wavering.concept[::2] = steady(after).concept[::2]
+    doubtful = [run("a", {"fc": before}, [wavering]), steadily[1]]
+    text = ComparisonFacts(compare(doubtful, None, SORTING)).template()
+    assert "New words" not in text
+    assert "gone are" not in text

@@ -1,6 +1,6 @@
 """The facts of a comparison of runs, and the paragraph they make."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from profiler.comparison import (
     INTERPRETABLE,
     ComparedRun,
     Comparison,
+    ConceptChange,
     LayerComparison,
     PairComparison,
     ShareChange,
@@ -54,16 +55,21 @@ class ComparisonFacts(Facts):
 
     @cached_property
     def changes(self) -> tuple[_Change, ...]:
-        """Differences called changes, the largest first; ``uninterpretable`` says nothing new."""
+        """Differences called changes, the largest first."""
         found = [
             _Change(pair, layer, share)
             for pair in self.comparison.pairs
             for layer in pair.layers
             for share in layer.shares
-            if share.category != "uninterpretable"
-            and (share.verdict == "changed" or (share.verdict == "unknown"))
+            if share.verdict in ("changed", "unknown")
         ]
         return tuple(sorted(found, key=lambda each: -abs(each.share.difference)))
+
+    @property
+    def told(self) -> tuple[_Change, ...]:
+        """Those to be named; ``uninterpretable`` says nothing that ``interpretable`` does not."""
+        found = [each for each in self.changes if each.share.category != "uninterpretable"]
+        return tuple(found[:_MOST_CHANGES])
 
     @cached_property
     def tested(self) -> int:
@@ -124,7 +130,7 @@ class ComparisonFacts(Facts):
             ]
         if not self.comparison.own_thresholds:
             found.append(Number("common threshold τ", self.ends[0].threshold.value, "", 3))
-        for change in self.changes[:_MOST_CHANGES]:
+        for change in self.told:
             share, layer = change.share, change.layer.layer
             about = (share.category, layer)
             before, after = _ends(share)
@@ -177,7 +183,7 @@ class ComparisonFacts(Facts):
                     "to": self.comparison.runs[each.pair.after].name,
                     "direction": "grew" if each.share.difference > 0 else "shrank",
                 }
-                for each in self.changes[:_MOST_CHANGES]
+                for each in self.told
             ],
             "noise known": self.comparison.draws > 0,
         }
@@ -243,7 +249,7 @@ class ComparisonFacts(Facts):
         beyond = "more than noise" if self.comparison.draws else "significant"
         if not self.changes:
             return f"None of {tested}, by layer and category, is {beyond}."
-        listed = [self._told(each) for each in self.changes[:_MOST_CHANGES]]
+        listed = [self._told(each) for each in self.told]
         count = len(self.changes)
         opening = f"Of {tested}, by layer and category, {count:,} {are(count)} {beyond}"
         if count > len(listed):
@@ -283,15 +289,26 @@ class ComparisonFacts(Facts):
         return f"{text[:1].upper()}{text[1:]}." if text else ""
 
     def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Words of the last run that the first lacks, and the other way round; most units first."""
+        """Words of the last run that the first lacks, and the other way round; most units first.
+
+        Those that come and go between draws of one and the same run are left out.
+        """
         first, last = (_units_by_word(run) for run in self.ends)
+        ends = (0, len(self.comparison.runs) - 1)
+        pair = next(each for each in self.comparison.pairs if (each.before, each.after) == ends)
         concepts = self.comparison.concepts
 
-        def only(one: Mapping[int, int], other: Mapping[int, int]) -> tuple[str, ...]:
-            left = [(-units, concept) for concept, units in one.items() if concept not in other]
-            return tuple(concepts[concept] for _, concept in sorted(left)[:_MOST_WORDS])
+        def only(
+            one: Mapping[int, int], other: Mapping[int, int], changes: Iterable[ConceptChange]
+        ) -> tuple[str, ...]:
+            sure = {change.concept for change in changes if change.beyond_noise is not False}
+            left = sorted((-one[concept], concept) for concept in (sure & set(one)) - set(other))
+            return tuple(concepts[concept] for _, concept in left[:_MOST_WORDS])
 
-        return only(last, first), only(first, last)
+        return (
+            only(last, first, (word for layer in pair.layers for word in layer.gained)),
+            only(first, last, (word for layer in pair.layers for word in layer.lost)),
+        )
 
 
 def _units_by_word(run: ComparedRun) -> dict[int, int]:
