@@ -23,7 +23,7 @@ demo: .venv/.installed
 # Two processes: much of the time goes into waiting for browsers, servers and starting programs.
 # One thread each, or they would wait for each other.
 test: .venv/.installed check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 # Everything but what takes more than a few seconds.
 quick: .venv/.installed

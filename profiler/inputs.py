@@ -79,7 +79,7 @@ class ImageFolder:
         """
         if not folder.is_dir():
             raise InputError(f"probe folder {str(folder)!r} is not a folder")
-        files = sorted(_image_files(folder))
+        files = sorted(image_files(folder))
         if not files:
             raise InputError(
                 f"no images in {str(folder)!r}; looked, recursively, for files ending in "
@@ -115,10 +115,12 @@ class ImageFolder:
             raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _image_files(folder: Path) -> Iterator[str]:
+def image_files(folder: Path) -> Iterator[str]:
+    """Paths within a folder of what looks like an image by its suffix; hidden files are not."""
+
     def refuse(error: OSError) -> None:
         raise InputError(
-            f"probe folder {str(error.filename)!r} cannot be read: {error.strerror}"
+            f"folder {str(error.filename)!r} cannot be read: {error.strerror}"
         ) from error
 
     for root, folders, files in os.walk(folder, onerror=refuse):

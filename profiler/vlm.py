@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,14 +19,12 @@ from PIL import Image
 from profiler.errors import (
     ContextError,
     DownloadError,
-    InputError,
     UnknownNameError,
     UsageError,
-    first_line,
 )
 from profiler.inputs import open_concepts
 from profiler.store import Store
-from profiler.subject import check_hub, lite_model, load_factory, weights_digest
+from profiler.subject import OpenCLIPWeights, lite_model, load_factory, weights_digest
 
 DEFAULT_VLM = "open_clip:ViT-B-16/openai"
 
@@ -179,34 +176,13 @@ class OpenCLIP:
     def __init__(self, arch: str, pretrained: str, device: torch.device) -> None:
         import open_clip
 
-        if arch not in open_clip.list_models():
-            raise UnknownNameError("open_clip architecture", arch, open_clip.list_models())
-        tags = open_clip.list_pretrained_tags_by_model(arch)
-        local = Path(pretrained)
-        if not local.is_file() and pretrained not in tags:
-            raise UnknownNameError(
-                f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
-            )
         self.name = f"open_clip:{arch}/{pretrained}"
         advice = f"use --vlm conse or --vlm open_clip:{arch}/FILE with a local checkpoint"
-        hub = None if local.is_file() else open_clip.get_pretrained_cfg(arch, pretrained)
-        if hub and hub.get("hf_hub"):
-            check_hub(hub["hf_hub"], f"the weights of {self.name}", advice=advice)
-        try:
+        with OpenCLIPWeights.of(arch, pretrained).loading(self.name, advice):
             self._model, _, self.preprocess = open_clip.create_model_and_transforms(
                 arch, pretrained=pretrained, device=device
             )
             self._tokenizer = open_clip.get_tokenizer(arch)
-        except Exception as error:  # open_clip lets through whatever its hub client raises
-            if local.is_file():
-                raise InputError(
-                    f"checkpoint {pretrained!r} does not load into open_clip {arch}: "
-                    f"{first_line(error)}"
-                ) from error
-            raise DownloadError(
-                f"the weights of {self.name} could not be downloaded: {first_line(error)}; "
-                f"offline, {advice}"
-            ) from error
         self._model.eval()
         self._device = device
         self.fingerprint = weights_digest(self._model, extra=f"open_clip {arch} {self.preprocess}")

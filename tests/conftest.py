@@ -31,3 +31,8 @@ def photographs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the photographs in {folder} are not on this machine")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long begin first, so that no process waits for another's last test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -11,6 +11,7 @@ from torch import nn
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
 from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.hubs import OpenCLIPWeights, check_hub
 from profiler.subject.network import Subject
 from profiler.subject.preprocessing import (
     Preprocessing,
@@ -271,36 +272,6 @@ def _fetch(what: str, get: Callable[[], nn.Module]) -> nn.Module:
         raise DownloadError(f"{what} could not be downloaded: {first_line(error)}") from error
 
 
-HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
-
-
-def check_hub(
-    repository: str,
-    what: str,
-    *files: str,
-    advice: str = "name a file with --checkpoint, or profile efficientnet_lite0",
-) -> None:
-    """Complain at once if the Hugging Face hub is out of reach and nothing of it is kept here.
-
-    Its client tries for most of a minute, for each file anew.
-    """
-    import huggingface_hub as hub
-
-    name, _, revision = repository.partition("@")
-    for file in files or HUB_FILES:
-        kept = hub.try_to_load_from_cache(name.strip("/"), file, revision=revision or None)
-        if isinstance(kept, str):
-            return
-    address = hub.constants.ENDPOINT
-    try:
-        hub.get_session().head(address, timeout=10)
-    except Exception as error:  # as many kinds as clients
-        raise DownloadError(
-            f"{what} could not be downloaded: {address} cannot be reached ({first_line(error)}); "
-            f"offline, {advice}"
-        ) from error
-
-
 # --- open_clip -------------------------------------------------------------------------------
 
 
@@ -309,17 +280,11 @@ def _open_clip(spec: str) -> Source:
     import open_clip
 
     arch, _, pretrained = spec.removeprefix("open_clip:").partition("/")
-    if arch not in open_clip.list_models():
-        raise UnknownNameError("open_clip architecture", arch, open_clip.list_models())
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    local = Path(pretrained).is_file()
-    if pretrained not in ("", "none", *tags) and not local:
-        raise UnknownNameError(
-            f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
-        )
+    named = pretrained not in ("", "none")
+    weights_of = OpenCLIPWeights.of(arch, pretrained) if named else OpenCLIPWeights.none(arch)
+    tag = weights_of.tag
 
     # What the weights of this tag were trained with; empty where there is no tag.
-    tag = open_clip.get_pretrained_cfg(arch, pretrained) if pretrained in tags else {}
     trained_with = {
         f"image_{part}": tag[part]
         for part in ("mean", "std", "interpolation", "resize_mode")
@@ -339,27 +304,13 @@ def _open_clip(spec: str) -> Source:
 
     def trained(weights: str) -> Made:
         _only_default(weights, spec)
-        if pretrained in ("", "none"):
+        if not named:
             raise UsageError(
                 f"{spec!r} names no weights; write open_clip:{arch}/PRETRAINED, name a file with "
                 "--checkpoint, or take random ones with --weights none"
             )
-        if local:
-            try:
-                return make(pretrained)
-            except Exception as error:  # whatever open_clip makes of the file
-                raise InputError(
-                    f"checkpoint {pretrained!r} does not load into open_clip {arch}: "
-                    f"{first_line(error)}"
-                ) from error
-        if tag.get("hf_hub"):
-            check_hub(tag["hf_hub"], f"the weights of {spec}")
-        try:
+        with weights_of.loading(spec):
             return make(pretrained)
-        except Exception as error:  # open_clip lets through whatever its hub client raises
-            raise DownloadError(
-                f"the weights of {spec} could not be downloaded: {first_line(error)}"
-            ) from error
 
     return Source(f"open_clip {arch}", trained, lambda _: make(None), can_resize=False)
 

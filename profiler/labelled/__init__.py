@@ -1,0 +1,35 @@
+"""Labelled images: a folder tree or a CSV, and which output of the classifier each label means.
+
+::
+
+    find_labelled(path)                  images, and a label of each as the data writes it
+    open_classes(file, outputs)          what the outputs are called: file, weights or ImageNet
+    match_classes(labels, classes)       label → output, or one error that lists what has none
+    open_labelled(path, classes)         all of it: a probe set with a true class an image
+    suspicious(truth, predicted)         whether the two seem to be numbered differently
+
+A label that could mean two outputs is an error, never a guess: a wrong match would come back as a
+fault of the network under study.
+"""
+
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import LabelledImages, open_labelled
+from profiler.labelled.matching import Matched, match_classes
+from profiler.labelled.names import IMAGENETS, ClassNames, fold
+from profiler.labelled.numbering import suspicious
+from profiler.labelled.reading import Found, find_labelled, natural
+
+__all__ = [
+    "IMAGENETS",
+    "ClassNames",
+    "Found",
+    "LabelledImages",
+    "Matched",
+    "find_labelled",
+    "fold",
+    "match_classes",
+    "natural",
+    "open_classes",
+    "open_labelled",
+    "suspicious",
+]

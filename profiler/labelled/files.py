@@ -1,0 +1,198 @@
+"""Files that name the outputs of a classifier, or say what labels mean."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from profiler.errors import InputError
+from profiler.labelled.names import SYNSET, ClassNames
+from profiler.labelled.text import listed, rows_of, text_of
+
+_NUMBERED = re.compile(r"\s*([0-9]{1,9})\s*[,;\t]\s*(\S.*)", re.DOTALL)
+_MAPPING_HEADER = re.compile(r"\"?label\"?\s*[,;\t]\s*\"?class\"?", re.IGNORECASE)
+
+
+def open_classes(
+    path: Path | None, outputs: int, names: Sequence[str] = ()
+) -> tuple[ClassNames, dict[str, str]]:
+    """What the outputs are called, and what labels mean beside their names.
+
+    Args:
+        path: of ``--classes``; a file of either kind, told apart by its form, or None. *Names of
+            the outputs*: text, one a line, plain or as ``index,name`` or ``synset name``; or JSON,
+            a list, ``{index: name}`` or ``{name: index}``. *A mapping*: a CSV with the header
+            ``label,class``, or JSON, ``{label: class}``.
+        outputs: how many the classifier has.
+        names: one an output, as the weights' own metadata name them.
+
+    Returns:
+        The names, and label → class (name, synset or index), empty without a mapping.
+
+    Raises:
+        InputError: the file cannot be used, or nothing says what the outputs are called.
+    """
+    if path is None:
+        return ClassNames.of_outputs(outputs, names), {}
+    read = _read_classes(path, outputs)
+    if isinstance(read, ClassNames):
+        return read, {}
+    try:
+        return ClassNames.of_outputs(outputs, names), read
+    except InputError as error:
+        raise InputError(
+            f"{path.name} says what labels mean, not what the model's {outputs} outputs are "
+            "called, and nothing else does; give a file that names every output from 0 to "
+            f"{outputs - 1}, one a line"
+        ) from error
+
+
+def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
+    text = text_of(path, "class file")
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
+        return _of_json(path, text, outputs)
+    rows = [line.strip() for line in re.split(r"\r\n|\r|\n", text.rstrip())]
+    if not rows[0] and len(rows) == 1:
+        raise InputError(f"class file {str(path)!r} is empty; write the name of an output a line")
+    if _MAPPING_HEADER.fullmatch(rows[0]):
+        return _mapping(path, text)
+    for line, row in enumerate(rows, 1):
+        if not row:
+            raise InputError(
+                f"{path.name}, line {line} is empty: every line is an output, so take the line out"
+                " or write its name"
+            )
+    first = 1 if re.fullmatch(r"\s*(index|id|idx)\s*[,;\t].*", rows[0], re.IGNORECASE) else 0
+    body = rows[first:]
+    if body and (first or _NUMBERED.fullmatch(body[0])):
+        numbered = []
+        for line, row in enumerate(body, first + 1):
+            parts = _NUMBERED.fullmatch(row)
+            if parts is None:
+                raise InputError(
+                    f"{path.name}, line {line}: {row[:40]!r} is not an index, a comma and a name, "
+                    "as the lines before it are"
+                )
+            numbered.append((int(parts[1]), ", ".join(_cells(parts[2]))))
+        return _in_order(path, numbered, outputs)
+    with_synset = [bool(SYNSET.fullmatch(row)) for row in body]
+    if with_synset and with_synset[0] and not all(with_synset):
+        line = with_synset.index(False)
+        raise InputError(
+            f"{path.name}, line {line + 1}: {body[line][:40]!r} does not begin with a synset, as "
+            "the lines before it do"
+        )
+    return _as_many(path, body, outputs)
+
+
+def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"{path.name}: given twice: {listed(twice)}; each may stand there once"
+            )
+        return dict(pairs)
+
+    try:
+        content = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"class file {str(path)!r} is not JSON: {error}") from error
+    if isinstance(content, list) and content:
+        return _as_many(path, [_json_name(path, entry) for entry in content], outputs)
+    if not isinstance(content, dict) or not content:
+        raise InputError(
+            f"class file {str(path)!r} holds neither a list of names nor {{index: name}} nor "
+            "{label: class}"
+        )
+    keys = {key: ClassNames.index_of(key) for key in content}
+    indices = set(range(outputs))
+    if all(type(value) is int for value in content.values()):
+        if set(content.values()) == indices and len(content) == outputs and None in keys.values():
+            return _in_order(path, [(value, key) for key, value in content.items()], outputs)
+    elif None not in keys.values() and set(keys.values()) == indices:
+        pairs = [(int(key), _json_name(path, value)) for key, value in content.items()]
+        return _in_order(path, pairs, outputs)
+    return {
+        " ".join(key.split()): str(value) if type(value) is int else _json_name(path, value)
+        for key, value in content.items()
+    }
+
+
+def _json_name(path: Path, value: object) -> str:
+    """A name, or a list of synset and names, as one text."""
+    parts = value if isinstance(value, list) else [value]
+    texts = [part.strip() for part in parts if isinstance(part, str)]
+    if not texts or not all(texts) or len(texts) < len(parts):
+        raise InputError(f"{path.name}: {json.dumps(value)[:40]} is no class name")
+    return ", ".join(texts)
+
+
+def _in_order(path: Path, numbered: list[tuple[int, str]], outputs: int) -> ClassNames:
+    counts = Counter(index for index, _ in numbered)
+    twice = [str(index) for index, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(f"{path.name}: the index {listed(twice, quote=False)} is there twice")
+    if 0 not in counts and max(counts) == outputs:
+        raise InputError(
+            f"{path.name}: the indices run up to {outputs} and leave out 0, but the model's "
+            f"{outputs} outputs are counted from 0; take 1 from each"
+        )
+    absent = [str(index) for index in range(outputs) if index not in counts]
+    beyond = [str(index) for index in counts if index >= outputs]
+    if absent or beyond:
+        what = (
+            f"no name for {listed(absent, quote=False)}"
+            if absent
+            else (f"names for {listed(beyond, quote=False)}")
+        )
+        raise InputError(
+            f"{path.name}: {what}, but the model's {outputs} outputs are 0 to {outputs - 1}"
+        )
+    return _named([name for _, name in sorted(numbered)], path)
+
+
+def _as_many(path: Path, entries: Sequence[str], outputs: int) -> ClassNames:
+    if len(entries) != outputs:
+        raise InputError(
+            f"{path.name} names {len(entries)} classes, but the model has {outputs} outputs; write "
+            "one name for each, in the order of the outputs"
+        )
+    return _named(entries, path)
+
+
+def _named(entries: Sequence[str], path: Path) -> ClassNames:
+    # The file's own names stay the only ones; images may be filed by synset all the same.
+    return ClassNames.of_list(entries, path.name).with_imagenet(synonyms=False)
+
+
+def _mapping(path: Path, text: str) -> dict[str, str]:
+    rows = rows_of(path, text)
+    next(rows)
+    mapping: dict[str, str] = {}
+    for line, cells in rows:
+        row = [" ".join(cell.split()) for cell in cells]
+        if len(row) != 2 or not all(row):
+            raise InputError(
+                f"{path.name}, line {line}: needs a label and a class, got {','.join(row)[:60]!r}; "
+                "a name that holds the separator needs quotes"
+            )
+        if mapping.setdefault(row[0], row[1]) != row[1]:
+            raise InputError(
+                f"{path.name}, line {line}: {row[0]!r} was given as {mapping[row[0]]!r} before and "
+                f"is {row[1]!r} here"
+            )
+    if not mapping:
+        raise InputError(f"{path.name} maps no label: there is nothing below its header")
+    return mapping
+
+
+def _cells(row: str) -> list[str]:
+    try:
+        cells = next(csv.reader([row], strict=True, skipinitialspace=True), [])
+    except csv.Error:
+        return [row]  # a quotation mark in a plain name
+    return [cell.strip() for cell in cells if cell.strip()]

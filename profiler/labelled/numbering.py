@@ -1,0 +1,75 @@
+"""Whether predictions say that labels and outputs are numbered differently."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from profiler.errors import InputError
+
+IntArray = NDArray[np.integer[Any]]
+
+CHANCE = 0.001
+"""How likely so many shifted hits may be by chance for :func:`suspicious` to speak up."""
+
+
+def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None) -> str:
+    """A sentence where the predictions say that labels and outputs are numbered differently.
+
+    Three other numberings are tried: one higher (a model with a background class first), one
+    lower, and class folders named by numbers but sorted as text (0, 1, 10, 11, …, 2). One is
+    suspected where it makes at least three times as many predictions right, in three classes or
+    more, and chance would not do that.
+
+    Args:
+        truth: (n,) true classes.
+        predicted: (n,) predicted classes.
+        outputs: how many there are; by default as many as the two arrays show.
+
+    Returns:
+        The sentence; empty where there is nothing to suspect.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.ndim != 1 or truth.shape != predicted.shape:
+        raise InputError(
+            f"{truth.shape} true and {predicted.shape} predicted classes; one each an image"
+        )
+    if not truth.size:
+        return ""
+    count = max(outputs or 0, int(max(truth.max(), predicted.max())) + 1)
+    as_text = np.empty(count, dtype=np.int64)
+    as_text[sorted(range(count), key=str)] = np.arange(count)
+    tried = [
+        (truth + 1, "one higher (does the model have a background class first?)"),
+        (truth - 1, "one lower (are they counted from 1?)"),
+    ]
+    if count > 10:  # else the orders are the same
+        tried.append((as_text[truth], "sorted as text (0, 1, 10, 11, …, 2), as folders are"))
+    plain = truth == predicted
+    for other, told in tried:
+        shifted = (other == predicted) & ~plain
+        hits, before = int(shifted.sum()), int((plain & (other != predicted)).sum())
+        for_it = _majorities(truth, shifted, plain)
+        if (
+            hits >= 3 * before
+            and for_it[0] >= max(3, 3 * for_it[1])
+            and binom.sf(hits - 1, hits + before, 0.5) < CHANCE
+        ):
+            return (
+                f"{100 * np.mean(other == predicted):.1f} % of the predictions would be right if "
+                f"the labels were {told}; as they stand it is {100 * plain.mean():.1f} %: labels "
+                "and outputs seem to be numbered differently"
+            )
+    return ""
+
+
+def _majorities(
+    truth: IntArray, shifted: NDArray[np.bool_], plain: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Classes in which more predictions are right the one way, and the other.
+
+    One class that is always taken for its neighbour is an error of the model, not of the labels.
+    """
+    lead = np.bincount(truth, weights=shifted.astype(float) - plain.astype(float))
+    return int((lead > 0).sum()), int((lead < 0).sum())

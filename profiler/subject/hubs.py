@@ -1,0 +1,92 @@
+"""Weights that lie elsewhere: the Hugging Face hub, and what open_clip knows by a tag."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from profiler.errors import DownloadError, InputError, UnknownNameError, first_line
+
+ADVICE = "name a file with --checkpoint, or profile efficientnet_lite0"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+
+
+def check_hub(
+    repository: str,
+    what: str,
+    *files: str,
+    advice: str = ADVICE,
+) -> None:
+    """Complain at once if the Hugging Face hub is out of reach and nothing of it is kept here.
+
+    Its client tries for most of a minute, for each file anew.
+    """
+    import huggingface_hub as hub
+
+    name, _, revision = repository.partition("@")
+    for file in files or HUB_FILES:
+        kept = hub.try_to_load_from_cache(name.strip("/"), file, revision=revision or None)
+        if isinstance(kept, str):
+            return
+    address = hub.constants.ENDPOINT
+    try:
+        hub.get_session().head(address, timeout=10)
+    except Exception as error:  # as many kinds as clients
+        raise DownloadError(
+            f"{what} could not be downloaded: {address} cannot be reached ({first_line(error)}); "
+            f"offline, {advice}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class OpenCLIPWeights:
+    """An architecture of open_clip and the weights for it, both known to exist by name."""
+
+    arch: str
+    pretrained: str
+    """A tag, or the path of a checkpoint; empty for none."""
+    tag: Mapping[str, Any] = field(default_factory=dict)
+    """What open_clip says of the tag; empty where there is none."""
+
+    @classmethod
+    def none(cls, arch: str) -> Self:
+        """The architecture alone."""
+        import open_clip
+
+        if arch not in open_clip.list_models():
+            raise UnknownNameError("open_clip architecture", arch, open_clip.list_models())
+        return cls(arch, "")
+
+    @classmethod
+    def of(cls, arch: str, pretrained: str) -> Self:
+        """A tag of open_clip, or else a file."""
+        import open_clip
+
+        cls.none(arch)
+        if Path(pretrained).is_file():
+            return cls(arch, pretrained)
+        tags = open_clip.list_pretrained_tags_by_model(arch)
+        if pretrained not in tags:
+            raise UnknownNameError(
+                f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
+            )
+        return cls(arch, pretrained, open_clip.get_pretrained_cfg(arch, pretrained))
+
+    @contextmanager
+    def loading(self, what: str, advice: str = ADVICE) -> Iterator[None]:
+        """Say in one line why the weights of ``what`` could not be had."""
+        if self.tag.get("hf_hub"):
+            check_hub(self.tag["hf_hub"], f"the weights of {what}", advice=advice)
+        try:
+            yield
+        except Exception as error:  # open_clip lets through whatever its hub client raises
+            if not self.tag:
+                raise InputError(
+                    f"checkpoint {self.pretrained!r} does not load into open_clip {self.arch}: "
+                    f"{first_line(error)}"
+                ) from error
+            raise DownloadError(
+                f"the weights of {what} could not be downloaded: {first_line(error)}; "
+                f"offline, {advice}"
+            ) from error
