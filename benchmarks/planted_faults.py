@@ -24,6 +24,7 @@ import argparse
 import hashlib
 import io
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -794,7 +795,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=int, default=400, help="images of CIFAR-10")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/planted-faults"))
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir(), "planted-faults"))
     chosen = parser.parse_args()
 
     torch.set_num_threads(chosen.threads)

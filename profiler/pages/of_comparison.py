@@ -34,7 +34,7 @@ def compare_page(
     """
     names = [run.name for run in comparison.runs]
     title = (
-        f"What changed from {names[0]} to {names[-1]}, over {len(names)} steps"
+        f"What changed from {names[0]} to {names[-1]}, over {len(names)} checkpoints"
         if comparison.timeline
         else f"What differs between {' and '.join(names) if len(names) == 2 else _listed(names)}"
     )

@@ -310,11 +310,11 @@ class _View:
                 " → ".join(f"{count(t.interpretable)} of {count(t.units)}" for t in totals),
             )
         ]
+        over = f", over {plural(len(found.pairs), 'pair')}" if len(found.pairs) > 1 else ""
         shares = [share for pair in found.pairs for la in pair.layers for share in la.shares]
         if shares:
             verdict = "changed" if found.draws else "unknown"
             beyond = sum(share.verdict == verdict for share in shares)
-            over = f", over {plural(len(found.pairs), 'pair')}" if len(found.pairs) > 1 else ""
             tiles.append(
                 (
                     "Shares changed beyond noise" if found.draws else "Shares that differ",
@@ -329,7 +329,7 @@ class _View:
                 (
                     "Labels kept",
                     percent(kept, both),
-                    f"{count(kept)} of {count(both)} matched units interpretable in both",
+                    f"{count(kept)} of {count(both)} matched units interpretable in both{over}",
                 )
             )
         taus = sorted({self.tau(run) for run in found.runs}, key=len)
