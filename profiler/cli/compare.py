@@ -187,9 +187,8 @@ def compare(
     slots = _named(_slots(targets, own), name or [])
     finished = [slot for slot in slots if isinstance(slot, NamedRun)]
     missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
-    if wanted is None and finished:
-        wanted_of_runs = tuple(Category(*pair) for pair in common_categories(finished))
-    sorted_into = wanted or (wanted_of_runs if finished else DEFAULT)
+    shared = common_categories(finished) if finished and wanted is None else ()
+    sorted_into = wanted or tuple(Category(*pair) for pair in shared) or DEFAULT
     rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
 
     from profiler.cli.terminal import TerminalProgress
