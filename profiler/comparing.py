@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import torch
 
-from profiler.ask import ComparisonFacts, Narrative, Sorting, narrate
-from profiler.ask.narrate import TEMPLATE_AUTHOR
+from profiler.ask import Narrative, Sorting
+from profiler.ask.comparison_facts import ComparisonFacts
 from profiler.calibration import in_context
 from profiler.collect import Collected
 from profiler.comparison import (
@@ -35,7 +35,7 @@ from profiler.comparison import (
 )
 from profiler.comparison import Sorting as CategoryOf
 from profiler.comparison_files import comparison_json, units_csv
-from profiler.errors import InputError, LLMError, UnknownNameError, UsageError
+from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.inputs import ConceptSet, ProbeSet
 from profiler.labels import LayerLabels, Threshold, null_threshold
@@ -50,6 +50,7 @@ from profiler.run import (
     ProfileOptions,
     Services,
     check_writable,
+    narrate_in_any_case,
     profile,
     sort_words,
 )
@@ -480,14 +481,7 @@ def _summarise(
     comparison: Comparison, record: Record, options: CompareOptions, services: Services
 ) -> Narrative:
     facts = ComparisonFacts(comparison, record.vlm.limits if record.vlm else "")
-    try:
-        return narrate(facts, services.llm, prompts_dir=options.words.prompts)
-    except LLMError as error:
-        # The words are sorted, and that is paid for.
-        name = services.llm.name if services.llm else ""
-        log.warning("warning: no summary by %s: %s", name, error)
-        author = f"{TEMPLATE_AUTHOR}, because {name} gave no answer ({error})"
-        return Narrative(facts.template(), author)
+    return narrate_in_any_case(facts, services.llm, options.words.prompts)
 
 
 def _title(record: Record) -> str:

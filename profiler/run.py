@@ -19,6 +19,7 @@ from profiler.ask import (
     DEFAULT,
     Category,
     ExemplarSorter,
+    Facts,
     Narrative,
     ProfileFacts,
     Sorting,
@@ -398,12 +399,18 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         vlm=run.record.vlm.name if run.record.vlm else "",
         concepts=frozenset(run.concepts),
     )
+    if not run.sorting.category:
+        return narrate(facts, llm, prompts_dir=prompts)
+    # The model has sorted, and that is paid for: a run is not lost for its summary.
+    return narrate_in_any_case(facts, llm, prompts)
+
+
+def narrate_in_any_case(facts: Facts, llm: LLM | None, prompts: Path | None) -> Narrative:
+    """By the template where the model gives no answer, for example to facts too long for it."""
     try:
         return narrate(facts, llm, prompts_dir=prompts)
     except LLMError as error:
-        # The model has sorted, and that is paid for: a run is not lost for its summary, for
-        # example because its facts are longer than what the model can read.
-        if llm is None or not run.sorting.category:
+        if llm is None:
             raise
         log.warning("warning: no summary by %s: %s", llm.name, error)
         author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no answer ({error})"

@@ -1,8 +1,11 @@
 """Fixtures every test may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import View, chromium, opened
 from command import Command
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -31,6 +34,22 @@ def photographs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the photographs in {folder} are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def view(browser: Any, file: Path) -> Iterator[View]:
+    """The module's ``file`` on a desk; at the end nothing may have gone wrong or out."""
+    with opened(browser, file) as found:
+        yield found
+        assert found.complaints == []
+        assert found.strange_requests == []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,8 @@ import pytest
 from compare_samples import samples
 from test_comparison import SORTING, run, steady
 
-from profiler.ask import ComparisonFacts, complaints
+from profiler.ask import complaints
+from profiler.ask.comparison_facts import ComparisonFacts
 from profiler.comparison import Comparison, check_rules, compare, parse_rule
 from profiler.errors import UnknownNameError, UsageError
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from browser import View, chromium, opened
+from browser import View, opened
 from command import Command
 from rated_runs import make_run
 
@@ -360,12 +360,6 @@ class Rater:
     @property
     def question(self) -> tuple[str, str]:
         return self.page.inner_text("#description"), self.page.inner_text("#place")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @contextmanager

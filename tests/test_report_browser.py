@@ -1,12 +1,11 @@
 """The profile report as a reader uses it, in headless Chromium."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import View, chromium, opened
+from browser import View, opened
 from report_samples import LITE0, fake_page, flat_thumbnails
 from test_report import hostile_page
 
@@ -27,21 +26,6 @@ def file(page: ProfilePage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "profile.html"
     path.write_text(render_profile(page), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def view(browser: Any, file: Path) -> Iterator[View]:
-    """The page on a desk; at the end nothing may have gone wrong or out."""
-    with opened(browser, file) as found:
-        yield found
-        assert found.complaints == []
-        assert found.strange_requests == []
 
 
 WHERE = """() => {

@@ -1,13 +1,12 @@
 """The comparison of runs as a reader uses it, in headless Chromium."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import View, chromium, opened
+from browser import View, opened
 from compare_samples import fake_comparison, fake_page, samples
 from report_samples import flat_thumbnails
 from test_report_browser import column
@@ -32,21 +31,6 @@ def file(page: ComparePage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "compare.html"
     path.write_text(render_compare(page), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def view(browser: Any, file: Path) -> Iterator[View]:
-    """The page on a desk; at the end nothing may have gone wrong or out."""
-    with opened(browser, file) as found:
-        yield found
-        assert found.complaints == []
-        assert found.strange_requests == []
 
 
 def matching(view: View, table: str = UNITS) -> int:

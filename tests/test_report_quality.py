@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import View, chromium, opened
+from browser import View, opened
 from report_samples import fake_page, fake_quality, flat_thumbnails
 from test_report import HOSTILE, Outline, block, hostile_page, visible
 from test_report_browser import column
@@ -31,12 +31,6 @@ def file(page: ProfilePage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "profile.html"
     path.write_text(render_profile(page), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def quality_of(page: ProfilePage) -> QualitySection:

@@ -9,12 +9,11 @@ modules, each importing only those above it::
     sorting      words into categories, by a model
     exemplar     words into categories, without a model
     facts        typed facts a narrative may use; the facts of a profile
-    comparison_facts   those of a comparison
+    comparison_facts   those of a comparison; imported by itself, for statistics take a second
     narrate      facts into a paragraph, checked against them
 """
 
 from profiler.ask.categories import DEFAULT, Category, read_categories
-from profiler.ask.comparison_facts import ComparisonFacts
 from profiler.ask.exemplar import ExemplarSorter
 from profiler.ask.facts import Facts, Number, ProfileFacts
 from profiler.ask.narrate import Narrative, complaints, narrate
@@ -24,7 +23,6 @@ from profiler.ask.sorting import Sorting, categorize
 __all__ = [
     "DEFAULT",
     "Category",
-    "ComparisonFacts",
     "ExemplarSorter",
     "Facts",
     "Narrative",

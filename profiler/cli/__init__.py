@@ -6,6 +6,7 @@
     terminal.py   progress bars and tables
     words.py      categorize, import; the options of a language model
     subjects.py   layers; the options about the network under study
+    images.py     the options about images and how they are read
     profile.py    run, scenes
     compare.py    compare
     people.py     rate, calibrate

@@ -10,8 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.app import app
-from profiler.cli.profile import batch_size_of, check_precision
-from profiler.cli.subjects import Device, Partial, Pool, PreprocessText, split, subject_options
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    ConceptsName,
+    Limit,
+    Precision,
+    ProbeName,
+    Seed,
+    SimilarityName,
+    Top,
+    VLMName,
+    Workers,
+    batch_size_of,
+    check_precision,
+)
+from profiler.cli.subjects import (
+    Device,
+    Partial,
+    Pool,
+    PreprocessText,
+    file_name,
+    split,
+    stem_of,
+    subject_options,
+)
 from profiler.cli.words import (
     AsJSON,
     Date,
@@ -25,7 +48,6 @@ from profiler.cli.words import (
     check_votes,
     how_called,
     language_model,
-    today,
 )
 from profiler.errors import CheckFailed, InputError, Undecided, UsageError
 
@@ -100,27 +122,12 @@ def compare(
     pool: Pool = "auto",
     partial: Partial = False,
     preprocess: PreprocessText = None,
-    vlm: Annotated[
-        str,
-        typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
-    ] = "open_clip:ViT-B-16/openai",
-    probe: Annotated[
-        str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")
-    ] = "imagenette",
-    concepts: Annotated[
-        str,
-        typer.Option(help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file."),
-    ] = "common-20k",
-    limit: Annotated[
-        int | None, typer.Option(help="Use so many probe images, evenly spread.")
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
-    ] = None,
-    similarity: Annotated[
-        str, typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder.")
-    ] = "soft-wpmi",
+    vlm: VLMName = "open_clip:ViT-B-16/openai",
+    probe: ProbeName = "imagenette",
+    concepts: ConceptsName = "common-20k",
+    limit: Limit = None,
+    top: Top = None,
+    similarity: SimilarityName = "soft-wpmi",
     llm: LLMName = "none",
     llm_base_url: LLMBaseURL = None,
     llm_refresh: LLMRefresh = False,
@@ -135,20 +142,12 @@ def compare(
         ),
     ] = None,
     prompts: Prompts = None,
-    batch_size: Annotated[
-        str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")
-    ] = "auto",
-    workers: Annotated[
-        int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
-    ] = 2,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
     device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
-    ] = "fp32",
-    seed: Annotated[int, typer.Option(help="Seeds everything random.")] = 0,
-    allow_bad: Annotated[
-        bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
-    ] = False,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    allow_bad: AllowBad = False,
     max_report_mb: Annotated[float, typer.Option(help="Largest size of each report.")] = 20.0,
     date: Date = None,
     as_json: AsJSON = False,
@@ -261,8 +260,7 @@ def compare(
                 ),
                 new_categories=wanted is not None,
                 max_report_mb=max_report_mb,
-                command=called["command"],
-                date=date or today(),
+                **{key: called[key] for key in ("command", "date") if key in called},
             ),
             LateTextEncoder(lambda: open_vlm(given, place), read_by.fingerprint if read_by else ""),
             services,
@@ -362,7 +360,7 @@ def _named(
     if len(set(given)) < len(given):
         raise UsageError("--name has to differ from run to run")
     wanted = given or [slot.name for slot in slots]
-    plain = ["".join(c if c.isalnum() or c in "-_." else "-" for c in each) for each in wanted]
+    plain = [file_name(each) for each in wanted]
     names = [
         each if plain.count(each) == 1 else f"{each}-{plain[:i].count(each) + 1}"
         for i, each in enumerate(plain)
@@ -373,7 +371,7 @@ def _named(
 def _name_of(subject: str, checkpoint: Path | None, weights: str | None) -> str:
     if checkpoint is not None:
         return checkpoint.stem
-    stem = Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
+    stem = stem_of(subject)
     if weights == "none":
         return f"{stem}-random"
     return stem if weights in (None, "default") else f"{stem}-{weights}"

@@ -6,6 +6,21 @@ from typing import Annotated
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    ConceptsName,
+    Limit,
+    Precision,
+    ProbeName,
+    Seed,
+    SimilarityName,
+    Top,
+    VLMName,
+    Workers,
+    batch_size_of,
+    check_precision,
+)
 from profiler.cli.subjects import (
     CheckpointFile,
     Device,
@@ -14,7 +29,9 @@ from profiler.cli.subjects import (
     PreprocessText,
     SubjectName,
     Weights,
+    file_name,
     split,
+    stem_of,
     subject_options,
 )
 from profiler.cli.words import (
@@ -52,27 +69,14 @@ def run(
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
-    vlm: Annotated[
-        str,
-        typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
-    ] = "open_clip:ViT-B-16/openai",
-    probe: Annotated[
-        str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")
-    ] = "imagenette",
-    concepts: Annotated[
-        str,
-        typer.Option(help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file."),
-    ] = "common-20k",
+    vlm: VLMName = "open_clip:ViT-B-16/openai",
+    probe: ProbeName = "imagenette",
+    concepts: ConceptsName = "common-20k",
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: reports/SUBJECT-VLM-PROBE]")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use so many probe images, evenly spread.")
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
-    ] = None,
+    limit: Limit = None,
+    top: Top = None,
     threshold: Annotated[
         str | None,
         typer.Option(
@@ -80,10 +84,7 @@ def run(
             "[default: null distribution]"
         ),
     ] = None,
-    similarity: Annotated[
-        str,
-        typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder."),
-    ] = "soft-wpmi",
+    similarity: SimilarityName = "soft-wpmi",
     null_draws: Annotated[
         int | None,
         typer.Option(
@@ -100,12 +101,8 @@ def run(
     votes: Votes = 1,
     categories: Categories = None,
     prompts: Prompts = None,
-    batch_size: Annotated[
-        str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")
-    ] = "auto",
-    workers: Annotated[
-        int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
-    ] = 2,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
     evaluate: Annotated[
         bool,
         typer.Option(
@@ -128,13 +125,9 @@ def run(
         ),
     ] = False,
     device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
-    ] = "fp32",
-    seed: Annotated[int, typer.Option(help="Seeds everything random.")] = 0,
-    allow_bad: Annotated[
-        bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
-    ] = False,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    allow_bad: AllowBad = False,
     max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
     date: Date = None,
     as_json: AsJSON = False,
@@ -221,28 +214,7 @@ def scenes(
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 
 
-def batch_size_of(text: str) -> int | None:
-    """``--batch-size``; None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
-    return int(text)
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Refuse a precision that is unknown, or that the device lacks."""
-    from profiler.collect import PRECISIONS
-
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device == "cpu":
-        raise UsageError("--precision fp16 needs a GPU; a CPU has bf16")
-
-
 def _folder_name(subject: str, checkpoint: Path | None, vlm: str, probe: str) -> str:
-    stem = Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
     tuned = [checkpoint.stem] if checkpoint else []
-    parts = (stem, *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
-    text = "-".join(parts)
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
+    parts = (stem_of(subject), *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
+    return file_name("-".join(parts))

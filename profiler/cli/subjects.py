@@ -108,6 +108,16 @@ def subject_options(
     return SubjectOptions(checkpoint, partial, weights, preprocess, seed)
 
 
+def stem_of(subject: str) -> str:
+    """A subject's name without its function: ``nets.py:small`` is called ``nets``."""
+    return Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file: what may mean something there becomes a dash."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
+
+
 def split(layers: str) -> tuple[str, ...]:
     """What stands between the commas of ``--layers``."""
     return tuple(part.strip() for part in layers.split(",") if part.strip()) or ("all",)

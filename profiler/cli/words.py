@@ -1,6 +1,5 @@
 """``profiler categorize`` and ``profiler import``, and the options about words that all share."""
 
-import datetime
 import json
 import shlex
 import sys
@@ -244,11 +243,6 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
         "settings": settings,
         **({"date": date} if date else {}),
     }
-
-
-def today() -> str:
-    """The date of a report where none is given."""
-    return datetime.date.today().isoformat()
 
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from profiler.ask import Narrative, Sorting
 from profiler.comparison import Comparison
 from profiler.llm import Usage
-from profiler.pages.of_run import typeset
+from profiler.pages.of_run import measured_with, typeset
 from profiler.report import ComparePage
-from profiler.report.text import count
 from profiler.results import ProfileRun
 
 
@@ -63,17 +62,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _examined(run: ProfileRun, date: str) -> list[tuple[str, str]]:
-    record = run.record
-    pairs = []
-    if record.probe:
-        pairs.append(("Probe images", f"{record.probe.title}: {count(record.probe.images)} images"))
-    if record.vlm:
-        pairs.append(("Images read by", record.vlm.name))
-    if record.concepts:
-        concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
-        pairs.append(("Concepts", concepts))
-    if record.similarity:
-        pairs.append(("Similarity", record.similarity.text))
+    pairs = measured_with(run.record)
+    if run.record.similarity:
+        pairs.append(("Similarity", run.record.similarity.text))
     return [*pairs, ("Date", date)]
 
 

@@ -9,7 +9,7 @@ from profiler.quality import FEWEST_POSITIVES, summarise
 from profiler.report import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.calibration_page import rating_story
 from profiler.report.text import THIN, count
-from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun
+from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun, Record
 
 
 def profile_page(run: ProfileRun) -> ProfilePage:
@@ -57,6 +57,15 @@ def _examined(run: ProfileRun) -> Sequence[tuple[str, str]]:
         pairs.append(("Descriptions", f"{count(len(run.concepts))} different ones"))
     else:
         pairs.append(("Weights", record.subject.weights))
+    date = record.date
+    if record.resorted:
+        date += f", sorted anew {record.resorted.date}"
+    return (*pairs, *measured_with(record), ("Date", date))
+
+
+def measured_with(record: Record) -> list[tuple[str, str]]:
+    """Probe images, VLM and concepts, as far as they are known."""
+    pairs = []
     if record.probe:
         pairs.append(("Probe images", f"{record.probe.title}: {count(record.probe.images)} images"))
     if record.vlm:
@@ -64,10 +73,7 @@ def _examined(run: ProfileRun) -> Sequence[tuple[str, str]]:
     if record.concepts:
         concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
         pairs.append(("Concepts", concepts))
-    date = record.date
-    if record.resorted:
-        date += f", sorted anew {record.resorted.date}"
-    return (*pairs, ("Date", date))
+    return pairs
 
 
 def typeset(text: str) -> str:

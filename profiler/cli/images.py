@@ -1,0 +1,55 @@
+"""The options about images and how they are read, shared by the commands that read them."""
+
+from typing import Annotated
+
+import typer
+
+from profiler.errors import UsageError
+
+VLMName = Annotated[
+    str,
+    typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
+]
+ProbeName = Annotated[str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")]
+ConceptsName = Annotated[
+    str,
+    typer.Option(help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file."),
+]
+Limit = Annotated[int | None, typer.Option(help="Use so many probe images, evenly spread.")]
+Top = Annotated[
+    int | None,
+    typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
+]
+BatchSize = Annotated[str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")]
+Workers = Annotated[
+    int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
+]
+Precision = Annotated[
+    str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
+]
+AllowBad = Annotated[
+    bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
+]
+Seed = Annotated[int, typer.Option(help="Seeds everything random.")]
+SimilarityName = Annotated[
+    str, typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder.")
+]
+
+
+def batch_size_of(text: str) -> int | None:
+    """``--batch-size``; None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
+    return int(text)
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a precision that is unknown, or that the device lacks."""
+    from profiler.collect import PRECISIONS
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; a CPU has bf16")
