@@ -1,10 +1,10 @@
 """One pass over the probe images: each is decoded once, for the subject and the VLM together."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +14,71 @@ from profiler.activations import LayerTops, TopCollector, merge_tops
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ProbeSet, UnreadableImageError
 from profiler.similarity import FloatArray, IntArray, Rows
-from profiler.subject import Layer, Subject
-from profiler.vlm import VLM, Preprocess
+from profiler.subject import Preprocess
+from profiler.vlm import VLM
 
 Advance = Callable[[int], None]
+
+
+class PooledLayer(Protocol):
+    """A layer by name, and how one number a unit is made of its output."""
+
+    @property
+    def name(self) -> str:
+        """In the network."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """In words."""
+        ...
+
+
+L = TypeVar("L", bound=PooledLayer, contravariant=True)
+
+
+class Network(Protocol[L]):
+    """What a pass reads: a subject by its layers, or a classifier by its two halves."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From an RGB image to (3, H, W)."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what it gives."""
+        ...
+
+    def read(self, layers: Sequence[L], images: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """(B, 3, H, W) → (B, K) of each layer."""
+        ...
+
+
+class Change(Protocol):
+    """Changes images before both networks see them, as an attack does."""
+
+    @property
+    def text(self) -> str:
+        """What it does; two changes of the same words do the same."""
+        ...
+
+    def __call__(
+        self, indices: Sequence[int], images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images as the subject's preprocessing gives them → changed ones for subject and VLM.
+
+        Args:
+            indices: (B,) of the images in their set.
+            images: (B, 3, H, W).
+        """
+        ...
+
 
 AUTO_BATCH = 64
 """Where ``auto`` starts; it is halved for as long as memory runs out."""
@@ -153,14 +214,15 @@ class _Batch:
 
 
 def collect(
-    subject: Subject,
-    layers: Sequence[Layer],
+    subject: Network[L],
+    layers: Sequence[L],
     vlm: VLM,
     probe: ProbeSet,
     *,
     length: int,
     shards: Sequence[range] | None = None,
     matrices: bool = False,
+    change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
     workers: int = 0,
@@ -180,6 +242,7 @@ def collect(
         length: how long a top list is kept.
         shards: ranges of image indices; None takes the whole set as one.
         matrices: keep the activations on every image as well.
+        change: what is done to images before the networks see them.
         precision: one of :data:`PRECISIONS`; both networks run in it.
         batch_size: None starts at 64 and halves it whenever memory runs out.
         workers: processes that decode; 0 decodes in this one. Does not change any result.
@@ -198,7 +261,7 @@ def collect(
         collate_fn=_Batch.of,
         pin_memory=subject.device.type == "cuda",
     )
-    forward = _Forward(subject, layers, vlm, precision, size, may_shrink=batch_size is None)
+    forward = _Forward(subject, layers, vlm, change, precision, size, may_shrink=batch_size is None)
     shapes: tuple[set[tuple[int, ...]], ...] = (set(), set())
     skipped = 0
     decoded = iter(loader)
@@ -237,7 +300,7 @@ class _Shard:
     """Gathers what the batches of a shard bring home."""
 
     def __init__(
-        self, layers: Sequence[Layer], probe: ProbeSet, length: int, matrices: bool
+        self, layers: Sequence[PooledLayer], probe: ProbeSet, length: int, matrices: bool
     ) -> None:
         self.probe = probe
         self.kept: list[int] = []
@@ -370,9 +433,10 @@ _Done = tuple[_Batch, dict[str, FloatArray], FloatArray]
 class _Forward:
     """Both forward passes of a batch, in pieces that fit into memory."""
 
-    subject: Subject
-    layers: Sequence[Layer]
+    subject: Network[Any]
+    layers: Sequence[Any]
     vlm: VLM
+    change: Change | None
     precision: str
     size: int
     may_shrink: bool
@@ -395,10 +459,13 @@ class _Forward:
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
         with torch.inference_mode(), self._autocast():
-            taken = self.subject.read(self.layers, piece.for_subject)
+            images = piece.images
+            if self.change is not None:
+                images = self.change(piece.indices, piece.for_subject)
+            taken = self.subject.read(self.layers, images[0])
             # Arrays of this function's own: a hook may hand out a view of a reused buffer.
             activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
-            return activations, self.vlm.embed_images(piece.for_vlm).float().cpu().numpy()
+            return activations, self.vlm.embed_images(images[1]).float().cpu().numpy()
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = PRECISIONS[self.precision]

@@ -2,9 +2,8 @@
 
 import csv
 import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +17,7 @@ from profiler.comparison import (
     PairComparison,
     ShareChange,
 )
+from profiler.plain_json import json_text
 
 FORMAT = 1
 """Version of ``comparison.json``."""
@@ -43,7 +43,7 @@ def comparison_json(comparison: Comparison, about: Mapping[str, Any]) -> str:
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "warnings": list(comparison.warnings),
     }
-    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    return json_text(content)
 
 
 def units_csv(comparison: Comparison) -> str:
@@ -157,17 +157,6 @@ def _word(comparison: Comparison, change: ConceptChange) -> dict[str, Any]:
 def _moved(comparison: Comparison, moved: Moved) -> dict[str, Any]:
     values = asdict(moved)
     return {"concept": comparison.concepts[values.pop("concept")], **values}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null says as much."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each) for each in value]
-    return value
 
 
 def _number(value: float) -> str:

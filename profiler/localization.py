@@ -22,6 +22,7 @@ does not itself recognise the image) its verdict is *undetermined*, counted apar
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, Self
@@ -38,6 +39,10 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
+
+
+class TooFewImagesError(InputError):
+    """A rule cannot be fitted on so few images."""
 
 
 class Verdict(IntEnum):
@@ -320,10 +325,10 @@ class ClassGaussians:
         """Learn from features (n, f) and classes (n,); rows of a group are held out together."""
         z = checked_rows(z, "features")
         if len(np.unique(truth)) < 2:
-            raise InputError("a head needs reference images of at least two classes")
+            raise TooFewImagesError("a head needs reference images of at least two classes")
         parts = dealt(np.arange(len(z)) if groups is None else groups, self.seed)
         if len(np.unique(parts)) < 2:
-            raise InputError(f"a head cannot be fitted, and tested, on {len(z)} image(s)")
+            raise TooFewImagesError(f"a head cannot be fitted, and tested, on {len(z)} image(s)")
         nearest = np.zeros((len(SHRINKAGES), len(z)), dtype=np.int64)
         for part in np.unique(parts):
             held = parts == part
@@ -644,13 +649,47 @@ class Localization:
 def localize(rules: Sequence[Rule], reference: Observed, images: Observed) -> list[Localization]:
     """Fit each rule on the reference images, and apply it to those of ``images`` that are wrong."""
     errors = images.take(images.wrong)
+    return [_gathered(rule.name, errors, rule.fit(reference).locate(errors)) for rule in rules]
+
+
+def localize_held_out(
+    rules: Sequence[Rule], reference: Observed, errors: Observed, *, seed: int = 0
+) -> list[Localization]:
+    """The same where errors and reference images show the same pictures.
+
+    Pictures are dealt to five parts; the errors of each are located by rules fitted on the
+    reference images of the other four, so that no rule has seen the picture it speaks about. In the
+    end each rule is fitted on all reference images. Where a part leaves a rule too few images to
+    be fitted on, it has no standing there: undetermined.
+
+    Args:
+        rules: each is fitted six times.
+        reference: with ``groups``, the number of the picture that each row shows.
+        errors: with ``groups``; misclassified images.
+        seed: deals.
+    """
+    if reference.groups is None or errors.groups is None:
+        raise InputError("which picture each row shows has to be known to hold some out")
+    parts, theirs = dealt(reference.groups, seed), dealt(errors.groups, seed)
     found = []
     for rule in rules:
-        verdicts = rule.fit(reference).locate(errors)
-        pairs: dict[tuple[int, int], Shares] = {}
-        for true, predicted in sorted(set(zip(errors.truth, errors.predicted, strict=True))):
-            own = (errors.truth == true) & (errors.predicted == predicted)
-            pairs[int(true), int(predicted)] = Shares.of(verdicts[own])
-        ranked = dict(sorted(pairs.items(), key=lambda item: -item[1].images))
-        found.append(Localization(rule.name, verdicts, ranked))
+        verdicts = np.full(len(errors), Verdict.UNDETERMINED, dtype=np.int8)
+        for part in np.unique(theirs):
+            here = theirs == part
+            try:
+                verdicts[here] = rule.fit(reference.take(parts != part)).locate(errors.take(here))
+            except TooFewImagesError:
+                continue
+        with suppress(TooFewImagesError):
+            rule.fit(reference)
+        found.append(_gathered(rule.name, errors, verdicts))
     return found
+
+
+def _gathered(rule: str, errors: Observed, verdicts: Verdicts) -> Localization:
+    pairs: dict[tuple[int, int], Shares] = {}
+    for true, predicted in sorted(set(zip(errors.truth, errors.predicted, strict=True))):
+        own = (errors.truth == true) & (errors.predicted == predicted)
+        pairs[int(true), int(predicted)] = Shares.of(verdicts[own])
+    ranked = dict(sorted(pairs.items(), key=lambda item: -item[1].images))
+    return Localization(rule, verdicts, ranked)

@@ -9,17 +9,27 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from profiler.activations import LayerTops
-from profiler.collect import Advance, Collected, Skipped, check_skipped, collect, merge
+from profiler.collect import (
+    Advance,
+    Change,
+    Collected,
+    L,
+    Network,
+    PooledLayer,
+    Skipped,
+    check_skipped,
+    collect,
+    merge,
+)
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
 from profiler.similarity import FloatArray, Rows, blocks
 from profiler.store import Array, RowStream, Store
-from profiler.subject import Layer, Subject
 from profiler.vlm import VLM
 
 VERSION = 2
@@ -49,14 +59,15 @@ def cut(images: int) -> list[range]:
 
 
 def collect_once(
-    subject: Subject,
-    layers: Sequence[Layer],
+    subject: Network[L],
+    layers: Sequence[L],
     vlm: VLM,
     probe: ProbeSet,
     *,
     top: int,
     store: Store | None = None,
     matrices: bool = False,
+    change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
     workers: int = 0,
@@ -79,6 +90,7 @@ def collect_once(
         probe,
         length=length,
         matrices=matrices,
+        change=change,
         precision=precision,
         batch_size=batch_size,
         workers=workers,
@@ -94,6 +106,8 @@ def collect_once(
         matrices,
         precision,
     )
+    if change is not None:
+        key["change"] = change.text
     whole = _find(store, key, layers)
     keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
     if whole is None:
@@ -119,20 +133,6 @@ class Fingerprints:
     subject: str
     vlm: str
     probe: str
-
-
-class PooledLayer(Protocol):
-    """A layer by name, and how one number a unit is made of its output."""
-
-    @property
-    def name(self) -> str:
-        """In the network."""
-        ...
-
-    @property
-    def pooling(self) -> str:
-        """In words."""
-        ...
 
 
 def kept_pass(

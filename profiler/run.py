@@ -149,7 +149,7 @@ def profile(
 ) -> ProfileRun:
     """Label every unit of the wanted layers, sort the labels, and write the run to ``out``."""
     options = options or ProfileOptions()
-    clock = _Clock()
+    clock = Clock()
     check_writable(out)
 
     layers = subject.layers(options.layers, options.pool)
@@ -237,7 +237,7 @@ def recategorize(
     No image is touched, and labels and threshold stay as they are. Where ``out`` is ``folder``
     itself, the run there is replaced at the very end, or left alone if anything fails.
     """
-    clock = _Clock()
+    clock = Clock()
     check_writable(out)
     record = replace(
         run.record,
@@ -264,7 +264,7 @@ def import_descriptions(
     name: str,
 ) -> ProfileRun:
     """Make a run of the network ``name`` from a table of labels that some other tool wrote."""
-    clock = _Clock()
+    clock = Clock()
     found = read_descriptions(path)
     if options.threshold is not None and not found.scored:
         raise UsageError(f"--threshold has nothing to cut: {path.name} holds no similarity")
@@ -663,7 +663,7 @@ def _with_timings(run: ProfileRun, seconds: Mapping[str, float]) -> ProfileRun:
     return replace(run, record=replace(run.record, timings=dict(seconds)))
 
 
-class _Clock:
+class Clock:
     """Seconds by stage."""
 
     def __init__(self) -> None:

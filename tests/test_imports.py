@@ -21,6 +21,8 @@ CORE = (
     "align",
     "heatmap",
     "localization",
+    "conspec",
+    "verify",
 )
 """Rooms that know no file, no network and no neural network."""
 EDGE_PACKAGES = {"torch", "timm", "open_clip", "openai", "diskcache", "typer", "rich", "jinja2"}
@@ -70,7 +72,7 @@ def test_each_heavy_package_is_imported_in_few_rooms() -> None:
         "typer": {"cli"},
         "rich": {"cli"},
         "jinja2": {"report"},
-        "open_clip": {"vlm", "subject"},
+        "open_clip": {"vlm", "subject", "observation"},
         "timm": {"subject", "labelled"},
         "starlette": {"rating_server"},
         "uvicorn": {"rating_server"},

@@ -222,3 +222,36 @@ def write_images(
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
         names.append(name)
     return names
+
+
+# --- a classifier of colours -----------------------------------------------------------------
+
+CLASSES = ("red", "green", "blue", "cyan")
+"""What the four outputs of :class:`TinyNet` mean: the last is redness turned round."""
+
+
+class CaptionVLM(TinyVLM):
+    """Knows a colour also where it stands within a caption."""
+
+    name = "tiny captions"
+    fingerprint = "tiny-vlm-captions-1"
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """M captions → (M, 12) unit rows."""
+        found = [[word.strip(".,") for word in text.lower().split()] for text in texts]
+        known = [next((w for w in words if w in COLORS), words[-1]) for words in found]
+        return super().embed_texts(known)
+
+
+def caption_vlm() -> CaptionVLM:
+    """Factory of the VLM that reads captions."""
+    return CaptionVLM()
+
+
+def write_classes(
+    folder: Path, each: int = 12, *, classes: Sequence[str] = CLASSES, seed: int = 0
+) -> Path:
+    """A subfolder for each colour, with so many images in it."""
+    for place, name in enumerate(classes):
+        write_images(folder / name, each, seed=seed + place, colors=(name,))
+    return folder

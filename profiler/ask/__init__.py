@@ -10,6 +10,7 @@ modules, each importing only those above it::
     exemplar     words into categories, without a model
     facts        typed facts a narrative may use; the facts of a profile
     comparison_facts   those of a comparison; imported by itself, for statistics take a second
+    proposing    attributes that tell classes apart, by a model
     narrate      facts into a paragraph, checked against them
 """
 

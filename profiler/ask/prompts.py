@@ -30,6 +30,9 @@ NAMES: Mapping[str, _Names] = {
     "narrate-system": _names(),
     "narrate-user": _names("facts", "task"),
     "narrate-again": _names("facts complaint", "previous task"),
+    "propose-system": _names(),
+    "propose-user": _names("classes", "count"),
+    "propose-again": _names("classes complaint", "count"),
 }
 _WORDS = "plain-words"
 

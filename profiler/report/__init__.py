@@ -11,21 +11,26 @@
     quality_section.py  … how well its labels hold, where that was measured
     compare_page.py  the comparison of runs; its pairs, charts and timeline stand in
                      compare_pair.py, compare_charts.py and compare_growth.py
+    debug_page.py    the diagnosis of a classifier; its charts and what its script reads stand in
+                     debug_charts.py and debug_data.py
 
 Every report extends ``templates/base.html`` and shares its stylesheet and script. Data come first
 and markup last: templates loop and print, they do not calculate.
 """
 
 from profiler.report.compare_page import ComparePage, render_compare
+from profiler.report.debug_page import DebugPage, render_debug
 from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.profile_page import render_profile
 
 __all__ = [
     "ComparePage",
+    "DebugPage",
     "Doubt",
     "LayerSection",
     "ProfilePage",
     "QualitySection",
     "render_compare",
+    "render_debug",
     "render_profile",
 ]

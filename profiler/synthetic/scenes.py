@@ -16,7 +16,7 @@ from profiler.errors import InputError
 from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.color import COLORS, RGB, difference, sample_color, sample_tone
 from profiler.synthetic.materials import MATERIALS, Body
-from profiler.synthetic.patterns import PATTERNS, Canvas
+from profiler.synthetic.patterns import PATTERNS, Canvas, Pattern
 from profiler.synthetic.raster import (
     Array,
     blurred,
@@ -149,11 +149,11 @@ class SyntheticScenes:
 
     def image(self, i: int) -> Image.Image:
         """Image i, RGB, size x size."""
-        return _render(self.scene(i), self.size)
+        return render(self.scene(i), self.size)
 
     def mask(self, i: int) -> Array:
         """The share of each pixel (size, size) inside the object's outline: 1 in a close-up."""
-        return _mask(self.scene(i), self.size)
+        return outline(self.scene(i), self.size)
 
     def write(self, folder: Path) -> Path:
         """Write every image as PNG, its truth beside it as JSON, and truth.csv; return the folder.
@@ -252,7 +252,8 @@ def _second_color(rng: np.random.Generator, first: str, rgb: RGB) -> tuple[str, 
             return name, other
 
 
-def _mask(scene: Scene, size: int) -> Array:
+def outline(scene: Scene, size: int) -> Array:
+    """The share of each pixel (size, size) inside the object's outline: 1 in a close-up."""
     if scene.shape is None:
         return np.ones((size, size), dtype=np.float32)
     return draw_shape(scene.shape, size, scene.x, scene.y, scene.radius, scene.shape_rotation)
@@ -267,11 +268,11 @@ def _turned(scene: Scene, size: int, degrees: float) -> tuple[Array, Array]:
     return right * cos + down * sin, down * cos - right * sin
 
 
-def _canvas(scene: Scene, size: int, rng: np.random.Generator) -> Canvas:
+def _canvas(scene: Scene, size: int, rng: np.random.Generator, pattern: Pattern) -> Canvas:
     along, across = _turned(scene, size, scene.rotation)
     per_width = scene.scale / (2 * scene.radius)
     u, v = along * per_width, across * per_width
-    warp = PATTERNS[scene.pattern].warp * rng.random()
+    warp = pattern.warp * rng.random()
     if warp:
         u = u + warp * noise(rng, size, 4)
         v = v + warp * noise(rng, size, 4)
@@ -298,22 +299,30 @@ def _form(
     return resize(right, size), resize(down, size)
 
 
-def _render(scene: Scene, size: int) -> Image.Image:
+def render(
+    scene: Scene, size: int, pattern: Pattern | None = None, behind: Array | None = None
+) -> Image.Image:
+    """The picture of a scene, RGB, size x size.
+
+    `pattern`: another way to draw the scene's pattern than the usual one. `behind` (3, size, size)
+    in [0, 1]: what stands behind the object, or lights a close-up, in place of the background.
+    """
+    pattern = pattern or PATTERNS[scene.pattern]
     # one stream a part: a change to one leaves the others as they are
     seeds = np.random.SeedSequence([scene.seed, scene.index]).spawn(5)
     for_pattern, for_form, for_material, for_background, for_camera = map(
         np.random.default_rng, seeds
     )
     material = MATERIALS[scene.material]
-    mask = _mask(scene, size)
+    mask = outline(scene, size)
     small = resize(mask, max(16, size // 4))
     lean_x, lean_y = _form(scene, small, size, for_form)
     if material.fray and not scene.is_close_up:
         ruffle = material.fray * noise(for_form, size, 60)
         mask = step(blurred(mask, material.fray / 2) - 0.5 + 10 * ruffle, 0.35)
 
-    canvas = _canvas(scene, size, for_pattern)
-    drawing = PATTERNS[scene.pattern].draw(canvas)
+    canvas = _canvas(scene, size, for_pattern, pattern)
+    drawing = pattern.draw(canvas)
     first, second = (np.array(c, np.float32)[:, None, None] for c in (scene.rgb, scene.second_rgb))
     albedo = np.broadcast_to(first, (3, size, size))
     if drawing.tone is not None:
@@ -325,7 +334,9 @@ def _render(scene: Scene, size: int) -> Image.Image:
         right, down = slopes(drawing.height, canvas.pixel)
         lean_x, lean_y = lean_x + right, lean_y + down
 
-    if scene.background is None:
+    if behind is not None:
+        pass
+    elif scene.background is None:
         behind = np.broadcast_to(0.6 + 0.3 * clouds(for_background, size, 3), (3, size, size))
     else:
         behind = BACKGROUNDS[scene.background].draw(for_background, size)

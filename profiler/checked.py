@@ -1,0 +1,314 @@
+"""Specs that were checked: with which rate, on which regions, and what speaks against them.
+
+Its files are written by :mod:`profiler.specifying`, its page by :mod:`profiler.pages.of_check`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from profiler.conspec import Formula, Spec, SpecFile, written_requirement
+from profiler.diagnosis import ClassifierRecord, DataRecord
+from profiler.errors import UsageError
+from profiler.plain_json import json_text
+from profiler.results import VLMRecord
+from profiler.verify import ClassRate, Largest, Outcome, Rate, SpecRate
+
+FORMAT = 1
+"""Version of ``check.json``."""
+
+Final = Literal["holds", "fails", "undecided", "measured"]
+"""``measured``: nothing was required of a spec and no proof was asked for."""
+
+MAX = "max"
+
+
+@dataclass(frozen=True)
+class RegionChoice:
+    """Which region of a class's encodings, as ``--region`` says it."""
+
+    kind: Literal["box", "hull", "ball", "max"]
+    size: float = 0.0
+    """γ of a box; radius of a ball, in units of the class's own spread."""
+
+    @classmethod
+    def parse(cls, text: str) -> "RegionChoice":
+        """``box:GAMMA``, ``hull``, ``ball:R`` or ``max``.
+
+        >>> RegionChoice.parse("box:0.3")
+        RegionChoice(kind='box', size=0.3)
+        """
+        kind, colon, size = text.strip().partition(":")
+        if kind in ("hull", "max") and not colon:
+            return cls("hull" if kind == "hull" else "max")
+        if kind in ("box", "ball"):
+            try:
+                value = float(size)
+            except ValueError:
+                value = -1.0
+            if 0 <= value < float("inf"):
+                return cls("box" if kind == "box" else "ball", value)
+        raise UsageError(
+            f"--region {text!r} is no region; write box:0.3 (a class's mean ± 0.3 standard "
+            "deviations), ball:0.5 (0.5 times its spread around its mean), hull, or max"
+        )
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in ("hull", "max") else f"{self.kind}:{self.size:g}"
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        return {
+            "box": f"mean ± {self.size:g} standard deviations",
+            "ball": f"ball of {self.size:g} times the class’s spread",
+            "hull": "convex hull of the encodings",
+            "max": "largest box that is proved",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model and the concepts say at a point.
+
+    Attributes:
+        predicted: class of the highest output.
+        runner_up: of the second.
+        lead: the highest output less the second.
+        strengths: cosines of the concepts that the spec names.
+    """
+
+    predicted: str
+    runner_up: str
+    lead: float
+    strengths: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class NearImage:
+    """A real image near a counterexample.
+
+    Attributes:
+        image: its number, which is that of its thumbnail.
+        name: of its file.
+        true: class.
+        distance: of its encoding from the counterexample, in units of the class's spread.
+        holds: whether the spec holds of it.
+        seen: what is said of it.
+    """
+
+    image: int
+    name: str
+    true: str
+    distance: float
+    holds: bool
+    seen: Seen
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A counterexample as a reader meets it.
+
+    Attributes:
+        margin: distance to the nearest plane at which it would end to be one.
+        seen: what is said there.
+        nearest: real images, nearest first.
+    """
+
+    margin: float
+    seen: Seen
+    nearest: tuple[NearImage, ...]
+
+
+@dataclass(frozen=True)
+class OnRegion:
+    """A spec on the region of one class.
+
+    Attributes:
+        label: the class whose encodings make the region.
+        region: which.
+        outcome: of the check; for ``max`` that of the largest box proved, or else of the failure.
+        largest: for ``max``.
+        shown: a counterexample; for ``max`` that just beyond.
+    """
+
+    label: str
+    region: RegionChoice
+    outcome: Outcome
+    largest: Largest | None = None
+    shown: Shown | None = None
+
+    @property
+    def seconds(self) -> float:
+        """All it took."""
+        return self.largest.seconds if self.largest else self.outcome.seconds
+
+
+@dataclass(frozen=True)
+class CheckedSpec:
+    """One spec.
+
+    Attributes:
+        spec: as written.
+        formula: without quantifiers.
+        rate: on images.
+        regions: empty without a formal check.
+        against: images of which it does not hold, those that it fails by most first.
+    """
+
+    spec: Spec
+    formula: Formula
+    rate: SpecRate
+    regions: tuple[OnRegion, ...] = ()
+    against: tuple[NearImage, ...] = ()
+
+    @property
+    def formal(self) -> Literal["proved", "violated", "undecided"] | None:
+        """The worst over its regions; None without any."""
+        found = {each.outcome.verdict for each in self.regions}
+        for verdict in ("violated", "undecided", "proved"):
+            if verdict in found:
+                return verdict
+        return None
+
+    @property
+    def final(self) -> Final:
+        """Both readings together."""
+        if self.rate.outcome == "failed" or self.formal == "violated":
+            return "fails"
+        if self.rate.outcome == "undecided" or self.formal == "undecided":
+            return "undecided"
+        if self.rate.outcome == "passed" or self.formal == "proved":
+            return "holds"
+        return "measured"
+
+
+@dataclass(frozen=True)
+class MapRecord:
+    """The map from features to the VLM's space."""
+
+    r2: float
+    images: int
+    warning: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A finished check."""
+
+    command: str
+    date: str
+    file: SpecFile
+    classifier: ClassifierRecord
+    data: DataRecord
+    vlm: VLMRecord
+    map: MapRecord
+    classes: tuple[str, ...]
+    """What specs call the outputs."""
+    regions: tuple[RegionChoice, ...]
+    positive: bool
+    """Whether boxes are cut at 0: no feature of any image is negative."""
+    region_images: Mapping[str, int]
+    """Encodings behind the region of each class."""
+    specs: tuple[CheckedSpec, ...]
+    thumbnails: Mapping[int, bytes]
+    warnings: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, final: Final) -> list[CheckedSpec]:
+        """The specs that ended so."""
+        return [each for each in self.specs if each.final == final]
+
+
+def check_json(found: Checked) -> str:
+    """The content of ``check.json``; what is not known is null."""
+    return json_text(
+        {
+            "format": FORMAT,
+            "command": found.command,
+            "date": found.date,
+            "specs_file": found.file.title,
+            "classifier": vars(found.classifier),
+            "data": {**vars(found.data), "skipped": [list(each) for each in found.data.skipped]},
+            "vlm": vars(found.vlm),
+            "map": vars(found.map),
+            "regions": [str(each) for each in found.regions],
+            "features_cut_at_zero": found.positive,
+            "specs": [_spec(each) for each in found.specs],
+            "counts": {
+                final: len(found.of(final)) for final in ("holds", "fails", "undecided", "measured")
+            },
+            "warnings": found.warnings,
+            "settings": found.settings,
+            "versions": found.versions,
+            "seconds": found.timings,
+        }
+    )
+
+
+def _spec(checked: CheckedSpec) -> dict[str, Any]:
+    rate = checked.rate
+    return {
+        "name": checked.spec.name,
+        "title": checked.spec.title,
+        "formula": str(checked.spec.formula),
+        "outcome": checked.final,
+        "statistical": {
+            "outcome": rate.outcome,
+            "rate": _rate(rate.rate),
+            "applicable": _rate(rate.applicable),
+            "by_class": [_class_rate(each) for each in rate.by_class],
+            "requirements": [
+                {
+                    "text": written_requirement(each.requirement),
+                    "outcome": each.outcome,
+                    "value": each.value,
+                }
+                for each in rate.judged
+            ],
+            "against": [_near(each) for each in checked.against],
+        },
+        "formal": [_region(each) for each in checked.regions],
+    }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {
+        "holds": rate.holds,
+        "images": rate.images,
+        "rate": rate.value,
+        "interval": list(rate.interval()),
+    }
+
+
+def _class_rate(each: ClassRate) -> dict[str, Any]:
+    return {"class": each.label, **_rate(each.rate), "applicable": _rate(each.applicable)}
+
+
+def _region(each: OnRegion) -> dict[str, Any]:
+    largest = each.largest
+    return {
+        "class": each.label,
+        "region": str(each.region),
+        "verdict": each.outcome.verdict,
+        "reason": each.outcome.reason,
+        "seconds": each.seconds,
+        "ways": each.outcome.ways,
+        "programs": each.outcome.programs,
+        **(
+            {"gamma": largest.gamma, "not_proved_at": largest.beyond} if largest is not None else {}
+        ),
+        "counterexample": None
+        if each.shown is None
+        else {
+            "margin": each.shown.margin,
+            "seen": vars(each.shown.seen),
+            "nearest": [_near(near) for near in each.shown.nearest],
+        },
+    }
+
+
+def _near(each: NearImage) -> dict[str, Any]:
+    return {**vars(each), "seen": vars(each.seen)}

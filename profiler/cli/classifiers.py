@@ -1,0 +1,175 @@
+"""The options about classifiers and labelled images, shared by the commands that judge answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.subjects import subject_options
+from profiler.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from profiler.attacks import Attack
+    from profiler.classifier import Classifier
+    from profiler.corruptions import Corruption
+    from profiler.inputs import ConceptSet
+    from profiler.labelled import LabelledImages
+    from profiler.llm import LLM
+
+DataPath = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Labelled images: a folder with a subfolder for each class, or a CSV of path,label.",
+    ),
+]
+ClassesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        help="What the outputs are called, one a line or as JSON; or a CSV label,class that says "
+        "which output each label of the data means.  [default: the weights' own names]",
+    ),
+]
+HeadName = Annotated[
+    str | None,
+    typer.Option(
+        "--head", help="Name of the linear layer that is the head.  [default: the last one]"
+    ),
+]
+AttributesName = Annotated[
+    str | None,
+    typer.Option(
+        "--concepts",
+        help="Concepts to look for: a text file, one a line, or a built-in set.  "
+        "[default: RIVAL10's attributes, if the classes are RIVAL10's]",
+    ),
+]
+ConceptsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--concepts-from", metavar="RUN", help="Take the most frequent labels of a profile."
+    ),
+]
+ProposeConcepts = Annotated[
+    bool,
+    typer.Option(
+        "--propose-concepts", help="Ask the LLM for attributes that tell the classes apart."
+    ),
+]
+AttackName = Annotated[
+    str | None, typer.Option("--attack", help="Attack the images first: fgsm or pgd.")
+]
+Eps = Annotated[str, typer.Option("--eps", help="How far an attack may move a pixel; white is 1.")]
+AttackSteps = Annotated[int, typer.Option("--attack-steps", help="Steps of pgd.", min=1)]
+Corrupt = Annotated[
+    str | None,
+    typer.Option(
+        "--corrupt",
+        metavar="NAME:SEVERITY",
+        help="Harm the images first, as in gaussian_noise:3; severities are 1 to 5.",
+    ),
+]
+DataLimit = Annotated[
+    int | None, typer.Option("--limit", help="Use so many images, evenly spread.")
+]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to the images first: an attack, a corruption, or nothing."""
+
+    attack: "Attack | None" = None
+    corruption: "Corruption | None" = None
+
+
+def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int) -> Change:
+    """``--attack``, ``--eps`` and ``--corrupt`` as one value."""
+    from profiler.attacks import Attack, parse_eps
+    from profiler.corruptions import Corruption
+
+    if attack is not None and corrupt is not None:
+        raise UsageError("--attack and --corrupt exclude each other; give one of them")
+    if attack is not None:
+        return Change(attack=Attack(attack, parse_eps(eps), steps, seed))
+    return Change(corruption=None if corrupt is None else Corruption.parse(corrupt))
+
+
+def open_classifier(
+    subject: str,
+    device: "torch.device",
+    head: str | None,
+    checkpoint: Path | None,
+    partial: bool,
+    weights: str,
+    preprocess: str | None,
+    seed: int,
+) -> "Classifier":
+    """The network of the options, divided into encoder and head."""
+    from profiler.classifier import Classifier
+    from profiler.subject import load_subject
+
+    options = subject_options(checkpoint, partial, weights, preprocess, seed)
+    return Classifier.find(load_subject(subject, device, options), head)
+
+
+def open_data(
+    data: Path, classes: Path | None, outputs: int, limit: int | None
+) -> "LabelledImages":
+    """The labelled images of the options, for a classifier with so many outputs."""
+    from profiler.labelled import open_classes, open_labelled
+
+    names, mapping = open_classes(classes, outputs)
+    return open_labelled(data, names, mapping, limit=limit)
+
+
+def choose_concepts(
+    concepts: str | None,
+    concepts_from: Path | None,
+    propose: bool,
+    classes: Sequence[str],
+    llm: "LLM | None",
+    prompts: Path | None,
+) -> "ConceptSet":
+    """The concepts of the options.
+
+    Args:
+        concepts: ``--concepts``.
+        concepts_from: ``--concepts-from``.
+        propose: ``--propose-concepts``.
+        classes: names of the classes that have images.
+        llm: proposes.
+        prompts: its prompt files.
+    """
+    from profiler.attributes import attributes_for, attributes_of, check_concepts
+    from profiler.inputs import open_concepts
+
+    given = [bool(concepts), bool(concepts_from), propose]
+    if sum(given) > 1:
+        raise UsageError(
+            "--concepts, --concepts-from and --propose-concepts exclude each other; give one"
+        )
+    if concepts is not None:
+        return check_concepts(open_concepts(concepts))
+    if concepts_from is not None:
+        from profiler.results import load_run
+
+        return attributes_of(load_run(concepts_from))
+    if propose:
+        from profiler.ask.proposing import propose_concepts
+
+        if llm is None:
+            raise UsageError("--propose-concepts asks an LLM; name one with --llm")
+        return check_concepts(propose_concepts(classes, llm, prompts_dir=prompts))
+    found = attributes_for(classes)
+    if found is None:
+        raise UsageError(
+            "no concepts are known for these classes; name some with --concepts FILE (one a "
+            "line), take those of a profile with --concepts-from RUN, or let a language model "
+            "propose them with --propose-concepts --llm NAME"
+        )
+    return found

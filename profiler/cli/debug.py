@@ -1,0 +1,165 @@
+"""``profiler debug``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.classifiers import (
+    AttackName,
+    AttackSteps,
+    AttributesName,
+    ClassesFile,
+    ConceptsFrom,
+    Corrupt,
+    DataLimit,
+    DataPath,
+    Eps,
+    HeadName,
+    ProposeConcepts,
+    change_of,
+    choose_concepts,
+    open_classifier,
+    open_data,
+)
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    Precision,
+    Seed,
+    VLMName,
+    Workers,
+    batch_size_of,
+    check_precision,
+)
+from profiler.cli.subjects import (
+    CheckpointFile,
+    Device,
+    Partial,
+    PreprocessText,
+    SubjectName,
+    Weights,
+    file_name,
+    stem_of,
+)
+from profiler.cli.words import (
+    AsJSON,
+    Date,
+    LLMBaseURL,
+    LLMName,
+    LLMRefresh,
+    Prompts,
+    how_called,
+    language_model,
+)
+
+if TYPE_CHECKING:
+    from profiler.diagnosis import Diagnosis
+
+
+@app.command()
+def debug(
+    context: typer.Context,
+    subject: SubjectName,
+    data: DataPath,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: reports/debug-SUBJECT]")
+    ] = None,
+    classes: ClassesFile = None,
+    head: HeadName = None,
+    concepts: AttributesName = None,
+    concepts_from: ConceptsFrom = None,
+    propose_concepts: ProposeConcepts = False,
+    vlm: VLMName = "open_clip:ViT-B-16/openai",
+    attack: AttackName = None,
+    eps: Eps = "2/255",
+    attack_steps: AttackSteps = 10,
+    corrupt: Corrupt = None,
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
+    limit: DataLimit = None,
+    trust_labels: Annotated[
+        bool,
+        typer.Option(
+            "--trust-labels",
+            help="Go on although labels and outputs seem to be numbered differently.",
+        ),
+    ] = False,
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    prompts: Prompts = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    allow_bad: AllowBad = False,
+    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Say why a classifier is wrong: encoder or head, and on which concepts.
+
+    Writes debug.html, diagnosis.json, heatmaps.npz and the map from the classifier's features to
+    the VLM's space.
+    """
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
+    change = change_of(attack, eps, attack_steps, corrupt, seed)
+    from profiler.ask import load_prompts
+
+    load_prompts(prompts)
+    from profiler.cli.terminal import TerminalProgress
+    from profiler.debugging import DebugOptions
+    from profiler.debugging import debug as tell
+    from profiler.run import Services, check_writable, choose_device
+    from profiler.store import Store, cache_folder
+    from profiler.vlm import open_vlm
+
+    place = choose_device(device)
+    out = out or Path("reports", file_name(f"debug-{stem_of(subject)}"))
+    classifier = open_classifier(
+        subject, place, head, checkpoint, partial, weights, preprocess, seed
+    )
+    images = open_data(data, classes, classifier.outputs, limit)
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
+        words = choose_concepts(concepts, concepts_from, propose_concepts, present, model, prompts)
+        check_writable(out)
+        done = tell(
+            classifier,
+            open_vlm(vlm, place),
+            images,
+            words,
+            out,
+            DebugOptions(
+                attack=change.attack,
+                corruption=change.corruption,
+                trust_labels=trust_labels,
+                seed=seed,
+                precision=precision,
+                batch_size=size,
+                workers=workers,
+                allow_bad=allow_bad,
+                prompts=prompts,
+                max_report_mb=max_report_mb,
+                **how_called(context, date),
+            ),
+            Services(model, Store(cache_folder()), TerminalProgress()),
+        )
+    _show(done, out, as_json)
+
+
+def _show(done: "Diagnosis", out: Path, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        content = json.loads((out / "diagnosis.json").read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"report": str(out / "debug.html"), **content}, ensure_ascii=False))
+        return
+    typer.echo(done.told.text, err=True)
+    typer.echo(str(out / "debug.html"))

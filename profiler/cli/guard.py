@@ -1,0 +1,529 @@
+"""``profiler guard fit``, ``score`` and ``eval``."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.classifiers import (
+    AttackSteps,
+    AttributesName,
+    ClassesFile,
+    ConceptsFrom,
+    DataLimit,
+    DataPath,
+    HeadName,
+    ProposeConcepts,
+    choose_concepts,
+    open_classifier,
+    open_data,
+)
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    Precision,
+    Seed,
+    VLMName,
+    Workers,
+    batch_size_of,
+    check_precision,
+)
+from profiler.cli.subjects import (
+    CheckpointFile,
+    Device,
+    Partial,
+    PreprocessText,
+    SubjectName,
+    Weights,
+    file_name,
+    stem_of,
+)
+from profiler.cli.words import (
+    AsJSON,
+    Date,
+    LLMBaseURL,
+    LLMName,
+    LLMRefresh,
+    Prompts,
+    how_called,
+    language_model,
+)
+from profiler.errors import CheckFailed, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from profiler.detector.drift import Look
+    from profiler.guard import Guard
+    from profiler.guard_files import Assessment
+    from profiler.guarding import Scored
+    from profiler.inputs import ImageFolder
+
+commands = typer.Typer(
+    name="guard",
+    help="Say of each answer of a classifier whether to trust it: fit, score, eval.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(commands)
+
+GuardFile = Annotated[
+    Path | None,
+    typer.Option("--guard", help="The guard's file.  [default: reports/guard-SUBJECT/…]"),
+]
+Share = Annotated[
+    float | None, typer.Option("--share", help="Flag at most this share of all inputs.")
+]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option("--false-alarms", help="Flag at most this share of right answers."),
+]
+PassedErrors = Annotated[
+    float | None,
+    typer.Option(
+        "--passed-errors",
+        help="Let at most this share of all inputs be wrong and pass (conformal risk control).",
+    ),
+]
+Risk = Annotated[
+    float | None,
+    typer.Option("--risk", help="Let at most this share of what passes be wrong."),
+]
+Confidence = Annotated[float, typer.Option("--confidence", help="With which --risk is held.")]
+
+
+@dataclass(frozen=True)
+class _Target:
+    name: str
+    level: float
+
+
+def _target(**given: float | None) -> _Target | None:
+    """The one threshold option that was given; None without any."""
+    named = {name.replace("_", "-"): level for name, level in given.items() if level is not None}
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(f'--{name}' for name in named)} exclude each other")
+    return next((_Target(name, level) for name, level in named.items()), None)
+
+
+@commands.command("fit")
+def fit(
+    context: typer.Context,
+    subject: SubjectName,
+    data: DataPath,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: reports/guard-SUBJECT]")
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="cosine, likelihood, strengths; msp+ before one of them combines it with the "
+            "softmax; auto takes the combination that does best on images held out."
+        ),
+    ] = "auto",
+    share: Share = None,
+    false_alarms: FalseAlarms = None,
+    passed_errors: PassedErrors = None,
+    risk: Risk = None,
+    confidence: Confidence = 0.95,
+    classes: ClassesFile = None,
+    head: HeadName = None,
+    concepts: AttributesName = None,
+    concepts_from: ConceptsFrom = None,
+    propose_concepts: ProposeConcepts = False,
+    vlm: VLMName = "open_clip:ViT-B-16/openai",
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
+    limit: DataLimit = None,
+    trust_labels: Annotated[
+        bool,
+        typer.Option(
+            "--trust-labels",
+            help="Go on although labels and outputs seem to be numbered differently.",
+        ),
+    ] = False,
+    llm: LLMName = "none",
+    llm_base_url: LLMBaseURL = None,
+    llm_refresh: LLMRefresh = False,
+    prompts: Prompts = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    allow_bad: AllowBad = False,
+    date: Date = None,
+) -> None:
+    """Make a guard from labelled images that the network was not trained on.
+
+    Writes guard.safetensors, and reference.safetensors for the baselines of guard eval. Half of
+    the images are fitted on, a quarter is chosen on, a quarter sets the threshold; by default at
+    most 5 % of right answers are flagged.
+    """
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
+    target = _target(
+        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
+    ) or _Target("false-alarms", 0.05)
+    _check_level(target, confidence)
+    from profiler.cli.terminal import TerminalProgress
+    from profiler.detector.combined import CHOICES
+    from profiler.errors import UnknownNameError
+    from profiler.guard import FILE
+    from profiler.guarding import AUTO, GuardOptions, fit_guard
+    from profiler.run import Services, check_writable, choose_device
+    from profiler.store import Store, cache_folder
+    from profiler.vlm import open_vlm
+
+    if rule not in (AUTO, *CHOICES):
+        raise UnknownNameError("rule", rule, (AUTO, *CHOICES))
+    place = choose_device(device)
+    out = out or _folder(subject)
+    classifier = open_classifier(
+        subject, place, head, checkpoint, partial, weights, preprocess, seed
+    )
+    images = open_data(data, classes, classifier.outputs, limit)
+    with language_model(llm, llm_base_url, llm_refresh) as model:
+        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
+        words = choose_concepts(concepts, concepts_from, propose_concepts, present, model, prompts)
+        check_writable(out)
+        guard = fit_guard(
+            classifier,
+            open_vlm(vlm, place),
+            images,
+            words,
+            out,
+            GuardOptions(
+                rule=rule,
+                target=target.name,
+                level=target.level,
+                confidence=confidence,
+                trust_labels=trust_labels,
+                seed=seed,
+                precision=precision,
+                batch_size=size,
+                workers=workers,
+                allow_bad=allow_bad,
+                **how_called(context, date),
+            ),
+            Services(model, Store(cache_folder()), TerminalProgress()),
+        )
+    cut = guard.threshold
+    typer.echo(
+        f"rule {guard.rule.name}: {cut.text} ({cut.flagged:.1%} of {cut.images} images flagged)",
+        err=True,
+    )
+    typer.echo(str(out / FILE))
+
+
+@commands.command("score")
+def score(
+    subject: SubjectName,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="A folder of images, or files.")
+    ],
+    guard: GuardFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file.  [default: standard output]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines in place of CSV.")
+    ] = False,
+    share: Share = None,
+    false_alarms: FalseAlarms = None,
+    passed_errors: PassedErrors = None,
+    risk: Risk = None,
+    confidence: Confidence = 0.95,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Report when what passes leaves the reference, and by which concepts.",
+        ),
+    ] = False,
+    window: Annotated[
+        int, typer.Option(help="Images that pass between two looks of --watch.", min=1)
+    ] = 100,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="Leave with status 1 if --watch reports drift.")
+    ] = False,
+    head: HeadName = None,
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
+    batch_size: BatchSize = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Judge images: prediction, score, accept or flag, and what speaks most against each.
+
+    An image that cannot be read, or for which the network gives no finite numbers, is flagged.
+    A threshold option replaces the guard's own threshold.
+    """
+    size = batch_size_of(batch_size)
+    target = _target(
+        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
+    )
+    _check_level(target, confidence)
+    if fail_on_drift and not watch:
+        raise UsageError("--fail-on-drift needs --watch")
+    from profiler.cli.terminal import TerminalProgress
+    from profiler.guarding import BATCH, score_images
+    from profiler.run import Services, choose_device
+
+    made = _load(guard, subject, target, confidence)
+    classifier = open_classifier(
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+    )
+    looks: list[Look] = []
+
+    def told(look: "Look") -> None:
+        looks.append(look)
+        for line in _drift_lines(made, look):
+            typer.echo(line, err=True)
+
+    rows = score_images(
+        made,
+        classifier,
+        _probe(images),
+        batch=size or BATCH,
+        on_look=told if watch else None,
+        window=window,
+        services=Services(progress=TerminalProgress()),
+    )
+    with _output(out) as file:
+        _write_rows(rows, file, as_json)
+    drifted = [look for look in looks if look.drifted]
+    if fail_on_drift and drifted:
+        raise CheckFailed(
+            f"what passes has left the reference: {len(drifted)} of {len(looks)} looks report it"
+        )
+
+
+@commands.command("eval")
+def evaluate(
+    context: typer.Context,
+    subject: SubjectName,
+    data: DataPath,
+    guard: GuardFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: the guard's own]")
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="fgsm or pgd; may be given more than once."),
+    ] = None,
+    eps: Annotated[
+        str, typer.Option(help="How far an attack may move a pixel, white being 1; with commas.")
+    ] = "1/255,2/255,4/255",
+    attack_steps: AttackSteps = 10,
+    corrupt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corrupt",
+            metavar="NAME:SEVERITY",
+            help="Harm the images, as in gaussian_noise:3; may be given more than once.",
+        ),
+    ] = None,
+    share: Share = None,
+    false_alarms: FalseAlarms = None,
+    passed_errors: PassedErrors = None,
+    risk: Risk = None,
+    confidence: Confidence = 0.95,
+    classes: ClassesFile = None,
+    head: HeadName = None,
+    checkpoint: CheckpointFile = None,
+    partial: Partial = False,
+    weights: Weights = "default",
+    preprocess: PreprocessText = None,
+    limit: DataLimit = None,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap.", min=20)] = 1000,
+    batch_size: BatchSize = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
+    date: Date = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Measure a guard on held-out labelled images, beside baselines; write guard.json and .html.
+
+    Images that the guard was made from are recognised by their content and left out.
+    """
+    size = batch_size_of(batch_size)
+    target = _target(
+        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
+    )
+    _check_level(target, confidence)
+    from profiler.attacks import Attack, parse_eps
+    from profiler.corruptions import Corruption
+
+    strengths = [parse_eps(each.strip()) for each in eps.split(",")]
+    attacks = tuple(
+        Attack(method, strength, attack_steps, seed)
+        for method in attack or ()
+        for strength in strengths
+    )
+    corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
+    from profiler.cli.terminal import TerminalProgress
+    from profiler.guarding import BATCH, REFERENCE, AssessOptions, assess_guard
+    from profiler.run import Services, choose_device
+
+    path = _path(guard, subject)
+    made = _load(guard, subject, target, confidence)
+    classifier = open_classifier(
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+    )
+    images = open_data(data, classes, classifier.outputs, limit)
+    out = out or path.parent
+    reference = path.parent / REFERENCE
+    called = how_called(context, date)
+    found = assess_guard(
+        made,
+        classifier,
+        images,
+        reference if reference.is_file() else None,
+        out,
+        AssessOptions(
+            attacks=attacks,
+            corruptions=corruptions,
+            draws=draws,
+            seed=seed,
+            batch=size or BATCH,
+            max_report_mb=max_report_mb,
+            **{key: called[key] for key in ("command", "date") if key in called},
+        ),
+        Services(progress=TerminalProgress()),
+    )
+    if as_json:
+        content = json.loads((out / "guard.json").read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"report": str(out / "guard.html"), **content}, ensure_ascii=False))
+        return
+    _show(found)
+    typer.echo(str(out / "guard.html"))
+
+
+def _folder(subject: str) -> Path:
+    return Path("reports", file_name(f"guard-{stem_of(subject)}"))
+
+
+def _path(guard: Path | None, subject: str) -> Path:
+    from profiler.guard import FILE
+
+    path = guard or _folder(subject) / FILE
+    return path / FILE if path.is_dir() else path
+
+
+def _load(
+    guard: Path | None, subject: str, target: _Target | None, confidence: float
+) -> "Guard":
+    from profiler.guard import Guard
+
+    made = Guard.load(_path(guard, subject))
+    return made if target is None else made.at(target.name, target.level, confidence)
+
+
+def _check_level(target: _Target | None, confidence: float) -> None:
+    if target is not None and not 0 < target.level < 1:
+        raise UsageError(f"--{target.name} must lie between 0 and 1, got {target.level:g}")
+    if not 0 < confidence < 1:
+        raise UsageError(f"--confidence must lie between 0 and 1, got {confidence:g}")
+
+
+def _probe(images: list[Path]) -> "ImageFolder":
+    from profiler.inputs import ImageFolder
+
+    if len(images) == 1 and images[0].is_dir():
+        return ImageFolder.open(images[0])
+    folders = [str(path) for path in images if path.is_dir()]
+    if folders:
+        raise UsageError(f"name one folder, or files; {folders[0]!r} is one of several names")
+    return ImageFolder(Path(), tuple(map(str, images)), "images")
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[IO[str]]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
+    from profiler.detector.reasons import SHOWN
+
+    writer = csv.writer(file, lineterminator="\n")
+    if not as_json:
+        against = [f"against_{place}" for place in range(1, SHOWN + 1)]
+        writer.writerow(
+            ["image", "prediction", "class", "score", "verdict", *against, "problem"]
+        )
+    for row in rows:
+        verdict = "flag" if row.flagged else "accept"
+        if as_json:
+            content: dict[str, Any] = {
+                "image": row.name,
+                "prediction": row.prediction or None,
+                "class": row.predicted if row.predicted >= 0 else None,
+                "score": row.score if math.isfinite(row.score) else None,
+                "verdict": verdict,
+                "against": row.reasons,
+                "problem": row.problem or None,
+            }
+            file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        else:
+            said = [*row.reasons, *[""] * (SHOWN - len(row.reasons))]
+            label = row.predicted if row.predicted >= 0 else ""
+            writer.writerow(
+                [row.name, row.prediction, label, f"{row.score:.6g}", verdict, *said, row.problem]
+            )
+        # Whoever reads the other end of a pipe should not wait for a whole block.
+        file.flush()
+
+
+def _drift_lines(guard: "Guard", look: "Look") -> Iterator[str]:
+    from profiler.detector.drift import TOLD, blamed
+
+    names = guard.space.names
+    about = f"look {look.number}, {look.images} images passed"
+    if not look.drifted:
+        yield f"{about}: no relation of concepts has left the reference"
+        return
+    where = "since the start" if look.overall else f"in the last {look.window}"
+    concepts = ", ".join(
+        f"{names[concept]} (stronger in {gained}, weaker in {lost})"
+        for concept, gained, lost in blamed(look.shifts)[:TOLD]
+    )
+    yield (
+        f"{about}: DRIFT {where}: {len(look.shifts)} relations have left the reference; "
+        f"concepts: {concepts}"
+    )
+    for shift in look.shifts[:TOLD]:
+        yield (
+            f"  {names[shift.more]} > {names[shift.less]}: {shift.now:.0%} now, "
+            f"{shift.before:.0%} in the reference (p = {shift.p_value:.1g})"
+        )
+    moved = int(abs(look.classes).argmax())
+    yield (
+        f"  predicted most differently often: {guard.class_name(moved)} "
+        f"({look.classes[moved]:+.0%} of what passes)"
+    )
+
+
+def _show(found: "Assessment") -> None:
+    from profiler.cli.terminal import guard_table, stderr
+
+    stderr.print(guard_table(found))

@@ -1,0 +1,522 @@
+"""The story of a diagnosis: why a classifier is wrong, told in straight lines."""
+
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from profiler.align import AffineMap, ConceptSpace
+from profiler.ask import Narrative
+from profiler.attacks import Attack
+from profiler.classifier import Classifier
+from profiler.collect import thumbnails
+from profiler.corruptions import Corruption, corrupted
+from profiler.diagnosis import (
+    LEVELS,
+    ClassifierRecord,
+    Confusion,
+    DataRecord,
+    Diagnosis,
+    Level,
+    MapQuality,
+    Right,
+    RuleRecord,
+    Told,
+    WrongImage,
+)
+from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
+from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
+from profiler.errors import InputError
+from profiler.heatmap import Differential, Heatmap, HeatmapCollector
+from profiler.inputs import ConceptSet, ProbeSet
+from profiler.labelled import LabelledImages, suspicious
+from profiler.llm import Usage
+from profiler.localization import (
+    Localization,
+    NearestHeatmap,
+    Rule,
+    Verdict,
+    Witnesses,
+    ZeroShot,
+    localize_held_out,
+)
+from profiler.observation import Observation, caption_rows, observe
+from profiler.pages.of_diagnosis import debug_page
+from profiler.report import render_debug
+from profiler.results import ConceptRecord, VLMRecord
+from profiler.run import NONE, Clock, Services, check_writable, narrate_in_any_case, versions
+from profiler.store import write_atomically
+from profiler.vlm import VLM
+
+log = logging.getLogger("profiler")
+
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.floating[Any]]
+
+RULE = Witnesses.name
+"""The rule that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""
+MOST_CONFUSIONS = 50
+"""Pairs of classes that have heatmaps of their own, those of most errors."""
+TOLD_CONFUSIONS = 8
+"""Of these, those a language model writes about."""
+MOST_CELLS = 60_000_000
+"""Cells of heatmaps of all classes together that are still handled with ease."""
+
+_SHOWN_WRONG = 6
+"""Pictures of each confusion."""
+_SHOWN_RIGHT = 4
+"""Pictures of right answers of each class."""
+_SHOWN_CLASSES = 100
+"""Classes of which right answers are shown."""
+
+
+@dataclass(frozen=True)
+class DebugOptions:
+    """How a diagnosis is made, beyond what it is made of."""
+
+    attack: Attack | None = None
+    corruption: Corruption | None = None
+    trust_labels: bool = False
+    """Go on although labels and outputs seem to be numbered differently."""
+    seed: int = 0
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int = 0
+    allow_bad: bool = False
+    prompts: Path | None = None
+    max_report_mb: float = 20.0
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def change(self) -> str:
+        """What is done to the images first, in words."""
+        if self.attack is not None:
+            return self.attack.text
+        return "" if self.corruption is None else str(self.corruption)
+
+
+def debug(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    concepts: ConceptSet,
+    out: Path,
+    options: DebugOptions | None = None,
+    services: Services = NONE,
+) -> Diagnosis:
+    """Say where and why a classifier is wrong, and write the diagnosis to ``out``."""
+    options = options or DebugOptions()
+    clock = Clock()
+    check_writable(out)
+    _check_size(len(concepts.words), data)
+    log.info(
+        "%s: head %s, %d features, %d classes",
+        classifier.name,
+        classifier.head,
+        classifier.features,
+        classifier.outputs,
+    )
+    with clock("images"):
+        clean = _observe(classifier, vlm, data, options, services, changed=False)
+    if numbering := suspicious(clean.truth, clean.predicted, classifier.outputs):
+        if not options.trust_labels:
+            raise InputError(f"{numbering}; go on all the same with --trust-labels")
+        log.warning("warning: %s", numbering)
+    examined = clean
+    if options.change:
+        with clock("changed images"):
+            examined = _observe(classifier, vlm, data, options, services, changed=True)
+
+    with clock("concepts"):
+        classes = unique(data.classes.names)
+        aligned = AffineMap(seed=options.seed).fit(clean.features, clean.embeddings, clean.kept)
+        captions = caption_rows(vlm, concepts.words, services.store)
+        spaces: dict[Level, ConceptSpace] = {
+            "encoder": ConceptSpace.of(concepts.words, captions, aligned),
+            "vlm": ConceptSpace.of_vlm(concepts.words, captions),
+        }
+        class_captions = caption_rows(vlm, _captioned(data), services.store)
+        class_space = ConceptSpace.of(classes, class_captions, aligned)
+    if aligned.warning_:
+        log.warning("warning: %s", aligned.warning_)
+
+    cases = _Cases.of(clean, examined, spaces, changed=bool(options.change))
+    with clock("encoder or head"):
+        rules = _rules(classifier, class_space, spaces["encoder"])
+        located = localize_held_out(
+            rules,
+            replace(clean.observed(), groups=clean.kept),
+            replace(cases.errors.observed(), groups=cases.errors.kept),
+            seed=options.seed,
+        )
+    with clock("heatmaps"):
+        found = Diagnosis(
+            command=options.command,
+            date=options.date,
+            classifier=_classifier_record(classifier),
+            data=DataRecord(
+                data.title,
+                data.fingerprint,
+                len(clean),
+                tuple((each.name, each.reason) for each in clean.skipped),
+                tuple(data.remarks()),
+            ),
+            vlm=VLMRecord(vlm.name, "seven templates of open_clip", vlm.limits, vlm.fingerprint),
+            concepts=ConceptRecord(
+                concepts.title, len(concepts.words), concepts.fingerprint, concepts.dropped
+            ),
+            words=concepts.words,
+            classes=classes,
+            change=options.change,
+            before=_right(clean.predicted, clean.truth),
+            confusion=_confusion(examined, classifier.outputs),
+            quality=_quality(aligned, class_space, clean),
+            heatmaps={level: cases.heatmaps(level, classifier.outputs) for level in LEVELS},
+            rules={
+                rule.name: RuleRecord(each, _reason(rule, each))
+                for rule, each in zip(rules, located, strict=True)
+            },
+            rule=RULE,
+            confusions=_confusions(cases, located),
+            images=_wrong_images(cases, located, data),
+            thumbnails={},
+            examples={},
+            warnings=tuple(_warnings(clean, data, aligned, numbering)),
+            settings={**options.settings, "batch_size_used": clean.batch_size},
+            versions=versions(),
+        )
+    with clock("thumbnails"):
+        found = _with_pictures(found, cases, data, options, services)
+    with clock("words"):
+        found = _told(found, vlm.limits, options, services)
+    found = replace(found, timings=dict(clock.seconds))
+    _write(found, aligned, classifier, vlm, out, options)
+    return found
+
+
+def unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Names, those that stand there twice with their number.
+
+    >>> unique(["crane", "tench", "crane"])
+    ('crane (0)', 'tench', 'crane (2)')
+    """
+    return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
+
+
+def _captioned(data: LabelledImages) -> list[str]:
+    """What each class is called in its captions: its name, or all of them where it is shared."""
+    names = data.classes.names
+    return [
+        ", ".join(synonyms) if names.count(name) > 1 else name
+        for name, synonyms in zip(names, data.classes.synonyms, strict=True)
+    ]
+
+
+def _check_size(concepts: int, data: LabelledImages) -> None:
+    present = int(np.count_nonzero(data.counts))
+    if present * concepts**2 > MOST_CELLS:
+        most = int((MOST_CELLS / present) ** 0.5)
+        raise InputError(
+            f"{concepts} concepts for {present} classes make {present * concepts**2:,} cells of "
+            f"heatmaps; with so many classes name at most {most} concepts"
+        )
+
+
+def _observe(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    options: DebugOptions,
+    services: Services,
+    *,
+    changed: bool,
+) -> Observation:
+    title = f"images, {options.change}" if changed else "images"
+    with services.progress.stage(title, len(data.names)) as advance:
+        return observe(
+            classifier,
+            vlm,
+            data,
+            corruption=options.corruption if changed else None,
+            attack=options.attack if changed else None,
+            seed=options.seed,
+            store=services.store,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            allow_bad=options.allow_bad,
+            advance=advance,
+        )
+
+
+# --- what is compared -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """Right and wrong answers, and the strengths of the concepts in both, by level.
+
+    Of changed images, the wrong answers are those that were right before: what else is wrong was
+    not the change. The right answers are those on the images as they were.
+    """
+
+    right: Observation
+    errors: Observation
+    rows: IntArray
+    """Place of each error among the images examined."""
+    right_rows: IntArray
+    strengths_right: Mapping[Level, FloatArray]
+    strengths: Mapping[Level, FloatArray]
+
+    @classmethod
+    def of(
+        cls,
+        clean: Observation,
+        examined: Observation,
+        spaces: Mapping[Level, ConceptSpace],
+        *,
+        changed: bool,
+    ) -> "_Cases":
+        wrong = examined.wrong & ~clean.wrong if changed else examined.wrong
+        right, errors = clean.take(~clean.wrong), examined.take(wrong)
+
+        def strengths(seen: Observation) -> dict[Level, FloatArray]:
+            rows = {"encoder": seen.features, "vlm": seen.embeddings}
+            return {level: spaces[level].strengths(rows[level]) for level in LEVELS}
+
+        return cls(
+            right,
+            errors,
+            np.flatnonzero(wrong),
+            np.flatnonzero(~clean.wrong),
+            strengths(right),
+            strengths(errors),
+        )
+
+    def heatmaps(self, level: Level, classes: int) -> Any:
+        """Summaries by class, and by right and wrong."""
+        collector = HeatmapCollector(classes)
+        for seen, strengths in (
+            (self.right, self.strengths_right),
+            (self.errors, self.strengths),
+        ):
+            if len(seen):
+                collector.add(strengths[level], seen.truth, seen.predicted)
+        return collector.result()
+
+
+def _confusions(cases: _Cases, located: Sequence[Localization]) -> tuple[Confusion, ...]:
+    """The pairs of most errors, each against the right answers of the true class."""
+    errors = cases.errors
+    found = []
+    for true, predicted in list(located[0].pairs)[:MOST_CONFUSIONS]:
+        own = (errors.truth == true) & (errors.predicted == predicted)
+        wrong: dict[Level, Heatmap] = {}
+        differential: dict[Level, Differential | None] = {}
+        for level in LEVELS:
+            heat = Heatmap.of(cases.strengths[level][own])
+            right = Heatmap.of(cases.strengths_right[level][cases.right.truth == true])
+            if heat is not None:  # as it always is: a pair has an error
+                wrong[level] = heat
+                differential[level] = None if right is None else Differential(right, heat)
+        found.append(
+            Confusion(
+                true,
+                predicted,
+                int(own.sum()),
+                wrong,
+                differential,
+                {each.rule: each.pairs[true, predicted] for each in located},
+            )
+        )
+    return tuple(found)
+
+
+def _wrong_images(
+    cases: _Cases, located: Sequence[Localization], data: LabelledImages
+) -> tuple[WrongImage, ...]:
+    errors = cases.errors
+    chances = softmax(np.asarray(errors.logits, dtype=np.float64), axis=1)
+    return tuple(
+        WrongImage(
+            int(cases.rows[row]),
+            data.names[int(errors.kept[row])],
+            int(errors.truth[row]),
+            int(errors.predicted[row]),
+            float(chances[row, errors.predicted[row]]),
+            float(chances[row, errors.truth[row]]),
+            {each.rule: Verdict(int(each.verdicts[row])) for each in located},
+            cases.strengths["encoder"][row],
+        )
+        for row in range(len(errors))
+    )
+
+
+def _right(predicted: IntArray, truth: IntArray) -> Right:
+    return Right(int(np.sum(predicted == truth)), len(truth))
+
+
+def _confusion(seen: Observation, classes: int) -> NDArray[np.int64]:
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (seen.truth, seen.predicted), 1)
+    return counts
+
+
+def _quality(aligned: AffineMap, classes: ConceptSpace, clean: Observation) -> MapQuality:
+    own = classes.strengths(clean.features).argmax(axis=1)
+    vlm = (clean.embeddings @ classes.directions.T).argmax(axis=1)
+    return MapQuality(
+        aligned.r2_,
+        aligned.ridge_,
+        aligned.rows_,
+        aligned.warning_,
+        _right(own, clean.truth),
+        _right(vlm, clean.truth),
+    )
+
+
+def _warnings(
+    clean: Observation, data: LabelledImages, aligned: AffineMap, numbering: str
+) -> list[str]:
+    said = [numbering] if numbering else []
+    if clean.skipped:
+        first = clean.skipped[0]
+        said.append(
+            f"{len(clean.skipped)} of {len(data.names)} images could not be read and were left "
+            f"out (first: {first.name}: {first.reason})"
+        )
+    if aligned.warning_:
+        said.append(aligned.warning_)
+    return [f"{text[:1].upper()}{text[1:]}." for text in said]
+
+
+# --- encoder or head ------------------------------------------------------------------------
+
+
+def _rules(classifier: Classifier, classes: ConceptSpace, concepts: ConceptSpace) -> list[Rule]:
+    """The one that counts first; beside it the two that ask the VLM's space."""
+    return [
+        Witnesses(classifier.outputs, classifier.weights),
+        ZeroShot(classes),
+        NearestHeatmap(concepts, classifier.outputs),
+    ]
+
+
+def _reason(rule: Rule, found: Localization) -> str:
+    """Why a rule put everything down to one side, if it did."""
+    if isinstance(rule, Witnesses) and not found.total.head:
+        return getattr(rule, "encoder_", "")
+    if found.total.images and not found.total.decided:
+        return "it has no standing: too few labelled images, or the VLM does not know the classes"
+    return ""
+
+
+# --- pictures and words ---------------------------------------------------------------------
+
+
+def _with_pictures(
+    found: Diagnosis,
+    cases: _Cases,
+    data: LabelledImages,
+    options: DebugOptions,
+    services: Services,
+) -> Diagnosis:
+    """With thumbnails of wrong answers of each confusion, and of right ones of each class.
+
+    The wrong ones are corrupted as the classifier saw them; an attack is too faint to be seen, so
+    its images are shown without it.
+    """
+    wrong = [
+        image
+        for each in found.confusions
+        for image in [
+            i.image for i in found.images if (i.true, i.predicted) == (each.true, each.predicted)
+        ][:_SHOWN_WRONG]
+    ]
+    shown = {each.true for each in found.confusions} | {each.predicted for each in found.confusions}
+    examples: dict[int, list[int]] = {}
+    for row, label in zip(cases.right_rows.tolist(), cases.right.truth.tolist(), strict=True):
+        wanted = label in shown and (label in examples or len(examples) < _SHOWN_CLASSES)
+        if wanted and len(examples.setdefault(label, [])) < _SHOWN_RIGHT:
+            examples[label].append(row)
+    right = [row for rows in examples.values() for row in rows]
+    # The images that could not be read are left out of rows, not of the data.
+    index = dict(zip(cases.rows.tolist(), cases.errors.kept.tolist(), strict=True))
+    index |= dict(zip(cases.right_rows.tolist(), cases.right.kept.tolist(), strict=True))
+    seen: ProbeSet = data
+    if options.corruption is not None:
+        seen = corrupted(data, options.corruption, options.seed)
+    pictures: dict[int, bytes] = {}
+    with services.progress.stage("thumbnails", len(wrong) + len(right)) as advance:
+        for probe, rows in ((seen, wrong), (data, right)):
+            made = thumbnails(
+                probe, [index[row] for row in rows], workers=options.workers, advance=advance
+            )
+            pictures |= dict(zip(rows, made, strict=True))
+    return replace(found, thumbnails=pictures, examples=examples)
+
+
+def _told(found: Diagnosis, limit: str, options: DebugOptions, services: Services) -> Diagnosis:
+    """With the finding in words, and that of each confusion."""
+    usage = Usage()
+
+    def told(narrative: Narrative) -> Told:
+        nonlocal usage
+        usage += narrative.usage
+        return Told(narrative.text, narrative.author)
+
+    confusions = []
+    for place, each in enumerate(found.confusions):
+        facts = ConfusionFacts(diagnosis=found, limit=limit, confusion=each)
+        llm = services.llm if place < TOLD_CONFUSIONS else None
+        confusions.append(
+            replace(each, told=told(narrate_in_any_case(facts, llm, options.prompts)))
+        )
+    whole = DiagnosisFacts(diagnosis=found, limit=limit)
+    summary = told(narrate_in_any_case(whole, services.llm, options.prompts))
+    return replace(found, told=summary, confusions=tuple(confusions), usage=usage)
+
+
+# --- the outcome ----------------------------------------------------------------------------
+
+
+def _classifier_record(classifier: Classifier) -> ClassifierRecord:
+    subject = classifier.subject
+    return ClassifierRecord(
+        subject.name,
+        subject.weights,
+        subject.input_text,
+        subject.fingerprint,
+        classifier.head,
+        classifier.features,
+        classifier.outputs,
+    )
+
+
+def _write(
+    found: Diagnosis,
+    aligned: AffineMap,
+    classifier: Classifier,
+    vlm: VLM,
+    out: Path,
+    options: DebugOptions,
+) -> None:
+    """All contents are made before the first file is written: what may refuse, refuses here."""
+    context = {"classifier": classifier.fingerprint, "vlm": vlm.fingerprint}
+    files: dict[str, str | bytes] = {
+        "diagnosis.json": diagnosis_json(found),
+        "heatmaps.npz": heatmaps_npz(found),
+        "map.safetensors": map_file(aligned, context),
+        "debug.html": render_debug(debug_page(found), max_mb=options.max_report_mb),
+    }
+    for name, content in files.items():
+        write_atomically(out / name, content)

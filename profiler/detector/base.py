@@ -1,0 +1,83 @@
+"""What a detector is: fitted on a classifier's answers, it scores others. Higher is stranger."""
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.align import checked_rows
+from profiler.errors import InputError
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+
+class Detector(Protocol):
+    """Learns from labelled answers of one classifier, and scores its further answers.
+
+    Features are what the classifier's last linear layer reads (n, f); logits what it gives (n, C).
+    The predicted class is that of the highest logit.
+    """
+
+    @property
+    def name(self) -> str:
+        """As people choose it."""
+        ...
+
+    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
+        """Learn from images whose true class (n,) is known."""
+        ...
+
+    def score(self, features: FloatArray, logits: FloatArray) -> Float64:
+        """(n,) scores; infinite, never NaN, where features or logits are not finite."""
+        ...
+
+
+def checked(
+    features: FloatArray, logits: FloatArray, truth: IntArray
+) -> tuple[Float64, Float64, IntArray, IntArray]:
+    """What a detector is fitted on, and the predicted classes; raises :class:`InputError`."""
+    z, y = checked_rows(features, "features"), checked_rows(logits, "logits")
+    if not len(z) == len(y) == len(truth) or not len(z):
+        raise InputError(
+            f"{len(z)} rows of features, {len(y)} of logits and {len(truth)} true classes: a "
+            "detector is fitted on at least one image, and needs all three of each"
+        )
+    if truth.min() < 0 or truth.max() >= y.shape[1]:
+        raise InputError(
+            f"true classes must be 0 … {y.shape[1] - 1}; got {truth.min()} … {truth.max()}"
+        )
+    return z, y, truth, y.argmax(axis=1)
+
+
+def sound(features: FloatArray, logits: FloatArray) -> BoolArray:
+    """(n,) rows that can be judged: all their numbers are finite, and there is one."""
+    if features.ndim != 2 or logits.ndim != 2 or len(features) != len(logits):
+        raise InputError(
+            f"features {features.shape} and logits {logits.shape} must be rows (n, f) and (n, C)"
+        )
+    if not features.shape[1] or not logits.shape[1]:
+        return np.zeros(len(features), dtype=np.bool_)
+    fine: BoolArray = np.isfinite(features).all(axis=1) & np.isfinite(logits).all(axis=1)
+    return fine
+
+
+class Sound:
+    """Base of detectors: rows that are not finite get an infinite score, the others are judged."""
+
+    def score(self, features: FloatArray, logits: FloatArray) -> Float64:
+        """(n,) scores; infinite, never NaN, where features or logits are not finite."""
+        fine = sound(features, logits)
+        scores = np.full(len(fine), np.inf)
+        if fine.any():
+            given = self._score(
+                np.asarray(features, dtype=np.float64)[fine],
+                np.asarray(logits, dtype=np.float64)[fine],
+            )
+            scores[fine] = np.where(np.isnan(given), np.inf, given)
+        return scores
+
+    def _score(self, features: Float64, logits: Float64) -> Float64:
+        raise NotImplementedError

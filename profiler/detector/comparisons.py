@@ -1,0 +1,190 @@
+"""Detectors that look at which concepts are stronger than which.
+
+H(x)[i, j] says whether concept i is stronger than j in image x (:mod:`profiler.heatmap`). For each
+predicted class c there is a summary of right answers O_c⁺ and of wrong ones O_c⁻. Both rules are
+linear in the comparisons: with σ_ij(x) = sign(s_i − s_j), i < j, and P = n(n−1)/2 of them,
+
+    score(x) = b_c + Σ_{i<j} w_c[i, j] · σ_ij(x),          c the class predicted for x.
+
+``cosine``
+    cos(H(x), O_c⁻) − cos(H(x), O_c⁺) over the cells off the diagonal: the rule of Hu et al.
+    (*Debugging and Runtime Analysis of Neural Networks with VLMs*, 2025). Without ties ‖H(x)‖ = √P,
+    which is taken for all x.
+``likelihood``
+    (1/P) Σ_{i<j} log p_c⁻(H_ij) / p_c⁺(H_ij): the ratio of the likelihoods of the comparisons in
+    wrong and in right answers, as if they were independent. A tie counts half to each side.
+
+A class with few wrong answers has no summary of its own worth the name. Summaries are shrunk
+towards those of all classes, as if :data:`PRIOR` images of the common kind had been seen besides;
+a class without any is judged by the common summary alone, and is listed.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.align import ConceptSpace
+from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.errors import InputError
+from profiler.heatmap import Heatmap, HeatmapCollector
+
+PRIOR = 5.0
+"""Images of the common kind that are added to each class's summary."""
+FLOOR = 0.01
+"""No comparison is held to be surer than 1 − this."""
+
+_BLOCK_CELLS = 2**22
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """Summary heatmaps of right and of wrong answers for each predicted class, shrunk.
+
+    Only cells i < j are held, in the order of :func:`numpy.triu_indices`: the others are one less
+    them. In single precision, as a file keeps them, so that what was kept scores as what was
+    fitted.
+
+    Attributes:
+        right: (C, P) O_c⁺.
+        wrong: (C, P) O_c⁻.
+        right_count: (C,) images behind them, without what was added.
+        wrong_count: (C,).
+    """
+
+    right: NDArray[np.float32]
+    wrong: NDArray[np.float32]
+    right_count: IntArray
+    wrong_count: IntArray
+
+    @classmethod
+    def of(
+        cls, strengths: FloatArray, truth: IntArray, predicted: IntArray, classes: int
+    ) -> "Summaries":
+        """From strengths (n, M), or these times ‖r(z)‖, of labelled images.
+
+        Raises:
+            InputError: none of the answers is right, or none is wrong.
+        """
+        found = HeatmapCollector(classes)
+        found.add(strengths, truth, predicted)
+        maps = found.result()
+        both = maps.summary(right=True), maps.summary(right=False)
+        if both[0] is None or both[1] is None:
+            missing = "right" if both[0] is None else "wrong"
+            raise InputError(
+                f"none of the {len(strengths)} images to fit on is answered {missing}ly: a guard "
+                "learns from the difference; give more images"
+            )
+        cells = np.triu_indices(strengths.shape[1], k=1)
+        common = [each.mean[cells] for each in both if each is not None]
+        right, wrong = np.empty((2, classes, len(cells[0])), dtype=np.float32)
+        right_count, wrong_count = np.zeros((2, classes), dtype=np.int64)
+        for label in range(classes):
+            one = maps.summary(label=label, right=True)
+            other = maps.summary(label=label, by="predicted", right=False)
+            right[label], right_count[label] = _shrunk(one, common[0])
+            wrong[label], wrong_count[label] = _shrunk(other, common[1])
+        return cls(right, wrong, right_count, wrong_count)
+
+
+def _shrunk(own: Heatmap | None, common: Float64) -> tuple[Float64, int]:
+    if own is None:
+        return common, 0
+    cells = np.triu_indices(own.concepts, k=1)
+    shrunk: Float64 = (own.count * own.mean[cells] + PRIOR * common) / (own.count + PRIOR)
+    return shrunk, own.count
+
+
+class Comparisons(Sound):
+    """Base of the two rules.
+
+    Args:
+        concepts: in the classifier's features.
+
+    Attributes:
+        weights_: (C, P) w, for i < j in the order of :func:`numpy.triu_indices`.
+        bias_: (C,) b.
+        usual_: (C, P) the mean of σ in right answers: what a comparison usually is.
+        summaries_: what they were made of.
+    """
+
+    name: str
+
+    weights_: Float64
+    bias_: Float64
+    usual_: Float64
+    summaries_: Summaries
+
+    def __init__(self, concepts: ConceptSpace) -> None:
+        self.concepts = concepts
+
+    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
+        """Learn the summaries of right and wrong answers of each predicted class."""
+        z, y, truth, predicted = checked(features, logits, truth)
+        return self.fit_on(Summaries.of(self._levels(z), truth, predicted, y.shape[1]))
+
+    def fit_on(self, found: Summaries) -> Self:
+        """Learn from summaries already made."""
+        right, wrong = found.right.astype(np.float64), found.wrong.astype(np.float64)
+        self.summaries_ = found
+        self.weights_, self.bias_ = self._weigh(right, wrong)
+        self.usual_ = 2 * right - 1
+        return self
+
+    def _weigh(self, right: Float64, wrong: Float64) -> tuple[Float64, Float64]:
+        """The weights (C, P) and the bias (C,), of the cells i < j of O⁺ and O⁻ (C, P)."""
+        raise NotImplementedError
+
+    def _levels(self, z: Float64) -> Float64:
+        """(n, M) strengths times ‖r(z)‖, which orders them as the strengths do."""
+        weights, offsets = self.concepts.planes()
+        return z @ weights.T + offsets
+
+    def _score(self, features: Float64, logits: Float64) -> Float64:
+        levels, predicted = self._levels(features), logits.argmax(axis=1)
+        scores = np.empty(len(levels))
+        for label in np.unique(predicted):
+            rows = np.flatnonzero(predicted == label)
+            step = max(1, _BLOCK_CELLS // max(1, self.weights_.shape[1]))
+            for lo in range(0, len(rows), step):
+                block = rows[lo : lo + step]
+                scores[block] = signs(levels[block]) @ self.weights_[label] + self.bias_[label]
+        return scores
+
+
+def signs(levels: Float64) -> Float64:
+    """(n, P) σ: whether i is above j (1), below (−1) or equal (0), for all i < j."""
+    i, j = np.triu_indices(levels.shape[1], k=1)
+    found: Float64 = np.sign(levels[:, i] - levels[:, j])
+    return found
+
+
+class CosineRule(Comparisons):
+    """More like wrong answers than like right ones, by the cosine of heatmaps."""
+
+    name = "cosine"
+
+    def _weigh(self, right: Float64, wrong: Float64) -> tuple[Float64, Float64]:
+        # Over both triangles Σ H·O is Σ_{i<j} h o + (1 − h)(1 − o), where h = (1 + σ)/2.
+        def scaled(cells: Float64) -> tuple[Float64, Float64]:
+            norm = np.sqrt(np.sum(cells**2 + (1 - cells) ** 2, axis=1, keepdims=True))
+            norm *= np.sqrt(cells.shape[1])
+            return (cells - 0.5) / norm, np.full_like(norm, 0.5 * cells.shape[1]) / norm
+
+        (own, usual), (other, unusual) = scaled(right), scaled(wrong)
+        return other - own, (unusual - usual)[:, 0]
+
+
+class LikelihoodRule(Comparisons):
+    """More likely as a wrong answer than as a right one, comparison by comparison."""
+
+    name = "likelihood"
+
+    def _weigh(self, right: Float64, wrong: Float64) -> tuple[Float64, Float64]:
+        bad, good = np.clip(wrong, FLOOR, 1 - FLOOR), np.clip(right, FLOOR, 1 - FLOOR)
+        # h log p + (1 − h) log(1 − p), where h = (1 + σ)/2.
+        more, less = np.log(bad / good), np.log((1 - bad) / (1 - good))
+        cells = right.shape[1]
+        return (more - less) / 2 / cells, (more + less).sum(axis=1) / 2 / cells

@@ -1,0 +1,201 @@
+"""Does what passes now still look, in concepts, like what passed when the guard was fitted?
+
+The stream is cut into windows of W images. After each, two running summary heatmaps are held
+against the reference's, cell by cell: that of the window, which sees a sudden change, and that of
+the stream so far, which sees a slow one. A cell is a table of two by two (i or j stronger; stream or
+reference) and its test is Fisher's exact one, so it holds however few images there are.
+
+What is promised: on a stream drawn as the reference was, the chance that drift is *ever* reported
+is at most α. The k-th look may spend α_k = α · 6/(π² k²), which add up to α; half of it goes to the
+window and half to the stream; and within either, a cell counts if its p-value is at most its share
+of the n(n−1)/2 cells (Bonferroni), whatever their dependence.
+
+A change of which classes come moves the heatmap as a change of how they look does: shares of the
+predicted classes are reported beside it. Images of a stream are taken as independent; frames of one
+video are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiler.detector.base import Float64, FloatArray, IntArray
+from profiler.errors import InputError, UsageError
+from profiler.heatmap import Heatmap, fisher
+
+ALPHA = 0.05
+WINDOW = 100
+"""Images between two looks."""
+TOLD = 5
+"""Relations that a report names, at most."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A relation that holds more often in the stream than in the reference.
+
+    Attributes:
+        more: concept that is stronger than ``less`` more often than it was.
+        less: the other one.
+        before: share of the reference in which ``more`` is the stronger.
+        now: share of the stream.
+        p_value: two-sided, of this cell alone.
+    """
+
+    more: int
+    less: int
+    before: float
+    now: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found after a window.
+
+    Attributes:
+        number: of the look, from 1.
+        images: passed so far.
+        window: images in the window; ``recent`` and ``overall`` are about it and about all.
+        level: p-value up to which a cell counts in this look.
+        recent: relations that changed in the window, strongest evidence first.
+        overall: relations that changed over the stream.
+        classes: for each class its share of the stream's predictions less that of the reference.
+    """
+
+    number: int
+    images: int
+    window: int
+    level: float
+    recent: tuple[Shift, ...]
+    overall: tuple[Shift, ...]
+    classes: Float64
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the heatmap has left the reference."""
+        return bool(self.recent or self.overall)
+
+    @property
+    def shifts(self) -> tuple[Shift, ...]:
+        """Those of the whole stream, or of the window where only that has changed."""
+        return self.overall or self.recent
+
+
+class DriftWatch:
+    """Keeps running summary heatmaps of a stream, and looks at them from time to time.
+
+    Args:
+        reference: summary of the images the guard was set on, as far as they pass.
+        classes: (C,) how often each class was predicted among them.
+        window: images between two looks.
+        alpha: chance of ever reporting drift where there is none.
+    """
+
+    def __init__(
+        self,
+        reference: Heatmap,
+        classes: IntArray,
+        *,
+        window: int = WINDOW,
+        alpha: float = ALPHA,
+    ) -> None:
+        if window < 1:
+            raise UsageError(f"a window needs at least one image, got {window}")
+        if not 0 < alpha < 1:
+            raise UsageError(f"alpha must lie between 0 and 1, got {alpha}")
+        self.reference = reference
+        self.window = window
+        self.alpha = alpha
+        self._classes = np.asarray(classes, dtype=np.int64)
+        self._predicted = np.zeros(len(classes), dtype=np.int64)
+        self._rows = np.zeros((0, reference.concepts))
+        self._labels = np.zeros(0, dtype=np.int64)
+        self._all: Heatmap | None = None
+        self._looks = 0
+
+    def add(self, levels: FloatArray, predicted: IntArray) -> list[Look]:
+        """Take in images that passed: strengths, or levels (n, M), and predicted classes (n,).
+
+        Gives a look for each window that is full now; how the stream is cut into calls does not
+        matter.
+        """
+        rows = np.asarray(levels, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.reference.concepts:
+            raise InputError(
+                f"the reference has {self.reference.concepts} concepts; got rows {rows.shape}"
+            )
+        self._rows = np.concatenate([self._rows, rows])
+        self._labels = np.concatenate([self._labels, np.asarray(predicted, dtype=np.int64)])
+        return [self._look(self.window) for _ in range(len(self._rows) // self.window)]
+
+    def finish(self) -> Look | None:
+        """A last look at what is left of a window; None if that is nothing."""
+        return self._look(len(self._rows)) if len(self._rows) else None
+
+    def _look(self, images: int) -> Look:
+        """At the next so many images, of which there are as many."""
+        recent = Heatmap.of(self._rows[:images])
+        if recent is None:
+            raise ValueError("a look needs images")
+        self._predicted += np.bincount(self._labels[:images], minlength=len(self._classes))
+        self._rows, self._labels = self._rows[images:], self._labels[images:]
+        self._all = recent if self._all is None else self._all + recent
+        self._looks += 1
+        spent = self.alpha * 6 / (math.pi**2 * self._looks**2)
+        cells = recent.concepts * (recent.concepts - 1) // 2
+        level = spent / 2 / cells
+        before = self._classes / max(int(self._classes.sum()), 1)
+        now = self._predicted / max(int(self._predicted.sum()), 1)
+        return Look(
+            self._looks,
+            self._all.count,
+            recent.count,
+            level,
+            changed(self.reference, recent, level),
+            changed(self.reference, self._all, level),
+            now - before,
+        )
+
+
+def changed(reference: Heatmap, stream: Heatmap, level: float) -> tuple[Shift, ...]:
+    """The relations whose p-value is at most ``level``, smallest first."""
+    i, j = np.triu_indices(reference.concepts, k=1)
+    p_values = fisher(
+        reference.wins[i, j], reference.wins[j, i], stream.wins[i, j], stream.wins[j, i]
+    )
+    kept = np.flatnonzero(p_values <= level)
+    found = []
+    step = stream.mean - reference.mean
+    for cell in kept[np.lexsort((-np.abs(step[i[kept], j[kept]]), p_values[kept]))].tolist():
+        more, less = int(i[cell]), int(j[cell])
+        if step[more, less] < 0:
+            more, less = less, more
+        found.append(
+            Shift(
+                more,
+                less,
+                float(reference.mean[more, less]),
+                float(stream.mean[more, less]),
+                float(p_values[cell]),
+            )
+        )
+    return tuple(found)
+
+
+def blamed(shifts: Sequence[Shift]) -> list[tuple[int, int, int]]:
+    """(concept, relations it gained, relations it lost), those in most changed relations first.
+
+    >>> blamed([Shift(0, 1, 0.1, 0.9, 0.0), Shift(0, 2, 0.2, 0.9, 0.0)])
+    [(0, 2, 0), (1, 0, 1), (2, 0, 1)]
+    """
+    gained: dict[int, int] = {}
+    lost: dict[int, int] = {}
+    for shift in shifts:
+        gained[shift.more] = gained.get(shift.more, 0) + 1
+        lost[shift.less] = lost.get(shift.less, 0) + 1
+    concepts = sorted({*gained, *lost})
+    ranked = sorted(concepts, key=lambda c: (-gained.get(c, 0) - lost.get(c, 0), c))
+    return [(c, gained.get(c, 0), lost.get(c, 0)) for c in ranked]

@@ -1,0 +1,293 @@
+"""How well a score tells defects from what is in order; every number with a bootstrap interval.
+
+n scores, the higher the stranger; *defects* are what should be flagged. Ties are never broken by
+luck: a threshold takes all equal scores or none, and where an order is needed the expectation over
+all orders of equal scores is taken.
+
+============ ======================================================================================
+auroc        P(score of a defect > score of another) + ½ P(equal)
+aupr         average precision, defects positive: Σ_t (recall_t − recall_{t−1}) · precision_t over
+             the distinct scores t, highest first; no interpolation
+fpr95        share of what is in order that is flagged by the highest threshold that flags at least
+             95 % of the defects (defects positive)
+fpr95_kept   share of the defects that pass the lowest threshold that passes at least 95 % of what
+             is in order (order positive: the other convention, common where out-of-distribution
+             images are the negatives)
+aurc         area under the risk–coverage curve: (1/n) Σ_k risk_k, risk_k being the share of defects
+             among the k images of lowest score (Geifman & El-Yaniv, NeurIPS 2017)
+============ ======================================================================================
+
+The bootstrap draws *groups* of rows with replacement (views of one picture, an image and what an
+attack made of it), so rows that depend on each other stay together. It never copies a row: a draw
+is a vector of counts, and all numbers are sums weighted by them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma
+
+from profiler.errors import InputError
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+METRICS = ("auroc", "aupr", "fpr95", "fpr95_kept", "aurc")
+RISING = ("auroc", "aupr")
+"""Metrics of which more is better; of the others less is."""
+RECALL = 0.95
+"""Of FPR@95."""
+DRAWS = 1000
+LEVEL = 0.95
+
+_BLOCK_CELLS = 2**22
+_EXACT = 1e-9
+"""Shares of counts are compared with this much room for rounding."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number, and where 95 % of the bootstrap's draws have it; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Scores in order, each distinct value once.
+
+    Attributes:
+        scores: (G,) distinct scores, lowest first.
+        place: (n,) which of them a row has.
+        defect: (n,) which rows are defects.
+    """
+
+    scores: Float64
+    place: IntArray
+    defect: BoolArray
+
+    @classmethod
+    def of(cls, scores: FloatArray, defect: BoolArray) -> "Ranked":
+        """Raises :class:`InputError` for NaN; infinite scores are in order."""
+        if scores.shape != defect.shape or scores.ndim != 1:
+            raise InputError(f"scores {scores.shape} and outcomes {defect.shape} must be rows (n,)")
+        if np.isnan(scores).any():
+            raise InputError(f"score {int(np.flatnonzero(np.isnan(scores))[0])} is NaN")
+        values, place = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)
+        return cls(values, place.astype(np.int64), np.asarray(defect, dtype=np.bool_))
+
+    def counts(self, weights: IntArray | None = None) -> tuple[Float64, Float64]:
+        """Defects, and others, at each distinct score: (B, G) each, for B draws of counts (B, n).
+
+        Without weights each row counts once, and B is 1.
+        """
+        rows = np.ones((1, len(self.place))) if weights is None else weights
+        bad = _binned(rows, self.place, self.defect, len(self.scores))
+        good = _binned(rows, self.place, ~self.defect, len(self.scores))
+        return bad, good
+
+
+def _binned(weights: FloatArray | IntArray, place: IntArray, of: BoolArray, bins: int) -> Float64:
+    """(B, bins) sums of the weights (B, n) of some rows by place."""
+    rows = np.flatnonzero(of)
+    rows = rows[np.argsort(place[rows], kind="stable")]
+    found = np.zeros((len(weights), bins))
+    if len(rows):
+        starts = np.flatnonzero(np.r_[True, np.diff(place[rows]) > 0])
+        found[:, place[rows][starts]] = np.add.reduceat(
+            np.asarray(weights, dtype=np.float64)[:, rows], starts, axis=1
+        )
+    return found
+
+
+def _metrics(bad: Float64, good: Float64) -> dict[str, Float64]:
+    """All metrics (B,) of counts by ascending score (B, G); NaN where one side is empty."""
+    n_bad, n_good = bad.sum(1), good.sum(1)
+    below_good = np.cumsum(good, 1)
+    below_bad = np.cumsum(bad, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        auroc = np.sum(bad * (below_good - good / 2), 1) / (n_bad * n_good)
+        # What is at or above each score.
+        above_bad = n_bad[:, None] - below_bad + bad
+        above_good = n_good[:, None] - below_good + good
+        flagged = above_bad + above_good
+        precision = np.where(flagged > 0, above_bad / np.where(flagged > 0, flagged, 1), 0.0)
+        aupr = np.sum(bad * precision, 1) / n_bad
+        enough = above_bad >= (RECALL - _EXACT) * n_bad[:, None]
+        fpr = np.min(np.where(enough, above_good, np.inf), 1) / n_good
+        kept = below_good >= (RECALL - _EXACT) * n_good[:, None]
+        fpr_kept = np.min(np.where(kept, below_bad, np.inf), 1) / n_bad
+        area = _areas(bad, good).sum(1) / (n_bad + n_good)
+    both = (n_bad > 0) & (n_good > 0)
+    found = {"auroc": auroc, "aupr": aupr, "fpr95": fpr, "fpr95_kept": fpr_kept}
+    return {name: np.where(both, each, np.nan) for name, each in found.items()} | {"aurc": area}
+
+
+def _areas(bad: Float64, good: Float64) -> Float64:
+    """(B, G) Σ risk_k over the images k of each distinct score, in expectation over their order.
+
+    With K images and E defects before, m images and e defects at this score, the j-th of them has
+    the expected risk (E + e j/m) / (K + j); the sum over j is
+    e + (E − e K/m) (H(K + m) − H(K)), H being the harmonic numbers.
+    """
+    size = bad + good
+    before, defects = np.cumsum(size, 1) - size, np.cumsum(bad, 1) - bad
+    some = size > 0
+    slope = np.where(some, bad / np.where(some, size, 1), 0.0)
+    harmonic = digamma(before + size + 1) - digamma(before + 1)
+    areas: Float64 = np.where(some, bad + (defects - slope * before) * harmonic, 0.0)
+    return areas
+
+
+def metrics(scores: FloatArray, defect: BoolArray) -> dict[str, float]:
+    """All of :data:`METRICS`; NaN where there are no defects, or nothing else.
+
+    >>> found = metrics(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
+    >>> {name: round(value, 3) for name, value in found.items()}
+    {'auroc': 0.75, 'aupr': 0.833, 'fpr95': 0.5, 'fpr95_kept': 0.5, 'aurc': 0.333}
+    """
+    found = _metrics(*Ranked.of(scores, defect).counts())
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+# --- bootstrap -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Resamples of the groups of n rows, as counts; the same for every score that is compared.
+
+    Attributes:
+        counts: (B, g) how often each group was drawn.
+        group: (n,) which group a row is in, 0 … g−1.
+    """
+
+    counts: IntArray
+    group: IntArray
+
+    @classmethod
+    def of(cls, groups: IntArray, draws: int = DRAWS, seed: int = 0) -> "Draws":
+        """Of rows with these group numbers (n,)."""
+        names, group = np.unique(groups, return_inverse=True)
+        rng = np.random.default_rng(seed)
+        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+        return cls(counts, group.astype(np.int64))
+
+    def metrics(self, scores: FloatArray, defect: BoolArray) -> dict[str, Float64]:
+        """(B,) of each metric in every draw."""
+        ranked = Ranked.of(scores, defect)
+        step = max(1, _BLOCK_CELLS // max(1, len(self.group)))
+        parts = [
+            _metrics(*ranked.counts(self.counts[lo : lo + step][:, self.group]))
+            for lo in range(0, len(self.counts), step)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+
+
+def interval(value: float, draws: FloatArray, level: float = LEVEL) -> Interval:
+    """The percentile interval of some draws; those where the number is not defined are left out."""
+    known = draws[np.isfinite(draws)]
+    if not len(known):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(value, low, high)
+
+
+def measured(scores: FloatArray, defect: BoolArray, draws: Draws) -> dict[str, Interval]:
+    """All metrics with their intervals."""
+    values, drawn = metrics(scores, defect), draws.metrics(scores, defect)
+    return {name: interval(values[name], drawn[name]) for name in METRICS}
+
+
+def difference(
+    one: FloatArray, other: FloatArray, defect: BoolArray, draws: Draws
+) -> dict[str, Interval]:
+    """Each metric of one score less that of another, on the same draws: a paired interval."""
+    a, b = metrics(one, defect), metrics(other, defect)
+    drawn, against = draws.metrics(one, defect), draws.metrics(other, defect)
+    return {name: interval(a[name] - b[name], drawn[name] - against[name]) for name in METRICS}
+
+
+# --- curves ----------------------------------------------------------------------------------
+
+GRID = np.linspace(0, 1, 101)
+"""Where curves are given: shares of what is in order that is flagged, or coverages."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its pointwise bootstrap band over :data:`GRID`; NaN where it is not defined."""
+
+    value: Float64
+    low: Float64
+    high: Float64
+
+
+def roc(scores: FloatArray, defect: BoolArray, draws: Draws) -> Band:
+    """Share of the defects that is flagged, by the share of false alarms (linear between)."""
+    return _band(Ranked.of(scores, defect), draws, _roc)
+
+
+def risk_coverage(scores: FloatArray, defect: BoolArray, draws: Draws) -> Band:
+    """Share of defects among the images of lowest score, by their share of all images."""
+    return _band(Ranked.of(scores, defect), draws, _risk)
+
+
+def _roc(bad: Float64, good: Float64) -> Float64:
+    """(B, grid)."""
+    hits = np.cumsum(bad[:, ::-1], 1) / np.maximum(bad.sum(1, keepdims=True), 1)
+    alarms = np.cumsum(good[:, ::-1], 1) / np.maximum(good.sum(1, keepdims=True), 1)
+    return np.stack(
+        [np.interp(GRID, np.r_[0, a], np.r_[0, h]) for a, h in zip(alarms, hits, strict=True)]
+    )
+
+
+def _risk(bad: Float64, good: Float64) -> Float64:
+    """(B, grid); the first image's risk at coverage 0."""
+    size = np.cumsum(bad + good, 1)
+    found = []
+    for count, defects in zip(size, np.cumsum(bad, 1), strict=True):
+        wanted = np.maximum(GRID * count[-1], 1.0)
+        found.append(np.interp(wanted, np.r_[0, count], np.r_[0, defects]) / wanted)
+    return np.stack(found)
+
+
+def _band(ranked: Ranked, draws: Draws, curve: Any) -> Band:
+    value = curve(*ranked.counts())[0]
+    step = max(1, _BLOCK_CELLS // max(1, len(draws.group)))
+    drawn = np.concatenate(
+        [
+            curve(*ranked.counts(draws.counts[lo : lo + step][:, draws.group]))
+            for lo in range(0, len(draws.counts), step)
+        ]
+    )
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return Band(value, low, high)
+
+
+def coverage_at(scores: FloatArray, defect: BoolArray, risk: float) -> float:
+    """The largest share of images, lowest scores first, of which at most ``risk`` are defects.
+
+    Equal scores are accepted together. 0 where not even the lowest score is good enough.
+
+    >>> coverage_at(np.array([1.0, 2, 3, 4]), np.array([False, True, False, False]), 0.25)
+    1.0
+    """
+    bad, good = Ranked.of(scores, defect).counts()
+    accepted = np.cumsum(bad + good, 1)[0]
+    fine = np.cumsum(bad, 1)[0] <= (risk + _EXACT) * accepted
+    return float(accepted[fine].max(initial=0.0) / max(len(scores), 1))
+
+
+def table(
+    scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws
+) -> dict[str, dict[str, Interval]]:
+    """Of several scores by name, all on the same draws."""
+    return {name: measured(each, defect, draws) for name, each in scores.items()}

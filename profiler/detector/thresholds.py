@@ -1,0 +1,175 @@
+"""Where to cut a score, by what the cut is to achieve.
+
+A threshold τ flags x if score(x) > τ, and is set on labelled images that the score was not fitted
+on. For n of them:
+
+``share``
+    At most this share of the inputs is flagged: the ⌈(n + 1)(1 − share)⌉-th lowest score. On
+    exchangeable data the next input is flagged with at most this probability (split conformal:
+    Vovk, Gammerman & Shafer, 2005).
+``false-alarms``
+    The same among right answers alone: at most this share of *them* is flagged.
+``passed-errors``
+    At most this share of all inputs is both wrong and passed, in expectation (conformal risk
+    control: Angelopoulos, Bates, Fisch, Lei & Schuster, ICLR 2024). The loss 1[wrong and passed]
+    never falls as τ rises, so the highest τ with (errors passed + 1)/(n + 1) ≤ risk will do.
+``risk``
+    At most this share of what *passes* is wrong: accepted accuracy 1 − risk. This share is no
+    monotone function of τ, so risk control in expectation does not apply. The guarantee is one of
+    Learn-then-Test (Angelopoulos, Bates, Candès, Jordan & Lei, 2021; for classifiers with a reject
+    option Geifman & El-Yaniv, NeurIPS 2017): with the stated confidence over the draw of the n
+    images, the true share is at most ``risk``. Among m passed images of true risk > r, at most k
+    errors occur with probability ≤ P(Bin(m, r) ≤ k); this p-value is tested down fixed sequences
+    of thresholds.
+
+All of this holds for inputs that are exchangeable with those n. Under attack or drift they are not.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.stats import binom
+
+from profiler.detector.base import BoolArray, Float64, FloatArray
+from profiler.errors import InputError, UnknownNameError, UsageError
+
+Target = Literal["share", "false-alarms", "passed-errors", "risk"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+CONFIDENCE = 0.95
+"""With which ``risk`` is held."""
+STARTS = 4
+"""Sequences of thresholds that are tested, each from another coverage on."""
+STEPS = 100
+"""Coverages at which ``risk`` is tried."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A cut with what it was to achieve, and what it did on the images it was set on.
+
+    Attributes:
+        value: τ; minus infinity flags everything, infinity only what cannot be judged.
+        target: one of :data:`TARGETS`.
+        level: the share that was asked for.
+        images: n.
+        flagged: share of them with a score above τ.
+        passed_risk: share of wrong ones among those that pass; NaN where none does.
+        confidence: of the guarantee; NaN where it holds in expectation.
+    """
+
+    value: float
+    target: Target
+    level: float
+    images: int
+    flagged: float
+    passed_risk: float
+    confidence: float = float("nan")
+
+    @property
+    def useless(self) -> bool:
+        """Whether nothing passes."""
+        return self.value == -math.inf
+
+    @property
+    def text(self) -> str:
+        """What is promised, in words.
+
+        >>> Threshold(0.5, "share", 0.1, 100, 0.1, 0.02).text
+        'at most 10 % of inputs are flagged'
+        """
+        level = f"{100 * self.level:g} %"
+        return {
+            "share": f"at most {level} of inputs are flagged",
+            "false-alarms": f"at most {level} of right answers are flagged",
+            "passed-errors": f"at most {level} of inputs are wrong and pass",
+            "risk": f"at most {level} of what passes is wrong, "
+            f"with {100 * self.confidence:g} % confidence",
+        }[self.target]
+
+
+def threshold(
+    target: str,
+    level: float,
+    scores: FloatArray,
+    wrong: BoolArray,
+    *,
+    confidence: float = CONFIDENCE,
+    candidates: FloatArray | None = None,
+) -> Threshold:
+    """Set τ on labelled images that were not used for the score.
+
+    Args:
+        target: one of :data:`TARGETS`.
+        level: the share that is aimed at, in (0, 1).
+        scores: (n,).
+        wrong: (n,) which are misclassified.
+        confidence: with which ``risk`` is to be held.
+        candidates: of ``risk``: scores of other images, whose quantiles are the thresholds tried;
+            they must not come from these images, or the guarantee is lost.
+    """
+    if target not in TARGETS:
+        raise UnknownNameError("target", target, TARGETS)
+    if not 0 < level < 1:
+        raise UsageError(f"the level of {target} must be a share between 0 and 1, got {level}")
+    if scores.shape != wrong.shape or scores.ndim != 1 or not len(scores):
+        raise InputError(f"a threshold needs scores and outcomes, got {scores.shape}")
+    if np.isnan(scores).any():
+        raise InputError("scores to set a threshold on hold NaN")
+    cut = np.asarray(scores, dtype=np.float64)
+    sure = float("nan")
+    if target == "share":
+        value = _quantile(cut, level)
+    elif target == "false-alarms":
+        value = _quantile(cut[~wrong], level)
+    elif target == "passed-errors":
+        value = _by_passed(cut, wrong, level)
+    else:
+        if not 0 < confidence < 1:
+            raise UsageError(f"confidence must lie between 0 and 1, got {confidence}")
+        if candidates is None or not len(candidates):
+            raise UsageError("a threshold by risk needs the scores of other images to try")
+        sure = confidence
+        value = _by_risk(cut, wrong, level, 1 - confidence, np.asarray(candidates))
+    passed = cut <= value
+    share = float(np.mean(wrong[passed])) if passed.any() else float("nan")
+    return Threshold(value, target, level, len(cut), float(np.mean(~passed)), share, sure)  # type: ignore[arg-type]
+
+
+def _quantile(scores: Float64, share: float) -> float:
+    """The ⌈(n + 1)(1 − share)⌉-th lowest score; infinite where there are too few."""
+    rank = math.ceil((len(scores) + 1) * (1 - share) - 1e-9)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
+
+
+def _by_passed(scores: Float64, wrong: BoolArray, risk: float) -> float:
+    """The highest τ at which (errors passed + 1)/(n + 1) ≤ risk.
+
+    τ lies just below the first error too many, so that right answers below it pass.
+    """
+    allowed = math.floor(risk * (len(scores) + 1) - 1 + 1e-9)
+    errors = np.sort(scores[wrong])
+    if allowed < 0:
+        return -math.inf
+    if allowed >= len(errors):
+        return math.inf
+    return float(np.nextafter(errors[allowed], -math.inf))
+
+
+def _by_risk(
+    scores: Float64, wrong: BoolArray, risk: float, miss: float, candidates: Float64
+) -> float:
+    """The highest τ reached by fixed-sequence tests, each from a start with an equal share of α."""
+    grid = np.unique(np.quantile(candidates, np.linspace(0, 1, STEPS + 1), method="higher"))
+    best = -math.inf
+    for start in range(STARTS):
+        # Strict thresholds pass too few images to be found good; others start where more pass.
+        for value in grid[round(len(grid) * (start + 1) / (STARTS + 1)) :].tolist():
+            passed = scores <= value
+            errors = int(np.count_nonzero(wrong & passed))
+            if binom.cdf(errors, int(passed.sum()), risk) > miss / STARTS:
+                break
+            best = max(best, value)
+    return best

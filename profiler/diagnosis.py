@@ -1,0 +1,258 @@
+"""A finished diagnosis: what a classifier gets wrong, on which concepts, in encoder or head.
+
+Its files are written by :mod:`profiler.diagnosis_files`, its page by
+:mod:`profiler.pages.of_diagnosis`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
+from profiler.llm import Usage
+from profiler.localization import Localization, Shares, Verdict
+from profiler.results import ConceptRecord, VLMRecord
+
+Counts = NDArray[np.int64]
+FloatArray = NDArray[np.floating[Any]]
+
+Level = Literal["encoder", "vlm"]
+LEVELS: tuple[Level, ...] = ("encoder", "vlm")
+"""Whose concepts: the classifier's, through the map; or the VLM's own, of the same images."""
+
+
+@dataclass(frozen=True)
+class ClassifierRecord:
+    """The classifier under study.
+
+    Attributes:
+        name: as the user gave it.
+        weights: where they come from, in words.
+        preprocessing: in words.
+        fingerprint: of the network.
+        head: name of its last linear layer.
+        features: width of its encodings.
+        outputs: number of its classes.
+    """
+
+    name: str
+    weights: str
+    preprocessing: str
+    fingerprint: str
+    head: str
+    features: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The labelled images.
+
+    Attributes:
+        title: how a reader knows the set.
+        fingerprint: of images and labels.
+        images: those that were read.
+        skipped: (name, reason) of those that could not be.
+        remarks: what a reader should know of the labels, a sentence each.
+    """
+
+    title: str
+    fingerprint: str
+    images: int
+    skipped: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Right:
+    """So many right answers of so many."""
+
+    right: int
+    images: int
+
+    @property
+    def share(self) -> float:
+        """Of the images; NaN without any."""
+        return self.right / self.images if self.images else float("nan")
+
+
+@dataclass(frozen=True)
+class MapQuality:
+    """How far the concepts of the encoder can be believed.
+
+    Attributes:
+        r2: share of the variance of the VLM's embeddings explained, on held-out images.
+        ridge: chosen by held-out error.
+        images: it was fitted on.
+        warning: what has to be said of it; empty where nothing has.
+        aligned: zero-shot answers of the encoder, through the map, by the class captions.
+        vlm: those of the VLM itself on the same images.
+    """
+
+    r2: float
+    ridge: float
+    images: int
+    warning: str
+    aligned: Right
+    vlm: Right
+
+
+@dataclass(frozen=True)
+class WrongImage:
+    """A misclassified image.
+
+    Attributes:
+        image: its number among those examined, which is that of its thumbnail.
+        name: of its file.
+        true: class.
+        predicted: class.
+        confidence: softmax probability of the predicted class.
+        true_confidence: that of the true class.
+        verdicts: by rule.
+        strengths: (M,) of the concepts, at the level of the encoder.
+    """
+
+    image: int
+    name: str
+    true: int
+    predicted: int
+    confidence: float
+    true_confidence: float
+    verdicts: Mapping[str, Verdict]
+    strengths: FloatArray
+
+
+@dataclass(frozen=True)
+class Told:
+    """Some sentences, and who wrote them."""
+
+    text: str
+    author: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The images of one class that were taken for another.
+
+    Attributes:
+        true: class.
+        predicted: class.
+        errors: how many images.
+        wrong: summary heatmap of these images, by level.
+        differential: right answers of the true class less these, by level; None where the class
+            has no right answers.
+        shares: by rule, how many verdicts say head, encoder, undetermined.
+        told: what happened, in words.
+    """
+
+    true: int
+    predicted: int
+    errors: int
+    wrong: Mapping[Level, Heatmap]
+    differential: Mapping[Level, Differential | None]
+    shares: Mapping[str, Shares]
+    told: Told = Told("", "")
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The responsible concepts: significant cells at the level of the encoder."""
+        found = self.differential["encoder"]
+        return () if found is None else found.findings()
+
+
+@dataclass(frozen=True)
+class RuleRecord:
+    """A rule that says encoder or head.
+
+    Attributes:
+        found: its verdicts on all errors.
+        reason: why it put all errors down to one side, or why it could not be applied; in words,
+            empty if it decided image by image.
+    """
+
+    found: Localization
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was found.
+
+    Attributes:
+        command: as given.
+        date: of the diagnosis.
+        classifier: under study.
+        data: labelled images.
+        vlm: that reads images and captions.
+        concepts: the concept set.
+        words: its M concepts.
+        classes: names of all C classes, each once.
+        change: what was done to the images first, in words: ``PGD, ε = 8/255, …`` or
+            ``gaussian_noise:3``; empty if nothing.
+        before: right answers on the images as they were.
+        confusion: (C, C) images of each class (rows) by predicted class (columns), as changed.
+        quality: of the map.
+        heatmaps: by level. *Right* answers are those on the images as they were. *Wrong* ones are
+            all wrong answers; of changed images those that were right before.
+        rules: by name, the one that counts first.
+        rule: name of the rule that counts.
+        confusions: most errors first.
+        images: the misclassified images that were explained, in the order of the data.
+        thumbnails: WebP pictures of some of them, and of some right answers, by number.
+        examples: by class, numbers of right answers that have a thumbnail.
+        told: the finding in words.
+        warnings: about data and map.
+        settings: options of the command.
+        versions: of packages.
+        timings: seconds by stage.
+        usage: of the language model.
+    """
+
+    command: str
+    date: str
+    classifier: ClassifierRecord
+    data: DataRecord
+    vlm: VLMRecord
+    concepts: ConceptRecord
+    words: tuple[str, ...]
+    classes: tuple[str, ...]
+    change: str
+    before: Right
+    confusion: Counts
+    quality: MapQuality
+    heatmaps: Mapping[Level, Heatmaps]
+    rules: Mapping[str, RuleRecord]
+    rule: str
+    confusions: tuple[Confusion, ...]
+    images: tuple[WrongImage, ...]
+    thumbnails: Mapping[int, bytes]
+    examples: Mapping[int, Sequence[int]]
+    told: Told = Told("", "")
+    warnings: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def after(self) -> Right:
+        """Right answers on the images as examined."""
+        return Right(int(np.trace(self.confusion)), int(self.confusion.sum()))
+
+    @property
+    def shares(self) -> Shares:
+        """Verdicts of the rule that counts, on all explained errors."""
+        return self.rules[self.rule].found.total
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Classes that have images."""
+        return tuple(np.flatnonzero(self.confusion.sum(axis=1)).tolist())
+
+    def differential(self, label: int | None, level: Level = "encoder") -> Differential | None:
+        """Right less wrong answers of a true class; of all if None. None where a side is empty."""
+        return self.heatmaps[level].differential(label=label)

@@ -1,0 +1,350 @@
+"""The facts of a diagnosis and of one confusion in it, and the paragraphs they make."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from profiler.ask.facts import Facts, Number
+from profiler.ask.words import are, counted, joined, named
+from profiler.diagnosis import Confusion, Diagnosis
+from profiler.heatmap import Finding
+from profiler.localization import Shares, Verdict
+
+_MOST_CONFUSIONS = 3
+_MOST_FINDINGS = 3
+
+_SEATS = {Verdict.HEAD: "the head", Verdict.ENCODER: "the encoder"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told(Facts):
+    """What both have in common.
+
+    Attributes:
+        diagnosis: whole.
+        limit: a sentence on what the VLM cannot see; closes the paragraph.
+    """
+
+    task: ClassVar[str] = ""
+
+    diagnosis: Diagnosis
+    limit: str = ""
+
+    def vocabulary(self) -> frozenset[str]:
+        """Give the concepts and the classes."""
+        return frozenset((*self.diagnosis.words, *self.diagnosis.classes))
+
+    def wording(self) -> str:
+        """Add what was done to the images."""
+        return f"{self.task} {self.diagnosis.change}"
+
+    def closing(self) -> str:
+        """Give the warning about the map, and the limit of the VLM."""
+        warning = self.diagnosis.quality.warning
+        said = f"{warning[:1].upper()}{warning[1:]}." if warning else ""
+        return " ".join(filter(None, (said, self.limit)))
+
+    def finding_numbers(
+        self, findings: Sequence[Finding], classes: tuple[str, ...] = ()
+    ) -> list[Number]:
+        """Give both shares of each of some findings, which are about some classes."""
+        found = []
+        for each in findings[:_MOST_FINDINGS]:
+            more, less = self.diagnosis.words[each.more], self.diagnosis.words[each.less]
+            about = (*classes, more, less)
+            what = f"in which {more} is stronger than {less}"
+            found += [
+                Number(f"share of the wrong answers {what}", 100 * each.wrong, "%", 1, about),
+                Number(f"share of the right answers {what}", 100 * each.right, "%", 1, about),
+            ]
+        return found
+
+    def finding_text(self, findings: Sequence[Finding]) -> list[str]:
+        """Write the first few findings."""
+        words = self.diagnosis.words
+        return [
+            f"{named(words[f.more])} is stronger than {named(words[f.less])} in {100 * f.wrong:.1f}"
+            f" % of the wrong answers, against {100 * f.right:.1f} % of the right ones"
+            for f in findings[:_MOST_FINDINGS]
+        ]
+
+    def finding_words(self, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """List the concepts of the first few findings."""
+        words = self.diagnosis.words
+        pairs = [(words[f.more], words[f.less]) for f in findings[:_MOST_FINDINGS]]
+        return tuple(dict.fromkeys(word for pair in pairs for word in pair))
+
+    @staticmethod
+    def share_numbers(shares: Shares) -> list[Number]:
+        """Give the counts of verdicts."""
+        found = [
+            Number("wrong answers put down to the encoder", shares.encoder),
+            Number("wrong answers put down to the head", shares.head),
+            Number("wrong answers that are undetermined", shares.undetermined),
+        ]
+        if shares.head_share is not None:
+            head = 100 * shares.head_share
+            found += [
+                Number("share of the decided ones put down to the head", head, "%", 1),
+                Number("share of the decided ones put down to the encoder", 100 - head, "%", 1),
+            ]
+        return found
+
+    @staticmethod
+    def share_text(shares: Shares) -> str:
+        """Write which half is at fault, and how often."""
+        if not shares.decided:
+            return "Whether encoder or head is at fault could not be determined for any of them."
+        verdict, few = shares.verdict, shares.undetermined
+        rest = f"; {few:,} {are(few)} undetermined" if few else ""
+        if verdict is Verdict.UNDETERMINED:
+            return (
+                f"As many are put down to the encoder as to the head ({shares.encoder:,} each)"
+                f"{rest}."
+            )
+        count = shares.head if verdict is Verdict.HEAD else shares.encoder
+        other = shares.decided - count
+        seat, second = _SEATS[verdict], _SEATS[Verdict(1 - verdict)]
+        if not other:
+            whole = "The one decided is" if count == 1 else f"All {count:,} decided are"
+            return f"{whole} put down to {seat}{rest}."
+        return (
+            f"{count:,} of {shares.decided:,} decided ({100 * count / shares.decided:.1f} %) are "
+            f"put down to {seat}, {other:,} to {second}{rest}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisFacts(_Told):
+    """What a diagnosis shows."""
+
+    task: ClassVar[str] = (
+        "The facts are the diagnosis of an image classifier: how often it is wrong, which classes "
+        "it confuses, whether the wrong answers are put down to its encoder or to its head (the "
+        "last linear layer), and which concepts are stronger in wrong answers than in right ones. "
+        "Say that in three to five sentences."
+    )
+
+    @property
+    def _explained(self) -> list[tuple[Confusion, Finding]]:
+        """The largest confusions and, of each, the concept pair that differs most.
+
+        Not that of all wrong answers together: they are of other classes than the right ones, and
+        differ for that reason alone.
+        """
+        pairs = [(each, each.findings) for each in self.diagnosis.confusions[:_MOST_CONFUSIONS]]
+        return [(each, findings[0]) for each, findings in pairs if findings]
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Give accuracy, verdicts, the largest confusions and the responsible concepts."""
+        told, after, before = self.diagnosis, self.diagnosis.after, self.diagnosis.before
+        found = [
+            Number("images", after.images),
+            Number("right answers", after.right),
+            Number("wrong answers", after.images - after.right),
+            Number("classes that have images", len(told.present)),
+        ]
+        if after.images:
+            found.append(Number("accuracy", 100 * after.share, "%", 1))
+        if told.change:
+            found += [
+                Number("accuracy on the images as they were", 100 * before.share, "%", 1),
+                Number("right answers on the images as they were", before.right),
+                Number("answers that were right and became wrong", len(told.images)),
+                *self._numbers_of_change(),
+            ]
+        found += self.share_numbers(told.shares)
+        for each in told.confusions[:_MOST_CONFUSIONS]:
+            true, predicted = told.classes[each.true], told.classes[each.predicted]
+            what = f"images of {true} taken for {predicted}"
+            found.append(Number(what, each.errors, about=(true, predicted)))
+        for each, finding in self._explained:
+            about = (told.classes[each.true], told.classes[each.predicted])
+            found += self.finding_numbers([finding], about)
+        return tuple(dict.fromkeys(found))
+
+    def _numbers_of_change(self) -> list[Number]:
+        digits = "".join(c if c.isdigit() else " " for c in self.diagnosis.change).split()
+        return [Number("part of what was done to the images", float(d)) for d in digits]
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Give the network, the classes confused and the responsible concepts."""
+        told = self.diagnosis
+        pairs = [
+            (told.classes[each.true], told.classes[each.predicted])
+            for each in told.confusions[:_MOST_CONFUSIONS]
+        ]
+        found = {
+            "network": (told.classifier.name,),
+            "classes": tuple(dict.fromkeys(name for pair in pairs for name in pair)),
+            "concepts": self.finding_words([finding for _, finding in self._explained]),
+            "what was done to the images": (told.change,) if told.change else (),
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Add which half is at fault, and why if it was not decided image by image."""
+        told = self.diagnosis
+        return {
+            **super().to_json(),
+            "at fault for most": _SEATS.get(told.shares.verdict, "undetermined"),
+            "reason": told.rules[told.rule].reason,
+            "most frequent confusions": [
+                {
+                    "true": told.classes[each.true],
+                    "predicted": told.classes[each.predicted],
+                    "stronger in wrong answers": _pairs(told, each.findings[:1]),
+                }
+                for each in told.confusions[:_MOST_CONFUSIONS]
+            ],
+        }
+
+    def template(self) -> str:
+        """Write the paragraph from the counts."""
+        sentences = [self._accuracy(), *self._errors(), self.closing()]
+        return " ".join(filter(None, sentences))
+
+    def _accuracy(self) -> str:
+        told, after = self.diagnosis, self.diagnosis.after
+        text = (
+            f"{named(told.classifier.name)} is right on {after.right:,} of {after.images:,} images "
+            f"({100 * after.share:.1f} %)"
+        )
+        if not told.change:
+            return f"{text}."
+        return (
+            f"{text} after {told.change}; before, it was on {told.before.right:,} "
+            f"({100 * told.before.share:.1f} %)."
+        )
+
+    def _errors(self) -> list[str]:
+        told = self.diagnosis
+        wrong = told.after.images - told.after.right
+        if not told.images:
+            if told.change and wrong:
+                return [
+                    "No answer that was right before became wrong, so there is nothing to tell."
+                ]
+            return ["There is no wrong answer to explain."]
+        which = "that became wrong" if told.change else "wrong answers"
+        listed = [
+            f"{named(told.classes[each.true])} for {named(told.classes[each.predicted])} "
+            f"({counted(each.errors, 'image')})"
+            for each in told.confusions[:_MOST_CONFUSIONS]
+        ]
+        reason = told.rules[told.rule].reason
+        said = [
+            f"Of {counted(len(told.images), 'answer')} {which}, it most often took "
+            if told.change
+            else f"Of its {counted(wrong, 'wrong answer')}, it most often took "
+        ]
+        said[0] += f"{joined(listed)}."
+        said.append(self.share_text(told.shares) + (f" The reason: {reason}." if reason else ""))
+        if self._explained:
+            said += [
+                f"Where {named(told.classes[each.true])} was taken for "
+                f"{named(told.classes[each.predicted])}, {self.finding_text([finding])[0]}."
+                for each, finding in self._explained
+            ]
+        else:
+            said.append(
+                "In none of these confusions does a concept differ from the right answers beyond "
+                "chance."
+            )
+        return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionFacts(_Told):
+    """What is known of one class taken for another.
+
+    Attributes:
+        confusion: one of the diagnosis.
+    """
+
+    task: ClassVar[str] = (
+        "The facts are about the images of one class that an image classifier took for another: "
+        "how many, whether they are put down to its encoder or to its head (the last linear "
+        "layer), and which concepts are stronger in them than in the right answers of the class. "
+        "Say that in two or three sentences."
+    )
+
+    confusion: Confusion
+
+    @property
+    def _classes(self) -> tuple[str, str]:
+        classes = self.diagnosis.classes
+        return classes[self.confusion.true], classes[self.confusion.predicted]
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Give counts and shares."""
+        true, _ = self._classes
+        row = self.diagnosis.confusion[self.confusion.true]
+        found = [
+            Number("images taken for the other class", self.confusion.errors),
+            Number(f"images of {true}", int(row.sum()), about=(true,)),
+        ]
+        found += self.share_numbers(self.confusion.shares[self.diagnosis.rule])
+        found += self.finding_numbers(self.confusion.findings)
+        return tuple(dict.fromkeys(found))
+
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Give both classes and the concepts."""
+        found = {
+            "classes": self._classes,
+            "concepts": self.finding_words(self.confusion.findings),
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Add the direction of what differs."""
+        shares = self.confusion.shares[self.diagnosis.rule]
+        return {
+            **super().to_json(),
+            "true class": self._classes[0],
+            "predicted class": self._classes[1],
+            "at fault for most": _SEATS.get(shares.verdict, "undetermined"),
+            "stronger in wrong answers": _pairs(self.diagnosis, self.confusion.findings),
+        }
+
+    def closing(self) -> str:
+        """Say nothing more: the whole page says what holds for all."""
+        return ""
+
+    def template(self) -> str:
+        """Write the paragraph from the counts."""
+        true, predicted = self._classes
+        errors = self.confusion.errors
+        total = int(self.diagnosis.confusion[self.confusion.true].sum())
+        sentences = [
+            f"{errors:,} of {counted(total, 'image')} of {named(true)} {are(errors)} taken for "
+            f"{named(predicted)}.",
+            self.share_text(self.confusion.shares[self.diagnosis.rule]),
+        ]
+        findings = self.finding_text(self.confusion.findings)
+        if findings:
+            sentences.append(f"{'; '.join(findings)}.")
+        elif self.confusion.differential["encoder"] is None:
+            sentences.append(
+                f"No image of {named(true)} is answered rightly, so there is nothing to hold these "
+                "against."
+            )
+        else:
+            sentences.append(
+                "So few images do not show which concepts are responsible: no difference from the "
+                "right answers is beyond chance."
+                if errors < FEW
+                else "No difference of concepts from the right answers is beyond chance."
+            )
+        return " ".join(sentences)
+
+
+FEW = 20
+"""Fewer images than these seldom make a difference significant."""
+
+
+def _pairs(diagnosis: Diagnosis, findings: Sequence[Finding]) -> list[dict[str, str]]:
+    return [
+        {"concept": diagnosis.words[f.more], "stronger than": diagnosis.words[f.less]}
+        for f in findings[:_MOST_FINDINGS]
+    ]

@@ -1,0 +1,214 @@
+"""A diagnosis as files: ``diagnosis.json``, ``heatmaps.npz`` and the map."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from profiler.align import AffineMap
+from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
+from profiler.errors import ContextError, InputError
+from profiler.heatmap import Differential, Heatmap
+from profiler.localization import Shares
+from profiler.plain_json import json_text
+
+FORMAT = 1
+"""Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
+
+
+def diagnosis_json(found: Diagnosis) -> str:
+    """The content of ``diagnosis.json``; what is not known is null."""
+    content = {
+        "format": FORMAT,
+        "command": found.command,
+        "date": found.date,
+        "classifier": asdict(found.classifier),
+        "data": asdict(found.data),
+        "vlm": asdict(found.vlm),
+        "concepts": {**asdict(found.concepts), "words": found.words},
+        "classes": found.classes,
+        "change": found.change,
+        "before": _right(found.before),
+        "after": _right(found.after),
+        "confusion": [
+            [int(true), int(predicted), int(found.confusion[true, predicted])]
+            for true, predicted in np.argwhere(found.confusion)
+        ],
+        "map": {
+            **asdict(found.quality),
+            "aligned": _right(found.quality.aligned),
+            "vlm": _right(found.quality.vlm),
+        },
+        "rule": found.rule,
+        "rules": {
+            name: {**_shares(each.found.total), "reason": each.reason}
+            for name, each in found.rules.items()
+        },
+        "findings": _findings(found, found.differential(None)),
+        "classes_examined": [
+            {
+                "class": label,
+                "right": _count(found.heatmaps["encoder"].summary(label=label, right=True)),
+                "wrong": _count(found.heatmaps["encoder"].summary(label=label, right=False)),
+                "findings": _findings(found, found.differential(label)),
+            }
+            for label in found.present
+        ],
+        "confusions": [_confusion(found, each) for each in found.confusions],
+        "images": [_image(each) for each in found.images],
+        "summary": asdict(found.told),
+        "warnings": found.warnings,
+        "settings": dict(found.settings),
+        "versions": dict(found.versions),
+        "timings": dict(found.timings),
+        "usage": found.usage.to_json(),
+    }
+    return json_text(content)
+
+
+def _count(heat: Heatmap | None) -> int:
+    return 0 if heat is None else heat.count
+
+
+def _right(counts: Right) -> dict[str, Any]:
+    return {"right": counts.right, "images": counts.images, "share": counts.share}
+
+
+def _shares(shares: Shares) -> dict[str, Any]:
+    return {
+        "head": shares.head,
+        "encoder": shares.encoder,
+        "undetermined": shares.undetermined,
+        "head_share": shares.head_share,
+        "head_interval": shares.interval(),
+        "verdict": shares.verdict.name.lower(),
+    }
+
+
+def _findings(found: Diagnosis, differential: Differential | None) -> list[dict[str, Any]] | None:
+    """Null where there is nothing to compare, which is something else than nothing found."""
+    if differential is None:
+        return None
+    return [
+        {**asdict(each), "more": found.words[each.more], "less": found.words[each.less]}
+        for each in differential.findings()
+    ]
+
+
+def _confusion(found: Diagnosis, each: Confusion) -> dict[str, Any]:
+    return {
+        "true": each.true,
+        "predicted": each.predicted,
+        "errors": each.errors,
+        "rules": {name: _shares(shares) for name, shares in each.shares.items()},
+        "findings": _findings(found, each.differential["encoder"]),
+        "told": asdict(each.told),
+    }
+
+
+def _image(each: WrongImage) -> dict[str, Any]:
+    return {
+        "image": each.image,
+        "name": each.name,
+        "true": each.true,
+        "predicted": each.predicted,
+        "confidence": each.confidence,
+        "true_confidence": each.true_confidence,
+        "verdicts": {name: verdict.name.lower() for name, verdict in each.verdicts.items()},
+    }
+
+
+def heatmaps_npz(found: Diagnosis) -> bytes:
+    """The content of ``heatmaps.npz``: G summaries for each level, and the strengths of errors.
+
+    ``concepts`` (M,) and ``classes`` (C,)
+        names.
+    ``true``, ``predicted`` (G,)
+        classes of a summary's images; −1: any.
+    ``right`` (G,)
+        1 of right answers, 0 of wrong ones.
+    ``encoder_wins``, ``vlm_wins`` (G, M, M)
+        images in which i is stronger than j.
+    ``encoder_ties``, ``vlm_ties`` (G, M, M)
+        images in which they are equal.
+    ``count`` (G,)
+        images. The summary is (wins + ties / 2) / count; a differential is one of right answers
+        less one of wrong ones.
+    ``image``, ``strengths`` (E,), (E, M)
+        misclassified images by their number in ``diagnosis.json``, and their concepts' strengths
+        at the level of the encoder.
+    """
+    groups: list[tuple[int, int, int, list[Heatmap]]] = []
+
+    def add(true: int, predicted: int, right: bool, heats: list[Heatmap | None]) -> None:
+        known = [heat for heat in heats if heat is not None]
+        if len(known) == len(LEVELS):
+            groups.append((true, predicted, int(right), known))
+
+    def summaries(**wanted: Any) -> list[Heatmap | None]:
+        return [found.heatmaps[level].summary(**wanted) for level in LEVELS]
+
+    for right in (True, False):
+        add(-1, -1, right, summaries(right=right))
+    for label in range(len(found.classes)):
+        add(label, label, True, summaries(label=label, right=True))
+        add(label, -1, False, summaries(label=label, right=False))
+        add(-1, label, False, summaries(label=label, by="predicted", right=False))
+    for each in found.confusions:
+        add(each.true, each.predicted, False, [each.wrong[level] for level in LEVELS])
+
+    m = len(found.words)
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "format": np.array(FORMAT),
+        "concepts": np.array(found.words),
+        "classes": np.array(found.classes),
+        "true": np.array([group[0] for group in groups], dtype=np.int32),
+        "predicted": np.array([group[1] for group in groups], dtype=np.int32),
+        "right": np.array([group[2] for group in groups], dtype=np.int8),
+        "count": np.array([group[3][0].count for group in groups], dtype=np.int64),
+        "image": np.array([each.image for each in found.images], dtype=np.int64),
+        "strengths": np.array([each.strengths for each in found.images], dtype=np.float32).reshape(
+            -1, m
+        ),
+    }
+    for place, level in enumerate(LEVELS):
+        for what in ("wins", "ties"):
+            cells = [getattr(group[3][place], what) for group in groups]
+            arrays[f"{level}_{what}"] = np.array(cells, dtype=np.int32).reshape(-1, m, m)
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
+    """An affine map as safetensors, with what it belongs to.
+
+    Args:
+        aligned: fitted.
+        context: fingerprints of classifier and VLM.
+    """
+    content: bytes = save(aligned.to_arrays(), metadata=dict(context))
+    return content
+
+
+def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
+    """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        made = AffineMap.from_arrays(arrays)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{str(path)!r} holds no affine map: {error}") from error
+    for what, fingerprint in context.items():
+        if found.get(what) != fingerprint:
+            raise ContextError(
+                f"the map in {str(path)!r} was fitted for another {what} (fingerprint "
+                f"{found.get(what, 'missing')[:16]}, not {fingerprint[:16]}); fit it anew"
+            )
+    return made

@@ -1,0 +1,551 @@
+"""A guard beside a deployed classifier: which of its answers not to trust, and what speaks against.
+
+::
+
+    guard = Guard.load("guard.safetensors")
+    guarded = guard.wrap(model)
+    logits, verdict = guarded(images)        # one forward pass of the model
+    verdict.flagged                          # (B,) do not trust these
+    guard.reasons(features, verdict.predicted)
+
+The guard reads the features that the model's last linear layer reads, and that layer's outputs. It
+belongs to one set of weights and refuses every other. Its file is safetensors: numbers and a text
+of JSON, nothing that could be executed.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import nn
+
+from profiler.align import AffineMap, ConceptSpace
+from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
+from profiler.detector.comparisons import Comparisons, LikelihoodRule, Summaries
+from profiler.detector.drift import DriftWatch
+from profiler.detector.reasons import SHOWN, Reason, reasons
+from profiler.detector.strengths import StrengthsRule
+from profiler.detector.thresholds import CONFIDENCE, Threshold, threshold
+from profiler.errors import ContextError, InputError
+from profiler.heatmap import Heatmap
+from profiler.store import write_atomically
+from profiler.subject import weights_digest
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+FORMAT = 1
+"""Version of the file."""
+FILE = "guard.safetensors"
+
+
+class Verdict(NamedTuple):
+    """What the guard says of B answers.
+
+    Attributes:
+        predicted: (B,) class of the highest logit.
+        score: (B,) the higher the stranger; infinite where features or logits are not finite.
+        flagged: (B,) whether not to trust the answer.
+    """
+
+    predicted: torch.Tensor
+    score: torch.Tensor
+    flagged: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a guard belongs to, and what it was made from.
+
+    Attributes:
+        subject: name of the network.
+        weights: where its weights come from, in words.
+        head: name of its last linear layer.
+        digest: of its weights (:func:`profiler.subject.weights_digest`).
+        fingerprint: of weights, preprocessing and head (:class:`profiler.classifier.Classifier`).
+        classes: what its outputs are called.
+        vlm: name of what read the images.
+        vlm_fingerprint: of it.
+        limits: what has to be known of it.
+        concepts: title of the concept set.
+        data: title of the images.
+        data_fingerprint: of them.
+        parts: images fitted on, chosen on, and calibrated on.
+        accuracy: of the classifier on all of them.
+        seed: dealt them out.
+        r2: of the map, on images held out.
+        command: as given.
+        date: of the making.
+        versions: of the packages.
+        notes: what else a reader should know.
+    """
+
+    subject: str = ""
+    weights: str = ""
+    head: str = ""
+    digest: str = ""
+    fingerprint: str = ""
+    classes: tuple[str, ...] = ()
+    vlm: str = ""
+    vlm_fingerprint: str = ""
+    limits: str = ""
+    concepts: str = ""
+    data: str = ""
+    data_fingerprint: str = ""
+    parts: tuple[int, int, int] = (0, 0, 0)
+    accuracy: float = 0.0
+    seed: int = 0
+    r2: float = float("nan")
+    command: str = ""
+    date: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of labelled images that the rule was not fitted on, from which thresholds are set.
+
+    Attributes:
+        scores: (n,) of the images that thresholds are set on.
+        wrong: (n,) which of them are misclassified.
+        candidates: (m,) scores of yet other images: the cuts that a threshold by risk may choose
+            from.
+        levels: (n, M) strengths times ‖r(z)‖ of them.
+        predicted: (n,) their predicted classes.
+    """
+
+    scores: Float64
+    wrong: BoolArray
+    candidates: Float64
+    levels: NDArray[np.float32]
+    predicted: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """A fitted rule with its threshold and context.
+
+    Attributes:
+        space: concepts in the classifier's features.
+        aligned: the map behind it.
+        rule: fitted.
+        speaker: the rule whose terms are given as reasons: ``rule`` or what is inside it, if it
+            compares concepts, and the likelihood rule otherwise.
+        head: weights (C, f) and bias (C,) of the classifier's last layer.
+        calibration: from which thresholds are set.
+        threshold: the one in use.
+        context: what the guard belongs to.
+        seen: (k,) digests of the images it was made from, as numbers; see :func:`digest_number`.
+    """
+
+    space: ConceptSpace
+    aligned: AffineMap
+    rule: ConceptRule | WithSoftmax
+    speaker: Comparisons
+    head: tuple[Float64, Float64]
+    calibration: Calibration
+    threshold: Threshold
+    context: Context
+    seen: NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.head[0])
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def wrap(self, model: nn.Module) -> "Guarded":
+        """A module whose call gives (logits, verdict) in one forward pass of ``model``.
+
+        Raises:
+            ContextError: the guard was made for other weights.
+        """
+        digest = weights_digest(model)
+        if digest != self.context.digest:
+            raise ContextError(
+                f"this guard was made for {self.context.subject} with weights "
+                f"{self.context.digest[:12]}…, but these are {digest[:12]}…: its rows mean nothing "
+                "there; fit a guard for this network"
+            )
+        first = next(model.parameters(), None)
+        core = self.core()
+        return Guarded(model, self.context.head, core if first is None else core.to(first.device))
+
+    def core(self) -> "ScoringCore":
+        """The scoring alone, on features and logits; fit for ``torch.export``."""
+        return ScoringCore(self)
+
+    def score_features(
+        self,
+        features: FloatArray | torch.Tensor,
+        predictions: IntArray | torch.Tensor | None = None,
+        logits: FloatArray | torch.Tensor | None = None,
+    ) -> Verdict:
+        """Judge answers whose features (n, f) are at hand.
+
+        Args:
+            features: what the last linear layer read.
+            predictions: (n,) predicted classes; None: those of the highest logit.
+            logits: (n, C); None: worked out by the head as it was when the guard was made.
+        """
+        z = torch.as_tensor(np.asarray(features) if isinstance(features, np.ndarray) else features)
+        if z.dim() != 2 or z.shape[1] != self.head[0].shape[1]:
+            raise InputError(
+                f"the guard reads rows of {self.head[0].shape[1]} features, got {tuple(z.shape)}"
+            )
+        z = z.detach().float()
+        if logits is None:
+            weights, bias = (torch.from_numpy(each).to(z.device) for each in self.head)
+            y = (z.double() @ weights.T + bias).float()
+        else:
+            y = torch.as_tensor(logits).detach().float()
+        if y.shape != (len(z), self.classes):
+            raise InputError(f"logits must be ({len(z)}, {self.classes}), got {tuple(y.shape)}")
+        core = self.core().to(z.device)
+        labels = None if predictions is None else torch.as_tensor(predictions).to(z.device)
+        if labels is not None and (
+            labels.shape != (len(z),)
+            or (len(z) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes)
+        ):
+            raise InputError(f"predictions must be {len(z)} classes from 0 to {self.classes - 1}")
+        with torch.inference_mode():
+            return core.verdict(z, y, labels)
+
+    def reasons(
+        self, features: FloatArray, predicted: IntArray, limit: int = SHOWN
+    ) -> list[tuple[Reason, ...]]:
+        """The relations that speak most against each answer; none where features are not finite."""
+        z = np.asarray(features, dtype=np.float64)
+        fine = np.isfinite(z).all(axis=1)
+        found: list[tuple[Reason, ...]] = [()] * len(z)
+        told = reasons(self.speaker, self.levels(z[fine]), np.asarray(predicted)[fine], limit)
+        for row, each in zip(np.flatnonzero(fine).tolist(), told, strict=True):
+            found[row] = each
+        return found
+
+    def tell(self, reason: Reason, predicted: int) -> str:
+        """A reason in words: ``wheels > ears (in 4 % of right answers "cat")``."""
+        names = self.space.names
+        return (
+            f"{names[reason.more]} > {names[reason.less]} (in {100 * reason.usual:.0f} % of right "
+            f"answers “{self.class_name(predicted)}”)"
+        )
+
+    def class_name(self, label: int) -> str:
+        """What an output is called."""
+        return self.context.classes[label] if label < len(self.context.classes) else str(label)
+
+    def levels(self, features: FloatArray) -> Float64:
+        """(n, M) strengths times ‖r(z)‖, which are compared; not finite features are refused."""
+        weights, offsets = self.space.planes()
+        levels: Float64 = np.asarray(features, dtype=np.float64) @ weights.T + offsets
+        return levels
+
+    def at(self, target: str, level: float, confidence: float = CONFIDENCE) -> "Guard":
+        """The same guard with another threshold."""
+        kept = self.calibration
+        cut = threshold(
+            target, level, kept.scores, kept.wrong, confidence=confidence,
+            candidates=kept.candidates,
+        )  # fmt: skip
+        return replace(self, threshold=cut)
+
+    def watch(self, **options: Any) -> DriftWatch:
+        """A watch over what passes, against what passed among the images it was calibrated on."""
+        kept = self.calibration
+        passes = kept.scores <= self.threshold.value
+        reference = Heatmap.of(kept.levels[passes].astype(np.float64))
+        if reference is None:
+            raise InputError(
+                "at this threshold nothing passed when the guard was made, so there is nothing a "
+                "stream could drift from"
+            )
+        counts = np.bincount(kept.predicted[passes], minlength=self.classes)
+        return DriftWatch(reference, counts, **options)
+
+    @property
+    def weak_classes(self) -> tuple[int, ...]:
+        """Classes without a single wrong answer among the images fitted on."""
+        counts = self.speaker.summaries_.wrong_count
+        return tuple(np.flatnonzero(counts == 0).tolist())
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write it; whole or not at all."""
+        kept, found = self.calibration, self.speaker.summaries_
+        arrays: dict[str, NDArray[Any]] = {
+            **{f"map.{name}": array for name, array in self.aligned.to_arrays().items()},
+            "directions": self.space.directions,
+            "head.weights": self.head[0],
+            "head.bias": self.head[1],
+            "right": found.right,
+            "right_count": found.right_count,
+            "wrong": found.wrong,
+            "wrong_count": found.wrong_count,
+            "calibration.scores": kept.scores,
+            "calibration.wrong": kept.wrong,
+            "calibration.candidates": kept.candidates,
+            "calibration.levels": kept.levels,
+            "calibration.predicted": np.asarray(kept.predicted, dtype=np.int64),
+            "seen": self.seen,
+        }
+        plain = self.rule.rule if isinstance(self.rule, WithSoftmax) else self.rule
+        if isinstance(self.rule, WithSoftmax):
+            arrays["tail.softmax"] = self.rule.softmax_tail_
+            arrays["tail.rule"] = self.rule.rule_tail_
+        if isinstance(plain, StrengthsRule):
+            arrays["strengths.usual"] = plain.usual_
+            arrays["strengths.spread"] = plain.spread_
+            arrays["strengths.weights"] = plain.weights_
+            arrays["strengths.bias"] = np.array([plain.bias_, plain.penalty_])
+        content = {
+            "format": FORMAT,
+            "rule": self.rule.name,
+            "concepts": self.space.names,
+            "threshold": {
+                name: None if isinstance(value, float) and np.isnan(value) else value
+                for name, value in asdict(self.threshold).items()
+            },
+            "context": asdict(self.context),
+        }
+        text = json.dumps(content, ensure_ascii=False)
+        dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_atomically(path, save(dense, metadata={"guard": text}))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Guard":
+        """Read a guard's file.
+
+        Raises:
+            InputError: it is none, or damaged.
+        """
+        try:
+            with safe_open(str(path), framework="np") as file:
+                content = json.loads((file.metadata() or {})["guard"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if content["format"] != FORMAT:
+                raise InputError(
+                    f"{str(path)!r} has format {content['format']}; this version reads {FORMAT}"
+                )
+            return _from_file(content, arrays)
+        except InputError:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Guard:
+    aligned = AffineMap.from_arrays(
+        {name.removeprefix("map."): each for name, each in arrays.items() if name[:4] == "map."}
+    )
+    space = ConceptSpace(
+        tuple(content["concepts"]), arrays["directions"], aligned.matrix_, aligned.offset_
+    )
+    rule = make_rule(content["rule"], space)
+    plain = rule.rule if isinstance(rule, WithSoftmax) else rule
+    found = Summaries(
+        arrays["right"], arrays["wrong"], arrays["right_count"], arrays["wrong_count"]
+    )
+    if isinstance(plain, StrengthsRule):
+        plain.usual_, plain.spread_ = arrays["strengths.usual"], arrays["strengths.spread"]
+        plain.weights_ = arrays["strengths.weights"]
+        plain.bias_, plain.penalty_ = arrays["strengths.bias"].tolist()
+    else:
+        plain.fit_on(found)
+    if isinstance(rule, WithSoftmax):
+        rule.softmax_tail_, rule.rule_tail_ = arrays["tail.softmax"], arrays["tail.rule"]
+    context = dict(content["context"])
+    for name in ("classes", "parts", "notes"):
+        context[name] = tuple(context[name])
+    if context["r2"] is None:
+        context["r2"] = float("nan")
+    cut = {
+        name: float("nan") if value is None else value
+        for name, value in content["threshold"].items()
+    }
+    return Guard(
+        space,
+        aligned,
+        rule,
+        speaker_of(plain, space, found),
+        (arrays["head.weights"], arrays["head.bias"]),
+        Calibration(
+            arrays["calibration.scores"],
+            arrays["calibration.wrong"],
+            arrays["calibration.candidates"],
+            arrays["calibration.levels"],
+            arrays["calibration.predicted"],
+        ),
+        Threshold(**cut),
+        Context(**context),
+        arrays["seen"],
+    )
+
+
+def speaker_of(plain: ConceptRule, space: ConceptSpace, found: Summaries) -> Comparisons:
+    """The rule that gives reasons; see :class:`Guard`."""
+    return plain if isinstance(plain, Comparisons) else LikelihoodRule(space).fit_on(found)
+
+
+def digest_number(content: bytes) -> int:
+    """The first 63 bits of a SHA-256 as a number, by which an image is known again."""
+    return int.from_bytes(content[:8], "big") >> 1
+
+
+# --- torch -----------------------------------------------------------------------------------
+
+
+class ScoringCore(nn.Module):
+    """(B, f) features and (B, C) logits → (B,) scores: tensors in, tensors out.
+
+    It holds a few matrices and calls nothing but tensor operations, so it can be exported and
+    moved to any device. In single precision: scores differ from :mod:`profiler.detector`'s by
+    rounding, except where two concepts are equally strong up to rounding.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        rule = guard.rule
+        plain = rule.rule if isinstance(rule, WithSoftmax) else rule
+        self.compares = isinstance(plain, Comparisons)
+        self.combined = isinstance(rule, WithSoftmax)
+        if isinstance(plain, Comparisons):
+            weights, offsets = guard.space.planes()
+            # Centred, as only differences count: less is lost in single precision.
+            self._keep("planes", (weights - weights.mean(axis=0)).T)
+            self._keep("offsets", offsets - offsets.mean())
+            self._keep("weights", plain.weights_)
+            self._keep("bias", plain.bias_)
+            i, j = np.triu_indices(len(guard.space), k=1)
+            self.register_buffer("first", torch.from_numpy(i))
+            self.register_buffer("second", torch.from_numpy(j))
+        else:
+            self._keep("planes", guard.aligned.matrix_.T)
+            self._keep("offsets", guard.aligned.offset_)
+            self._keep("directions", guard.space.directions.T)
+            self._keep("usual", plain.usual_)
+            self._keep("spread", plain.spread_)
+            self._keep("weights", plain.weights_[:-1])
+            self.mean_weight = float(plain.weights_[-1])
+            self._keep("bias", np.array(plain.bias_))
+        if isinstance(rule, WithSoftmax):
+            self._keep("softmax_tail", rule.softmax_tail_)
+            self._keep("rule_tail", rule.rule_tail_)
+        cut = np.float32(guard.threshold.value)
+        if cut > guard.threshold.value:  # rounded up, it would let an error pass that it was to stop
+            cut = np.nextafter(cut, np.float32(-np.inf))
+        self.register_buffer("cut", torch.tensor(float(cut), dtype=torch.float32))
+
+    def _keep(self, name: str, array: Float64) -> None:
+        dense = np.ascontiguousarray(array, dtype=np.float32)
+        self.register_buffer(name, torch.from_numpy(dense))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        logits: torch.Tensor,
+        predicted: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B,) scores; infinite where features or logits are not finite."""
+        if predicted is None:
+            predicted = logits.argmax(dim=1)
+        score = self._compared(features, predicted) if self.compares else self._read(
+            features, predicted
+        )  # fmt: skip
+        if self.combined:
+            # Rarities: how far up a score stands among those of right answers.
+            odds = _log_odds(logits, predicted)
+            score = _rarity(score, self._of("rule_tail")) + _rarity(odds, self._of("softmax_tail"))
+        # A sum holds every NaN and infinity that its terms hold; 0 times one of them is NaN.
+        doubt = (features.sum(dim=1) + logits.sum(dim=1)) * 0
+        return torch.nan_to_num(score + doubt, nan=torch.inf, posinf=torch.inf)
+
+    def verdict(
+        self,
+        features: torch.Tensor,
+        logits: torch.Tensor,
+        predicted: torch.Tensor | None = None,
+    ) -> Verdict:
+        """Scores, and what is flagged."""
+        if predicted is None:
+            predicted = logits.argmax(dim=1)
+        score = self(features, logits, predicted)
+        return Verdict(predicted, score, score > self._of("cut"))
+
+    def _compared(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        levels = torch.addmm(self._of("offsets"), features, self._of("planes"))
+        steps = levels[:, self._of("first")] - levels[:, self._of("second")]
+        weighed = steps.sign() * self._of("weights")[predicted]
+        return weighed.sum(dim=1) + self._of("bias")[predicted]
+
+    def _read(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        mapped = torch.addmm(self._of("offsets"), features, self._of("planes"))
+        strengths = nn.functional.normalize(mapped, dim=1, eps=0.0) @ self._of("directions")
+        off = (strengths - self._of("usual")[predicted]) / self._of("spread")
+        return off @ self._of("weights") + self.mean_weight * off.square().mean(1) + self._of("bias")
+
+    def _of(self, name: str) -> torch.Tensor:
+        found: torch.Tensor = getattr(self, name)
+        return found
+
+
+def _log_odds(logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """As :func:`profiler.detector.baselines.log_odds_against`."""
+    own = predicted[:, None]
+    others = logits.scatter(1, own, -torch.inf)
+    return torch.logsumexp(others, dim=1) - logits.gather(1, own)[:, 0]
+
+
+def _rarity(scores: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
+    """As :func:`profiler.detector.combined.rarity`."""
+    above = tail.shape[0] - torch.searchsorted(tail, scores.contiguous())
+    return float(np.log(tail.shape[0] + 1)) - torch.log1p(above.to(scores.dtype))
+
+
+class Guarded(nn.Module):
+    """A model and its guard: a call gives (logits, verdict) in one forward pass of the model.
+
+    The model may do with its head's output what it likes; ``logits`` are that output. Where the
+    head runs several times, the last run counts.
+    """
+
+    def __init__(self, model: nn.Module, head: str, core: ScoringCore) -> None:
+        super().__init__()
+        self.model = model
+        self.core = core
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
+        """(B, 3, H, W) → (B, C) logits and the verdict on them."""
+        seen: list[torch.Tensor] = []
+        caller = threading.get_ident()
+
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+            # Another thread may be using the same model.
+            if threading.get_ident() == caller:
+                seen[:] = [inputs[0], output]
+
+        handle = self.model.get_submodule(self.head).register_forward_hook(hook)
+        try:
+            self.model(images)
+        finally:
+            handle.remove()
+        features, logits = (each.flatten(1) for each in seen)
+        with torch.no_grad():
+            verdict = self.core.verdict(features.detach().float(), logits.detach().float())
+        return logits, verdict

@@ -1,0 +1,223 @@
+"""What a guard was found to be worth on held-out images, and its file ``guard.json``."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.detector.metrics import GRID, Band, Interval
+from profiler.detector.thresholds import Threshold
+from profiler.guard import Context
+from profiler.plain_json import json_text
+
+FORMAT = 1
+"""Version of ``guard.json``."""
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
+"""At which accuracy is told."""
+
+Float64 = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How well defects of one kind are told from right answers on images as they are.
+
+    Attributes:
+        title: what was done to the images; ``as they are`` for nothing.
+        kind: ``clean``, ``attack`` or ``corruption``.
+        method: of the attack or corruption, without its strength; empty for ``clean``.
+        eps: of the attack, as a share of white; NaN otherwise.
+        images: that were changed, and judged.
+        accuracy: of the classifier on them.
+        defects: those of them that are misclassified.
+        right: right answers on images as they are, from which the defects are to be told.
+        flagged_defects: defects that the guard flags at its threshold.
+        flagged_right: right answers that it flags.
+        metrics: detector → metric → value and interval.
+        lead: metric → the guard's value less that of the best baseline, paired.
+        best: metric → that baseline.
+    """
+
+    title: str
+    kind: str
+    method: str
+    eps: float
+    images: int
+    accuracy: float
+    defects: int
+    right: int
+    flagged_defects: int
+    flagged_right: int
+    metrics: Mapping[str, Mapping[str, Interval]]
+    lead: Mapping[str, Interval]
+    best: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with what speaks against it.
+
+    Attributes:
+        index: in the data.
+        name: of the file.
+        truth: its class, in words.
+        predicted: the class given, in words.
+        score: of the guard.
+        reasons: the relations that speak most against it, in words.
+    """
+
+    index: int
+    name: str
+    truth: str
+    predicted: str
+    score: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A guard on held-out images.
+
+    Attributes:
+        context: what the guard belongs to.
+        rule: its name.
+        threshold: in use.
+        data: title of the held-out images.
+        data_fingerprint: of them.
+        known: images left out because the guard was made from them.
+        unread: images left out because they could not be read.
+        baselines: names of the detectors without concepts.
+        rules: names of those with, the guard's own first.
+        conditions: images as they are first.
+        roc: detector → curve, on images as they are.
+        risk: detector → risk–coverage curve, likewise.
+        right_scores: of right answers on images as they are.
+        wrong_scores: of wrong ones.
+        coverage: detector → (accuracy, right, passed) at each of :data:`COVERAGES`.
+        at_risk: detector → the largest coverage at which at most 5 % of what passes is wrong.
+        flagged: wrong answers that the guard flags, strangest first.
+        missed: wrong answers that pass, least strange first.
+        alarms: right answers that it flags, strangest first.
+        weak_classes: classes without a wrong answer among the images fitted on, in words.
+        draws: of the bootstrap.
+        seed: of it.
+        command: as given.
+        date: of the assessment.
+        versions: of the packages.
+        warnings: what has to be said.
+    """
+
+    context: Context
+    rule: str
+    threshold: Threshold
+    data: str
+    data_fingerprint: str
+    known: int
+    unread: int
+    baselines: tuple[str, ...]
+    rules: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    roc: Mapping[str, Band]
+    risk: Mapping[str, Band]
+    right_scores: Float64
+    wrong_scores: Float64
+    coverage: Mapping[str, tuple[tuple[float, int, int], ...]]
+    at_risk: Mapping[str, float]
+    flagged: tuple[Example, ...]
+    missed: tuple[Example, ...]
+    alarms: tuple[Example, ...]
+    weak_classes: tuple[str, ...]
+    draws: int
+    seed: int
+    command: str
+    date: str
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def clean(self) -> Condition:
+        """Images as they are."""
+        return self.conditions[0]
+
+    @property
+    def passed(self) -> int:
+        """Images as they are that pass."""
+        clean = self.clean
+        return clean.images - clean.flagged_defects - clean.flagged_right
+
+    @property
+    def passed_right(self) -> int:
+        """Of these, those answered rightly."""
+        return self.clean.right - self.clean.flagged_right
+
+
+def guard_json(found: Assessment) -> str:
+    """The content of ``guard.json``; what is not known is null."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "command": found.command,
+        "date": found.date,
+        "guard": {
+            **asdict(found.context),
+            "rule": found.rule,
+            "threshold": {**asdict(found.threshold), "text": found.threshold.text},
+            "classes_without_errors": found.weak_classes,
+        },
+        "data": {
+            "title": found.data,
+            "fingerprint": found.data_fingerprint,
+            "images": found.clean.images,
+            "left_out_as_known_to_the_guard": found.known,
+            "left_out_as_unreadable": found.unread,
+        },
+        "baselines": found.baselines,
+        "rules": found.rules,
+        "conditions": [_condition(each) for each in found.conditions],
+        "passed": {"images": found.passed, "right": found.passed_right},
+        "accuracy_by_coverage": {
+            name: [
+                {"coverage": coverage, "accuracy": accuracy, "right": right, "passed": passed}
+                for coverage, (accuracy, right, passed) in zip(COVERAGES, rows, strict=True)
+            ]
+            for name, rows in found.coverage.items()
+        },
+        "coverage_at_5_percent_risk": found.at_risk,
+        "curves": {
+            "grid": GRID,
+            "roc": {name: asdict(band) for name, band in found.roc.items()},
+            "risk_coverage": {name: asdict(band) for name, band in found.risk.items()},
+        },
+        "scores": {"right": found.right_scores, "wrong": found.wrong_scores},
+        "examples": {
+            "flagged": [asdict(each) for each in found.flagged],
+            "missed": [asdict(each) for each in found.missed],
+            "false_alarms": [asdict(each) for each in found.alarms],
+        },
+        "bootstrap": {"draws": found.draws, "seed": found.seed, "level": 0.95},
+        "versions": found.versions,
+        "warnings": found.warnings,
+    }
+    return json_text(content)
+
+
+def _condition(each: Condition) -> dict[str, Any]:
+    return {
+        **{
+            name: getattr(each, name)
+            for name in (
+                "title", "kind", "method", "eps", "images", "accuracy", "defects", "right",
+                "flagged_defects", "flagged_right",
+            )
+        },
+        "metrics": {
+            detector: {name: asdict(value) for name, value in row.items()}
+            for detector, row in each.metrics.items()
+        },
+        "lead_over_best_baseline": {
+            name: {**asdict(value), "baseline": each.best[name]}
+            for name, value in each.lead.items()
+        },
+    }  # fmt: skip

@@ -1,0 +1,755 @@
+"""The story of a guard: fitted on one part of the images, chosen and set on others, assessed apart.
+
+Three disjoint parts of the images that ``fit`` is given, by content: the map and the rules are
+fitted on the first, the rule is chosen on the second (which also says how rare a score is among
+right answers), and thresholds are set on the third. ``assess`` gets images of its own and leaves
+out those among them that the guard was made from.
+"""
+
+import datetime
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from profiler.align import AffineMap, ConceptSpace
+from profiler.attacks import Attack, PixelScale
+from profiler.classifier import Classifier
+from profiler.collect import thumbnails
+from profiler.corruptions import Corruption, corrupted
+from profiler.detector.base import Detector
+from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
+from profiler.detector.combined import CHOICES, ConceptRule, WithSoftmax, make_rule
+from profiler.detector.comparisons import Summaries
+from profiler.detector.drift import Look
+from profiler.detector.metrics import (
+    DRAWS,
+    METRICS,
+    RISING,
+    Draws,
+    coverage_at,
+    difference,
+    metrics,
+    risk_coverage,
+    roc,
+    table,
+)
+from profiler.detector.parts import split_by_content
+from profiler.detector.reasons import SHOWN
+from profiler.detector.thresholds import CONFIDENCE, Threshold
+from profiler.errors import ContextError, InputError
+from profiler.guard import (
+    FILE,
+    Calibration,
+    Context,
+    Guard,
+    ScoringCore,
+    digest_number,
+    speaker_of,
+)
+from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
+from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
+from profiler.labelled import LabelledImages, suspicious
+from profiler.observation import Observation, caption_rows, observe
+from profiler.pages.of_guard import guard_page
+from profiler.report import render_guard
+from profiler.run import NONE, Services, check_writable, versions
+from profiler.store import write_atomically
+from profiler.subject import weights_digest
+from profiler.vlm import VLM
+
+log = logging.getLogger("profiler")
+
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
+
+PARTS = (0.5, 0.25, 0.25)
+"""Shares of the images that rules are fitted on, chosen on, and thresholds set on."""
+REFERENCE = "reference.safetensors"
+"""Beside the guard: answers of the part it was fitted on, from which baselines are fitted."""
+AUTO = "auto"
+"""The combination that tells wrong answers best on the part to choose on."""
+BATCH = 32
+
+_NO_CUT = Threshold(float("inf"), "share", 0.0, 0, 0.0, 0.0)
+_SHOWN_EXAMPLES = 12
+_AT_RISK = 0.05
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """How a guard is made, beyond what it is made of."""
+
+    rule: str = AUTO
+    target: str = "false-alarms"
+    level: float = 0.05
+    confidence: float = CONFIDENCE
+    trust_labels: bool = False
+    seed: int = 0
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int = 0
+    allow_bad: bool = False
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- fit -------------------------------------------------------------------------------------
+
+
+def fit_guard(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    concepts: ConceptSet,
+    out: Path,
+    options: GuardOptions | None = None,
+    services: Services = NONE,
+) -> Guard:
+    """Make a guard from labelled images that the classifier was not trained on; write it to ``out``.
+
+    The classifier has to be wrong now and then on them, or there is nothing to learn from.
+    """
+    options = options or GuardOptions()
+    check_writable(out)
+    with services.progress.stage("images", len(data.names)) as advance:
+        seen = observe(
+            classifier,
+            vlm,
+            data,
+            seed=options.seed,
+            store=services.store,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            allow_bad=options.allow_bad,
+            advance=advance,
+        )
+    numbering = suspicious(seen.truth, seen.predicted, classifier.outputs)
+    if numbering and not options.trust_labels:
+        raise InputError(f"{numbering}; go on all the same with --trust-labels")
+    digests = [digest_of(data, int(index)) for index in seen.kept]
+    captions = caption_rows(vlm, concepts.words, services.store)
+    context = Context(
+        subject=classifier.name,
+        weights=classifier.subject.weights,
+        head=classifier.head,
+        digest=weights_digest(classifier.subject.model),
+        fingerprint=classifier.fingerprint,
+        classes=tuple(data.classes.names),
+        vlm=vlm.name,
+        vlm_fingerprint=vlm.fingerprint,
+        limits=vlm.limits,
+        concepts=concepts.title,
+        data=data.title,
+        data_fingerprint=data.fingerprint,
+        accuracy=seen.accuracy,
+        seed=options.seed,
+        command=options.command,
+        date=options.date,
+        versions=versions(),
+        notes=tuple(filter(None, (numbering, *data.remarks()))),
+    )
+    head = classifier.weights, classifier.bias
+    guard, reference = make_guard(
+        seen, digests, concepts.words, captions, head, context, options
+    )
+    for note in guard.context.notes:
+        log.warning("warning: %s", note)
+    write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
+    guard.save(out / FILE)
+    return guard
+
+
+def make_guard(
+    seen: Observation,
+    digests: Sequence[str],
+    words: Sequence[str],
+    captions: FloatArray,
+    head: tuple[Float64, Float64],
+    context: Context,
+    options: GuardOptions,
+) -> tuple[Guard, dict[str, NDArray[Any]]]:
+    """The guard, and the answers of the part it was fitted on."""
+    fitting, choosing, setting = split_by_content(digests, PARTS, options.seed)
+    parts = [seen.take(rows) for rows in (fitting, choosing, setting)]
+    aligned = AffineMap(seed=options.seed).fit(parts[0].features, parts[0].embeddings)
+    space = ConceptSpace.of(words, captions, aligned)
+    rule = choose_rule(options.rule, space, parts[0], parts[1])
+    plain = rule.rule if isinstance(rule, WithSoftmax) else rule
+    weights, offsets = space.planes()
+
+    def levels(of: Observation) -> Float64:
+        found: Float64 = np.asarray(of.features, dtype=np.float64) @ weights.T + offsets
+        return found
+
+    classes = len(head[0])
+    summaries = Summaries.of(levels(parts[0]), parts[0].truth, parts[0].predicted, classes)
+    empty = np.zeros(0)
+    held = levels(parts[2]).astype(np.float32)
+    cut = Calibration(empty, empty.astype(bool), empty, held, parts[2].predicted)
+    guard = Guard(
+        space,
+        aligned,
+        rule,
+        speaker_of(plain, space, summaries),
+        head,
+        cut,
+        _NO_CUT,
+        replace(context, parts=tuple(map(len, parts)), r2=aligned.r2_),  # type: ignore[arg-type]
+        np.array([digest_number(bytes.fromhex(digest)) for digest in digests], dtype=np.int64),
+    )
+    # By the core itself, so that what is cut is what is deployed, to the last bit.
+    scores, candidates = (_scored(guard.core(), part) for part in (parts[2], parts[1]))
+    filled = replace(cut, scores=scores, wrong=parts[2].wrong, candidates=candidates)
+    guard = replace(guard, calibration=filled).at(
+        options.target, options.level, options.confidence
+    )
+    notes = (*context.notes, *_notes(guard, aligned))
+    reference = {
+        "features": np.asarray(parts[0].features, dtype=np.float32),
+        "logits": np.asarray(parts[0].logits, dtype=np.float32),
+        "truth": np.asarray(parts[0].truth, dtype=np.int64),
+    }
+    return replace(guard, context=replace(guard.context, notes=notes)), reference
+
+
+def choose_rule(
+    name: str, space: ConceptSpace, fitting: Observation, choosing: Observation
+) -> ConceptRule | WithSoftmax:
+    """The rule of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``."""
+    names = [each for each in CHOICES if each.startswith("msp+")] if name == AUTO else [name]
+    best: ConceptRule | WithSoftmax | None = None
+    highest = -np.inf
+    for each in names:
+        rule = make_rule(each, space)
+        rule.fit(fitting.features, fitting.logits, fitting.truth)
+        if isinstance(rule, WithSoftmax):
+            rule.weigh(choosing.features, choosing.logits, choosing.truth)
+        if name != AUTO:
+            return rule
+        found = metrics(rule.score(choosing.features, choosing.logits), choosing.wrong)["auroc"]
+        if best is None or found > highest:
+            best, highest = rule, found
+    assert best is not None  # there are choices
+    return best
+
+
+def _scored(core: ScoringCore, of: Observation) -> Float64:
+    with torch.inference_mode():
+        scores = core(
+            torch.from_numpy(np.asarray(of.features, dtype=np.float32)),
+            torch.from_numpy(np.asarray(of.logits, dtype=np.float32)),
+        )
+    return scores.numpy().astype(np.float64)
+
+
+def _notes(guard: Guard, aligned: AffineMap) -> Iterator[str]:
+    if aligned.warning_:
+        yield aligned.warning_
+    counts = guard.speaker.summaries_.wrong_count
+    if guard.weak_classes:
+        yield (
+            f"{len(guard.weak_classes)} of {guard.classes} classes had no wrong answer among the "
+            f"{guard.context.parts[0]} images fitted on ({int(counts.sum())} wrong in all): for "
+            "them, what a wrong answer looks like is taken from all classes together"
+        )
+    if guard.threshold.useless:
+        yield (
+            f"no threshold keeps the promise that {guard.threshold.text}: everything is flagged; "
+            "ask for less or give more images"
+        )
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier gives for images, in their order.
+
+    Attributes:
+        features: (n, f); NaN where the image could not be read.
+        logits: (n, C); likewise.
+        problems: by row, why an image could not be read.
+    """
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    problems: Mapping[int, str]
+
+    @property
+    def predicted(self) -> IntArray:
+        """(n,) class of the highest logit."""
+        predicted: IntArray = self.logits.argmax(axis=1)
+        return predicted
+
+
+def answers_of(
+    classifier: Classifier,
+    probe: ProbeSet,
+    indices: Sequence[int],
+    *,
+    batch: int = BATCH,
+    attack: Attack | None = None,
+    truth: IntArray | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Iterator[tuple[Sequence[int], Answers]]:
+    """Answers to the images at ``indices``, a batch at a time, with their indices.
+
+    Args:
+        classifier: answers.
+        probe: the images.
+        indices: which of them.
+        batch: at a time.
+        attack: leads the classifier away from ``truth`` first.
+        truth: true class by index.
+        advance: told how many are done.
+    """
+    scale = PixelScale.measure(classifier.preprocess, classifier.name) if attack else None
+    model = classifier.logits()
+    for lo in range(0, len(indices), batch):
+        rows = list(indices[lo : lo + batch])
+        features = np.full((len(rows), classifier.features), np.nan, dtype=np.float32)
+        logits = np.full((len(rows), classifier.outputs), np.nan, dtype=np.float32)
+        good, tensors, problems = [], [], {}
+        for place, index in enumerate(rows):
+            try:
+                tensors.append(classifier.preprocess(probe.read(index)))
+                good.append(place)
+            except UnreadableImageError as error:
+                problems[place] = str(error)
+        if good:
+            images = torch.stack(tensors).to(classifier.device)
+            if attack is not None and scale is not None and truth is not None:
+                chosen = [rows[place] for place in good]
+                labels = torch.from_numpy(np.asarray(truth)[chosen])
+                images = attack(model, images, labels, scale, chosen)
+            halves = classifier.run(images)
+            features[good] = halves.features.cpu().numpy()
+            logits[good] = halves.logits.cpu().numpy()
+        advance(len(rows))
+        yield rows, Answers(features, logits, problems)
+
+
+def check_subject(guard: Guard, classifier: Classifier) -> None:
+    """Raise :class:`ContextError` unless the guard was made for this network as it is."""
+    made = guard.context
+    if classifier.fingerprint == made.fingerprint:
+        return
+    digest = weights_digest(classifier.subject.model)
+    if digest != made.digest:
+        raise ContextError(
+            f"this guard was made for {made.subject} ({made.weights}), weights "
+            f"{made.digest[:12]}…; {classifier.name} ({classifier.subject.weights}) has weights "
+            f"{digest[:12]}…: fit a guard for this network"
+        )
+    raise ContextError(
+        f"the weights are those the guard was made for, but the preprocessing or the head is not: "
+        f"it was made with head {made.head!r}; see --preprocess and --head"
+    )
+
+
+# --- score -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the guard says of one image.
+
+    Attributes:
+        name: of the file.
+        predicted: class, by number; -1 where the image could not be read.
+        prediction: its name.
+        score: the higher the stranger; infinite where it cannot be judged.
+        flagged: whether not to trust the answer.
+        reasons: the relations that speak most against it, in words.
+        problem: why it cannot be judged; empty where it can.
+    """
+
+    name: str
+    predicted: int
+    prediction: str
+    score: float
+    flagged: bool
+    reasons: tuple[str, ...]
+    problem: str = ""
+
+
+def score_images(
+    guard: Guard,
+    classifier: Classifier,
+    probe: ProbeSet,
+    *,
+    batch: int = BATCH,
+    on_look: Callable[[Look], object] | None = None,
+    window: int | None = None,
+    services: Services = NONE,
+) -> Iterator[Scored]:
+    """Judge images one after the other, in their order.
+
+    Args:
+        guard: judges.
+        classifier: answers; the one the guard was made for.
+        probe: the images.
+        batch: at a time.
+        on_look: told of each look at the stream of what passes; None does not watch.
+        window: images that pass between two looks; None: the usual number.
+        services: shows progress.
+    """
+    check_subject(guard, classifier)
+    watch = None
+    if on_look is not None:
+        watch = guard.watch(**({} if window is None else {"window": window}))
+    core = guard.core()
+    names = probe.names
+    with services.progress.stage("images", len(names)) as advance:
+        for rows, answers in answers_of(
+            classifier, probe, range(len(names)), batch=batch, advance=advance
+        ):
+            with torch.inference_mode():
+                verdict = core.verdict(
+                    torch.from_numpy(answers.features), torch.from_numpy(answers.logits)
+                )
+            flagged, scores = verdict.flagged.numpy(), verdict.score.numpy()
+            told = guard.reasons(answers.features, answers.predicted)
+            passed = ~flagged
+            for place, index in enumerate(rows):
+                problem = answers.problems.get(place, "")
+                if not problem and not np.isfinite(answers.features[place]).all():
+                    problem = "the network gives NaN or infinite numbers"
+                label = -1 if problem else int(answers.predicted[place])
+                yield Scored(
+                    names[index],
+                    label,
+                    "" if problem else guard.class_name(label),
+                    float(scores[place]),
+                    bool(flagged[place]),
+                    tuple(guard.tell(each, label) for each in told[place]),
+                    problem,
+                )
+            if watch is not None and on_look is not None and passed.any():
+                levels = guard.levels(answers.features[passed])
+                for look in watch.add(levels, answers.predicted[passed]):
+                    on_look(look)
+    if watch is not None and on_look is not None:
+        last = watch.finish()
+        if last is not None:
+            on_look(last)
+
+
+# --- assess ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AssessOptions:
+    """How a guard is assessed."""
+
+    attacks: tuple[Attack, ...] = ()
+    corruptions: tuple[Corruption, ...] = ()
+    draws: int = DRAWS
+    seed: int = 0
+    batch: int = BATCH
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    max_report_mb: float = 20.0
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Images under one condition: rows of the data, their answers and their scores."""
+
+    rows: IntArray
+    wrong: BoolArray
+    predicted: IntArray
+    features: FloatArray
+    scores: Mapping[str, Float64]
+
+
+def assess_guard(
+    guard: Guard,
+    classifier: Classifier,
+    data: LabelledImages,
+    reference: Path | None,
+    out: Path,
+    options: AssessOptions | None = None,
+    services: Services = NONE,
+) -> Assessment:
+    """Say what a guard is worth on held-out labelled images; write it to ``out``.
+
+    Args:
+        guard: to be assessed.
+        classifier: the one it was made for.
+        data: images that neither classifier nor guard was made from. Those the guard was made from
+            are left out.
+        reference: answers of the part the guard was fitted on, for baselines that need fitting;
+            None leaves these out.
+        out: folder for ``guard.json`` and ``guard.html``.
+        options: what is done to the images, and how numbers are drawn.
+        services: shows progress.
+    """
+    options = options or AssessOptions()
+    check_subject(guard, classifier)
+    check_writable(out)
+    used = set(guard.seen.tolist())
+    fresh = [
+        index
+        for index in range(len(data.names))
+        if digest_number(bytes.fromhex(digest_of(data, index))) not in used
+    ]
+    known = len(data.names) - len(fresh)
+    if not fresh:
+        raise InputError(
+            f"all {known} images of {data.title} are among those the guard was made from; it can "
+            "only be assessed on others"
+        )
+    detectors = _detectors(guard, reference)
+
+    def judged(title: str, probe: ProbeSet, attack: Attack | None = None) -> _Judged:
+        with services.progress.stage(title, len(fresh)) as advance:
+            return _judge(
+                guard, classifier, probe, fresh, data.truth, detectors, attack, options, advance
+            )
+
+    clean = judged("images", data)
+    if not len(clean.rows):
+        raise InputError(f"none of the {len(fresh)} images of {data.title} can be read")
+    if clean.wrong.all() or not clean.wrong.any():
+        answered = "wrong" if clean.wrong.all() else "right"
+        raise InputError(
+            f"all {len(clean.rows)} held-out images are answered {answered}ly: how well wrong "
+            "answers are told from right ones cannot be measured; give more images"
+        )
+    cut = guard.threshold.value
+    conditions = [_condition("as they are", "clean", clean, clean, guard, options)]
+    for attack in options.attacks:
+        found = judged(attack.text, data, attack)
+        conditions.append(
+            replace(
+                _condition(attack.text, "attack", clean, found, guard, options),
+                method=attack.method.upper(),
+                eps=attack.eps,
+            )
+        )
+    for corruption in options.corruptions:
+        found = judged(str(corruption), corrupted(data, corruption, options.seed))
+        named = _condition(str(corruption), "corruption", clean, found, guard, options)
+        conditions.append(replace(named, method=corruption.name))
+    draws = Draws.of(clean.rows, options.draws, options.seed)
+    rule = guard.rule.name
+    own = clean.scores[rule]
+    rules, others = _names(guard, clean.scores)
+    wrong = clean.wrong
+
+    def examples(rows: BoolArray, order: Float64) -> tuple[Example, ...]:
+        few = np.flatnonzero(rows)
+        few = few[np.argsort(order[few], kind="stable")][:_SHOWN_EXAMPLES]
+        told = guard.reasons(clean.features[few], clean.predicted[few], SHOWN)
+        return tuple(
+            Example(
+                int(clean.rows[row]),
+                data.names[int(clean.rows[row])],
+                guard.class_name(int(data.truth[clean.rows[row]])),
+                guard.class_name(int(clean.predicted[row])),
+                float(own[row]),
+                tuple(guard.tell(each, int(clean.predicted[row])) for each in reasons),
+            )
+            for row, reasons in zip(few.tolist(), told, strict=True)
+        )
+
+    shown = (rule, *others)
+    assessment = Assessment(
+        context=guard.context,
+        rule=rule,
+        threshold=guard.threshold,
+        data=data.title,
+        data_fingerprint=data.fingerprint,
+        known=known,
+        unread=len(fresh) - len(clean.rows),
+        baselines=others,
+        rules=rules,
+        conditions=tuple(conditions),
+        roc={name: roc(clean.scores[name], wrong, draws) for name in shown},
+        risk={name: risk_coverage(clean.scores[name], wrong, draws) for name in shown},
+        right_scores=own[~wrong],
+        wrong_scores=own[wrong],
+        coverage={name: _accuracies(clean.scores[name], wrong) for name in shown},
+        at_risk={name: coverage_at(clean.scores[name], wrong, _AT_RISK) for name in shown},
+        flagged=examples(wrong & (own > cut), -own),
+        missed=examples(wrong & (own <= cut), own),
+        alarms=examples(~wrong & (own > cut), -own),
+        weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
+        draws=options.draws,
+        seed=options.seed,
+        command=options.command,
+        date=options.date,
+        versions=versions(),
+        warnings=tuple(_warnings(guard, known, len(fresh) - len(clean.rows), reference)),
+    )
+    for warning in assessment.warnings:
+        log.warning("warning: %s", warning)
+    _write(assessment, data, out, options)
+    return assessment
+
+
+def _write(
+    found: Assessment, data: LabelledImages, out: Path, options: AssessOptions
+) -> None:
+    wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
+    pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
+    write_atomically(out / "guard.json", guard_json(found))
+    page = guard_page(found, pictures)
+    write_atomically(out / "guard.html", render_guard(page, max_mb=options.max_report_mb))
+
+
+def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
+    """Baselines, and the guard's concept rule alone, by name; those that can be had."""
+    found: dict[str, Detector] = {}
+    if isinstance(guard.rule, WithSoftmax):
+        found[guard.rule.rule.name] = guard.rule.rule
+    arrays: Mapping[str, NDArray[Any]] | None = None
+    if reference is not None:
+        try:
+            arrays = load(reference.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{str(reference)!r} cannot be read: {error}") from error
+    for each in baselines():
+        if isinstance(each, Mahalanobis | Neighbours):
+            if arrays is None:
+                continue
+            each.fit(arrays["features"], arrays["logits"], arrays["truth"])
+        found[each.name] = each
+    return found
+
+
+def _names(
+    guard: Guard, scores: Mapping[str, Float64]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rules, the guard's own first, and the baselines."""
+    known = {each.name for each in baselines()}
+    rules = (guard.rule.name, *(n for n in scores if n not in known and n != guard.rule.name))
+    return rules, tuple(name for name in scores if name in known)
+
+
+def _judge(
+    guard: Guard,
+    classifier: Classifier,
+    probe: ProbeSet,
+    indices: Sequence[int],
+    truth: IntArray,
+    detectors: Mapping[str, Detector],
+    attack: Attack | None,
+    options: AssessOptions,
+    advance: Callable[[int], object],
+) -> _Judged:
+    rows, features, logits = [], [], []
+    for chosen, answers in answers_of(
+        classifier, probe, indices, batch=options.batch, attack=attack, truth=truth, advance=advance
+    ):
+        good = [place for place in range(len(chosen)) if place not in answers.problems]
+        rows += [chosen[place] for place in good]
+        features.append(answers.features[good])
+        logits.append(answers.logits[good])
+    z, y = np.concatenate(features), np.concatenate(logits)
+    core = guard.core()
+    with torch.inference_mode():
+        own = core(torch.from_numpy(z), torch.from_numpy(y)).numpy().astype(np.float64)
+    scores = {guard.rule.name: own}
+    scores |= {name: each.score(z, y) for name, each in detectors.items()}
+    at = np.array(rows, dtype=np.int64)
+    predicted = y.argmax(axis=1)
+    return _Judged(at, predicted != np.asarray(truth)[at], predicted, z, scores)
+
+
+def _condition(
+    title: str,
+    kind: str,
+    clean: _Judged,
+    changed: _Judged,
+    guard: Guard,
+    options: AssessOptions,
+) -> Condition:
+    """Defects of one kind beside right answers on images as they are."""
+    right = ~clean.wrong
+    defect = np.r_[np.zeros(right.sum(), bool), np.ones(changed.wrong.sum(), bool)]
+    rows = np.r_[clean.rows[right], changed.rows[changed.wrong]]
+    scores = {
+        name: np.r_[clean.scores[name][right], changed.scores[name][changed.wrong]]
+        for name in clean.scores
+    }
+    # An image and what was made of it are drawn together.
+    draws = Draws.of(rows, options.draws, options.seed)
+    own, cut = guard.rule.name, guard.threshold.value
+    _, others = _names(guard, scores)
+    found = table(scores, defect, draws)
+    best = {}
+    for name in METRICS:
+        sign = -1 if name in RISING else 1
+        best[name] = min(others, key=lambda other: sign * _or_worst(found[other][name].value, sign))
+    lead = {
+        name: difference(scores[own], scores[best[name]], defect, draws)[name] for name in METRICS
+    }
+    return Condition(
+        title=title,
+        kind=kind,
+        method="",
+        eps=float("nan"),
+        images=len(changed.rows),
+        accuracy=float(np.mean(~changed.wrong)),
+        defects=int(changed.wrong.sum()),
+        right=int(right.sum()),
+        flagged_defects=int(np.sum(changed.scores[own][changed.wrong] > cut)),
+        flagged_right=int(np.sum(clean.scores[own][right] > cut)),
+        metrics=found,
+        lead=lead,
+        best=best,
+    )
+
+
+def _or_worst(value: float, sign: int) -> float:
+    return -sign * np.inf if np.isnan(value) else value
+
+
+def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, int], ...]:
+    """At each of :data:`COVERAGES`: accuracy, right answers and images that pass."""
+    order = np.argsort(scores, kind="stable")
+    found = []
+    for coverage in COVERAGES:
+        passed = order[: max(1, round(coverage * len(order)))]
+        right = int(np.sum(~wrong[passed]))
+        found.append((right / len(passed), right, len(passed)))
+    return tuple(found)
+
+
+def _warnings(guard: Guard, known: int, unread: int, reference: Path | None) -> Iterator[str]:
+    yield from guard.context.notes
+    if known:
+        yield f"{known} image(s) were left out, because the guard was made from them"
+    if unread:
+        yield f"{unread} image(s) could not be read and were left out"
+    if reference is None:
+        yield (
+            f"{REFERENCE!r} was not found beside the guard, so Mahalanobis and KNN could not be "
+            "fitted on the same images"
+        )
+
+
+def digest_of(data: LabelledImages, index: int) -> str:
+    """SHA-256 of an image's file."""
+    path = data.images.folder / data.images.files[index]
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        # What cannot be read is left out later; until then its name will do.
+        return hashlib.sha256(str(path).encode()).hexdigest()

@@ -1,0 +1,208 @@
+"""What a classifier and a VLM make of labelled images: encodings, answers, embeddings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from profiler.attacks import Attack, PixelScale
+from profiler.classifier import Classifier
+from profiler.collect import Advance, Collected, Skipped
+from profiler.corruptions import Corruption, corrupted
+from profiler.errors import InputError, UsageError
+from profiler.inputs import ProbeSet
+from profiler.labelled import LabelledImages
+from profiler.localization import Observed
+from profiler.passes import collect_once
+from profiler.store import Store
+from profiler.vlm import VLM, embed_captions
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+
+ATTACKS_VERSION = 1
+"""Changes whenever the same attack on the same images may come out otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """N labelled images as a classifier and a VLM see them; unreadable ones are left out.
+
+    Attributes:
+        features: (N, f) encodings z.
+        logits: (N, C) W z + b.
+        drift: (N,) how far the encoder is from its own statistics; None where it keeps none.
+        embeddings: (N, e) unit rows of the VLM.
+        truth: (N,) true class.
+        kept: (N,) index of each image in its set.
+        skipped: images that could not be read.
+        batch_size: the batch size that fitted.
+    """
+
+    features: FloatArray
+    logits: FloatArray
+    drift: FloatArray | None
+    embeddings: FloatArray
+    truth: IntArray
+    kept: IntArray
+    skipped: tuple[Skipped, ...]
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def predicted(self) -> IntArray:
+        """(N,) class of the highest logit; the first of equal ones."""
+        predicted: IntArray = self.logits.argmax(axis=1)
+        return predicted
+
+    @property
+    def wrong(self) -> BoolArray:
+        """(N,) which are misclassified."""
+        wrong: BoolArray = self.predicted != self.truth
+        return wrong
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float(np.mean(~self.wrong))
+
+    def take(self, rows: IntArray | BoolArray) -> "Observation":
+        """Some of the images."""
+        return replace(
+            self,
+            features=self.features[rows],
+            logits=self.logits[rows],
+            drift=None if self.drift is None else self.drift[rows],
+            embeddings=self.embeddings[rows],
+            truth=self.truth[rows],
+            kept=self.kept[rows],
+        )
+
+    def observed(self) -> Observed:
+        """As the rules of :mod:`profiler.localization` take it."""
+        return Observed(
+            self.features,
+            self.truth,
+            self.predicted,
+            self.logits,
+            vlm=self.embeddings,
+            drift=self.drift,
+        )
+
+
+def observe(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    *,
+    corruption: Corruption | None = None,
+    attack: Attack | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+    precision: str = "fp32",
+    batch_size: int | None = None,
+    workers: int = 0,
+    allow_bad: bool = False,
+    advance: Advance = lambda _: None,
+) -> Observation:
+    """Show labelled images to both networks, once; from ``store`` as far as it is there.
+
+    Args:
+        classifier: the network under study.
+        vlm: embeds the same images, changed in the same way.
+        data: the images.
+        corruption: what harms them as they are read.
+        attack: leads the classifier away from their true classes; the VLM sees the attacked
+            pictures, rounded to 8 bits.
+        seed: of the corruption; an attack has its own.
+        store: keeps the outcome, and parts of it if interrupted.
+        precision: see :data:`profiler.collect.PRECISIONS`.
+        batch_size: None: as large as fits.
+        workers: processes that decode.
+        allow_bad: go on although more than 5 % of the images cannot be read.
+        advance: told how many images are done.
+
+    Raises:
+        InputError: the classifier gives NaN or infinite numbers for an image.
+    """
+    if attack is not None and corruption is not None:
+        raise UsageError("images are either attacked or corrupted; give one of the two")
+    if data.truth.max() >= classifier.outputs:
+        raise InputError(
+            f"the labels go up to class {data.truth.max()}, but {classifier.name} has "
+            f"{classifier.outputs} outputs, counted from 0"
+        )
+    probe: ProbeSet = data if corruption is None else corrupted(data, corruption, seed)
+    found = collect_once(
+        classifier,
+        classifier.readings,
+        vlm,
+        probe,
+        top=1,
+        store=store,
+        matrices=True,
+        change=None if attack is None else _Attacked(classifier, vlm, attack, data.truth),
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        allow_bad=allow_bad,
+        advance=advance,
+    )
+    return _observation(classifier, found, data)
+
+
+def _observation(classifier: Classifier, found: Collected, data: LabelledImages) -> Observation:
+    rows = dict(zip((r.name for r in classifier.readings), found.matrices, strict=True))
+    drift = rows.get("drift")
+    return Observation(
+        rows["features"][:],
+        rows["logits"][:],
+        None if drift is None else drift[:][:, 0],
+        found.embeddings[:],
+        np.asarray(data.truth)[found.kept],
+        found.kept,
+        found.skipped,
+        found.batch_size,
+    )
+
+
+class _Attacked:
+    """An attack as a change of images: towards any class but the true one."""
+
+    def __init__(self, classifier: Classifier, vlm: VLM, attack: Attack, truth: IntArray) -> None:
+        self.text = f"{attack.text}, version {ATTACKS_VERSION}"
+        self._classifier = classifier
+        self._model = classifier.logits()
+        self._vlm = vlm
+        self._attack = attack
+        self._truth = truth
+        self._scale = PixelScale.measure(classifier.preprocess, classifier.name)
+
+    def __call__(
+        self, indices: Sequence[int], images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.from_numpy(np.asarray(self._truth)[list(indices)])
+        attacked = self._attack(
+            self._model, images.to(self._classifier.device), labels, self._scale, indices
+        )
+        pictures = self._scale.pictures(attacked)
+        return attacked, torch.stack([self._vlm.preprocess(picture) for picture in pictures])
+
+
+def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> FloatArray:
+    """(M, T, e) embeddings of names, each in T captions: open_clip's seven simple templates.
+
+    They are those by which CLIP's own authors found most of the gain of all their eighty
+    (``open_clip.zero_shot_metadata.SIMPLE_IMAGENET_TEMPLATES``).
+    """
+    from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES as TEMPLATES
+
+    captions = [template(name) for name in names for template in TEMPLATES]
+    rows = embed_captions(vlm, captions, store)
+    return rows.reshape(len(names), len(TEMPLATES), -1)

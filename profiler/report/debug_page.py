@@ -1,0 +1,506 @@
+"""The diagnosis of a classifier: which classes it confuses, in encoder or head, on which concepts."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from profiler.diagnosis import Confusion, Diagnosis
+from profiler.errors import OutputError
+from profiler.heatmap import Differential, Finding, tell
+from profiler.localization import Shares, Verdict
+from profiler.report import document
+from profiler.report.charts import StackedBar, query
+from profiler.report.compare_charts import signed
+from profiler.report.debug_charts import (
+    DIVERGING,
+    PARTS,
+    SEQUENTIAL,
+    Matrix,
+    Proportion,
+    StaticMap,
+    interval_text,
+    matrix,
+    share_bar,
+    static_map,
+)
+from profiler.report.debug_data import FEW, FINDINGS, IMAGES, Item, Views, concept_order
+from profiler.report.text import NOTHING, count, number, percent, plural, probability, share_of
+
+LISTED = 400
+"""Confusions in the table; a page that is too large has fewer."""
+FEW_ERRORS = 10
+"""With fewer errors the page says that shares rest on little."""
+
+
+@dataclass(frozen=True)
+class DebugPage:
+    """Everything the diagnosis report needs; it computes nothing but layout."""
+
+    title: str
+    examined: Sequence[tuple[str, str]]
+    """(term, text) pairs: model, weights, images, VLM, concepts, date."""
+    summary: Sequence[str]
+    """Sentences (plain text) that state the finding."""
+    summary_author: str
+    diagnosis: Diagnosis
+    asks: Mapping[str, str]
+    """By rule, when it puts an error down to the head, in words."""
+    map_warning: str
+    """What is said wherever something rests on a poor map; empty where the map is a good one."""
+    data_story: Sequence[str]
+    """Sentences on which images count as right and as wrong."""
+    where_story: Sequence[str]
+    """Sentences on how encoder or head was decided."""
+    concept_story: Sequence[str]
+    """Sentences on heatmaps, their tests and intervals."""
+    map_story: Sequence[str]
+    """Sentences on the map into the VLM's space."""
+    command: str
+    provenance: Sequence[tuple[str, str]]
+    limits: Sequence[str]
+    warnings: Sequence[str]
+
+
+def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
+    """Render the diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
+
+    The least frequent confusions yield first, with their heatmaps and pictures, then the rows of
+    the table; the page says what was left out. Raises :class:`~profiler.errors.OutputError` if it
+    is too large even then.
+    """
+    view = _View(page)
+    limit = int(max_mb * document.MEGABYTE)
+    listed = min(LISTED, len(page.diagnosis.confusions))
+    while True:
+        bare = _rendered(view, listed, view.data([]), {}, "")
+        room = limit - document.size(bare) - _NOTE_BYTES
+        if room >= view.items[0].bytes({}) or not listed:
+            break
+        listed //= 2
+    kept = view.fitting(room)
+    if not kept:
+        needed = limit - room + view.items[0].bytes({})
+        raise OutputError(
+            f"the diagnosis needs {needed / document.MEGABYTE:.1f} MB without any confusion or "
+            f"picture, more than the limit of {max_mb:g} MB; raise the limit or give fewer concepts"
+        )
+    at_hand = page.diagnosis.thumbnails
+    shown = dict.fromkeys(i for item in kept for i in item.thumbnails if i in at_hand)
+    pictures = {str(i): base64.b64encode(at_hand[i]).decode("ascii") for i in shown}
+    return _rendered(view, listed, view.data(kept), pictures, view.left_out(kept, listed, max_mb))
+
+
+_NOTE_BYTES = 1_500
+"""Kept free for the notes on what was left out."""
+
+
+def _rendered(
+    view: "_View", listed: int, data: dict[str, Any], pictures: dict[str, str], note: str
+) -> str:
+    return document.render(
+        "debug.html",
+        extra=("debug",),
+        **view.context(),
+        confusions=view.rows[:listed],
+        data=data,
+        thumbnails=pictures,
+        left_out=note,
+    )
+
+
+# -- what the template prints ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A confusion in the table."""
+
+    true: str
+    predicted: str
+    errors: int
+    share: str
+    """Of the images of the class."""
+    bar: StackedBar
+    head: str
+    told: str
+    """Its leading concept."""
+    view: str
+    """The query that makes the page show it."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    counts: bool
+    asks: str
+    reason: str
+    bar: StackedBar
+    shares: Shares
+    interval: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A responsible pair of concepts, in the table that stands without a script."""
+
+    pair: str
+    wrong: str
+    right: str
+    difference: str
+    q: str
+
+
+class _View:
+    """Everything the template prints, worked out once."""
+
+    def __init__(self, page: DebugPage) -> None:
+        self.page = page
+        self.found = page.diagnosis
+        self.order = concept_order(page.diagnosis)
+        self.after = self.found.after
+        self.errors = self.after.images - self.after.right
+        self.explained = sum(confusion.errors for confusion in self.found.confusions)
+        self.whole: Differential | None = self.found.differential(None)
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """All views, in the order in which they are kept."""
+        return list(Views(self.found, self.order).items())
+
+    @cached_property
+    def rows(self) -> list[_Row]:
+        """The table of confusions."""
+        return [self._row(confusion) for confusion in self.found.confusions[:LISTED]]
+
+    def context(self) -> dict[str, Any]:
+        found = self.found
+        drawn = self.matrix
+        return {
+            "page": self.page,
+            "kind": "Diagnosis of a classifier",
+            "found": found,
+            "tiles": self._tiles(),
+            "doubts": self._doubts(),
+            "classes": found.classes,
+            "headline": self._headline(),
+            "matrix": drawn,
+            "matrix_note": self._matrix_note(drawn),
+            "explained": self.explained,
+            "errors": self.errors,
+            "all_confusions": len(found.confusions),
+            "parts": PARTS,
+            "where": self._where(),
+            "where_bar": share_bar(found.shares, "All errors"),
+            "whisker": self._whisker(),
+            "rules": self.rules,
+            "rule": found.rule,
+            "whole": self._static,
+            "found_pairs": self._found_pairs(),
+            "diverging": DIVERGING,
+            "accuracies": self._accuracies(),
+            "r2": number(found.quality.r2, 2),
+            "map_title": self._map_title(),
+            "few": FEW,
+            "findings_shown": FINDINGS,
+        }
+
+    # -- words -----------------------------------------------------------------------------------
+
+    def _doubts(self) -> list[str]:
+        """What stands where a conclusion would, when the data cannot carry one."""
+        doubts = []
+        if not self.errors:
+            doubts.append(
+                "No image was misclassified: there is nothing to locate, and no right answer can "
+                "be compared with a wrong one."
+            )
+        elif not self.explained:
+            doubts.append("None of the errors could be explained: no heatmap and no verdict.")
+        elif self.explained < FEW_ERRORS:
+            doubts.append(
+                f"Only {plural(self.explained, 'image was', 'images were')} misclassified: shares "
+                "and heatmaps rest on very little."
+            )
+        if self.explained and not self.found.shares.decided:
+            doubts.append(
+                f"The rule “{self.found.rule}” could not decide a single error, so encoder or "
+                "head is not known."
+            )
+        if self.page.map_warning:
+            doubts.append(self.page.map_warning)
+        return doubts
+
+    def _tiles(self) -> list[tuple[str, str, str]]:
+        found, before, after = self.found, self.found.before, self.after
+        tiles = []
+        if found.change:
+            tiles.append(
+                (
+                    "Right answers",
+                    f"{percent(before.right, before.images)} → "
+                    f"{percent(after.right, after.images)}",
+                    f"{count(before.right)} → {count(after.right)} of {count(after.images)}, "
+                    "before and after the change",
+                )
+            )
+        else:
+            tiles.append(
+                (
+                    "Right answers",
+                    percent(after.right, after.images, 1),
+                    f"{count(after.right)} of {plural(after.images, 'image')}",
+                )
+            )
+        pairs = plural(len(found.confusions), "pair")
+        tiles.append(
+            (
+                "Errors explained",
+                count(self.explained),
+                f"in {pairs} of classes"
+                + (", right before the change" if found.change else "")
+                + (
+                    f"; {count(self.errors)} errors in all"
+                    if self.errors != self.explained
+                    else ""
+                ),
+            )
+        )
+        shares = found.shares
+        if shares.decided:
+            side = max((shares.head, "head"), (shares.encoder, "encoder"))
+            low, high = shares.interval() or (0.0, 1.0)
+            ends = (low, high) if side[1] == "head" else (1 - high, 1 - low)
+            tied = shares.verdict == Verdict.UNDETERMINED
+            tiles.append(
+                (
+                    "At fault",
+                    "as often either" if tied else f"{side[1]} {percent(side[0], shares.decided)}",
+                    f"{count(side[0])} of {plural(shares.decided, 'decided error')} "
+                    f"({100 * ends[0]:.0f} to {100 * ends[1]:.0f}{_THIN_PERCENT}), "
+                    f"{count(shares.undetermined)} undetermined",
+                )
+            )
+        else:
+            tiles.append(("At fault", NOTHING, "encoder or head: no error was decided"))
+        tiles.append(
+            (
+                "Map to the VLM",
+                f"R² {number(found.quality.r2, 2)}",
+                ("poor: " if self.page.map_warning else "")
+                + "share of what the VLM sees that the map explains, on held-out images",
+            )
+        )
+        return tiles
+
+    def _headline(self) -> str:
+        """What the matrix shows, as its title."""
+        confusions = self.found.confusions
+        if not confusions:
+            return "No class is taken for another"
+        first = confusions[0]
+        pair = f"{self._name(first.true)} taken for {self._name(first.predicted)}"
+        if len(confusions) == 1:
+            return f"All {plural(self.explained, 'error')}: {pair}"
+        if first.errors == 1:
+            return f"{plural(self.explained, 'error')}, no two of them between the same classes"
+        return f"Most frequent confusion: {pair}, {share_of(first.errors, self.explained)} errors"
+
+    def _name(self, label: int) -> str:
+        return self.found.classes[label]
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The confusion matrix."""
+        return matrix(self.found.confusion, self.found.classes)
+
+    def _matrix_note(self, drawn: Matrix) -> str:
+        note = "Images of each class (rows) by the answer given (columns)"
+        note += f", after the change ({self.found.change})." if self.found.change else "."
+        if not drawn.whole:
+            note += (
+                f" The {len(drawn.classes)} classes with most errors of "
+                f"{count(len(self.found.present))}: {share_of(drawn.errors, self.errors)} errors "
+                "lie between them."
+            )
+        if self.found.change and self.errors > self.explained:
+            note += (
+                f" Only the {count(self.explained)} errors on images that were right before are "
+                "explained further down; the matrix counts all."
+            )
+        return note
+
+    def _row(self, confusion: Confusion) -> _Row:
+        images = int(self.found.confusion[confusion.true].sum())
+        shares = confusion.shares.get(self.found.rule, Shares())
+        true, predicted = self._name(confusion.true), self._name(confusion.predicted)
+        leading = tell(self.found.words, confusion.findings[:1])
+        return _Row(
+            true,
+            predicted,
+            confusion.errors,
+            percent(confusion.errors, images),
+            share_bar(shares, f"{true} taken for {predicted}", named=False),
+            percent(shares.head, shares.decided),
+            leading[0].replace(" %", _THIN_PERCENT) if leading else self._without(confusion),
+            query(true=true, predicted=predicted),
+        )
+
+    def _without(self, confusion: Confusion) -> str:
+        """Why a confusion has no leading concept."""
+        if confusion.differential["encoder"] is None:
+            return "no right answers to compare with"
+        return "no pair of concepts differs beyond chance"
+
+    # -- encoder or head -----------------------------------------------------------------------
+
+    def _where(self) -> str:
+        shares = self.found.shares
+        if not shares.images:
+            return "Encoder or head: no errors to locate"
+        if not shares.decided:
+            return "Encoder or head: no error could be decided"
+        part = shares.interval()
+        head = percent(shares.head, shares.decided)
+        low, high = part or (0.0, 1.0)
+        if low <= 0.5 <= high:
+            return (
+                f"Encoder and head share the blame: the head has {head} of the decided errors, "
+                "which is not clearly less or more than half"
+            )
+        side = "head" if shares.verdict == Verdict.HEAD else "encoder"
+        major = percent(max(shares.head, shares.encoder), shares.decided)
+        return f"The {side} is at fault in {major} of the decided errors"
+
+    def _whisker(self) -> tuple[float, float, float] | None:
+        """Head's share of the decided errors and its interval, in per cent."""
+        shares = self.found.shares
+        interval = shares.interval()
+        if interval is None or shares.head_share is None:
+            return None
+        return 100 * shares.head_share, 100 * interval[0], 100 * interval[1]
+
+    @cached_property
+    def rules(self) -> list[_Rule]:
+        """All rules beside each other, the one that counts first."""
+        found = self.found
+        names = sorted(found.rules, key=lambda name: name != found.rule)
+        return [
+            _Rule(
+                name,
+                name == found.rule,
+                self.page.asks.get(name, ""),
+                found.rules[name].reason,
+                share_bar(found.rules[name].found.total, name, named=False),
+                found.rules[name].found.total,
+                interval_text(found.rules[name].found.total),
+            )
+            for name in names
+        ]
+
+    # -- concepts --------------------------------------------------------------------------------
+
+    @cached_property
+    def _static(self) -> StaticMap | None:
+        return static_map(self.whole, self.order, self.found.words) if self.whole else None
+
+    def _found_pairs(self) -> list[_Found]:
+        found = self.whole.findings(limit=FINDINGS) if self.whole else ()
+        return [self._pair(finding) for finding in found]
+
+    def _pair(self, finding: Finding) -> _Found:
+        words = self.found.words
+        return _Found(
+            f"{words[finding.more]} > {words[finding.less]}",
+            percent(finding.wrong, 1),
+            percent(finding.right, 1),
+            f"{signed(finding.effect, 0)} ({signed(finding.low, 0)} to {signed(finding.high, 0)})",
+            probability(finding.q_value),
+        )
+
+    # -- the map ---------------------------------------------------------------------------------
+
+    def _map_title(self) -> str:
+        quality = self.found.quality
+        share = percent(max(quality.r2, 0), 1) if quality.r2 == quality.r2 else "nothing"
+        return f"The map into the VLM’s space explains {share} of what the VLM sees"
+
+    def _accuracies(self) -> list[Proportion]:
+        found = self.found
+        name = "The classifier itself"
+        return [
+            Proportion.of(name + (", before the change" if found.change else ""), found.before),
+            Proportion.of("The VLM, by class captions", found.quality.vlm),
+            Proportion.of("The encoder through the map, by class captions", found.quality.aligned),
+        ]
+
+    # -- for the script ---------------------------------------------------------------------------
+
+    def fitting(self, room: int) -> list[Item]:
+        """As many views as fit, from the first one on."""
+        kept = []
+        for item in self.items:
+            room -= item.bytes(self.found.thumbnails)
+            if room < 0:
+                break
+            kept.append(item)
+        return kept
+
+    def left_out(self, kept: Sequence[Item], listed: int, max_mb: float) -> str:
+        """What is not on the page, in words."""
+        notes = []
+        confusions = len(self.found.confusions)
+        if listed < confusions:
+            notes.append(
+                f"The table lists the {count(listed)} most frequent of "
+                f"{plural(confusions, 'confusion')}."
+            )
+        maps = sum(item.confusion for item in kept)
+        if maps < confusions:
+            notes.append(
+                f"To keep this file below {max_mb:g} MB, heatmaps and pictures of "
+                f"{count(confusions - maps)} of {plural(confusions, 'confusion')}, the least "
+                "frequent ones, were left out."
+            )
+        views = sum(not item.confusion for item in self.items)
+        classes = sum(not item.confusion for item in kept)
+        if classes < views:
+            notes.append(
+                f"So were those of {plural(views - classes, 'class', 'classes')} with the fewest "
+                "errors."
+            )
+        if any(confusion.errors > IMAGES for confusion in self.found.confusions):
+            notes.append(f"At most {IMAGES} misclassified images a confusion are shown.")
+        if notes:
+            notes.append("diagnosis.json and heatmaps.npz, beside this file, have everything.")
+        return " ".join(notes)
+
+    def data(self, kept: Sequence[Item]) -> dict[str, Any]:
+        """Everything the script draws from."""
+        found = self.found
+        rights: dict[str, dict[str, Any]] = {"encoder": {}, "vlm": {}}
+        for item in kept:
+            for level, own in item.rights.items():
+                rights[level].update(own)
+        wrong = found.confusion.sum(axis=0) - found.confusion.diagonal()
+        return {
+            "concepts": [found.words[i] for i in self.order],
+            "classes": list(found.classes),
+            "present": list(found.present),
+            "answers": [int(label) for label in wrong.nonzero()[0]],
+            "rules": list(found.rules),
+            "rule": list(found.rules).index(found.rule),
+            "pairs": [[c.true, c.predicted, c.errors] for c in found.confusions],
+            "changed": bool(found.change),
+            "few": FEW,
+            "images": IMAGES,
+            "diverging": DIVERGING,
+            "sequential": SEQUENTIAL,
+            "warning": self.page.map_warning,
+            "rights": rights,
+            "views": {item.key: item.view for item in kept},
+        }
+
+
+_THIN_PERCENT = "\N{NARROW NO-BREAK SPACE}%"

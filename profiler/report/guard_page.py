@@ -1,0 +1,556 @@
+"""A guard's worth: what it tells from what, at which cost, and what it missed."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profiler.detector.metrics import GRID, METRICS, RISING, Band, Interval
+from profiler.errors import OutputError
+from profiler.guard_files import COVERAGES, Assessment, Condition, Example
+from profiler.quality import wilson
+from profiler.report import document
+from profiler.report.charts import Tick
+from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of
+
+METRIC_NAMES = {
+    "auroc": ("AUROC", "higher is better"),
+    "aupr": ("AUPR", "defects positive; higher is better"),
+    "fpr95": ("FPR@95", "defects positive: right answers flagged when 95 % of defects are"),
+    "fpr95_kept": ("FPR@95, kept", "right positive: defects passed when 95 % of right answers are"),
+    "aurc": ("AURC", "mean risk over coverages; lower is better"),
+}
+BINS = 40
+LINES = ("own", "l1", "l2", "l3", "l4", "l5", "l6")
+"""Classes of the lines of a chart: the guard's, then baselines' in a fixed order."""
+TITLES = {
+    "msp": "MSP",
+    "max-logit": "max logit",
+    "energy": "energy",
+    "entropy": "entropy",
+    "mahalanobis": "Mahalanobis",
+    "knn": "KNN",
+    "cosine": "heatmap cosine",
+    "likelihood": "likelihood ratio",
+    "strengths": "strengths",
+}
+
+
+@dataclass(frozen=True)
+class GuardPage:
+    """Everything the guard's report needs; it computes nothing but layout."""
+
+    title: str
+    examined: Sequence[tuple[str, str]]
+    summary: Sequence[str]
+    """Two or three sentences (plain text) that state the finding."""
+    summary_author: str
+    found: Assessment
+    doubts: Sequence[str]
+    """Why no conclusion may be drawn, where that is so."""
+    rule_story: Sequence[str]
+    """Sentences on the rule and the threshold."""
+    measured_story: Sequence[str]
+    """Sentences on what was measured, and how."""
+    thumbnails: Mapping[int, bytes]
+    """WebP bytes by index of the image."""
+    command: str
+    provenance: Sequence[tuple[str, str]]
+    limits: Sequence[str]
+    warnings: Sequence[str]
+
+
+def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
+    """Render the page as one self-contained HTML file of at most ``max_mb`` · 10⁶ bytes.
+
+    Thumbnails are left out if it would be larger; raises
+    :class:`~profiler.errors.OutputError` if it is even then.
+    """
+    limit = int(max_mb * document.MEGABYTE)
+    html = _rendered(page, page.thumbnails)
+    if document.size(html) > limit:
+        html = _rendered(page, {})
+    if document.size(html) > limit:
+        raise OutputError(
+            f"the report needs {document.size(html) / document.MEGABYTE:.1f} MB without any "
+            f"picture, more than the limit of {max_mb:g} MB"
+        )
+    return html
+
+
+def _rendered(page: GuardPage, pictures: Mapping[int, bytes]) -> str:
+    return document.render("guard.html", extra=("guard",), **_View(page, pictures).context())
+
+
+# -- charts ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve in a box of 100 by 100; y runs downwards."""
+
+    name: str
+    css: str
+    path: str
+    band: str
+    """Outline of its band; empty without one."""
+    value: str
+    """Told beside its name."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over a share, and what stands on the axes."""
+
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    alt: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value of a detector under an attack of some ε, with its whisker, in percent of the box."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    css: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class AttackChart:
+    """AUROC by ε for one attack."""
+
+    title: str
+    lines: tuple[Line, ...]
+    dots: tuple[Dot, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    alt: str
+
+
+def _path(x: Any, y: Any) -> str:
+    points = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    return "M" + "L".join(f"{a:.2f} {b:.2f}" for a, b in points) if points else ""
+
+
+def _outline(x: Any, low: Any, high: Any) -> str:
+    fine = [
+        (a, b, c)
+        for a, b, c in zip(x, low, high, strict=True)
+        if math.isfinite(b) and math.isfinite(c)
+    ]
+    if not fine:
+        return ""
+    there = "L".join(f"{a:.2f} {b:.2f}" for a, b, _ in fine)
+    back = "L".join(f"{a:.2f} {c:.2f}" for a, _, c in reversed(fine))
+    return f"M{there}L{back}Z"
+
+
+def _shares(digits: int = 0, top: float = 1.0, steps: int = 4) -> tuple[Tick, ...]:
+    return tuple(
+        Tick(
+            100 * step / steps,
+            percent(top * step / steps, 1, digits),
+            "start" if step == 0 else "end" if step == steps else "middle",
+        )
+        for step in range(steps + 1)
+    )
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its interval."""
+
+    text: str
+    interval: str
+    best: bool
+    """Whether no other detector of the column does better."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A detector's numbers."""
+
+    name: str
+    css: str
+    own: bool
+    concepts: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A condition's numbers: detectors by metrics."""
+
+    title: str
+    heading: str
+    counts: str
+    at_threshold: str
+    lead: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """An example."""
+
+    picture: str
+    name: str
+    truth: str
+    predicted: str
+    score: str
+    reasons: tuple[str, ...]
+
+
+class _View:
+    """Everything the template prints, worked out once."""
+
+    def __init__(self, page: GuardPage, pictures: Mapping[int, bytes]) -> None:
+        self.page = page
+        self.found = page.found
+        self.pictures = pictures
+        shown = [self.found.rule, *self.found.baselines]
+        self.css = {name: LINES[min(i, len(LINES) - 1)] for i, name in enumerate(shown)}
+
+    def context(self) -> dict[str, Any]:
+        found = self.found
+        return {
+            "page": self.page,
+            "kind": "Guard of a classifier",
+            "found": found,
+            "tiles": self._tiles(),
+            "doubts": self.page.doubts,
+            "roc": self._roc(),
+            "risk": self._risk(),
+            "scores": self._scores(),
+            "coverage": self._coverage(),
+            "coverages": [percent(each, 1) for each in COVERAGES],
+            "overview": self._overview(),
+            "columns": [self._heading(each) for each in found.conditions],
+            "tables": [self._table(each) for each in found.conditions],
+            "metrics": [METRIC_NAMES[name] for name in METRICS],
+            "attacks": self._attacks(),
+            "groups": [
+                ("Wrong answers that are flagged", "caught", self._cards(found.flagged)),
+                ("Wrong answers that pass", "missed", self._cards(found.missed)),
+                ("Right answers that are flagged", "alarms", self._cards(found.alarms)),
+            ],
+        }
+
+    def title(self, name: str) -> str:
+        """A detector's name as printed."""
+        if name.startswith("msp+"):
+            inner = TITLES[name.removeprefix("msp+")]
+            return f"guard: {inner} with MSP" if name == self.found.rule else f"{inner} with MSP"
+        return f"guard: {TITLES[name]}" if name == self.found.rule else TITLES.get(name, name)
+
+    def _tiles(self) -> list[tuple[str, str, str]]:
+        found, clean = self.found, self.found.clean
+        own = clean.metrics[found.rule]["auroc"]
+        after = percent(found.passed_right, found.passed, 1) if found.passed else NOTHING
+        tiles = [
+            ("Wrong answers told from right", number(own.value, 3), f"AUROC, {_span(own)}"),
+            (
+                "Accuracy of what passes",
+                after,
+                f"all: {percent(clean.right, clean.images, 1)}",
+            ),
+            (
+                "Wrong answers flagged",
+                percent(clean.flagged_defects, clean.defects),
+                f"{count(clean.flagged_defects)} of {count(clean.defects)}",
+            ),
+            (
+                "Right answers flagged",
+                percent(clean.flagged_right, clean.right, 1),
+                f"{count(clean.flagged_right)} of {count(clean.right)}",
+            ),
+        ]
+        return tiles
+
+    # -- curves ----------------------------------------------------------------------------------
+
+    def _line(self, name: str, band: Band, top: float, value: str) -> Line:
+        x = 100 * GRID
+        own = name == self.found.rule
+
+        def y(values: Any) -> Any:
+            return 100 - 100 * np.minimum(values / top, 1.0)
+
+        outline = _outline(x, y(band.low), y(band.high)) if own else ""
+        return Line(self.title(name), self.css[name], _path(x, y(band.value)), outline, value)
+
+    def _roc(self) -> Chart:
+        found = self.found
+        metrics = found.clean.metrics
+        # The guard's is drawn last, above the others.
+        lines = [
+            self._line(name, band, 1.0, number(metrics[name]["auroc"].value, 3))
+            for name, band in found.roc.items()
+        ]
+        own = metrics[found.rule]["auroc"]
+        return Chart(
+            tuple(reversed(lines)),
+            _shares(),
+            _flipped(_shares()),
+            "ROC curves: share of wrong answers flagged by share of right answers flagged. "
+            + "; ".join(f"{line.name} AUROC {line.value}" for line in lines)
+            + f". Interval of the guard: {_span(own)}.",
+        )
+
+    def _risk(self) -> Chart:
+        found = self.found
+        metrics = found.clean.metrics
+        # The first few images make any curve wild; they do not set the scale.
+        highest = max(
+            float(np.nanmax(np.r_[band.value[10:], found.risk[found.rule].high[10:]]))
+            for band in found.risk.values()
+        )
+        top = next((each for each in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6) if highest <= each), 1.0)
+        lines = [
+            self._line(name, band, top, number(metrics[name]["aurc"].value, 3))
+            for name, band in found.risk.items()
+        ]
+        return Chart(
+            tuple(reversed(lines)),
+            _shares(),
+            _flipped(_shares(1 if top < 0.1 else 0, top)),
+            "Risk by coverage: share of wrong answers among those that pass. "
+            + "; ".join(f"{line.name} AURC {line.value}" for line in lines),
+        )
+
+    def _scores(self) -> dict[str, Any]:
+        """Two histograms over one axis, right answers above it and wrong ones below."""
+        found = self.found
+        right = found.right_scores[np.isfinite(found.right_scores)]
+        wrong = found.wrong_scores[np.isfinite(found.wrong_scores)]
+        both = np.r_[right, wrong]
+        low, high = (float(each) for each in np.quantile(both, [0.002, 0.998]))
+        cut = found.threshold.value
+        if math.isfinite(cut):
+            low, high = min(low, cut), max(high, cut)
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, BINS + 1)
+        sides = []
+        for scores, css, what in ((right, "right", "right"), (wrong, "wrong", "wrong")):
+            heights, _ = np.histogram(np.clip(scores, low, high), edges)
+            share = heights / max(len(scores), 1)
+            sides.append((css, what, heights, share))
+        most = max(float(share.max()) for *_, share in sides) or 1.0
+        bars = [
+            {
+                "css": css,
+                "x": 100 * place / BINS,
+                "width": 100 / BINS,
+                "height": 46 * float(each) / most,
+                "tip": f"{number(float(edges[place]), 2)} to {number(float(edges[place + 1]), 2)}: "
+                f"{share_of(int(heights[place]), int(heights.sum()))} of the {what} answers",
+            }
+            for css, what, heights, share in sides
+            for place, each in enumerate(share)
+            if each
+        ]
+        at = 100 * (cut - low) / (high - low) if math.isfinite(cut) else None
+        ticks = [
+            Tick(100 * step / 4, number(low + (high - low) * step / 4, 2), anchor)
+            for step, anchor in enumerate(("start", "middle", "middle", "middle", "end"))
+        ]
+        clean = found.clean
+        return {
+            "bars": bars,
+            "cut": at,
+            "cut_side": "end" if at is not None and at > 60 else "start",
+            "cut_text": f"flagged above {number(cut, 2)}",
+            "ticks": ticks,
+            "alt": f"Scores of {count(clean.right)} right answers (above the axis) and of "
+            f"{count(clean.defects)} wrong ones (below); above the threshold lie "
+            f"{count(clean.flagged_right)} and {count(clean.flagged_defects)}",
+        }
+
+    # -- tables ----------------------------------------------------------------------------------
+
+    def _coverage(self) -> list[dict[str, Any]]:
+        found = self.found
+        best = [
+            max(rows[place][0] for rows in found.coverage.values())
+            for place in range(len(COVERAGES))
+        ]
+        return [
+            {
+                "name": self.title(name),
+                "css": self.css[name],
+                "own": name == found.rule,
+                "cells": [
+                    Cell(
+                        percent(right, passed, 1),
+                        _wilson(right, passed),
+                        accuracy >= best[place] - 1e-12 and place > 0,
+                    )
+                    for place, (accuracy, right, passed) in enumerate(rows)
+                ],
+                "at_risk": percent(found.at_risk[name], 1, 1),
+            }
+            for name, rows in found.coverage.items()
+        ]
+
+    def _heading(self, each: Condition) -> str:
+        return "misclassified" if each.kind == "clean" else each.title.removesuffix(", seed 0")
+
+    def _overview(self) -> list[Row]:
+        """AUROC of every detector in every condition."""
+        return self._rows([(each, "auroc") for each in self.found.conditions])
+
+    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[Row]:
+        found = self.found
+        names = [*found.rules, *found.baselines]
+        best = []
+        for condition, metric in columns:
+            values = [condition.metrics[name][metric].value for name in names]
+            known = [value for value in values if math.isfinite(value)]
+            pick = max if metric in RISING else min
+            best.append(pick(known) if known else math.nan)
+        return [
+            Row(
+                self.title(name),
+                self.css.get(name, "other"),
+                name == found.rule,
+                name in found.rules,
+                tuple(
+                    Cell(
+                        number(condition.metrics[name][metric].value, 3),
+                        _span(condition.metrics[name][metric]),
+                        abs(condition.metrics[name][metric].value - top) < 5e-4,
+                    )
+                    for (condition, metric), top in zip(columns, best, strict=True)
+                ),
+            )
+            for name in names
+        ]
+
+    def _table(self, each: Condition) -> Table:
+        lead, best = each.lead["auroc"], self.title(each.best["auroc"])
+        beside = (
+            "misclassified"
+            if each.kind == "clean"
+            else "changed and misclassified"
+        )
+        return Table(
+            self._heading(each),
+            "Misclassified images, as they are" if each.kind == "clean" else each.title,
+            f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
+            f"{count(each.defects)} {beside}, beside {count(each.right)} right answers on images "
+            "as they are.",
+            f"At the threshold the guard flags {share_of(each.flagged_defects, each.defects)} of "
+            f"the defects and {share_of(each.flagged_right, each.right)} of the right answers."
+            if each.defects
+            else "There is no defect to be found.",
+            f"AUROC of the guard less that of the best baseline ({best}): "
+            f"{_signed(lead.value)}, 95 % interval {_signed(lead.low)} to {_signed(lead.high)}."
+            if math.isfinite(lead.value)
+            else "",
+            tuple(self._rows([(each, name) for name in METRICS])),
+        )
+
+    # -- attacks ---------------------------------------------------------------------------------
+
+    def _attacks(self) -> list[AttackChart]:
+        found = self.found
+        methods = list(dict.fromkeys(c.method for c in found.conditions if c.kind == "attack"))
+        charts = []
+        for method in methods:
+            own = [c for c in found.conditions if c.kind == "attack" and c.method == method]
+            own.sort(key=lambda condition: condition.eps)
+            if len(own) < 2:
+                continue
+            names = [found.rule, *found.baselines]
+            places = {c.title: 100 * (i + 0.5) / len(own) for i, c in enumerate(own)}
+            lines, dots = [], []
+            for shift, name in enumerate(names):
+                off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
+                xs, ys = [], []
+                for condition in own:
+                    value = condition.metrics[name]["auroc"]
+                    x, y = places[condition.title] + off, 100 - 100 * value.value
+                    if not math.isfinite(y):
+                        continue
+                    xs.append(x)
+                    ys.append(y)
+                    dots.append(
+                        Dot(
+                            x,
+                            y,
+                            100 - 100 * value.low,
+                            100 - 100 * value.high,
+                            self.css[name],
+                            f"{self.title(name)}, {condition.title}: {number(value.value, 3)}, "
+                            f"{_span(value)}",
+                        )
+                    )
+                told = " · ".join(number(100 / 100 - y / 100, 2) for y in ys)
+                lines.append(Line(self.title(name), self.css[name], _path(xs, ys), "", told))
+            charts.append(
+                AttackChart(
+                    method,
+                    tuple(reversed(lines)),
+                    tuple(reversed(dots)),
+                    tuple(Tick(places[c.title], _eps(c.eps)) for c in own),
+                    tuple(Tick(100 - 25 * i, number(i / 4, 2)) for i in range(5)),
+                    f"AUROC under {method} by ε: "
+                    + "; ".join(f"{line.name} {line.value}" for line in lines),
+                )
+            )
+        return charts
+
+    # -- examples --------------------------------------------------------------------------------
+
+    def _cards(self, examples: Sequence[Example]) -> list[Card]:
+        return [
+            Card(
+                base64.b64encode(self.pictures[each.index]).decode("ascii")
+                if each.index in self.pictures
+                else "",
+                each.name,
+                each.truth,
+                each.predicted,
+                number(each.score, 2),
+                each.reasons,
+            )
+            for each in examples
+        ]
+
+
+def _flipped(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    return tuple(Tick(100 - tick.at, tick.text) for tick in ticks)
+
+
+def _span(value: Interval) -> str:
+    """``0.91 to 0.95``; empty where there is no interval."""
+    if not math.isfinite(value.low):
+        return ""
+    return f"{number(value.low, 3)} to {number(value.high, 3)}"
+
+
+def _signed(value: float) -> str:
+    text = number(value, 3)
+    return text if text.startswith(MINUS) or not math.isfinite(value) else f"+{text}"
+
+
+def _wilson(right: int, passed: int) -> str:
+    low, high = wilson(np.array(right), passed)
+    return f"{number(100 * float(low), 1)} to {number(100 * float(high), 1)}{THIN}%"
+
+
+def _eps(eps: float) -> str:
+    levels = 255 * eps
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{eps:g}"

@@ -1,0 +1,197 @@
+"""What the atoms of a spec mean: linear rows in a classifier's features.
+
+With features z, the head W, b and the planes P, c of the concepts
+(:meth:`profiler.align.ConceptSpace.planes`):
+
+    predict(x, k)   ⇔   w_k·z + b_k ≥ w_j·z + b_j  for every class j
+    >(x, i, j)      ⇔   p_i·z + c_i > p_j·z + c_j
+    hasCon(x, i)        an annotation of the image; says nothing of z
+
+Outputs that tie for the first place are all predicted; of concepts that tie none is stronger. Both
+checks read atoms so, and no other way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.align import checked_rows
+from profiler.conspec import (
+    And,
+    Formula,
+    HasConcept,
+    Implies,
+    Not,
+    Or,
+    Predicts,
+    Stronger,
+    fold,
+)
+from profiler.errors import InputError, UnknownNameError
+
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Named affine functions of the features: value_i(z) = rows_i·z + offsets_i.
+
+    Attributes:
+        names: n of them.
+        rows: (n, f).
+        offsets: (n,).
+    """
+
+    names: tuple[str, ...]
+    rows: Float64
+    offsets: Float64
+
+    def __post_init__(self) -> None:
+        checked_rows(self.rows, "rows")
+        checked_rows(self.offsets[None], "offsets")
+        if not len(self.names) == len(self.rows) == len(self.offsets):
+            raise InputError(
+                f"{len(self.names)} names, {len(self.rows)} rows and {len(self.offsets)} offsets"
+            )
+        if len(set(self.names)) < len(self.names):
+            raise InputError("a name stands twice in the list")
+
+    def __call__(self, z: FloatArray) -> Float64:
+        """Features (N, f) → values (N, n)."""
+        values: Float64 = z @ self.rows.T + self.offsets
+        return values
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Place of each name."""
+        return {name: place for place, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, eq=False)
+class Interpretation:
+    """A classifier's outputs and the concepts, by the names that specs use.
+
+    Attributes:
+        classes: the head W, b; all outputs, whether specs name them or not.
+        concepts: the planes P, c of the concepts.
+    """
+
+    classes: Linear
+    concepts: Linear
+
+    def __post_init__(self) -> None:
+        if self.classes.rows.shape[1] != self.concepts.rows.shape[1]:
+            raise InputError(
+                f"the head reads {self.classes.rows.shape[1]} features, the concepts' map "
+                f"{self.concepts.rows.shape[1]}"
+            )
+
+    @property
+    def features(self) -> int:
+        """Width f."""
+        return int(self.classes.rows.shape[1])
+
+    def of(self, z: FloatArray, annotations: Mapping[str, BoolArray] | None = None) -> "Facts":
+        """What holds of features (N, f).
+
+        Args:
+            z: of N images.
+            annotations: (N,) by concept, for ``hasCon``.
+        """
+        z = checked_rows(z, "features")
+        if z.shape[1] != self.features:
+            raise InputError(f"features of {z.shape[1]} numbers; {self.features} are read")
+        return Facts(self, self.classes(z), self.concepts(z), annotations or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What the atoms say of N images."""
+
+    of: Interpretation
+    logits: Float64
+    """(N, C)."""
+    strengths: Float64
+    """(N, M) in the order of the cosines; their common factor ‖r(z)‖ is not divided out."""
+    annotations: Mapping[str, BoolArray]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @cached_property
+    def _highest(self) -> Float64:
+        highest: Float64 = self.logits.max(axis=1)
+        return highest
+
+    def atom(self, atom: Formula) -> BoolArray:
+        """Whether an atom holds, (N,)."""
+        if isinstance(atom, Predicts):
+            label = _place(self.of.classes, atom.label, "class")
+            predicted: BoolArray = self.logits[:, label] >= self._highest
+            return predicted
+        if isinstance(atom, Stronger):
+            stronger, weaker = (_place(self.of.concepts, name, "concept") for name in atom.own)
+            holds: BoolArray = self.strengths[:, stronger] > self.strengths[:, weaker]
+            return holds
+        if isinstance(atom, HasConcept):
+            if atom.concept not in self.annotations:
+                raise InputError(
+                    f"hasCon(x, {atom.concept}) needs annotated images; "
+                    + (
+                        f"annotated: {', '.join(self.annotations)}"
+                        if self.annotations
+                        else "these have no annotations"
+                    )
+                )
+            return np.asarray(self.annotations[atom.concept], dtype=bool)
+        raise TypeError(f"write {type(atom).__name__} out first: profiler.conspec.expand")
+
+    def holds(self, formula: Formula) -> BoolArray:
+        """Whether a formula without quantifiers holds, (N,)."""
+        holds: BoolArray = fold(formula, self._connect)
+        return holds
+
+    def applies(self, formula: Formula) -> BoolArray:
+        """Whether a formula says something of an image, (N,).
+
+        An implication does where its premise holds; formulas joined by ``and`` do where one of
+        them does; every other formula always does. So ``predict(x, truck) => …`` applies to what is
+        taken for a truck, and holds of everything else without saying anything.
+        """
+        always = np.ones(len(self), dtype=bool)
+        found = np.zeros(len(self), dtype=bool)
+        todo = [(formula, always)]
+        while todo:
+            node, reached = todo.pop()
+            if isinstance(node, And):
+                todo.extend((part, reached) for part in node.of)
+            elif isinstance(node, Implies):
+                todo.append((node.conclusion, reached & self.holds(node.premise)))
+            else:
+                found |= reached
+        return found
+
+    def _connect(self, node: Formula, parts: list[BoolArray]) -> BoolArray:
+        if not parts:
+            return self.atom(node)
+        if isinstance(node, Not):
+            return ~parts[0]
+        if isinstance(node, Implies):
+            return ~parts[0] | parts[1]
+        if isinstance(node, And | Or):
+            together = np.logical_and if isinstance(node, And) else np.logical_or
+            joined: BoolArray = together.reduce(parts)
+            return joined
+        raise TypeError(f"write {type(node).__name__} out first: profiler.conspec.expand")
+
+
+def _place(among: Linear, name: str, what: str) -> int:
+    if name not in among.index:
+        raise UnknownNameError(what, name, among.names)
+    return among.index[name]

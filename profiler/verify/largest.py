@@ -1,0 +1,105 @@
+"""How far around a class's encodings a spec is proved: the largest γ."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.errors import InputError
+from profiler.verify.formal import Outcome
+
+FloatArray = NDArray[np.floating[Any]]
+
+WIDEST = 64.0
+"""No γ beyond this is tried."""
+PRECISION = 1e-3
+"""Of the γ found, relative, or absolute below 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Largest:
+    """The bracket around the largest γ.
+
+    Attributes:
+        gamma: proved for this γ, and so for every smaller one; None if for none, not even 0.
+        proof: the outcome there.
+        beyond: the least γ tried that is not proved; infinite if all were.
+        failure: the outcome there.
+        seconds: for all of it.
+    """
+
+    gamma: float | None
+    proof: Outcome | None
+    beyond: float
+    failure: Outcome | None
+    seconds: float
+
+
+def largest_gamma(
+    check: Callable[[float], Outcome],
+    *,
+    widest: float = WIDEST,
+    precision: float = PRECISION,
+) -> Largest:
+    """Bisect between a γ that is proved and one that is not.
+
+    Boxes grow with γ, so what holds on one holds on every smaller one. A γ at which the check stays
+    undecided ends the search from above as a violated one does: only what is proved is claimed.
+
+    Args:
+        check: the formal check on the box of a γ.
+        widest: stop there.
+        precision: of the bracket.
+
+    >>> proved = lambda gamma: Outcome("proved" if gamma <= 0.3 else "violated", 0.0, 1)
+    >>> round(largest_gamma(proved).gamma, 2)
+    0.3
+    """
+    if not widest > 0:
+        raise InputError(f"the widest γ must be positive, not {widest:g}")
+    seconds = 0.0
+
+    def tried(gamma: float) -> Outcome:
+        nonlocal seconds
+        outcome = check(gamma)
+        seconds += outcome.seconds
+        return outcome
+
+    outcome = tried(0.0)
+    if outcome.verdict != "proved":
+        return Largest(None, None, 0.0, outcome, seconds)
+    low, proof = 0.0, outcome
+    high, failure = 0.25, None
+    while failure is None and low < widest:
+        outcome = tried(min(high, widest))
+        if outcome.verdict == "proved":
+            low, proof, high = min(high, widest), outcome, 2 * high
+        else:
+            high, failure = min(high, widest), outcome
+    if failure is None:
+        return Largest(low, proof, math.inf, None, seconds)
+    while high - low > precision * max(1.0, low):
+        middle = (low + high) / 2
+        outcome = tried(middle)
+        if outcome.verdict == "proved":
+            low, proof = middle, outcome
+        else:
+            high, failure = middle, outcome
+    return Largest(low, proof, high, failure, seconds)
+
+
+def gamma_of_row(row: FloatArray, offset: float, mean: FloatArray, spread: FloatArray) -> float:
+    """The largest γ at which row·z + offset < 0 on all of μ ± γσ, in closed form; −∞ for none.
+
+        γ = −(row·μ + offset) / Σ |row_j| σ_j
+
+    The bound itself does not belong to it. Infinite where the row does not vary on the box.
+    """
+    at_mean = float(row @ mean + offset)
+    reach = float(np.abs(row) @ spread)
+    if at_mean >= 0:
+        return -math.inf
+    return -at_mean / reach if reach else math.inf

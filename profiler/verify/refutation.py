@@ -1,0 +1,85 @@
+"""Why a way to fail is impossible on a region: a weighted sum of its rows is nowhere positive.
+
+Let a way want rows g_i·z + h_i ≥ 0, some of them > 0. For any weights y_i ≥ 0 (Farkas), a point of
+the region at which all are met has Σ y_i (g_i·z + h_i) ≥ 0. So the way is refuted if
+
+    U = max over the region of  (Σ y_i g_i)·z + Σ y_i h_i
+
+is negative; or if it is 0 and a row with y_i > 0 is strict. U has a closed form on every region, so
+*any* weights that a solver gives prove what they prove: they need not be optimal, nor even
+feasible for the solver's own dual. It is computed here in rational arithmetic from the planes as
+they are, so no rounding and no solver has to be trusted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from profiler.verify.exact import Exact
+from profiler.verify.interpretation import Interpretation
+from profiler.verify.normal import Above, Way
+from profiler.verify.regions import Region
+
+
+@dataclass(frozen=True)
+class Refutation:
+    """Weights of some of a way's rows.
+
+    Attributes:
+        way: refuted.
+        rows: the way's own, or those of a class that it wants predicted.
+        weights: one a row, positive.
+    """
+
+    way: Way
+    rows: tuple[Above, ...]
+    weights: tuple[float, ...]
+
+
+def belongs(row: Above, way: Way) -> bool:
+    """Whether a way wants this row."""
+    if row in way.rows:
+        return True
+    return row.of == "class" and row.high in way.tops and not row.strict and row.low != row.high
+
+
+def bound(
+    rows: Sequence[Above],
+    weights: Sequence[float],
+    interpretation: Interpretation,
+    region: Region,
+) -> Fraction:
+    """U, or a number above it; exact but for balls, where a root is rounded up."""
+    row = Exact.of(np.zeros(interpretation.features))
+    offset = Exact.of(np.zeros(()))
+    for of in ("class", "concept"):
+        among = interpretation.classes if of == "class" else interpretation.concepts
+        factors: dict[int, Exact] = {}
+        for each, weight in zip(rows, weights, strict=True):
+            if each.of == of:
+                exactly = Exact.of(np.array(weight))
+                nothing = Exact.of(np.zeros(()))
+                high, low = among.index[each.high], among.index[each.low]
+                factors[high] = factors.get(high, nothing) + exactly
+                factors[low] = factors.get(low, nothing) - exactly
+        for place, factor in factors.items():
+            row = row + factor * Exact.of(among.rows[place])
+            offset = offset + factor * Exact.of(among.offsets[place : place + 1]).sum()
+    return (region.exactly_highest(row) + offset).fraction()
+
+
+def refutes(found: Refutation, interpretation: Interpretation, region: Region) -> bool:
+    """Whether the way is impossible on the region, beyond doubt."""
+    if len(found.rows) != len(found.weights):
+        return False
+    if not all(belongs(row, found.way) for row in found.rows):
+        return False
+    if not all(weight >= 0 and np.isfinite(weight) for weight in found.weights):
+        return False
+    most = bound(found.rows, found.weights, interpretation, region)
+    strict = any(
+        row.strict and weight > 0 for row, weight in zip(found.rows, found.weights, strict=True)
+    )
+    return most < 0 or (most == 0 and strict)

@@ -1,0 +1,158 @@
+"""A network in two halves, and what both give."""
+
+import nets
+import numpy as np
+import pytest
+import torch
+from nets import as_subject
+from tiny import TinyNet, tiny_subject
+from torch import nn
+
+from profiler.classifier import Classifier
+from profiler.errors import InputError, UnknownNameError
+
+
+def images(count: int = 3, side: int = 8) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_head_is_the_last_linear_layer() -> None:
+    found = Classifier.find(tiny_subject())
+    assert (found.head, found.outputs, found.features) == ("fc", 4, 4)
+    assert found.weights.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 0]]
+    assert found.bias.tolist() == [0, 0, 0, 0]
+
+
+def test_features_are_what_the_head_reads() -> None:
+    subject = tiny_subject()
+    halves = Classifier.find(subject).run(images())
+    red, green, blue = images().mean((2, 3)).T
+    assert torch.allclose(halves.features[:, 0], red - (green + blue) / 2, atol=1e-6)
+    assert (halves.features[:, 3] == 1).all()
+    assert torch.allclose(halves.logits, subject.model(images()), atol=1e-6)
+    assert halves.drift is None  # there is no batch normalisation
+
+
+@pytest.mark.parametrize(
+    "make",
+    [nets.vit, nets.timm_vit, nets.swin, nets.timm_swin, nets.convnext, nets.timm_convnext],
+)
+def test_logits_are_w_z_plus_b_whatever_the_network(make: object) -> None:
+    assert callable(make)
+    model = make()
+    side = 16 if make is nets.timm_swin else 32 if "convnext" in make.__name__ else 8
+    subject = as_subject(model, side)
+    found = Classifier.find(subject)
+    halves = found.run(images(side=side))
+    made = halves.features.double().numpy() @ found.weights.T + found.bias
+    assert np.allclose(made, halves.logits.numpy(), atol=1e-4)
+    with torch.inference_mode():
+        assert torch.allclose(halves.logits, model(images(side=side)), atol=1e-5)
+
+
+def test_a_softmax_after_the_head_does_not_hide_it() -> None:
+    net = nn.Sequential(TinyNet(), nn.Softmax(dim=1))
+    found = Classifier.find(as_subject(net, 8))
+    assert found.head == "0.fc"
+    assert torch.allclose(found.run(images()).logits, TinyNet()(images()))
+
+
+def test_a_convolution_of_one_position_is_a_head() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 4, 1), nn.Flatten()
+    )
+    found = Classifier.find(as_subject(net, 8))
+    assert (found.head, found.outputs, found.features) == ("2", 4, 5)
+    halves = found.run(images())
+    made = halves.features.double().numpy() @ found.weights.T + found.bias
+    assert np.allclose(made, halves.logits.numpy(), atol=1e-4)
+
+
+class Reversed(nn.Module):
+    """Ranks the classes the other way round after its last linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = TinyNet()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return -self.net(images)  # type: ignore[no-any-return]
+
+
+def test_a_head_that_does_not_decide_is_refused_unless_named() -> None:
+    subject = as_subject(Reversed(), 8)
+    with pytest.raises(InputError, match=r"'net.fc', is not its head: the network ranks .* --head"):
+        Classifier.find(subject)
+    named = Classifier.find(subject, "net.fc")
+    assert torch.allclose(named.run(images()).logits, TinyNet()(images()))
+
+
+def test_networks_without_a_head_are_refused() -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    with pytest.raises(InputError, match="has no linear layer"):
+        Classifier.find(as_subject(flat, 8))
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5))
+    with pytest.raises(InputError, match=r"it reads \(3, 64\) for an image"):
+        Classifier.find(as_subject(tokens, 8))
+    with pytest.raises(UnknownNameError, match="fc"):
+        Classifier.find(tiny_subject(), "fx")
+    with pytest.raises(InputError, match="AdaptiveAvgPool2d is no linear layer"):
+        Classifier.find(tiny_subject(), "pool")
+    one = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    with pytest.raises(InputError, match="one output"):
+        Classifier.find(as_subject(one, 8))
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    net = TinyNet()
+    with torch.no_grad():
+        net.fc.weight[0, 0] = torch.nan
+    with pytest.raises(InputError, match="'fc' of net holds NaN"):
+        Classifier.find(as_subject(net, 8), "fc")
+
+
+def normalised() -> nn.Sequential:
+    """One normalisation of the colours, which remembers means of 0.5 and deviations of 0.1."""
+    norm = nn.BatchNorm2d(3, eps=0.0)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean[:], norm.running_var[:] = 0.5, 0.01
+    return nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+
+
+def test_drift_is_the_mean_square_of_how_far_the_means_are() -> None:
+    found = Classifier.find(as_subject(normalised(), 8))
+    flat = torch.tensor([[0.5, 0.5, 0.5], [0.6, 0.5, 0.5], [0.2, 0.2, 0.2]])
+    drift = found.run(flat[:, :, None, None].expand(3, 3, 8, 8)).drift
+    assert drift is not None
+    assert torch.allclose(drift, torch.tensor([0.0, 1 / 3, 9.0]), atol=1e-4)
+
+
+def test_nothing_is_left_behind_on_the_network() -> None:
+    subject = as_subject(normalised(), 8)
+    Classifier.find(subject).run(images())
+    modules = list(subject.model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
+
+
+def test_gradients_flow_through_the_logits() -> None:
+    leaf = images().requires_grad_()
+    Classifier.find(tiny_subject()).logits()(leaf)[:, 0].sum().backward()
+    assert leaf.grad is not None
+    # d redness / d red: one over the number of pixels; green and blue count half against it.
+    assert torch.allclose(leaf.grad[:, 0], torch.tensor(1 / 64))
+    assert torch.allclose(leaf.grad[:, 1:], torch.tensor(-1 / 128))
+
+
+def test_the_fingerprint_tells_heads_and_weights_apart() -> None:
+    other = TinyNet()
+    with torch.no_grad():
+        other.fc.weight[0, 0] = 2.0
+    two = nn.Sequential(TinyNet(), nn.Linear(4, 4))
+    found = [
+        Classifier.find(tiny_subject()).fingerprint,
+        Classifier.find(as_subject(other, 8)).fingerprint,
+        Classifier.find(as_subject(two, 8)).fingerprint,
+        Classifier.find(as_subject(two, 8), "0.fc").fingerprint,
+    ]
+    assert len(set(found)) == 4
