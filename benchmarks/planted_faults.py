@@ -26,7 +26,7 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from torchvision.transforms import functional as ttf
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
+from profiler.classifier import dead_weights
 from profiler.inputs import open_concepts
 from profiler.localization import (
     ClassMean,
@@ -652,6 +653,16 @@ class Texts:
     further: Array
 
 
+def dead_of(world: World, fault: Fault) -> dict[str, float]:
+    """Dead weights of the encoder's second half, on the reference images."""
+    with ExitStack() as stack:
+        if fault.place == "weights":
+            unit = UNITS[world.name].get(fault.kind, 1.0)
+            stack.enter_context(damaged_weights(fault, world.encoder.tail, unit))
+        maps = (part.float() for part in world.halfway["reference"][0].split(BATCH))
+        return dead_weights(world.encoder.tail, maps)
+
+
 def texts_of(world: World, vlm: VLM) -> Texts:
     """Captions of the classes, and of one in 25 of the words of the set "visual"."""
     words = [word for word in open_concepts("visual").words if word not in world.classes][::25]
@@ -673,7 +684,9 @@ def map_of(world: World, case: Case) -> AffineMap:
     return aligned.finish()
 
 
-def judge(world: World, texts: Texts, case: Case, aligned: AffineMap) -> dict[str, Array]:
+def judge(
+    world: World, texts: Texts, case: Case, aligned: AffineMap, inner: dict[str, float]
+) -> dict[str, Array]:
     """Each rule's verdicts on the new errors of a case."""
     pictures, count = world.parts["reference"], len(world.classes)
     reference = Observed(
@@ -704,7 +717,7 @@ def judge(world: World, texts: Texts, case: Case, aligned: AffineMap) -> dict[st
         ClassMean(aligned, count),
         FreshHead(count),
         CorrectedHead(count),
-        Witnesses(count, case.weights),
+        Witnesses(count, case.weights, inner),
     ]
     return {rule.name: rule.fit(reference).locate(errors) for rule in rules}
 
@@ -818,8 +831,11 @@ def main() -> None:
             if fault.place != "weights":
                 # The reference images are the same for all of these.
                 aligned = healthy = healthy or aligned
+            # The encoder is the same, and in order, for all faults of head and input.
+            dead = place if fault.place == "weights" else "healthy"
+            inner = kept(folder / f"{dead}-dead", lambda w=world, f=fault: dead_of(w, f))
             if len(case.new):
-                verdicts = judge(world, texts, case, aligned)
+                verdicts = judge(world, texts, case, aligned, inner)
                 judged.append(Judged(fault, case.before, case.after, verdicts, aligned.r2_))
         report(name, judged)
 

@@ -32,6 +32,7 @@ from profiler.vlm.middle import CELLS, object_inputs, places, statistics
 
 SHARD = 80  # scenes in a file
 BATCH = 16
+DIRECTIONS = 64  # in which scenes differ
 HELD_OUT = 10  # every tenth scene is for measuring
 WORDS = {"patterns": tuple(VARIANTS), "materials": tuple(MATERIALS)}
 
@@ -40,10 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("features", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=4000)
+    parser.add_argument("--scenes", type=int, default=5680)
     parser.add_argument("--seed", type=int, default=0, help="draws the scenes")
     parser.add_argument("-j", "--processes", type=int, default=2)
-    parser.add_argument("--ridge", type=float, default=0.003, help="keeps the probes small")
+    parser.add_argument("--ridge", type=float, default=0.01, help="keeps the probes small")
     parser.add_argument("--epochs", type=int, default=6, help="for telling objects apart")
     args = parser.parse_args()
     args.features.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,26 @@ def train(
         right = (rows[held] @ weight.T + bias).argmax(1) == target[held]
         scores[f"{name}: right"] = round(float(right.float().mean()), 4)
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = weight, bias
-    return tensors, scores
+    return tensors | fit_usual(rows[~held], rows[held]), scores
+
+
+def fit_usual(rows: torch.Tensor, held: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the scenes have in common: a subspace of the standardised rows (n, d).
+
+    How far an image lies off it, as a multiple of what is usual for scenes held out, tells images
+    the probes know from others.
+    """
+    mean, std = rows.mean(0), rows.std(0) + 1e-6
+    inputs = (rows - mean) / std
+    basis = torch.linalg.svd(inputs, full_matrices=False).Vh[:DIRECTIONS]
+    others = (held - mean) / std
+    off = (others - others @ basis.T @ basis).square().mean(1).median()
+    return {
+        "usual.mean": mean,
+        "usual.std": std,
+        "usual.basis": basis.contiguous(),
+        "usual.off": off.reshape(1),
+    }
 
 
 def judge(tensors: dict[str, torch.Tensor], means: torch.Tensor) -> torch.Tensor:

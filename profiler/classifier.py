@@ -1,7 +1,7 @@
 """A classifier in two halves: an encoder, and the linear layer that reads it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,6 +204,60 @@ class Classifier:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@torch.inference_mode()
+def dead_weights(model: nn.Module, batches: Iterable[torch.Tensor]) -> dict[str, float]:
+    """Of each layer's squared weights, the share on inputs that never vary.
+
+    Training with weight decay leaves no weights on an input that is constant. So where a layer has
+    many, its input once lived: channels before it have died since, or were cut. Linear layers and
+    convolutions in one group are looked at; an input is constant if no image, at no position,
+    gives it another value.
+
+    Args:
+        model: any network.
+        batches: what it reads; all of them count together.
+
+    Returns:
+        Name of the layer → share, in the order in which they run first.
+    """
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def hook_for(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            given = inputs[0].movedim(1, -1) if isinstance(module, nn.Conv2d) else inputs[0]
+            rows = given.reshape(-1, given.shape[-1])
+            low, high = rows.amin(0), rows.amax(0)
+            if name in seen:
+                low, high = seen[name][0].minimum(low), seen[name][1].maximum(high)
+            seen[name] = low, high
+
+        return hook
+
+    dense = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    }
+    handles = [module.register_forward_pre_hook(hook_for(name)) for name, module in dense.items()]
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    shares = {}
+    for name, (low, high) in seen.items():
+        weights: Any = dense[name].weight
+        squares = (
+            weights.double().flatten(2).square().sum(2)
+            if weights.dim() > 2
+            else (weights.double().square())
+        )
+        dead = squares[:, low == high].sum() / squares.sum().clamp(min=1e-300)
+        shares[name] = float(dead)
+    return shares
 
 
 class _Logits(nn.Module):

@@ -46,7 +46,7 @@ from profiler.localization import (
     ZeroShot,
     localize_held_out,
 )
-from profiler.observation import Observation, caption_rows, observe
+from profiler.observation import Observation, caption_rows, check_weights, observe
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report import render_debug
 from profiler.results import ConceptRecord, VLMRecord
@@ -83,6 +83,8 @@ class DebugOptions:
 
     attack: Attack | None = None
     corruption: Corruption | None = None
+    level: Level = "encoder"
+    """Whose heatmaps lead: the encoder's, through the map, or the VLM's own."""
     trust_labels: bool = False
     """Go on although labels and outputs seem to be numbered differently."""
     seed: int = 0
@@ -151,7 +153,8 @@ def debug(
 
     cases = _Cases.of(clean, examined, spaces, changed=bool(options.change))
     with clock("encoder or head"):
-        rules = _rules(classifier, class_space, spaces["encoder"])
+        inner = check_weights(classifier, data, clean, services.store)
+        rules = _rules(classifier, class_space, spaces["encoder"], inner)
         located = localize_held_out(
             rules,
             replace(clean.observed(), groups=clean.kept),
@@ -186,13 +189,14 @@ def debug(
                 for rule, each in zip(rules, located, strict=True)
             },
             rule=RULE,
-            confusions=_confusions(cases, located),
+            confusions=_confusions(cases, located, options.level),
             images=_wrong_images(cases, located, data),
             thumbnails={},
             examples={},
             warnings=tuple(_warnings(clean, data, aligned, numbering)),
             settings={**options.settings, "batch_size_used": clean.batch_size},
             versions=versions(),
+            level=options.level,
         )
     with clock("thumbnails"):
         found = _with_pictures(found, cases, data, options, services)
@@ -314,7 +318,9 @@ class _Cases:
         return collector.result()
 
 
-def _confusions(cases: _Cases, located: Sequence[Localization]) -> tuple[Confusion, ...]:
+def _confusions(
+    cases: _Cases, located: Sequence[Localization], level: Level
+) -> tuple[Confusion, ...]:
     """The pairs of most errors, each against the right answers of the true class."""
     errors = cases.errors
     found = []
@@ -322,12 +328,12 @@ def _confusions(cases: _Cases, located: Sequence[Localization]) -> tuple[Confusi
         own = (errors.truth == true) & (errors.predicted == predicted)
         wrong: dict[Level, Heatmap] = {}
         differential: dict[Level, Differential | None] = {}
-        for level in LEVELS:
-            heat = Heatmap.of(cases.strengths[level][own])
-            right = Heatmap.of(cases.strengths_right[level][cases.right.truth == true])
+        for each in LEVELS:
+            heat = Heatmap.of(cases.strengths[each][own])
+            right = Heatmap.of(cases.strengths_right[each][cases.right.truth == true])
             if heat is not None:  # as it always is: a pair has an error
-                wrong[level] = heat
-                differential[level] = None if right is None else Differential(right, heat)
+                wrong[each] = heat
+                differential[each] = None if right is None else Differential(right, heat)
         found.append(
             Confusion(
                 true,
@@ -335,7 +341,8 @@ def _confusions(cases: _Cases, located: Sequence[Localization]) -> tuple[Confusi
                 int(own.sum()),
                 wrong,
                 differential,
-                {each.rule: each.pairs[true, predicted] for each in located},
+                {rule.rule: rule.pairs[true, predicted] for rule in located},
+                level=level,
             )
         )
     return tuple(found)
@@ -402,10 +409,15 @@ def _warnings(
 # --- encoder or head ------------------------------------------------------------------------
 
 
-def _rules(classifier: Classifier, classes: ConceptSpace, concepts: ConceptSpace) -> list[Rule]:
+def _rules(
+    classifier: Classifier,
+    classes: ConceptSpace,
+    concepts: ConceptSpace,
+    inner: Mapping[str, float],
+) -> list[Rule]:
     """The one that counts first; beside it the two that ask the VLM's space."""
     return [
-        Witnesses(classifier.outputs, classifier.weights),
+        Witnesses(classifier.outputs, classifier.weights, inner),
         ZeroShot(classes),
         NearestHeatmap(concepts, classifier.outputs),
     ]
@@ -413,11 +425,15 @@ def _rules(classifier: Classifier, classes: ConceptSpace, concepts: ConceptSpace
 
 def _reason(rule: Rule, found: Localization) -> str:
     """Why a rule put everything down to one side, if it did."""
-    if isinstance(rule, Witnesses) and not found.total.head:
-        return getattr(rule, "encoder_", "")
-    if found.total.images and not found.total.decided:
-        return "it has no standing: too few labelled images, or the VLM does not know the classes"
-    return ""
+    if not found.total.images:
+        return ""
+    if not found.total.decided:
+        return (
+            "the VLM itself takes none of the images for their true class"
+            if isinstance(rule, ZeroShot)
+            else "no other image of their true classes is left to fit it on"
+        )
+    return rule.encoder_ if isinstance(rule, Witnesses) and not found.total.head else ""
 
 
 # --- pictures and words ---------------------------------------------------------------------

@@ -147,6 +147,7 @@ class Confusion:
             has no right answers.
         shares: by rule, how many verdicts say head, encoder, undetermined.
         told: what happened, in words.
+        level: whose heatmaps lead.
     """
 
     true: int
@@ -156,11 +157,12 @@ class Confusion:
     differential: Mapping[Level, Differential | None]
     shares: Mapping[str, Shares]
     told: Told = Told("", "")
+    level: Level = "encoder"
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """The responsible concepts: significant cells at the level of the encoder."""
-        found = self.differential["encoder"]
+        """The responsible concepts: significant cells at the level that leads."""
+        found = self.differential[self.level]
         return () if found is None else found.findings()
 
 
@@ -210,6 +212,7 @@ class Diagnosis:
         versions: of packages.
         timings: seconds by stage.
         usage: of the language model.
+        level: whose heatmaps lead; the others stand beside them.
     """
 
     command: str
@@ -237,6 +240,7 @@ class Diagnosis:
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    level: Level = "encoder"
 
     @property
     def after(self) -> Right:
@@ -253,6 +257,6 @@ class Diagnosis:
         """Classes that have images."""
         return tuple(np.flatnonzero(self.confusion.sum(axis=1)).tolist())
 
-    def differential(self, label: int | None, level: Level = "encoder") -> Differential | None:
+    def differential(self, label: int | None, level: Level | None = None) -> Differential | None:
         """Right less wrong answers of a true class; of all if None. None where a side is empty."""
-        return self.heatmaps[level].differential(label=label)
+        return self.heatmaps[level or self.level].differential(label=label)

@@ -226,19 +226,20 @@ class DiagnosisFacts(_Told):
                     "No answer that was right before became wrong, so there is nothing to tell."
                 ]
             return ["There is no wrong answer to explain."]
-        which = "that became wrong" if told.change else "wrong answers"
         listed = [
             f"{named(told.classes[each.true])} for {named(told.classes[each.predicted])} "
             f"({counted(each.errors, 'image')})"
             for each in told.confusions[:_MOST_CONFUSIONS]
         ]
         reason = told.rules[told.rule].reason
-        said = [
-            f"Of {counted(len(told.images), 'answer')} {which}, it most often took "
-            if told.change
-            else f"Of its {counted(wrong, 'wrong answer')}, it most often took "
-        ]
-        said[0] += f"{joined(listed)}."
+        many = len(told.images)
+        of = f"Of {many:,} answers that became wrong" if told.change else f"Of its {many:,} errors"
+        if many == 1:
+            said = [f"The one answer {'that became ' if told.change else ''}wrong: {listed[0]}."]
+        elif told.confusions[0].errors > 1:
+            said = [f"{of}, it most often took {joined(listed)}."]
+        else:
+            said = [f"{of}, no two are of the same two classes, as in {joined(listed)}."]
         said.append(self.share_text(told.shares) + (f" The reason: {reason}." if reason else ""))
         if self._explained:
             said += [
@@ -324,7 +325,7 @@ class ConfusionFacts(_Told):
         findings = self.finding_text(self.confusion.findings)
         if findings:
             sentences.append(f"{'; '.join(findings)}.")
-        elif self.confusion.differential["encoder"] is None:
+        elif self.confusion.differential[self.confusion.level] is None:
             sentences.append(
                 f"No image of {named(true)} is answered rightly, so there is nothing to hold these "
                 "against."

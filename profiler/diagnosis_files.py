@@ -44,6 +44,7 @@ def diagnosis_json(found: Diagnosis) -> str:
             "aligned": _right(found.quality.aligned),
             "vlm": _right(found.quality.vlm),
         },
+        "level": found.level,
         "rule": found.rule,
         "rules": {
             name: {**_shares(each.found.total), "reason": each.reason}
@@ -106,7 +107,7 @@ def _confusion(found: Diagnosis, each: Confusion) -> dict[str, Any]:
         "predicted": each.predicted,
         "errors": each.errors,
         "rules": {name: _shares(shares) for name, shares in each.shares.items()},
-        "findings": _findings(found, each.differential["encoder"]),
+        "findings": _findings(found, each.differential[found.level]),
         "told": asdict(each.told),
     }
 

@@ -15,7 +15,7 @@ of JSON, nothing that could be executed.
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +28,18 @@ from safetensors.numpy import save
 from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
-from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
-from profiler.detector.comparisons import Comparisons, LikelihoodRule, Summaries
+from profiler.detector.combined import ConceptRule, Rarity, WithSoftmax, make_rule
+from profiler.detector.comparisons import (
+    Comparisons,
+    CosineRule,
+    LikelihoodRule,
+    Summaries,
+)
 from profiler.detector.drift import DriftWatch
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
-from profiler.detector.thresholds import CONFIDENCE, Threshold, threshold
+from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
+from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
 from profiler.store import write_atomically
@@ -265,7 +271,7 @@ class Guard:
     def watch(self, **options: Any) -> DriftWatch:
         """A watch over what passes, against what passed among the images it was calibrated on."""
         kept = self.calibration
-        passes = kept.scores <= self.threshold.value
+        passes = ~above(kept.scores, self.threshold.value)
         reference = Heatmap.of(kept.levels[passes].astype(np.float64))
         if reference is None:
             raise InputError(
@@ -304,8 +310,12 @@ class Guard:
         }
         plain = self.rule.rule if isinstance(self.rule, WithSoftmax) else self.rule
         if isinstance(self.rule, WithSoftmax):
-            arrays["tail.softmax"] = self.rule.softmax_tail_
-            arrays["tail.rule"] = self.rule.rule_tail_
+            arrays["rarity.softmax"] = self.rule.softmax_rarity_.known
+            arrays["rarity.rule"] = self.rule.rule_rarity_.known
+            arrays["rarity.weight"] = np.array([self.rule.weight_, self.rule.allowance_])
+        if isinstance(plain, TypicalityRule):
+            arrays["typicality.usual"] = plain.usual_
+            arrays["typicality.whitening"] = plain.whitening_
         if isinstance(plain, StrengthsRule):
             arrays["strengths.usual"] = plain.usual_
             arrays["strengths.spread"] = plain.spread_
@@ -315,10 +325,7 @@ class Guard:
             "format": FORMAT,
             "rule": self.rule.name,
             "concepts": self.space.names,
-            "threshold": {
-                name: None if isinstance(value, float) and np.isnan(value) else value
-                for name, value in asdict(self.threshold).items()
-            },
+            "threshold": asdict(self.threshold),
             "context": asdict(self.context),
         }
         text = json.dumps(content, ensure_ascii=False)
@@ -336,17 +343,15 @@ class Guard:
             with safe_open(str(path), framework="np") as file:
                 content = json.loads((file.metadata() or {})["guard"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if content["format"] != FORMAT:
-                raise InputError(
-                    f"{str(path)!r} has format {content['format']}; this version reads {FORMAT}"
-                )
-            return _from_file(content, arrays)
-        except InputError:
-            raise
+            if content["format"] == FORMAT:
+                return _from_file(content, arrays)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
             ) from error
+        raise InputError(
+            f"{str(path)!r} has format {content['format']}; this version reads {FORMAT}"
+        )
 
 
 def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Guard:
@@ -365,19 +370,17 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         plain.usual_, plain.spread_ = arrays["strengths.usual"], arrays["strengths.spread"]
         plain.weights_ = arrays["strengths.weights"]
         plain.bias_, plain.penalty_ = arrays["strengths.bias"].tolist()
+    elif isinstance(plain, TypicalityRule):
+        plain.usual_ = arrays["typicality.usual"]
+        plain.whitening_ = arrays["typicality.whitening"]
     else:
         plain.fit_on(found)
     if isinstance(rule, WithSoftmax):
-        rule.softmax_tail_, rule.rule_tail_ = arrays["tail.softmax"], arrays["tail.rule"]
+        weight, allowance = arrays["rarity.weight"].tolist()
+        rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
     context = dict(content["context"])
     for name in ("classes", "parts", "notes"):
         context[name] = tuple(context[name])
-    if context["r2"] is None:
-        context["r2"] = float("nan")
-    cut = {
-        name: float("nan") if value is None else value
-        for name, value in content["threshold"].items()
-    }
     return Guard(
         space,
         aligned,
@@ -391,7 +394,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             arrays["calibration.levels"],
             arrays["calibration.predicted"],
         ),
-        Threshold(**cut),
+        Threshold(**content["threshold"]),
         Context(**context),
         arrays["seen"],
     )
@@ -422,7 +425,7 @@ class ScoringCore(nn.Module):
         super().__init__()
         rule = guard.rule
         plain = rule.rule if isinstance(rule, WithSoftmax) else rule
-        self.compares = isinstance(plain, Comparisons)
+        self.kind = plain.name
         self.combined = isinstance(rule, WithSoftmax)
         if isinstance(plain, Comparisons):
             weights, offsets = guard.space.planes()
@@ -437,17 +440,26 @@ class ScoringCore(nn.Module):
         else:
             self._keep("planes", guard.aligned.matrix_.T)
             self._keep("offsets", guard.aligned.offset_)
-            self._keep("directions", guard.space.directions.T)
-            self._keep("usual", plain.usual_)
-            self._keep("spread", plain.spread_)
+        if isinstance(plain, TypicalityRule):
+            # R is applied to the directions beforehand: (s − μ) R = r/‖r‖ (Qᵀ R) − μ R.
+            whitening = plain.whitening_.astype(np.float64)
+            self._keep("directions", guard.space.directions.T @ whitening)
+            self._keep("usual", plain.usual_ @ whitening)
+        if isinstance(plain, StrengthsRule):
+            # Likewise with the division by σ.
+            self._keep("directions", guard.space.directions.T / plain.spread_)
+            self._keep("usual", plain.usual_ / plain.spread_)
             self._keep("weights", plain.weights_[:-1])
             self.mean_weight = float(plain.weights_[-1])
             self._keep("bias", np.array(plain.bias_))
         if isinstance(rule, WithSoftmax):
-            self._keep("softmax_tail", rule.softmax_tail_)
-            self._keep("rule_tail", rule.rule_tail_)
+            self.softmax_rarity = _Rarity(rule.softmax_rarity_)
+            self.rule_rarity = _Rarity(rule.rule_rarity_)
+            self.weight = rule.weight_
         cut = np.float32(guard.threshold.value)
-        if cut > guard.threshold.value:  # rounded up, it would let an error pass that it was to stop
+        if (
+            cut > guard.threshold.value
+        ):  # rounded up, it would let an error pass that it was to stop
             cut = np.nextafter(cut, np.float32(-np.inf))
         self.register_buffer("cut", torch.tensor(float(cut), dtype=torch.float32))
 
@@ -464,13 +476,13 @@ class ScoringCore(nn.Module):
         """(B,) scores; infinite where features or logits are not finite."""
         if predicted is None:
             predicted = logits.argmax(dim=1)
-        score = self._compared(features, predicted) if self.compares else self._read(
-            features, predicted
-        )  # fmt: skip
+        if self.kind in (CosineRule.name, LikelihoodRule.name):
+            score = self._compared(features, predicted)
+        else:
+            score = self._distant(features, predicted)
         if self.combined:
-            # Rarities: how far up a score stands among those of right answers.
-            odds = _log_odds(logits, predicted)
-            score = _rarity(score, self._of("rule_tail")) + _rarity(odds, self._of("softmax_tail"))
+            doubt = self.softmax_rarity(_log_odds(logits, predicted))
+            score = self.weight * self.rule_rarity(score) + doubt
         # A sum holds every NaN and infinity that its terms hold; 0 times one of them is NaN.
         doubt = (features.sum(dim=1) + logits.sum(dim=1)) * 0
         return torch.nan_to_num(score + doubt, nan=torch.inf, posinf=torch.inf)
@@ -485,7 +497,8 @@ class ScoringCore(nn.Module):
         if predicted is None:
             predicted = logits.argmax(dim=1)
         score = self(features, logits, predicted)
-        return Verdict(predicted, score, score > self._of("cut"))
+        # Infinite scores are flagged even where the cut lets anything pass.
+        return Verdict(predicted, score, (score > self._of("cut")) | (score == torch.inf))
 
     def _compared(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         levels = torch.addmm(self._of("offsets"), features, self._of("planes"))
@@ -493,11 +506,14 @@ class ScoringCore(nn.Module):
         weighed = steps.sign() * self._of("weights")[predicted]
         return weighed.sum(dim=1) + self._of("bias")[predicted]
 
-    def _read(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    def _distant(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         mapped = torch.addmm(self._of("offsets"), features, self._of("planes"))
-        strengths = nn.functional.normalize(mapped, dim=1, eps=0.0) @ self._of("directions")
-        off = (strengths - self._of("usual")[predicted]) / self._of("spread")
-        return off @ self._of("weights") + self.mean_weight * off.square().mean(1) + self._of("bias")
+        strengths = nn.functional.normalize(mapped, dim=1) @ self._of("directions")
+        off = strengths - self._of("usual")[predicted]
+        if self.kind == TypicalityRule.name:
+            return off.square().sum(dim=1)
+        odds = off @ self._of("weights") + self.mean_weight * off.square().mean(dim=1)
+        return odds + self._of("bias")
 
     def _of(self, name: str) -> torch.Tensor:
         found: torch.Tensor = getattr(self, name)
@@ -511,10 +527,25 @@ def _log_odds(logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
     return torch.logsumexp(others, dim=1) - logits.gather(1, own)[:, 0]
 
 
-def _rarity(scores: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
-    """As :func:`profiler.detector.combined.rarity`."""
-    above = tail.shape[0] - torch.searchsorted(tail, scores.contiguous())
-    return float(np.log(tail.shape[0] + 1)) - torch.log1p(above.to(scores.dtype))
+class _Rarity(nn.Module):
+    """As :class:`profiler.detector.combined.Rarity`."""
+
+    def __init__(self, rarity: Rarity) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.from_numpy(rarity.edges.astype(np.float32)))
+        self.register_buffer("table", torch.from_numpy(rarity.table.astype(np.float32)))
+        self.low, self.low_rate = rarity.low, rarity.low_rate
+        self.high, self.high_rate = rarity.high, rarity.high_rate
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        """(B,) scores → rarities."""
+        edges: Any = self.edges
+        table: Any = self.table
+        rare: torch.Tensor = table[torch.searchsorted(edges, scores)]
+        rare = rare + (scores - self.high).clamp_min(0) * self.high_rate
+        if self.low_rate:
+            rare = rare + (self.low - scores).clamp_min(0) * self.low_rate
+        return rare
 
 
 class Guarded(nn.Module):

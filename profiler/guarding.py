@@ -27,24 +27,28 @@ from profiler.collect import thumbnails
 from profiler.corruptions import Corruption, corrupted
 from profiler.detector.base import Detector
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
-from profiler.detector.combined import CHOICES, ConceptRule, WithSoftmax, make_rule
+from profiler.detector.combined import (
+    CHOICES,
+    DEFAULT,
+    ConceptRule,
+    WithSoftmax,
+    make_rule,
+)
 from profiler.detector.comparisons import Summaries
 from profiler.detector.drift import Look
 from profiler.detector.metrics import (
     DRAWS,
     METRICS,
-    RISING,
+    Compared,
     Draws,
     coverage_at,
-    difference,
     metrics,
     risk_coverage,
     roc,
-    table,
 )
 from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import SHOWN
-from profiler.detector.thresholds import CONFIDENCE, Threshold
+from profiler.detector.thresholds import CONFIDENCE, Threshold, above
 from profiler.errors import ContextError, InputError
 from profiler.guard import (
     FILE,
@@ -60,7 +64,7 @@ from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
 from profiler.labelled import LabelledImages, suspicious
 from profiler.observation import Observation, caption_rows, observe
 from profiler.pages.of_guard import guard_page
-from profiler.report import render_guard
+from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
@@ -90,7 +94,7 @@ _AT_RISK = 0.05
 class GuardOptions:
     """How a guard is made, beyond what it is made of."""
 
-    rule: str = AUTO
+    rule: str = DEFAULT
     target: str = "false-alarms"
     level: float = 0.05
     confidence: float = CONFIDENCE
@@ -117,7 +121,7 @@ def fit_guard(
     options: GuardOptions | None = None,
     services: Services = NONE,
 ) -> Guard:
-    """Make a guard from labelled images that the classifier was not trained on; write it to ``out``.
+    """Make a guard from labelled images that the classifier was not trained on; write it.
 
     The classifier has to be wrong now and then on them, or there is nothing to learn from.
     """
@@ -162,9 +166,7 @@ def fit_guard(
         notes=tuple(filter(None, (numbering, *data.remarks()))),
     )
     head = classifier.weights, classifier.bias
-    guard, reference = make_guard(
-        seen, digests, concepts.words, captions, head, context, options
-    )
+    guard, reference = make_guard(seen, digests, concepts.words, captions, head, context, options)
     for note in guard.context.notes:
         log.warning("warning: %s", note)
     write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
@@ -213,11 +215,9 @@ def make_guard(
     # By the core itself, so that what is cut is what is deployed, to the last bit.
     scores, candidates = (_scored(guard.core(), part) for part in (parts[2], parts[1]))
     filled = replace(cut, scores=scores, wrong=parts[2].wrong, candidates=candidates)
-    guard = replace(guard, calibration=filled).at(
-        options.target, options.level, options.confidence
-    )
+    guard = replace(guard, calibration=filled).at(options.target, options.level, options.confidence)
     notes = (*context.notes, *_notes(guard, aligned))
-    reference = {
+    reference: dict[str, NDArray[Any]] = {
         "features": np.asarray(parts[0].features, dtype=np.float32),
         "logits": np.asarray(parts[0].logits, dtype=np.float32),
         "truth": np.asarray(parts[0].truth, dtype=np.int64),
@@ -230,20 +230,16 @@ def choose_rule(
 ) -> ConceptRule | WithSoftmax:
     """The rule of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``."""
     names = [each for each in CHOICES if each.startswith("msp+")] if name == AUTO else [name]
-    best: ConceptRule | WithSoftmax | None = None
-    highest = -np.inf
+    found: list[tuple[float, ConceptRule | WithSoftmax]] = []
     for each in names:
         rule = make_rule(each, space)
         rule.fit(fitting.features, fitting.logits, fitting.truth)
         if isinstance(rule, WithSoftmax):
             rule.weigh(choosing.features, choosing.logits, choosing.truth)
-        if name != AUTO:
-            return rule
-        found = metrics(rule.score(choosing.features, choosing.logits), choosing.wrong)["auroc"]
-        if best is None or found > highest:
-            best, highest = rule, found
-    assert best is not None  # there are choices
-    return best
+        scores = rule.score(choosing.features, choosing.logits)
+        found.append((metrics(scores, choosing.wrong)["auroc"], rule))
+    # Without a wrong answer there is nothing to choose by: the first, which is the default.
+    return max(found, key=lambda each: -np.inf if np.isnan(each[0]) else each[0])[1]
 
 
 def _scored(core: ScoringCore, of: Observation) -> Float64:
@@ -252,7 +248,7 @@ def _scored(core: ScoringCore, of: Observation) -> Float64:
             torch.from_numpy(np.asarray(of.features, dtype=np.float32)),
             torch.from_numpy(np.asarray(of.logits, dtype=np.float32)),
         )
-    return scores.numpy().astype(np.float64)
+    return np.asarray(scores.numpy(), dtype=np.float64)
 
 
 def _notes(guard: Guard, aligned: AffineMap) -> Iterator[str]:
@@ -586,9 +582,9 @@ def assess_guard(
         wrong_scores=own[wrong],
         coverage={name: _accuracies(clean.scores[name], wrong) for name in shown},
         at_risk={name: coverage_at(clean.scores[name], wrong, _AT_RISK) for name in shown},
-        flagged=examples(wrong & (own > cut), -own),
-        missed=examples(wrong & (own <= cut), own),
-        alarms=examples(~wrong & (own > cut), -own),
+        flagged=examples(wrong & above(own, cut), -own),
+        missed=examples(wrong & ~above(own, cut), own),
+        alarms=examples(~wrong & above(own, cut), -own),
         weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
         draws=options.draws,
         seed=options.seed,
@@ -603,9 +599,7 @@ def assess_guard(
     return assessment
 
 
-def _write(
-    found: Assessment, data: LabelledImages, out: Path, options: AssessOptions
-) -> None:
+def _write(found: Assessment, data: LabelledImages, out: Path, options: AssessOptions) -> None:
     wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
     pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
     write_atomically(out / "guard.json", guard_json(found))
@@ -633,9 +627,7 @@ def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
     return found
 
 
-def _names(
-    guard: Guard, scores: Mapping[str, Float64]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _names(guard: Guard, scores: Mapping[str, Float64]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The rules, the guard's own first, and the baselines."""
     known = {each.name for each in baselines()}
     rules = (guard.rule.name, *(n for n in scores if n not in known and n != guard.rule.name))
@@ -692,14 +684,8 @@ def _condition(
     draws = Draws.of(rows, options.draws, options.seed)
     own, cut = guard.rule.name, guard.threshold.value
     _, others = _names(guard, scores)
-    found = table(scores, defect, draws)
-    best = {}
-    for name in METRICS:
-        sign = -1 if name in RISING else 1
-        best[name] = min(others, key=lambda other: sign * _or_worst(found[other][name].value, sign))
-    lead = {
-        name: difference(scores[own], scores[best[name]], defect, draws)[name] for name in METRICS
-    }
+    found = Compared.of(scores, defect, draws)
+    best = {metric: found.best(others, metric) for metric in METRICS}
     return Condition(
         title=title,
         kind=kind,
@@ -709,16 +695,12 @@ def _condition(
         accuracy=float(np.mean(~changed.wrong)),
         defects=int(changed.wrong.sum()),
         right=int(right.sum()),
-        flagged_defects=int(np.sum(changed.scores[own][changed.wrong] > cut)),
-        flagged_right=int(np.sum(clean.scores[own][right] > cut)),
-        metrics=found,
-        lead=lead,
+        flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
+        flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
+        metrics={name: found.intervals(name) for name in scores},
+        lead={metric: found.lead(own, best[metric], metric) for metric in METRICS},
         best=best,
     )
-
-
-def _or_worst(value: float, sign: int) -> float:
-    return -sign * np.inf if np.isnan(value) else value
 
 
 def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, int], ...]:

@@ -21,7 +21,7 @@ Otherwise the encoder is. Where a rule has no standing (a class without referenc
 does not itself recognise the image) its verdict is *undetermined*, counted apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -485,7 +485,7 @@ class CorrectedHead(FreshHead):
 DRIFT = 1.0
 """Drift of an encoder in order is below it: see :class:`Witnesses`."""
 DEAD_SHARE = 0.05
-"""Of a head's squared weights, at least so many lie on features that are constant."""
+"""Of the squared weights of a layer in order, fewer lie on inputs that are constant."""
 WORSE = 0.06
 """Points of accuracy by which a new head beats one that is in order, at most; likewise."""
 
@@ -504,8 +504,9 @@ class Witnesses:
        of training, since a mean varies no more than what it is the mean of. If the largest over
        all normalisations exceeds 1 for most reference images, encoder and statistics do not belong
        together.
-    2. *Dead features.* Training with weight decay leaves no weights on a feature that is constant.
-       If the head has more than 5 % of its squared weights there, these features once lived.
+    2. *Dead weights.* Training with weight decay leaves no weights on an input that is constant. If
+       a layer, the head or one within the encoder, has more than 5 % of its squared weights there,
+       its inputs once lived: what should feed them is dead.
     3. *The old head's own record.* A head at fault is at fault on the reference images too. If the
        new head, on images held out, is right no more than 6 points more often than the old one,
        the old one is in order, and what it got wrong elsewhere reached it wrong. (Not 0 points: a
@@ -516,16 +517,17 @@ class Witnesses:
     What is not given (drift, in a network without batch normalisation) is not asked. The third
     witness supposes reference images free of the fault that is looked for in the input; an encoder
     and a head at fault together are put down to the encoder. A fault of the weights that moves no
-    normalisation's inputs far, such as some channels dropped early in the encoder, looks to all
-    three like a fault of the head.
+    normalisation's inputs far and kills no channel looks to all three like a fault of the head.
 
     Args:
         classes: their number C.
-        weights: (C, f) of the head under study; None: dead features are not looked for.
+        weights: (C, f) of the head under study; None: it is not asked for dead weights.
+        inner: of each layer of the encoder, by name, the share of its squared weights on inputs
+            that are constant; None: they are not asked.
 
     Attributes:
         drift_: median drift of the reference images; NaN where not given.
-        dead_share_: share of the head's squared weights that lies on constant features.
+        dead_share_: largest share of a layer's squared weights that lies on constant inputs.
         gain_: accuracy of the new head on reference images held out, less that of the old one.
         encoder_: why every error is the encoder's; empty if that is decided image by image.
     """
@@ -537,9 +539,15 @@ class Witnesses:
     gain_: float
     encoder_: str
 
-    def __init__(self, classes: int, weights: FloatArray | None = None) -> None:
+    def __init__(
+        self,
+        classes: int,
+        weights: FloatArray | None = None,
+        inner: Mapping[str, float] | None = None,
+    ) -> None:
         self.classes = classes
         self.weights = weights
+        self.inner = inner
         self._head = FreshHead(classes)
 
     def fit(self, reference: Observed) -> Self:
@@ -548,17 +556,19 @@ class Witnesses:
         self._head = kind(self.classes).fit(reference)
         self.gain_ = self._head.gaussians_.accuracy_ - float(np.mean(~reference.wrong))
         self.drift_ = float("nan") if reference.drift is None else float(np.median(reference.drift))
-        self.dead_share_ = 0.0
+        shares = {f"layer {name!r}": share for name, share in (self.inner or {}).items()}
         if self.weights is not None:
             dead = np.ptp(reference.features, axis=0) == 0
             squares = np.sum(np.asarray(self.weights, dtype=np.float64) ** 2, axis=0)
-            self.dead_share_ = float(squares[dead].sum() / max(squares.sum(), 1e-300))
+            shares["the head"] = float(squares[dead].sum() / max(squares.sum(), 1e-300))
+        self.dead_share_ = max(shares.values(), default=0.0)
         said = []
         if self.drift_ > DRIFT:
             said.append(f"the encoder drifts by {self.drift_:.3g} from its own statistics")
         if self.dead_share_ > DEAD_SHARE:
+            where = next(name for name, share in shares.items() if share == self.dead_share_)
             share = f"{self.dead_share_:.0%}"
-            said.append(f"the encoder gives nothing where {share} of the head's weights are")
+            said.append(f"nothing arrives where {share} of the weights of {where} are")
         if not said and self.gain_ <= WORSE:
             said.append("the head does nearly as well on reference images as a new one would")
         self.encoder_ = " and ".join(said)

@@ -1,5 +1,6 @@
 """What a classifier and a VLM make of labelled images: encodings, answers, embeddings."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from profiler.attacks import Attack, PixelScale
-from profiler.classifier import Classifier
-from profiler.collect import Advance, Collected, Skipped
+from profiler.classifier import Classifier, dead_weights
+from profiler.collect import AUTO_BATCH, Advance, Collected, Skipped
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
-from profiler.inputs import ProbeSet
+from profiler.inputs import ProbeSet, spread
 from profiler.labelled import LabelledImages
 from profiler.localization import Observed
 from profiler.passes import collect_once
@@ -24,6 +25,8 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
+CHECKED_IMAGES = 512
+"""Images on which inputs of layers have to be constant to be called so."""
 ATTACKS_VERSION = 1
 """Changes whenever the same attack on the same images may come out otherwise."""
 
@@ -193,6 +196,43 @@ class _Attacked:
         )
         pictures = self._scale.pictures(attacked)
         return attacked, torch.stack([self._vlm.preprocess(picture) for picture in pictures])
+
+
+def check_weights(
+    classifier: Classifier, data: LabelledImages, seen: Observation, store: Store | None = None
+) -> dict[str, float]:
+    """Of each layer, the share of squared weights on inputs that are constant over some images.
+
+    See :func:`profiler.classifier.dead_weights`.
+
+    Args:
+        classifier: whose layers.
+        data: the images, as they are.
+        seen: what was observed of them; of these, :data:`CHECKED_IMAGES` evenly spread are shown.
+        store: keeps the outcome.
+    """
+    shown = [int(seen.kept[i]) for i in spread(len(seen), CHECKED_IMAGES)]
+    key = {
+        "dead weights of": classifier.subject.fingerprint,
+        "probe": data.fingerprint,
+        "images": hashlib.sha256(str(shown).encode()).hexdigest(),
+    }
+    kept = store.get("passes", key) if store else None
+    if kept is None:
+        size = min(seen.batch_size, AUTO_BATCH)
+        batches = (
+            torch.stack([classifier.preprocess(data.read(i)) for i in shown[lo : lo + size]])
+            for lo in range(0, len(shown), size)
+        )
+        found = dead_weights(
+            classifier.subject.model, (batch.to(classifier.device) for batch in batches)
+        )
+        names = np.frombuffer("\n".join(found).encode(), dtype=np.uint8)
+        kept = {"names": names, "shares": np.array(list(found.values()))}
+        if store:
+            store.put("passes", key, kept)
+    layers = kept["names"].tobytes().decode().split("\n")
+    return dict(zip(layers, kept["shares"].tolist(), strict=True))
 
 
 def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> FloatArray:

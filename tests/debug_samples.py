@@ -8,7 +8,7 @@ strengths (N, M) of M concepts in N images, at both levels, and a true and a pre
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ def fake_diagnosis(
     if strengths is None:
         look = rng.normal(0, 0.05, (n, width)) + rng.normal(0.2, 0.05, width)
         noise = rng.normal(0, 0.05, (2, len(true), width))
-        mixed = np.stack([0.5 * look[true] + 0.5 * look[said], 0.85 * look[true] + 0.15 * look[said]])
+        mixed = np.stack(
+            [0.5 * look[true] + 0.5 * look[said], 0.85 * look[true] + 0.15 * look[said]]
+        )
         strengths = mixed + noise
     collected = [HeatmapCollector(n), HeatmapCollector(n)]
     for collector, rows in zip(collected, strengths, strict=True):
@@ -228,28 +230,50 @@ def many_classes(images: int = 1, count: int = 1000) -> Diagnosis:
     return fake_diagnosis(true.tolist(), said.tolist(), classes=names)
 
 
-def samples() -> dict[str, Diagnosis]:
-    """What the page has to cope with."""
-    attacked = fake_diagnosis(share=0.45, change="PGD, ε = 8/255 in ℓ∞, 10 steps of 2/255")
-    rare = fake_diagnosis(share=0.2)
-    poor = fake_diagnosis(a_class=8, share=0.4)
-    return {
-        "ten": fake_diagnosis(a_class=400, share=0.12),
-        "clean": fake_diagnosis(share=0.0),
-        "attacked": replace(attacked, before=Right(570, 600)),
-        # Frogs are never misclassified; deer always are; one bird is taken for a frog.
-        "lopsided": fake_diagnosis(
-            [6] * 30 + [4] * 20 + [2] * 20 + [3] * 40, [6] * 30 + [5] * 20 + [2] * 19 + [6] + [3] * 25 + [5] * 15
-        ),
-        "two-concepts": fake_diagnosis(concepts=("wings", "wheels")),
-        "two": of_two(),
-        "hundred": fake_diagnosis(concepts=[f"attribute {i}" for i in range(100)], classes=CLASSES[:4]),
-        "many": many_classes(),
-        "poor": replace(poor, quality=replace(poor.quality, r2=0.12, images=40, warning=POOR), warnings=("The " + POOR,)),
-        "undetermined": fake_diagnosis(undetermined=1.0),
-        "fourteen": fake_diagnosis(classes=[*CLASSES, "a class with a very long name indeed", "cow", "pig", "fox"], a_class=30),
-        "untold": replace(rare, told=Told("", ""), confusions=tuple(replace(c, told=Told("", "")) for c in rare.confusions)),
-    }  # fmt: skip
+def attacked() -> Diagnosis:
+    """Images changed by an adversary; most were right before."""
+    found = fake_diagnosis(share=0.45, change="PGD, ε = 8/255 in ℓ∞, 10 steps of 2/255")
+    return replace(found, before=Right(570, 600))
+
+
+def lopsided() -> Diagnosis:
+    """Frogs are never misclassified; deer always are; one bird is taken for a frog."""
+    true = [6] * 30 + [4] * 20 + [2] * 20 + [3] * 40
+    return fake_diagnosis(true, [6] * 30 + [5] * 20 + [2] * 19 + [6] + [3] * 25 + [5] * 15)
+
+
+def poor() -> Diagnosis:
+    """The map misses most of what the VLM sees."""
+    found = fake_diagnosis(a_class=8, share=0.4, warnings=("The " + POOR,))
+    return replace(found, quality=replace(found.quality, r2=0.12, images=40, warning=POOR))
+
+
+def untold() -> Diagnosis:
+    """Nobody has told it in words."""
+    found = fake_diagnosis(share=0.2, told=Told("", ""))
+    bare = tuple(replace(each, told=Told("", "")) for each in found.confusions)
+    return replace(found, confusions=bare)
+
+
+LONG = "a class with a very long name indeed"
+
+SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
+    "ten": lambda: fake_diagnosis(a_class=400, share=0.12),
+    "clean": lambda: fake_diagnosis(share=0.0),
+    "attacked": attacked,
+    "lopsided": lopsided,
+    "two-concepts": lambda: fake_diagnosis(concepts=("wings", "wheels")),
+    "two": of_two,
+    "hundred": lambda: fake_diagnosis(
+        concepts=[f"attribute {i}" for i in range(100)], classes=CLASSES[:4]
+    ),
+    "many": many_classes,
+    "poor": poor,
+    "undetermined": lambda: fake_diagnosis(undetermined=1.0),
+    "fourteen": lambda: fake_diagnosis(classes=[*CLASSES, LONG, "cow", "pig", "fox"], a_class=30),
+    "untold": untold,
+}
+"""What the page has to cope with."""
 
 
 if __name__ == "__main__":
@@ -260,9 +284,10 @@ if __name__ == "__main__":
 
     folder = Path(sys.argv[1])
     _, thumbnails = photograph_thumbnails()
-    for kind, diagnosis in samples().items():
+    for kind, made in SAMPLES.items():
         if len(sys.argv) > 2 and kind not in sys.argv[2:]:
             continue
+        diagnosis = made()
         wanted = [image.image for image in diagnosis.images]
         wanted += [i for each in diagnosis.examples.values() for i in each]
         shown = {i: thumbnails[i % len(thumbnails)] for i in wanted} if thumbnails else {}

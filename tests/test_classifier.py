@@ -8,7 +8,7 @@ from nets import as_subject
 from tiny import TinyNet, tiny_subject
 from torch import nn
 
-from profiler.classifier import Classifier
+from profiler.classifier import Classifier, dead_weights
 from profiler.errors import InputError, UnknownNameError
 
 
@@ -156,3 +156,26 @@ def test_the_fingerprint_tells_heads_and_weights_apart() -> None:
         Classifier.find(as_subject(two, 8), "0.fc").fingerprint,
     ]
     assert len(set(found)) == 4
+
+
+def test_weights_on_inputs_that_never_vary() -> None:
+    """The fourth unit of the hand-made network is always 1; the head gives it no weight. Once it
+    has as much as each of the other units has, a quarter lies there."""
+    net = TinyNet()
+    flat = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])[:, :, None, None].expand(3, 3, 2, 2)
+    assert dead_weights(net, [flat]) == {"color": 0.0, "fc": 0.0}
+    with torch.no_grad():
+        net.fc.weight[:] = torch.eye(4)
+    assert dead_weights(net, [flat]) == {"color": 0.0, "fc": 0.25}
+    # Batches count together: each colour alone never varies, all three do.
+    assert dead_weights(net, flat.split(1)) == dead_weights(net, [flat])
+    assert dead_weights(net, [flat[:1]])["color"] == 1.0
+    assert not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_the_tokens_of_a_linear_layer_are_positions() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([[1.0, 2.0]])
+    tokens = torch.tensor([[[0.0, 5.0], [1.0, 5.0]]])
+    assert dead_weights(nn.Sequential(layer), [tokens]) == {"0": pytest.approx(0.8)}

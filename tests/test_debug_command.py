@@ -96,7 +96,7 @@ def test_colours_the_encoder_no_longer_sees_are_its_fault(command: Command, fold
     assert shares["verdict"] == "encoder"
     assert shares["head"] == 0
     # Three of four features are constant now; of the head's four squared weights, three lie there.
-    assert shares["reason"] == "the encoder gives nothing where 75% of the head's weights are"
+    assert shares["reason"] == "nothing arrives where 75% of the weights of layer 'fc' are"
     # The VLM itself is not blind: its own heatmaps know red from green.
     assert found["map"]["vlm"]["right"] == 80 > found["map"]["aligned"]["right"]
 
@@ -297,3 +297,16 @@ def test_a_class_without_images_is_said(command: Command, folder: Path) -> None:
     found = debug(command, folder, "--checkpoint", damaged(folder, swap))
     assert any("have no image: 'blue'" in text for text in found["data"]["remarks"])
     assert [each["class"] for each in found["classes_examined"]] == [0, 1, 3]
+
+
+def test_the_vlms_own_heatmaps_may_lead(command: Command, folder: Path) -> None:
+    """A blind encoder ranks red and green alike; the VLM sees which of the two an image is."""
+    weights = damaged(folder, blind)
+    first = debug(command, folder, "--checkpoint", weights)
+    second = debug(command, folder, "--checkpoint", weights, "--level", "vlm")
+    assert (first["level"], second["level"]) == ("encoder", "vlm")
+    assert first["rules"] == second["rules"]
+    assert first["findings"] != second["findings"]
+    done = command(*arguments(folder, "--level", "head"))
+    assert done.status == 2
+    assert "unknown level 'head'" in done.error

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from profiler.detector.metrics import (
     GRID,
     METRICS,
+    Compared,
     Draws,
     coverage_at,
-    difference,
     interval,
     measured,
     metrics,
@@ -20,9 +20,9 @@ from profiler.detector.metrics import (
 )
 from profiler.errors import InputError
 
-scored = st.lists(
-    st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40
-).filter(lambda rows: len({bad for _, bad in rows}) == 2)
+scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(
+    lambda rows: len({bad for _, bad in rows}) == 2
+)
 
 
 def columns(rows: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +79,7 @@ def test_scores_that_are_nan_are_refused_and_infinite_ones_ranked() -> None:
 # --- against others ----------------------------------------------------------------------------
 
 
+@settings(max_examples=40, deadline=None)
 @given(scored)
 def test_against_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     scores, bad = columns(rows)
@@ -91,6 +92,7 @@ def test_against_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     assert found["fpr95_kept"] == pytest.approx(alarms[hits >= 0.95 - 1e-12].min())
 
 
+@settings(max_examples=40, deadline=None)
 @given(scored)
 def test_aurc_is_the_mean_over_orders_of_equal_scores(rows: list[tuple[int, bool]]) -> None:
     scores, bad = columns(rows)
@@ -105,6 +107,7 @@ def test_aurc_is_the_mean_over_orders_of_equal_scores(rows: list[tuple[int, bool
     assert metrics(scores, bad)["aurc"] == pytest.approx(np.mean(expected))
 
 
+@settings(max_examples=40, deadline=None)
 @given(scored)
 def test_no_metric_depends_on_the_order_of_rows_or_the_scale(rows: list[tuple[int, bool]]) -> None:
     scores, bad = columns(rows)
@@ -113,6 +116,7 @@ def test_no_metric_depends_on_the_order_of_rows_or_the_scale(rows: list[tuple[in
         assert turned[name] == pytest.approx(value)
 
 
+@settings(max_examples=40, deadline=None)
 @given(scored, st.floats(0.0, 1.0))
 def test_coverage_at_a_risk_is_the_largest_that_keeps_it(
     rows: list[tuple[int, bool]], risk: float
@@ -168,12 +172,15 @@ def test_the_interval_of_a_difference_knows_that_both_scores_saw_the_same_rows()
     scores = rng.normal(size=300) + bad
     better = scores + 0.3 * bad
     draws = Draws.of(np.arange(300), 300)
-    paired = difference(better, scores, bad, draws)["auroc"]
+    both = Compared.of({"one": scores, "better": better}, bad, draws)
+    paired = both.lead("better", "one", "auroc")
     alone = measured(scores, bad, draws)["auroc"]
     assert paired.low > 0
     assert paired.high - paired.low < (alone.high - alone.low) / 2
-    same = difference(scores, scores, bad, draws)["aurc"]
+    same = both.lead("one", "one", "aurc")
     assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert both.intervals("one")["auroc"] == alone
+    assert both.best(["one", "better"], "auroc") == both.best(["one", "better"], "aurc") == "better"
 
 
 def test_an_interval_leaves_out_draws_in_which_the_number_is_not_defined() -> None:

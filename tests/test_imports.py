@@ -21,6 +21,7 @@ CORE = (
     "align",
     "heatmap",
     "localization",
+    "detector",
     "conspec",
     "verify",
 )

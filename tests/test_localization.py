@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.errors import InputError
@@ -20,6 +21,7 @@ from profiler.localization import (
     Witnesses,
     ZeroShot,
     localize,
+    localize_held_out,
 )
 
 HEAD, ENCODER, UNDETERMINED = Verdict.HEAD, Verdict.ENCODER, Verdict.UNDETERMINED
@@ -130,7 +132,7 @@ def test_weights_on_dead_features_tell_on_the_encoder() -> None:
     weights = WEIGHTS + np.array([0, 0, 0.5, 0])  # … the third once lived
     rule = Witnesses(2, weights).fit(replace(reference, features=reference.features * dead))
     assert rule.dead_share_ == pytest.approx(0.5 / 2.5)
-    assert rule.encoder_ == "the encoder gives nothing where 20% of the head's weights are"
+    assert rule.encoder_ == "nothing arrives where 20% of the weights of the head are"
     assert (rule.locate(replace(images, features=images.features * dead)) == ENCODER).all()
     # A dead feature that the head does not count on says nothing.
     honest = Witnesses(2, WEIGHTS).fit(replace(reference, features=reference.features * dead))
@@ -303,3 +305,53 @@ def test_shares_add_up_and_are_undefined_without_images() -> None:
     assert Shares(2, 2).verdict == UNDETERMINED
     assert Shares(undetermined=3).head_share is None
     assert Shares().interval() is None
+
+
+def test_dead_weights_within_the_encoder_tell_on_it_too() -> None:
+    reference, images = world("head")
+    rule = Witnesses(2, WEIGHTS, {"conv1": 0.01, "conv2": 0.3}).fit(reference)
+    assert rule.dead_share_ == 0.3
+    assert rule.encoder_ == "nothing arrives where 30% of the weights of layer 'conv2' are"
+    assert (rule.locate(images) == ENCODER).all()
+    # A twentieth is no sign: units die in training too.
+    assert Witnesses(2, WEIGHTS, {"conv1": 0.05}).fit(reference).encoder_ == ""
+
+
+# --- errors and reference images that show the same pictures ---------------------------------
+
+
+class Memory:
+    """Says head where it has seen the picture, encoder where not; knows pictures by features."""
+
+    name = "memory"
+
+    def fit(self, reference: Observed) -> "Memory":
+        self.seen = {tuple(row) for row in reference.features.tolist()}
+        return self
+
+    def locate(self, errors: Observed) -> NDArray[np.int8]:
+        known = [tuple(row) in self.seen for row in errors.features.tolist()]
+        return np.where(known, HEAD, ENCODER).astype(np.int8)
+
+
+def test_no_rule_has_seen_the_picture_it_judges() -> None:
+    _, images = world("head")
+    pictures = np.repeat(np.arange(20), 3)  # three views of each
+    errors = replace(images, groups=pictures)
+    rule = Memory()
+    (found,) = localize_held_out([rule], errors, errors)
+    assert (found.verdicts == ENCODER).all()
+    assert found.total.images == 60
+    # In the end it is fitted on everything.
+    assert len(rule.seen) == 60
+
+
+def test_where_too_few_are_left_there_is_no_verdict() -> None:
+    reference, images = world("head")
+    two = np.array([0, len(reference) - 1])
+    few = replace(reference.take(two), groups=np.arange(2))
+    errors = replace(images.take(two), groups=np.arange(2))
+    (found,) = localize_held_out([FreshHead(2)], few, errors)
+    assert (found.verdicts == UNDETERMINED).all()
+    with pytest.raises(InputError, match="which picture"):
+        localize_held_out([FreshHead(2)], reference, errors)

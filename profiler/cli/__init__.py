@@ -12,13 +12,26 @@
     classifiers.py   the options about classifiers and labelled images
     debug.py      debug
     guard.py      guard fit, score, eval
+    conspec.py    check, mine
     people.py     rate, calibrate
     cache.py      cache list, prune, clear, verify
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import cache, compare, debug, guard, people, profile, subjects, words
+from profiler.cli import cache, compare, conspec, debug, guard, people, profile, subjects, words
 from profiler.cli.app import app, main
 
-__all__ = ["app", "cache", "compare", "debug", "guard", "main", "people", "profile", "subjects", "words"]
+__all__ = [
+    "app",
+    "cache",
+    "compare",
+    "conspec",
+    "debug",
+    "guard",
+    "main",
+    "people",
+    "profile",
+    "subjects",
+    "words",
+]

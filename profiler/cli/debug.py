@@ -53,6 +53,7 @@ from profiler.cli.words import (
     how_called,
     language_model,
 )
+from profiler.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from profiler.diagnosis import Diagnosis
@@ -81,6 +82,12 @@ def debug(
     weights: Weights = "default",
     preprocess: PreprocessText = None,
     limit: DataLimit = None,
+    level: Annotated[
+        str,
+        typer.Option(
+            help="Whose concepts lead: encoder (the classifier's own) or vlm; both are shown."
+        ),
+    ] = "encoder",
     trust_labels: Annotated[
         bool,
         typer.Option(
@@ -107,8 +114,12 @@ def debug(
     Writes debug.html, diagnosis.json, heatmaps.npz and the map from the classifier's features to
     the VLM's space.
     """
+    from profiler.diagnosis import LEVELS
+
     size = batch_size_of(batch_size)
     check_precision(precision, device)
+    if level not in LEVELS:
+        raise UnknownNameError("level", level, LEVELS)
     change = change_of(attack, eps, attack_steps, corrupt, seed)
     from profiler.ask import load_prompts
 
@@ -139,6 +150,7 @@ def debug(
             DebugOptions(
                 attack=change.attack,
                 corruption=change.corruption,
+                level=level,
                 trust_labels=trust_labels,
                 seed=seed,
                 precision=precision,

@@ -123,10 +123,11 @@ def fit(
     rule: Annotated[
         str,
         typer.Option(
-            help="cosine, likelihood, strengths; msp+ before one of them combines it with the "
-            "softmax; auto takes the combination that does best on images held out."
+            help="typicality, cosine, likelihood or strengths; msp+ before one of them combines it "
+            "with the softmax; auto takes the combination that finds most errors on images held "
+            "out."
         ),
-    ] = "auto",
+    ] = "msp+typicality",
     share: Share = None,
     false_alarms: FalseAlarms = None,
     passed_errors: PassedErrors = None,
@@ -234,9 +235,7 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Write to this file.  [default: standard output]")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines in place of CSV.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines in place of CSV.")] = False,
     share: Share = None,
     false_alarms: FalseAlarms = None,
     passed_errors: PassedErrors = None,
@@ -270,9 +269,7 @@ def score(
     A threshold option replaces the guard's own threshold.
     """
     size = batch_size_of(batch_size)
-    target = _target(
-        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
-    )
+    target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
     _check_level(target, confidence)
     if fail_on_drift and not watch:
         raise UsageError("--fail-on-drift needs --watch")
@@ -359,9 +356,7 @@ def evaluate(
     Images that the guard was made from are recognised by their content and left out.
     """
     size = batch_size_of(batch_size)
-    target = _target(
-        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
-    )
+    target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
     _check_level(target, confidence)
     from profiler.attacks import Attack, parse_eps
     from profiler.corruptions import Corruption
@@ -422,9 +417,7 @@ def _path(guard: Path | None, subject: str) -> Path:
     return path / FILE if path.is_dir() else path
 
 
-def _load(
-    guard: Path | None, subject: str, target: _Target | None, confidence: float
-) -> "Guard":
+def _load(guard: Path | None, subject: str, target: _Target | None, confidence: float) -> "Guard":
     from profiler.guard import Guard
 
     made = Guard.load(_path(guard, subject))
@@ -468,9 +461,7 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:
         against = [f"against_{place}" for place in range(1, SHOWN + 1)]
-        writer.writerow(
-            ["image", "prediction", "class", "score", "verdict", *against, "problem"]
-        )
+        writer.writerow(["image", "prediction", "class", "score", "verdict", *against, "problem"])
     for row in rows:
         verdict = "flag" if row.flagged else "accept"
         if as_json:
@@ -524,6 +515,18 @@ def _drift_lines(guard: "Guard", look: "Look") -> Iterator[str]:
 
 
 def _show(found: "Assessment") -> None:
-    from profiler.cli.terminal import guard_table, stderr
+    """AUROC of every score in every condition, on a terminal."""
+    from rich.table import Table
 
-    stderr.print(guard_table(found))
+    from profiler.cli.terminal import stderr
+
+    if not stderr.is_terminal:
+        return
+    table = Table(title="AUROC, defects against right answers", title_justify="left")
+    table.add_column("score")
+    for condition in found.conditions:
+        table.add_column(condition.title, justify="right")
+    for name in (*found.rules, *found.baselines):
+        values = [each.metrics[name]["auroc"].value for each in found.conditions]
+        table.add_row(name, *(f"{value:.3f}" for value in values))
+    stderr.print(table)

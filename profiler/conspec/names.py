@@ -34,6 +34,8 @@ def check(
 ) -> None:
     """Refuse what names no class, concept or set; nothing but the file is needed.
 
+    A name may be a class and a concept: ``predict`` wants the one, every other atom the other.
+
     A file that declares its classes may name no others, and so for concepts. Where it declares
     none, those given count; where none are given either, any name will do for now.
 
@@ -46,10 +48,6 @@ def check(
         SpecError: at the first unknown name, with near ones.
     """
     known = _Known(file, classes, concepts)
-    declared = [entry.name for entry in file.classes]
-    for entry in file.concepts:
-        if entry.name in declared:
-            known.fail(f"{entry.name!r} is declared as a class and as a concept", entry.at)
     for each in file.sets:
         for member in each.members:
             known.member(member, each.at)

@@ -60,8 +60,8 @@ def sound(features: FloatArray, logits: FloatArray) -> BoolArray:
         )
     if not features.shape[1] or not logits.shape[1]:
         return np.zeros(len(features), dtype=np.bool_)
-    fine: BoolArray = np.isfinite(features).all(axis=1) & np.isfinite(logits).all(axis=1)
-    return fine
+    fine = np.isfinite(features).all(axis=1) & np.isfinite(logits).all(axis=1)
+    return np.asarray(fine, dtype=np.bool_)
 
 
 class Sound:

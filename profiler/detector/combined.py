@@ -1,18 +1,22 @@
 """Two detectors as one: an answer is strange if either finds it so.
 
-Each score is turned into how rare it is among right answers,
+Each score is turned into how rare it is among right answers, −log p(x), p(x) being the share of
+right answers at least as strange as x; the rarities are added up, as in Fisher's way to combine
+tests:
 
-    p(x) = (1 + #{right answers with a score of at least that of x}) / (1 + #{right answers}),
+    score(x) = rarity(softmax) + weight · rarity(rule of concepts).
 
-and the two rarities are added up: −log p_1(x) − log p_2(x), Fisher's way to combine tests. Where one
-detector sees nothing (an attack makes the softmax sure of itself, so p_1 is near 1) its term
-vanishes and the other decides. No weight between the two is learned, so none can be learned from
-one kind of defect and fail on another.
+Of the softmax both tails count. An attack makes a classifier *surer* of itself than it is of its
+right answers, which is as telling as doubt. But wrong answers are hardly ever sure, so for telling
+those it only does harm: the sure end counts as far as its rarity exceeds an *allowance*.
 
-The right answers are those of images that neither score was fitted on.
+Weight and allowance are chosen on images that neither score was fitted on, among few: of the
+settings that tell wrong answers from right ones within :data:`TOLERANCE` of the best AUROC, the
+one of least allowance; among those, the one of highest AUROC.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -21,10 +25,102 @@ from profiler.align import ConceptSpace
 from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
 from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
+from profiler.detector.metrics import metrics
 from profiler.detector.strengths import StrengthsRule
+from profiler.detector.typicality import TypicalityRule
 from profiler.errors import InputError, UnknownNameError
 
-ConceptRule = Comparisons | StrengthsRule
+ConceptRule = Comparisons | StrengthsRule | TypicalityRule
+
+WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Of the rule, beside the softmax."""
+ALLOWANCES = tuple(float(np.log(rare)) for rare in (5, 20, 100))
+"""Answers so sure count as strange if fewer than one right answer in 5, 20, 100 is as sure."""
+TOLERANCE = 0.005
+"""Of AUROC."""
+
+TAIL = 0.1
+"""Share of the right answers from which each tail is extrapolated."""
+FEWEST = 5
+"""… but at least so many, as far as they are no more than half of them."""
+
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Rarity:
+    """How rare a score is among others: −log p, as a table between two tails.
+
+    With r known scores, k of them below s, p = (1 + r − k)/(1 + r) at the upper end and
+    (1 + k)/(1 + r) at the lower; the smaller one counts. Beyond the most extreme tenth a table has
+    nothing to tell apart, so there the tail goes on exponentially, at the mean excess of that tenth
+    (peaks over a threshold; Pickands, 1975, with shape 0): rarity grows linearly. Rarity at the
+    lower end is lessened by an allowance, and never negative.
+
+    Attributes:
+        known: (r,) scores, ascending.
+        edges: (r,) the same, moved up by a little more than rounding: a score that is equal to a
+            known one counts as such, in whichever precision it was worked out.
+        table: (r + 1,) rarity by the number of known scores below.
+        low: where the lower tail begins; minus infinity where that end does not count.
+        high: where the upper tail begins.
+        low_rate: rarity by unit of score below ``low``.
+        high_rate: rarity by unit of score above ``high``.
+    """
+
+    known: Float64
+    edges: Float64
+    table: Float64
+    low: float
+    high: float
+    low_rate: float
+    high_rate: float
+
+    @classmethod
+    def of(cls, scores: FloatArray, allowance: float | None = None) -> "Rarity":
+        """Among these scores (r,), at least one.
+
+        Args:
+            scores: known ones.
+            allowance: taken off the rarity of low scores; None: low scores are not rare at all.
+        """
+        known = np.sort(np.asarray(scores, dtype=np.float64))
+        count = len(known)
+        if not count or not np.isfinite(known).all():
+            raise InputError("rarity is told among one finite score or more")
+        tail = min(max(FEWEST, round(TAIL * count)), count // 2)
+        edges = known + _ROUNDING * max(1.0, float(np.abs(known).max()))
+        below = np.arange(count + 1)
+        deepest = np.log((count + 1) / (tail + 1))
+        upper = np.minimum(np.log((count + 1) / (count + 1 - below)), deepest)
+        high = float(known[count - tail - 1])
+        high_rate = _rate(known[count - tail :] - high, known)
+        if allowance is None:
+            return cls(known, edges, upper, -np.inf, high, 0.0, high_rate)
+        lower = np.minimum(np.log((count + 1) / (1 + below)), deepest) - allowance
+        low_rate = _rate(float(known[tail]) - known[:tail], known)
+        # Where the allowance eats up all that the table has, the tail has to pay the rest.
+        low = float(known[tail]) - max(allowance - deepest, 0.0) / low_rate
+        return cls(known, edges, np.maximum(upper, lower), low, high, low_rate, high_rate)
+
+    def __call__(self, scores: FloatArray) -> Float64:
+        """Rarities (n,).
+
+        >>> Rarity.of(np.arange(1.0, 100.0))(np.array([50.0, 89.0, 99.0])).round(2).tolist()
+        [0.67, 2.12, 4.03]
+        """
+        found: Float64 = self.table[np.searchsorted(self.edges, scores, side="left")]
+        found = found + self.high_rate * np.maximum(scores - self.high, 0.0)
+        if self.low_rate:
+            found = found + self.low_rate * np.maximum(self.low - scores, 0.0)
+        return found
+
+
+def _rate(excess: Float64, known: Float64) -> float:
+    """One over the mean excess; of equal scores, over a millionth of their size."""
+    mean = float(excess.mean()) if len(excess) else 0.0
+    least = 1e-6 * max(1.0, float(np.abs(known).max()))
+    return 1 / max(mean, least)
 
 
 class WithSoftmax(Sound):
@@ -34,12 +130,16 @@ class WithSoftmax(Sound):
         rule: of concepts.
 
     Attributes:
-        softmax_tail_: (r,) scores of MSP for right answers, ascending.
-        rule_tail_: (r,) those of the rule.
+        weight_: of the rule's rarity.
+        allowance_: of the sure end of the softmax.
+        softmax_rarity_: of the scores of MSP, at both ends.
+        rule_rarity_: of those of the rule.
     """
 
-    softmax_tail_: Float64
-    rule_tail_: Float64
+    weight_: float
+    allowance_: float
+    softmax_rarity_: Rarity
+    rule_rarity_: Rarity
 
     def __init__(self, rule: ConceptRule) -> None:
         self.rule = rule
@@ -56,39 +156,46 @@ class WithSoftmax(Sound):
         return self
 
     def weigh(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn how rare scores are among right answers; the rule has not seen these images."""
+        """Learn how rare scores are, and choose the weight; the rule has not seen these images."""
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if not right.any():
             raise InputError("how rare a score is cannot be learned without right answers")
-        self.softmax_tail_ = np.sort(self.softmax.score(z[right], y[right]))
-        self.rule_tail_ = np.sort(self.rule.score(z[right], y[right]))
+        doubt, strange = self.softmax.score(z, y), self.rule.score(z, y)
+        tried = []
+        for allowance in ALLOWANCES:
+            for weight in WEIGHTS:
+                self.set(doubt[right], strange[right], weight, allowance)
+                scores = self.softmax_rarity_(doubt) + weight * self.rule_rarity_(strange)
+                found = 0.0 if right.all() else metrics(scores, ~right)["auroc"]
+                tried.append((found, weight, allowance))
+        best = max(found for found, *_ in tried)
+        good = [each for each in tried if each[0] >= best - TOLERANCE]
+        _, weight, allowance = min(good, key=lambda each: (each[2], -each[0], abs(each[1] - 1)))
+        return self.set(doubt[right], strange[right], weight, allowance)
+
+    def set(self, doubt: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
+        """Fix what :meth:`weigh` learns: scores of right answers by MSP and by the rule."""
+        self.weight_, self.allowance_ = weight, allowance
+        self.softmax_rarity_ = Rarity.of(doubt, allowance)
+        self.rule_rarity_ = Rarity.of(strange)
         return self
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
-        return rarity(self.softmax.score(features, logits), self.softmax_tail_) + rarity(
-            self.rule.score(features, logits), self.rule_tail_
-        )
-
-
-def rarity(scores: Float64, tail: Float64) -> Float64:
-    """(n,) −log p of scores among ascending ones (r,).
-
-    >>> np.exp(-rarity(np.array([0.0, 2.0, 9.0]), np.array([1.0, 2.0, 3.0]))).round(3).tolist()
-    [1.0, 0.75, 0.25]
-    """
-    above = len(tail) - np.searchsorted(tail, scores, side="left")
-    rare: Float64 = np.log(len(tail) + 1) - np.log(above + 1)
-    return rare
+        doubt = self.softmax_rarity_(self.softmax.score(features, logits))
+        return doubt + self.weight_ * self.rule_rarity_(self.rule.score(features, logits))
 
 
 RULES: dict[str, Callable[[ConceptSpace], ConceptRule]] = {
+    TypicalityRule.name: TypicalityRule,
     CosineRule.name: CosineRule,
     LikelihoodRule.name: LikelihoodRule,
     StrengthsRule.name: StrengthsRule,
 }
 CHOICES = (*RULES, *(f"msp+{name}" for name in RULES))
 """Every rule on offer, by name."""
+DEFAULT = f"msp+{TypicalityRule.name}"
+"""The rule that finds most kinds of defects (``benchmarks/guard.py``)."""
 
 
 def make_rule(name: str, concepts: ConceptSpace) -> ConceptRule | WithSoftmax:

@@ -1,9 +1,9 @@
-"""Does what passes now still look, in concepts, like what passed when the guard was fitted?
+"""Whether what passes still looks, in concepts, like what passed when the guard was fitted.
 
 The stream is cut into windows of W images. After each, two running summary heatmaps are held
 against the reference's, cell by cell: that of the window, which sees a sudden change, and that of
-the stream so far, which sees a slow one. A cell is a table of two by two (i or j stronger; stream or
-reference) and its test is Fisher's exact one, so it holds however few images there are.
+the stream so far, which sees a slow one. A cell is a table of two by two (i or j stronger; in
+stream or reference) and its test is Fisher's exact one, so it holds however few images there are.
 
 What is promised: on a stream drawn as the reference was, the chance that drift is *ever* reported
 is at most α. The k-th look may spend α_k = α · 6/(π² k²), which add up to α; half of it goes to the

@@ -22,13 +22,12 @@ attack made of it), so rows that depend on each other stay together. It never co
 is a vector of counts, and all numbers are sums weighted by them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma
 
 from profiler.errors import InputError
 
@@ -141,7 +140,9 @@ def _areas(bad: Float64, good: Float64) -> Float64:
     before, defects = np.cumsum(size, 1) - size, np.cumsum(bad, 1) - bad
     some = size > 0
     slope = np.where(some, bad / np.where(some, size, 1), 0.0)
-    harmonic = digamma(before + size + 1) - digamma(before + 1)
+    most = int(size.sum(1).max(initial=0))
+    numbers = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])
+    harmonic = numbers[(before + size).astype(np.int64)] - numbers[before.astype(np.int64)]
     areas: Float64 = np.where(some, bad + (defects - slope * before) * harmonic, 0.0)
     return areas
 
@@ -206,13 +207,46 @@ def measured(scores: FloatArray, defect: BoolArray, draws: Draws) -> dict[str, I
     return {name: interval(values[name], drawn[name]) for name in METRICS}
 
 
-def difference(
-    one: FloatArray, other: FloatArray, defect: BoolArray, draws: Draws
-) -> dict[str, Interval]:
-    """Each metric of one score less that of another, on the same draws: a paired interval."""
-    a, b = metrics(one, defect), metrics(other, defect)
-    drawn, against = draws.metrics(one, defect), draws.metrics(other, defect)
-    return {name: interval(a[name] - b[name], drawn[name] - against[name]) for name in METRICS}
+@dataclass(frozen=True)
+class Compared:
+    """Several scores of the same rows, on the same draws.
+
+    Attributes:
+        values: score → metric → value.
+        drawn: score → metric → (B,) values in the draws.
+    """
+
+    values: Mapping[str, Mapping[str, float]]
+    drawn: Mapping[str, Mapping[str, Float64]]
+
+    @classmethod
+    def of(cls, scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws) -> "Compared":
+        """Of scores (n,) by name."""
+        return cls(
+            {name: metrics(each, defect) for name, each in scores.items()},
+            {name: draws.metrics(each, defect) for name, each in scores.items()},
+        )
+
+    def intervals(self, name: str) -> dict[str, Interval]:
+        """All metrics of a score."""
+        return {
+            metric: interval(value, self.drawn[name][metric])
+            for metric, value in self.values[name].items()
+        }
+
+    def lead(self, name: str, other: str, metric: str) -> Interval:
+        """A metric of one score less that of another: a paired interval."""
+        return interval(
+            self.values[name][metric] - self.values[other][metric],
+            self.drawn[name][metric] - self.drawn[other][metric],
+        )
+
+    def best(self, names: Sequence[str], metric: str) -> str:
+        """Which of the named scores does best by a metric; the first of equals."""
+        sign = 1 if metric in RISING else -1
+        ranked = [sign * self.values[name][metric] for name in names]
+        known = [-np.inf if np.isnan(value) else value for value in ranked]
+        return names[int(np.argmax(known))]
 
 
 # --- curves ----------------------------------------------------------------------------------
@@ -284,10 +318,3 @@ def coverage_at(scores: FloatArray, defect: BoolArray, risk: float) -> float:
     accepted = np.cumsum(bad + good, 1)[0]
     fine = np.cumsum(bad, 1)[0] <= (risk + _EXACT) * accepted
     return float(accepted[fine].max(initial=0.0) / max(len(scores), 1))
-
-
-def table(
-    scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws
-) -> dict[str, dict[str, Interval]]:
-    """Of several scores by name, all on the same draws."""
-    return {name: measured(each, defect, draws) for name, each in scores.items()}

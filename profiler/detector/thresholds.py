@@ -56,8 +56,8 @@ class Threshold:
         level: the share that was asked for.
         images: n.
         flagged: share of them with a score above τ.
-        passed_risk: share of wrong ones among those that pass; NaN where none does.
-        confidence: of the guarantee; NaN where it holds in expectation.
+        passed_risk: share of wrong ones among those that pass; None where none does.
+        confidence: of the guarantee; None where it holds in expectation.
     """
 
     value: float
@@ -65,8 +65,8 @@ class Threshold:
     level: float
     images: int
     flagged: float
-    passed_risk: float
-    confidence: float = float("nan")
+    passed_risk: float | None
+    confidence: float | None = None
 
     @property
     def useless(self) -> bool:
@@ -81,12 +81,12 @@ class Threshold:
         'at most 10 % of inputs are flagged'
         """
         level = f"{100 * self.level:g} %"
+        sure = "" if self.confidence is None else f", with {100 * self.confidence:g} % confidence"
         return {
             "share": f"at most {level} of inputs are flagged",
             "false-alarms": f"at most {level} of right answers are flagged",
             "passed-errors": f"at most {level} of inputs are wrong and pass",
-            "risk": f"at most {level} of what passes is wrong, "
-            f"with {100 * self.confidence:g} % confidence",
+            "risk": f"at most {level} of what passes is wrong{sure}",
         }[self.target]
 
 
@@ -119,7 +119,7 @@ def threshold(
     if np.isnan(scores).any():
         raise InputError("scores to set a threshold on hold NaN")
     cut = np.asarray(scores, dtype=np.float64)
-    sure = float("nan")
+    sure = None
     if target == "share":
         value = _quantile(cut, level)
     elif target == "false-alarms":
@@ -133,9 +133,15 @@ def threshold(
             raise UsageError("a threshold by risk needs the scores of other images to try")
         sure = confidence
         value = _by_risk(cut, wrong, level, 1 - confidence, np.asarray(candidates))
-    passed = cut <= value
-    share = float(np.mean(wrong[passed])) if passed.any() else float("nan")
-    return Threshold(value, target, level, len(cut), float(np.mean(~passed)), share, sure)  # type: ignore[arg-type]
+    passed = ~above(cut, value)
+    share = float(np.mean(wrong[passed])) if passed.any() else None
+    return Threshold(value, target, level, len(cut), float(np.mean(~passed)), share, sure)
+
+
+def above(scores: FloatArray, value: float) -> BoolArray:
+    """(n,) which scores are flagged by a cut: those above it, and infinite ones in any case."""
+    flagged: BoolArray = ~(scores <= value) | (scores == math.inf)
+    return flagged
 
 
 def _quantile(scores: Float64, share: float) -> float:

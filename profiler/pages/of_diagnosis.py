@@ -8,7 +8,7 @@ from profiler.heatmap import FDR
 from profiler.llm import Usage
 from profiler.pages.of_run import typeset
 from profiler.report import DebugPage
-from profiler.report.text import count, plural, share_of
+from profiler.report.text import count, number, plural, share_of
 
 ASKS = {
     "zero-shot": "The class captions nearest to the encoding, through the map, are those of the "
@@ -19,11 +19,14 @@ ASKS = {
     "class.",
     "fresh-head": "A new head, fitted on the reference images, answers rightly.",
     "corrected": "A new head that reads the old one’s answers beside the encoding answers rightly.",
-    "witnesses": "A corrected head answers rightly, and the witnesses do not speak for the encoder’s "
-    "fault: its statistics and features are in order, and the old head does worse on reference "
+    "witnesses": "A corrected head answers rightly, and no witness speaks against the encoder: "
+    "its statistics and features are in order, and the old head does worse on reference "
     "images than a new one.",
 }
 """By rule, when an error is put down to the head; otherwise it is the encoder’s."""
+
+MAPPED = ("zero-shot", "heatmap", "class-mean")
+"""Rules that read the encoding through the map, and are as good as it is."""
 
 
 def debug_page(diagnosis: Diagnosis) -> DebugPage:
@@ -37,6 +40,8 @@ def debug_page(diagnosis: Diagnosis) -> DebugPage:
         diagnosis=diagnosis,
         asks={name: typeset(text) for name, text in ASKS.items()},
         map_warning=typeset(map_warning(diagnosis)),
+        map_note=map_note(diagnosis),
+        mapped=MAPPED,
         data_story=[typeset(text) for text in data_story(diagnosis)],
         where_story=[typeset(text) for text in where_story(diagnosis)],
         concept_story=[typeset(text) for text in concept_story(diagnosis)],
@@ -86,9 +91,19 @@ def plain_summary(diagnosis: Diagnosis) -> str:
 
 
 def map_warning(diagnosis: Diagnosis) -> str:
-    """What is said in every place that rests on a poor map; empty where it is a good one."""
+    """What is to be said of the map; empty where it is a good one."""
     warning = diagnosis.quality.warning
-    return f"Poor map into the VLM’s space: {warning}." if warning else ""
+    return f"A poor map: {warning}." if warning else ""
+
+
+def map_note(diagnosis: Diagnosis) -> str:
+    """The same in short, for every place that rests on the map."""
+    if not diagnosis.quality.warning:
+        return ""
+    return (
+        "Concepts at the level of the encoder rest on a poor map into the VLM’s space "
+        f"(R² = {number(diagnosis.quality.r2, 2)})."
+    )
 
 
 def data_story(diagnosis: Diagnosis) -> tuple[str, ...]:
@@ -96,7 +111,9 @@ def data_story(diagnosis: Diagnosis) -> tuple[str, ...]:
     data = diagnosis.data
     sentences = list(data.remarks)
     if data.skipped:
-        sentences.append(f"{plural(len(data.skipped), 'file')} could not be read and counts nowhere.")
+        sentences.append(
+            f"{plural(len(data.skipped), 'file')} could not be read and counts nowhere."
+        )
     absent = len(diagnosis.classes) - len(diagnosis.present)
     if absent:
         sentences.append(
@@ -133,7 +150,7 @@ def where_story(diagnosis: Diagnosis) -> tuple[str, ...]:
 def concept_story(diagnosis: Diagnosis) -> tuple[str, ...]:
     """What heatmaps show and how they were tested, in sentences."""
     template = diagnosis.vlm.template
-    caption = f" (caption “{_caption(template)}”)" if "{}" in template else ""
+    caption = f" (captions: {_caption(template)})" if template else ""
     return (
         "The strength of a concept in an image is the cosine between the image’s embedding and "
         f"that of the concept’s words{caption}. At the level of the encoder the embedding is the "
@@ -185,9 +202,8 @@ def _limits(diagnosis: Diagnosis) -> list[str]:
 def _provenance(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     template = diagnosis.vlm.template
     usage = diagnosis.usage
-    settings = diagnosis.settings
     pairs: list[tuple[str, str | None]] = [
-        ("Settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
+        ("Settings", _settings(diagnosis)),
         ("Preprocessing", diagnosis.classifier.preprocessing),
         ("Caption of a concept", _caption(template)),
         ("Language model used", typeset(str(usage)) if usage != Usage() else None),
@@ -197,9 +213,17 @@ def _provenance(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("Concept fingerprint", diagnosis.concepts.fingerprint),
         ("Not read", _skipped(diagnosis.data.skipped)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in diagnosis.versions.items())),
-        ("Seconds", ", ".join(f"{stage} {value:.1f}" for stage, value in diagnosis.timings.items())),
     ]
     return [(term, text) for term, text in pairs if text]
+
+
+def _settings(diagnosis: Diagnosis) -> str:
+    """What was set, options that were left alone included; not those that are off."""
+    said = {n: v for n, v in diagnosis.settings.items() if v is not None and v is not False}
+    return ", ".join(
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+        for name, value in said.items()
+    )
 
 
 def _caption(template: str) -> str:

@@ -11,6 +11,7 @@
     quality_section.py  … how well its labels hold, where that was measured
     compare_page.py  the comparison of runs; its pairs, charts and timeline stand in
                      compare_pair.py, compare_charts.py and compare_growth.py
+    check_page.py    specs held against a classifier
     debug_page.py    the diagnosis of a classifier; its charts and what its script reads stand in
                      debug_charts.py and debug_data.py
 
@@ -18,18 +19,21 @@ Every report extends ``templates/base.html`` and shares its stylesheet and scrip
 and markup last: templates loop and print, they do not calculate.
 """
 
+from profiler.report.check_page import CheckPage, render_check
 from profiler.report.compare_page import ComparePage, render_compare
 from profiler.report.debug_page import DebugPage, render_debug
 from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.profile_page import render_profile
 
 __all__ = [
+    "CheckPage",
     "ComparePage",
     "DebugPage",
     "Doubt",
     "LayerSection",
     "ProfilePage",
     "QualitySection",
+    "render_check",
     "render_compare",
     "render_debug",
     "render_profile",

@@ -13,9 +13,9 @@ from profiler.report.charts import Segment, StackedBar, Swatch, query
 from profiler.report.text import count, percent, plural, share_of
 
 MATRIX_CLASSES = 14
-"""With more classes than this, the matrix has only those most often confused."""
+"""With more classes than this, the matrix has only those of the most frequent confusions."""
 INVOLVED = 12
-"""So many of them."""
+"""So many of them, at most."""
 ERROR_SHADES = 10
 """Steps of the matrix's colours: ``.e0`` … ``.e10``."""
 STATIC_CONCEPTS = 40
@@ -57,8 +57,11 @@ PARTS = (
 """In the order of :class:`~profiler.localization.Verdict`."""
 
 
-def share_bar(shares: Shares, name: str, *, named: bool = True) -> StackedBar:
-    """Head, encoder and undetermined as parts of a set of errors."""
+def share_bar(shares: Shares, name: str, *, named: bool = True, pixels: float = 330) -> StackedBar:
+    """Head, encoder and undetermined as parts of a set of errors.
+
+    Text stands where it fits into a bar of so many ``pixels``.
+    """
     counts = (shares.head, shares.encoder, shares.undetermined)
     segments = []
     before = 0
@@ -67,7 +70,7 @@ def share_bar(shares: Shares, name: str, *, named: bool = True) -> StackedBar:
             x, width = 100 * before / shares.images, 100 * part / shares.images
             text = percent(part, shares.images)
             text = f"{swatch.name} {text}" if named else text
-            room = 7 * len(text) + 8
+            room, wide = 7 * len(text) + 8, width * 7 if named else 0
             segments.append(
                 Segment(
                     swatch,
@@ -75,7 +78,7 @@ def share_bar(shares: Shares, name: str, *, named: bool = True) -> StackedBar:
                     x,
                     width,
                     text,
-                    "any" if width * 3.3 > room else "wide" if width * 7 > room else "none",
+                    "any" if width * pixels / 100 > room else "wide" if wide > room else "none",
                     f"{swatch.name}: {share_of(part, shares.images)} errors",
                 )
             )
@@ -168,18 +171,22 @@ class Matrix:
 
 
 def involved(confusion: Counts) -> list[int]:
-    """Classes with images or answers; if they are too many, those in most errors, in their order.
+    """Classes with images or answers; if too many, those of the most frequent confusions.
 
     >>> involved(np.diag([3, 0, 2]))
     [0, 2]
     """
+    present: list[int] = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1)).tolist()
+    if len(present) <= MATRIX_CLASSES:
+        return present
     errors = confusion - np.diag(np.diag(confusion))
-    present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    if len(present) > MATRIX_CLASSES:
-        weight = (errors.sum(axis=0) + errors.sum(axis=1))[present]
-        present = np.sort(present[np.argsort(-weight, kind="stable")[:INVOLVED]])
-    chosen: list[int] = present.tolist()
-    return chosen
+    wrong = np.argwhere(errors)
+    order = np.argsort(-errors[tuple(wrong.T)], kind="stable")
+    chosen: dict[int, None] = {}
+    for pair in wrong[order].tolist():
+        if len(chosen | dict.fromkeys(pair)) <= INVOLVED:
+            chosen |= dict.fromkeys(pair)
+    return sorted(chosen)
 
 
 def matrix(confusion: Counts, names: Sequence[str]) -> Matrix:

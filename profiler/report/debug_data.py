@@ -25,6 +25,8 @@ IMAGES = 24
 """Misclassified images kept a confusion."""
 EXAMPLES = 6
 """Right answers shown beside them, a class."""
+MOST_CLASSES = 100
+"""Classes that can be looked at by themselves, those of most errors; likewise answers."""
 FEW = 5
 """Cells decided by fewer images, right or wrong ones, are hatched."""
 STEPS = 65_535
@@ -34,10 +36,10 @@ STEPS = 65_535
 def concept_order(diagnosis: Diagnosis) -> IntArray:
     """One order of the concepts for all maps of a page.
 
-    That of the differential of all answers, at the level of the encoder; where nothing is wrong, or
+    That of the differential of all answers, at the level that leads; where nothing is wrong, or
     nothing right, that of the summary.
     """
-    heatmaps = diagnosis.heatmaps["encoder"]
+    heatmaps = diagnosis.heatmaps[diagnosis.level]
     found = heatmaps.differential()
     if found is not None:
         return display_order(found.mean)
@@ -140,10 +142,13 @@ class Views:
         found = self.diagnosis
         yield self._of_class(None, "true")
         errors = found.confusion - np.diag(np.diag(found.confusion))
-        for by, axis, counts in (("true", 1, found.confusion), ("predicted", 0, errors)):
-            wrong = errors.sum(axis=axis)
-            for label in np.argsort(-wrong, kind="stable").tolist():
-                if counts.sum(axis=axis)[label]:
+        # An answer that is never wrong says nothing that its class does not.
+        for by, wrong, images in (
+            ("true", errors.sum(axis=1), found.confusion.sum(axis=1)),
+            ("predicted", errors.sum(axis=0), errors.sum(axis=0)),
+        ):
+            for label in np.argsort(-wrong, kind="stable")[:MOST_CLASSES].tolist():
+                if images[label]:
                     yield self._of_class(label, "true" if by == "true" else "predicted")
         for confusion in found.confusions:
             yield self._of_confusion(confusion)
@@ -170,7 +175,7 @@ class Views:
             if found is not None:
                 own["marked"] = marked(found, self.order)
             view[level] = own
-        responsible = differential["encoder"]
+        responsible = differential[self.diagnosis.level]
         if responsible is not None:
             view["findings"] = _findings(responsible, self.place)
         return view

@@ -1,4 +1,4 @@
-"""The diagnosis of a classifier: which classes it confuses, in encoder or head, on which concepts."""
+"""The diagnosis of a classifier: which classes it confuses, where, and on which concepts."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from profiler.diagnosis import Confusion, Diagnosis
 from profiler.errors import OutputError
-from profiler.heatmap import Differential, Finding, tell
+from profiler.heatmap import Differential, Finding
 from profiler.localization import Shares, Verdict
 from profiler.report import document
 from profiler.report.charts import StackedBar, query
@@ -25,7 +25,15 @@ from profiler.report.debug_charts import (
     share_bar,
     static_map,
 )
-from profiler.report.debug_data import FEW, FINDINGS, IMAGES, Item, Views, concept_order
+from profiler.report.debug_data import (
+    FEW,
+    FINDINGS,
+    IMAGES,
+    MOST_CLASSES,
+    Item,
+    Views,
+    concept_order,
+)
 from profiler.report.text import NOTHING, count, number, percent, plural, probability, share_of
 
 LISTED = 400
@@ -48,7 +56,11 @@ class DebugPage:
     asks: Mapping[str, str]
     """By rule, when it puts an error down to the head, in words."""
     map_warning: str
-    """What is said wherever something rests on a poor map; empty where the map is a good one."""
+    """What is to be said of the map; empty where it is a good one."""
+    map_note: str
+    """The same in short, said wherever something rests on the map."""
+    mapped: Sequence[str]
+    """Rules that read the encoding through the map."""
     data_story: Sequence[str]
     """Sentences on which images count as right and as wrong."""
     where_story: Sequence[str]
@@ -72,7 +84,7 @@ def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
     """
     view = _View(page)
     limit = int(max_mb * document.MEGABYTE)
-    listed = min(LISTED, len(page.diagnosis.confusions))
+    listed = min(LISTED, len(view.located))
     while True:
         bare = _rendered(view, listed, view.data([]), {}, "")
         room = limit - document.size(bare) - _NOTE_BYTES
@@ -123,9 +135,8 @@ class _Row:
     share: str
     """Of the images of the class."""
     bar: StackedBar
-    head: str
     told: str
-    """Its leading concept."""
+    """The pair of concepts that differs most."""
     view: str
     """The query that makes the page show it."""
 
@@ -161,7 +172,9 @@ class _View:
         self.order = concept_order(page.diagnosis)
         self.after = self.found.after
         self.errors = self.after.images - self.after.right
-        self.explained = sum(confusion.errors for confusion in self.found.confusions)
+        self.located = self.found.rules[self.found.rule].found.pairs
+        """Errors by (true, predicted) class, most first; those with heatmaps are fewer."""
+        self.explained = sum(shares.images for shares in self.located.values())
         self.whole: Differential | None = self.found.differential(None)
 
     @cached_property
@@ -172,7 +185,11 @@ class _View:
     @cached_property
     def rows(self) -> list[_Row]:
         """The table of confusions."""
-        return [self._row(confusion) for confusion in self.found.confusions[:LISTED]]
+        known = {(each.true, each.predicted): each for each in self.found.confusions}
+        return [
+            self._row(true, predicted, shares, known.get((true, predicted)))
+            for (true, predicted), shares in list(self.located.items())[:LISTED]
+        ]
 
     def context(self) -> dict[str, Any]:
         found = self.found
@@ -189,21 +206,20 @@ class _View:
             "matrix_note": self._matrix_note(drawn),
             "explained": self.explained,
             "errors": self.errors,
-            "all_confusions": len(found.confusions),
             "parts": PARTS,
             "where": self._where(),
-            "where_bar": share_bar(found.shares, "All errors"),
+            "where_bar": share_bar(found.shares, "All errors", pixels=330),
+            "reason": found.rules[found.rule].reason,
             "whisker": self._whisker(),
             "rules": self.rules,
             "rule": found.rule,
+            "mapped": " and ".join(f"“{name}”" for name in found.rules if name in self.page.mapped),
             "whole": self._static,
+            "level": "the VLM" if found.level == "vlm" else "the encoder",
             "found_pairs": self._found_pairs(),
-            "diverging": DIVERGING,
             "accuracies": self._accuracies(),
             "r2": number(found.quality.r2, 2),
             "map_title": self._map_title(),
-            "few": FEW,
-            "findings_shown": FINDINGS,
         }
 
     # -- words -----------------------------------------------------------------------------------
@@ -228,8 +244,8 @@ class _View:
                 f"The rule “{self.found.rule}” could not decide a single error, so encoder or "
                 "head is not known."
             )
-        if self.page.map_warning:
-            doubts.append(self.page.map_warning)
+        if self.page.map_note:
+            doubts.append(self.page.map_note)
         return doubts
 
     def _tiles(self) -> list[tuple[str, str, str]]:
@@ -253,7 +269,7 @@ class _View:
                     f"{count(after.right)} of {plural(after.images, 'image')}",
                 )
             )
-        pairs = plural(len(found.confusions), "pair")
+        pairs = plural(len(self.located), "pair")
         tiles.append(
             (
                 "Errors explained",
@@ -261,9 +277,7 @@ class _View:
                 f"in {pairs} of classes"
                 + (", right before the change" if found.change else "")
                 + (
-                    f"; {count(self.errors)} errors in all"
-                    if self.errors != self.explained
-                    else ""
+                    f"; {count(self.errors)} errors in all" if self.errors != self.explained else ""
                 ),
             )
         )
@@ -296,16 +310,15 @@ class _View:
 
     def _headline(self) -> str:
         """What the matrix shows, as its title."""
-        confusions = self.found.confusions
-        if not confusions:
+        if not self.located:
             return "No class is taken for another"
-        first = confusions[0]
-        pair = f"{self._name(first.true)} taken for {self._name(first.predicted)}"
-        if len(confusions) == 1:
-            return f"All {plural(self.explained, 'error')}: {pair}"
-        if first.errors == 1:
+        (true, predicted), shares = next(iter(self.located.items()))
+        pair = f"{self._name(true)} taken for {self._name(predicted)}"
+        if len(self.located) == 1:
+            return f"All errors: {pair}, {plural(self.explained, 'image')}"
+        if shares.images == 1:
             return f"{plural(self.explained, 'error')}, no two of them between the same classes"
-        return f"Most frequent confusion: {pair}, {share_of(first.errors, self.explained)} errors"
+        return f"Most frequent confusion: {pair}, {share_of(shares.images, self.explained)} errors"
 
     def _name(self, label: int) -> str:
         return self.found.classes[label]
@@ -320,8 +333,8 @@ class _View:
         note += f", after the change ({self.found.change})." if self.found.change else "."
         if not drawn.whole:
             note += (
-                f" The {len(drawn.classes)} classes with most errors of "
-                f"{count(len(self.found.present))}: {share_of(drawn.errors, self.errors)} errors "
+                f" The {len(drawn.classes)} classes of the most frequent confusions, of "
+                f"{count(len(self.found.present))}: {share_of(drawn.errors, self.errors)} errors, "
                 "lie between them."
             )
         if self.found.change and self.errors > self.explained:
@@ -331,27 +344,31 @@ class _View:
             )
         return note
 
-    def _row(self, confusion: Confusion) -> _Row:
-        images = int(self.found.confusion[confusion.true].sum())
-        shares = confusion.shares.get(self.found.rule, Shares())
-        true, predicted = self._name(confusion.true), self._name(confusion.predicted)
-        leading = tell(self.found.words, confusion.findings[:1])
+    def _row(self, label: int, answer: int, shares: Shares, found: Confusion | None) -> _Row:
+        true, predicted = self._name(label), self._name(answer)
         return _Row(
             true,
             predicted,
-            confusion.errors,
-            percent(confusion.errors, images),
-            share_bar(shares, f"{true} taken for {predicted}", named=False),
-            percent(shares.head, shares.decided),
-            leading[0].replace(" %", _THIN_PERCENT) if leading else self._without(confusion),
+            shares.images,
+            percent(shares.images, int(self.found.confusion[label].sum())),
+            share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
+            self._leading(found),
             query(true=true, predicted=predicted),
         )
 
-    def _without(self, confusion: Confusion) -> str:
-        """Why a confusion has no leading concept."""
-        if confusion.differential["encoder"] is None:
+    def _leading(self, found: Confusion | None) -> str:
+        """The pair of concepts that differs most, or why there is none."""
+        if found is None:
+            return ""
+        if found.differential[found.level] is None:
             return "no right answers to compare with"
-        return "no pair of concepts differs beyond chance"
+        if not found.findings:
+            return "no pair of concepts differs beyond chance"
+        first, words = found.findings[0], self.found.words
+        return (
+            f"{words[first.more]} > {words[first.less]}: {percent(first.wrong, 1)} of wrong, "
+            f"{percent(first.right, 1)} of right"
+        )
 
     # -- encoder or head -----------------------------------------------------------------------
 
@@ -392,7 +409,7 @@ class _View:
                 name == found.rule,
                 self.page.asks.get(name, ""),
                 found.rules[name].reason,
-                share_bar(found.rules[name].found.total, name, named=False),
+                share_bar(found.rules[name].found.total, name, named=False, pixels=200),
                 found.rules[name].found.total,
                 interval_text(found.rules[name].found.total),
             )
@@ -450,25 +467,32 @@ class _View:
     def left_out(self, kept: Sequence[Item], listed: int, max_mb: float) -> str:
         """What is not on the page, in words."""
         notes = []
-        confusions = len(self.found.confusions)
-        if listed < confusions:
+        if listed < len(self.located):
             notes.append(
                 f"The table lists the {count(listed)} most frequent of "
-                f"{plural(confusions, 'confusion')}."
+                f"{plural(len(self.located), 'confusion')}."
+            )
+        confusions = len(self.found.confusions)
+        if confusions < len(self.located):
+            notes.append(
+                f"The {plural(confusions, 'confusion')} of most errors have heatmaps of their own."
             )
         maps = sum(item.confusion for item in kept)
-        if maps < confusions:
-            notes.append(
-                f"To keep this file below {max_mb:g} MB, heatmaps and pictures of "
-                f"{count(confusions - maps)} of {plural(confusions, 'confusion')}, the least "
-                "frequent ones, were left out."
-            )
         views = sum(not item.confusion for item in self.items)
         classes = sum(not item.confusion for item in kept)
-        if classes < views:
+        if maps < confusions:
+            lost = f"{count(confusions - maps)} of {plural(confusions, 'confusion')}, the least "
+            lost += "frequent ones"
+            if classes < views:
+                lost += f", and of {plural(views - classes, 'class', 'classes')} with few errors"
             notes.append(
-                f"So were those of {plural(views - classes, 'class', 'classes')} with the fewest "
-                "errors."
+                f"To keep this file below {max_mb:g} MB, the heatmaps and pictures of {lost}, were "
+                "left out."
+            )
+        if len(self.found.present) > MOST_CLASSES:
+            notes.append(
+                f"Single classes can be chosen if they are among the {MOST_CLASSES} with "
+                "most errors."
             )
         if any(confusion.errors > IMAGES for confusion in self.found.confusions):
             notes.append(f"At most {IMAGES} misclassified images a confusion are shown.")
@@ -483,21 +507,22 @@ class _View:
         for item in kept:
             for level, own in item.rights.items():
                 rights[level].update(own)
-        wrong = found.confusion.sum(axis=0) - found.confusion.diagonal()
         return {
             "concepts": [found.words[i] for i in self.order],
             "classes": list(found.classes),
             "present": list(found.present),
-            "answers": [int(label) for label in wrong.nonzero()[0]],
+            "level": found.level,
             "rules": list(found.rules),
             "rule": list(found.rules).index(found.rule),
-            "pairs": [[c.true, c.predicted, c.errors] for c in found.confusions],
+            "pairs": [
+                [true, predicted, s.head, s.encoder, s.undetermined]
+                for (true, predicted), s in self.located.items()
+            ],
             "changed": bool(found.change),
             "few": FEW,
             "images": IMAGES,
             "diverging": DIVERGING,
             "sequential": SEQUENTIAL,
-            "warning": self.page.map_warning,
             "rights": rights,
             "views": {item.key: item.view for item in kept},
         }

@@ -33,6 +33,7 @@ TITLES = {
     "entropy": "entropy",
     "mahalanobis": "Mahalanobis",
     "knn": "KNN",
+    "typicality": "typicality",
     "cosine": "heatmap cosine",
     "likelihood": "likelihood ratio",
     "strengths": "strengths",
@@ -258,7 +259,7 @@ class _View:
         found, clean = self.found, self.found.clean
         own = clean.metrics[found.rule]["auroc"]
         after = percent(found.passed_right, found.passed, 1) if found.passed else NOTHING
-        tiles = [
+        return [
             ("Wrong answers told from right", number(own.value, 3), f"AUROC, {_span(own)}"),
             (
                 "Accuracy of what passes",
@@ -276,7 +277,6 @@ class _View:
                 f"{count(clean.flagged_right)} of {count(clean.right)}",
             ),
         ]
-        return tiles
 
     # -- curves ----------------------------------------------------------------------------------
 
@@ -363,8 +363,8 @@ class _View:
         ]
         at = 100 * (cut - low) / (high - low) if math.isfinite(cut) else None
         ticks = [
-            Tick(100 * step / 4, number(low + (high - low) * step / 4, 2), anchor)
-            for step, anchor in enumerate(("start", "middle", "middle", "middle", "end"))
+            Tick(tick.at, number(low + (high - low) * tick.at / 100, 2), tick.anchor)
+            for tick in _shares()
         ]
         clean = found.clean
         return {
@@ -405,7 +405,9 @@ class _View:
         ]
 
     def _heading(self, each: Condition) -> str:
-        return "misclassified" if each.kind == "clean" else each.title.removesuffix(", seed 0")
+        if each.kind == "clean":
+            return "misclassified"
+        return f"{each.method} {_eps(each.eps)}" if each.kind == "attack" else each.title
 
     def _overview(self) -> list[Row]:
         """AUROC of every detector in every condition."""
@@ -440,11 +442,7 @@ class _View:
 
     def _table(self, each: Condition) -> Table:
         lead, best = each.lead["auroc"], self.title(each.best["auroc"])
-        beside = (
-            "misclassified"
-            if each.kind == "clean"
-            else "changed and misclassified"
-        )
+        beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
         return Table(
             self._heading(each),
             "Misclassified images, as they are" if each.kind == "clean" else each.title,

@@ -5,7 +5,12 @@ const debug = readBlock("debug-data");
 const debugPictures = readBlock("thumbnail-data") ?? {};
 const CONCEPTS = debug.concepts.length;
 const LEVEL_NAMES = { encoder: "Encoder", vlm: "VLM" };
+const LEAD = debug.level;
+const OTHER = LEAD === "encoder" ? "vlm" : "encoder";
+const SEEN_BY = { encoder: "the encoder", vlm: "the VLM" };
 const VERDICTS = ["head", "encoder", "undetermined"];
+const pairs = debug.pairs.map(([truth, predicted, ...shares]) => ({ truth, predicted, shares, errors: shares[0] + shares[1] + shares[2] }));
+const answers = [...new Set(pairs.map(({ predicted }) => predicted))].sort((a, b) => a - b);
 
 // -- shares and their intervals, as profiler.quality and profiler.heatmap compute them -----------------
 
@@ -112,7 +117,9 @@ class View {
     this.predicted = predicted;
     const data = debug.views[`${truth ?? ""},${predicted ?? ""}`];
     this.known = data !== undefined;
+    this.pairs = pairs.filter((pair) => (truth === null || pair.truth === truth) && (predicted === null || pair.predicted === predicted));
     this.data = data ?? { shares: [] };
+    if (!this.known) this.data.shares[debug.rule] = [0, 1, 2].map((verdict) => this.pairs.reduce((sum, { shares }) => sum + shares[verdict], 0));
     // Right answers stand under the true class alone: it is the predicted one too.
     const name = truth ?? predicted ?? "";
     this.maps = {};
@@ -128,9 +135,9 @@ class View {
   }
 
   get title() {
-    const { right, wrong } = this.maps.encoder;
-    const counts = `${count(wrong?.count ?? 0)} wrong, ${count(right?.count ?? 0)} right`;
-    if (this.truth !== null && this.predicted !== null) return `${debug.classes[this.truth]} taken for ${debug.classes[this.predicted]}: ${plural(wrong?.count ?? 0, "image")}`;
+    const wrong = this.pairs.reduce((sum, { errors }) => sum + errors, 0);
+    const counts = `${count(wrong)} wrong${this.known ? `, ${count(this.maps.encoder.right?.count ?? 0)} right` : ""}`;
+    if (this.truth !== null && this.predicted !== null) return `${debug.classes[this.truth]} taken for ${debug.classes[this.predicted]}: ${plural(wrong, "image")}`;
     if (this.truth !== null) return `Images of ${debug.classes[this.truth]}: ${counts}`;
     if (this.predicted !== null) return `Answers “${debug.classes[this.predicted]}”: ${counts}`;
     return `All answers: ${counts}`;
@@ -148,7 +155,7 @@ class View {
   get missing() {
     const { right, wrong, differential } = this.maps.encoder;
     if (differential) return "";
-    if (!this.known) return "Heatmaps and images of these answers were left out to keep the file small.";
+    if (!this.known) return "These answers have no heatmaps of their own: only those with most errors do.";
     const of = this.truth !== null ? `image of ${debug.classes[this.truth]}` : "image";
     if (!wrong && this.predicted !== null && this.truth === null) return `No image was wrongly taken for ${debug.classes[this.predicted]}, so there is no differential.`;
     if (!wrong) return `No ${of} was misclassified, so there is no differential: nothing to compare the right answers with.`;
@@ -156,16 +163,15 @@ class View {
     return `No ${of} was answered rightly, so there is no differential: nothing to compare the wrong answers with.`;
   }
 
-  /** The misclassified images at hand, most confident ones first. */
+  /** The misclassified images at hand: those that have a picture first, most confident ones first. */
   get images() {
     const found = [];
-    for (const [truth, predicted] of debug.pairs) {
-      if (this.truth !== null && truth !== this.truth) continue;
-      if (this.predicted !== null && predicted !== this.predicted) continue;
+    for (const { truth, predicted } of this.pairs) {
       const data = debug.views[`${truth},${predicted}`];
       for (const [image, name, sure, trueSure, verdicts, ranks, strengths] of data?.images ?? []) found.push({ image, name, sure, trueSure, verdicts, ranks, strengths, truth, predicted });
     }
-    return found.sort((a, b) => b.sure - a.sure || a.image - b.image);
+    const pictured = ({ image }) => Number(debugPictures[image] !== undefined);
+    return found.sort((a, b) => pictured(b) - pictured(a) || b.sure - a.sure || a.image - b.image);
   }
 }
 
@@ -255,7 +261,7 @@ class Maps {
     const named = fit(longest) >= READABLE;
     const label = named ? longest : 4;
     const cell = fit(label);
-    return { beside, label, cell, named, font: Math.min(12, cell + 0.5), width };
+    return { beside, label, cell, named, font: Math.min(12, Math.max(READABLE, 0.95 * cell)), width };
   }
 
   draw() {
@@ -265,9 +271,10 @@ class Maps {
     this.panels = [];
     const columns = Math.max(...this.rows.map((row) => row.length));
     const layout = this.layout(columns);
+    this.named = layout.named;
     this.root.classList.toggle("beside", layout.beside);
     this.root.replaceChildren(...this.rows.map((row) => el("div", { class: "map-row" },
-      ...row.map((panel, place) => this.figure(panel, layout, place === 0 || !layout.beside)))));
+      ...row.map((panel) => this.figure(panel, layout, !layout.beside || panel === row.find(({ heat }) => heat))))));
     if (focused >= 0) this.panels[focused]?.box.focus({ preventScroll: true });
     this.point(this.at, false);
   }
@@ -366,7 +373,7 @@ const FINDINGS_SHOWN = 6;
 class Explorer {
   constructor(root) {
     this.root = root;
-    this.state = { truth: null, predicted: null, level: "encoder", image: null, more: false, pictures: false };
+    this.state = { truth: null, predicted: null, level: LEAD, image: null, more: false, pictures: false };
     this.build();
   }
 
@@ -375,7 +382,7 @@ class Explorer {
     this.truth = select("truth");
     this.predicted = select("predicted");
     this.levels = el("fieldset", { class: "levels" }, el("legend", {}, "Concepts as seen by"),
-      ...[["encoder", "the encoder"], ["vlm", "the VLM"], ["both", "both"]].map(([value, text]) => el("label", {}, el("input", { type: "radio", name: "level", value, onchange: () => this.set({ level: value }) }), text)));
+      ...[...Object.entries(SEEN_BY), ["both", "both"]].map(([value, text]) => el("label", {}, el("input", { type: "radio", name: "level", value, onchange: () => this.set({ level: value }) }), text)));
     this.title = el("h3", { role: "status" });
     this.told = el("div", { class: "told-of" });
     this.shares = el("div", { class: "shares-of" });
@@ -414,7 +421,7 @@ class Explorer {
     const { truth, predicted, level, image } = this.state;
     if (truth !== null) params.set("true", debug.classes[truth]);
     if (predicted !== null) params.set("predicted", debug.classes[predicted]);
-    if (level !== "encoder") params.set("level", level);
+    if (level !== LEAD) params.set("level", level);
     if (image !== null) params.set("image", image);
     const { at, window: { row, column, size } } = this.maps;
     if (at) { params.set("row", debug.concepts[at.row]); params.set("column", debug.concepts[at.column]); }
@@ -435,7 +442,7 @@ class Explorer {
     this.maps.at = row >= 0 && column >= 0 ? { row, column } : null;
     Object.assign(this.state, {
       truth: labelled("true"), predicted: labelled("predicted"), image: Number.isNaN(image) ? null : image,
-      level: ["encoder", "vlm", "both"].includes(level) ? level : "encoder", more: false, pictures: false,
+      level: ["encoder", "vlm", "both"].includes(level) ? level : LEAD, more: false, pictures: false,
     });
     this.refresh();
   }
@@ -444,8 +451,9 @@ class Explorer {
 
   refresh() {
     const { state } = this;
-    if (state.predicted !== null && (state.truth !== null ? !debug.pairs.some(([t, p]) => t === state.truth && p === state.predicted) : !debug.answers.includes(state.predicted) && !debug.present.includes(state.predicted))) state.predicted = null;
     if (state.truth !== null && !debug.present.includes(state.truth)) state.truth = null;
+    const wanted = state.truth === null ? pairs : pairs.filter(({ truth }) => truth === state.truth);
+    if (!wanted.some(({ predicted }) => predicted === state.predicted)) state.predicted = null;
     this.view = new View(state.truth, state.predicted);
     this.fillSelects();
     for (const input of $$("input", this.levels)) input.checked = input.value === state.level;
@@ -459,16 +467,19 @@ class Explorer {
 
   fillSelects() {
     const { truth, predicted } = this.state;
-    const of = (chosen) => debug.pairs.filter(([t, p]) => chosen(t, p)).reduce((sum, [, , errors]) => sum + errors, 0);
-    const option = (label, errors) => el("option", { value: label }, `${debug.classes[label]} (${errors ? plural(errors, "error") : "no errors"})`);
-    if (!this.truths) {
-      this.truths = debug.present.map((label) => option(label, of((t) => t === label)));
-      this.truth.replaceChildren(el("option", { value: "" }, "any class"), ...this.truths);
+    const option = (label, chosen) => {
+      const errors = chosen.reduce((sum, pair) => sum + pair.errors, 0);
+      return el("option", { value: label }, `${debug.classes[label]} (${errors ? plural(errors, "error") : "no errors"})`);
+    };
+    if (!this.filled) {
+      this.truth.replaceChildren(el("option", { value: "" }, "any class"), ...debug.present.map((label) => option(label, pairs.filter((pair) => pair.truth === label))));
+      this.filled = true;
     }
     this.truth.value = truth ?? "";
     // With a class, only what its images were taken for; without, every answer that is ever wrong.
-    const answers = truth === null ? debug.answers.map((label) => [label, of((_, p) => p === label)]) : debug.pairs.filter(([t]) => t === truth).map(([, p, errors]) => [p, errors]);
-    this.predicted.replaceChildren(el("option", { value: "" }, "any answer"), ...answers.map(([label, errors]) => option(label, errors)));
+    const own = truth === null ? answers.map((label) => option(label, pairs.filter((pair) => pair.predicted === label)))
+      : pairs.filter((pair) => pair.truth === truth).map((pair) => option(pair.predicted, [pair]));
+    this.predicted.replaceChildren(el("option", { value: "" }, "any answer"), ...own);
     this.predicted.value = predicted ?? "";
   }
 
@@ -509,21 +520,21 @@ class Explorer {
 
   drawFindings() {
     const { findings } = this.view.data;
-    const { differential } = this.view.maps.encoder;
+    const { differential } = this.view.maps[LEAD];
     if (!differential) return this.findings.replaceChildren(el("p", { class: "doubt" }, this.view.missing));
-    const heading = el("h4", {}, "Concepts stronger in the wrong answers, at the level of the encoder");
+    const heading = el("h4", {}, `Concepts stronger in the wrong answers, as ${SEEN_BY[LEAD]} sees them`);
     if (!findings?.all) {
       const few = differential.wrong.count < debug.few || differential.right.count < debug.few;
       return this.findings.replaceChildren(heading, el("p", {}, few
         ? `No pair of concepts differs beyond chance; with ${plural(Math.min(differential.wrong.count, differential.right.count), "image")} on one side hardly any could.`
         : "No pair of concepts differs beyond chance between right and wrong answers."));
     }
-    const vlm = this.view.maps.vlm.differential;
+    const other = this.view.maps[OTHER].differential;
     const { shown } = findings;
     const listed = this.state.more ? shown : shown.slice(0, FINDINGS_SHOWN);
     const rows = listed.map(([more, less, right, wrong, low, high, q]) => {
       const name = `${debug.concepts[more]} > ${debug.concepts[less]}`;
-      const seen = vlm ? -vlm.mean(more, less) : null;
+      const seen = other ? -other.mean(more, less) : null;
       return el("tr", {},
         el("th", { scope: "row" }, el("button", { type: "button", class: "plain-button", title: "Show this cell in the heatmaps", onclick: () => { this.maps.at = { row: more, column: less }; this.maps.follow(); this.maps.point(this.maps.at, true); this.maps.root.scrollIntoView({ block: "nearest" }); } }, name)),
         el("td", { class: "drawn" }, shape("svg", { class: "dumbbell", role: "img", "aria-label": `${percent(wrong)} of the wrong answers, ${percent(right)} of the right` },
@@ -534,7 +545,7 @@ class Explorer {
         el("td", { class: "figure-end", "data-of": "wrong" }, percent(wrong)), el("td", { class: "figure-end", "data-of": "right" }, percent(right)),
         el("td", { class: "figure-end", "data-of": "difference" }, el("b", {}, points(wrong - right)), el("small", {}, ` ${points(low)} to ${points(high)}`)),
         el("td", { class: "figure-end", "data-of": "q" }, probability(q)),
-        el("td", { "data-of": "the VLM itself:" }, seen === null ? "–" : `${points(seen)}, ${vlm.significant(more, less) ? (seen > 0 ? "as well" : "the other way") : "not beyond chance"}`));
+        el("td", { "data-of": `${SEEN_BY[OTHER]}:` }, seen === null ? "–" : `${points(seen)}, ${other.significant(more, less) ? (seen > 0 ? "as well" : "the other way") : "not beyond chance"}`));
     });
     const rest = findings.all - shown.length;
     this.findings.replaceChildren(heading,
@@ -542,10 +553,10 @@ class Explorer {
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Pair"),
           el("th", { scope: "col", class: "drawn" }, el("span", { class: "pair-keys" }, el("span", {}, shape("svg", { width: 12, height: 12, "aria-hidden": "true" }, shape("circle", { class: "of-right", cx: 6, cy: 6, r: 5 })), " right"), el("span", {}, shape("svg", { width: 14, height: 14, "aria-hidden": "true" }, shape("path", { class: "of-wrong", d: "M7 0.5L13.5 7L7 13.5L0.5 7Z" })), " wrong"), el("span", {}, "0 to 100\u202f% of images"))),
           el("th", { scope: "col", class: "figure-end" }, "Wrong"), el("th", { scope: "col", class: "figure-end" }, "Right"),
-          el("th", { scope: "col", class: "figure-end" }, "Difference, points"), el("th", { scope: "col", class: "figure-end" }, "q"), el("th", { scope: "col" }, "The VLM itself"))),
+          el("th", { scope: "col", class: "figure-end" }, "Difference, points"), el("th", { scope: "col", class: "figure-end" }, "q"), el("th", { scope: "col" }, OTHER === "vlm" ? "The VLM" : "The encoder"))),
         el("tbody", {}, ...rows)),
       shown.length > FINDINGS_SHOWN ? el("button", { type: "button", class: "more", onclick: () => { this.state.more = !this.state.more; this.drawFindings(); } }, this.state.more ? `Show ${FINDINGS_SHOWN} only` : `Show ${shown.length} pairs`) : "",
-      el("p", { class: "note" }, `${plural(findings.all, "pair")} of ${count((CONCEPTS * (CONCEPTS - 1)) / 2)} differ${findings.all === 1 ? "s" : ""} beyond chance${rest > 0 ? "; those that differ most are listed" : ""}. What the VLM shows as well is in the images; what only the encoder shows is the classifier’s own.`));
+      el("p", { class: "note" }, `${plural(findings.all, "pair")} of ${count((CONCEPTS * (CONCEPTS - 1)) / 2)} differ${findings.all === 1 ? "s" : ""} beyond chance${rest > 0 ? "; those that differ most are listed" : ""}. ${LEAD === "encoder" ? "What the VLM shows as well is in the images; what only the encoder shows comes from the classifier, or from the map." : "The last column says whether the classifier’s encoder, through the map, shows them as well."}`));
     return undefined;
   }
 
@@ -580,7 +591,7 @@ class Explorer {
   // -- what a cell holds
 
   say(at) {
-    if (this.zoomNote) this.zoomNote.textContent = this.maps.zoomed ? `${this.maps.window.size} of ${CONCEPTS} concepts; arrow keys move on` : CONCEPTS > 40 ? `${CONCEPTS} concepts; zoom in to read their names` : "";
+    if (this.zoomNote) this.zoomNote.textContent = [this.maps.zoomed ? `${this.maps.window.size} of ${CONCEPTS} concepts; arrow keys move on` : `${CONCEPTS} concepts`, this.maps.named === false ? "; zoom in to read their names" : ""].join("");
     this.readout.classList.toggle("pointing", Boolean(at));
     if (!at) return this.readout.replaceChildren(el("span", { class: "note" }, "Point at a cell, or reach a map with the Tab key and move with the arrows, to read it."));
     const [i, j] = [at.row, at.column];
@@ -621,8 +632,8 @@ class Explorer {
     else {
       const listed = state.pictures ? images : images.slice(0, IMAGES_SHOWN);
       this.gallery.replaceChildren(
-        el("h4", {}, "Misclassified images, most confident first"),
-        el("p", { class: "note" }, `${listed.length < wrong ? `${count(listed.length)} of ${count(wrong)} are shown. ` : ""}Each has the answer and the true class with the classifier’s confidence in them, and where the error lies by the rule “${debug.rules[debug.rule]}”. Choose one to see its own heatmap.`),
+        el("h4", {}, "Misclassified images"),
+        el("p", { class: "note" }, `${listed.length < wrong ? `${count(listed.length)} of ${count(wrong)} are shown. ` : ""}Each has the answer and the true class with the classifier’s confidence in them, and where the error lies by the rule “${debug.rules[debug.rule]}”; most confident first${listed.some(({ image }) => debugPictures[image] === undefined) ? ", those with a picture before the others" : ""}. Choose one to see its own heatmap.`),
         el("ul", { class: "pictures" }, ...listed.map((image) => el("li", {},
           el("button", { type: "button", class: "picture", "aria-pressed": String(image.image === state.image), "data-image": image.image, onclick: () => { this.choose(image.image === state.image ? null : image.image); } },
             this.picture(image.image, image.name),
@@ -664,8 +675,8 @@ class Explorer {
       el("div", { class: "one" },
         el("div", {}, this.picture(image.image, image.name), el("dl", { class: "facts" },
           fact("File", image.name), fact("Answer", `${answer}, ${confidence(image.sure)}`), fact("True class", `${truth}, ${confidence(image.trueSure)}`),
-          ...debug.rules.map((rule, i) => (image.verdicts[i] < 0 ? null : fact(rule, VERDICTS[image.verdicts[i]]))).filter(Boolean))),
-        el("div", {}, el("h5", {}, "Concepts, strongest first (encoder)"), el("ol", { class: "strengths" }, ...ordered.slice(0, 18).map(([strength, concept]) => el("li", {}, el("span", {}, debug.concepts[concept]), el("span", {}, fixed(strength, 3)), shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${width(strength)}%`, height: "100%" })))))),
+          fact("The error lies in", ""), ...debug.rules.map((rule, i) => (image.verdicts[i] < 0 ? null : fact(`by ${rule}`, VERDICTS[image.verdicts[i]]))).filter(Boolean))),
+        el("div", {}, el("h5", {}, "Concepts by strength, at the level of the encoder; drawn from the weakest to the strongest"), el("ol", { class: "strengths" }, ...ordered.slice(0, 18).map(([strength, concept]) => el("li", {}, el("span", {}, debug.concepts[concept]), el("span", {}, fixed(strength, 3)), shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${width(strength)}%`, height: "100%" })))))),
         el("div", { class: "one-map" }, el("h5", {}, "Which is stronger than which"), this.singleMaps.root, this.singleReadout)));
     this.singleMaps.show([[{ title: "This image", heat: new SingleHeat(image.ranks), note: "dark: the concept of the row is the stronger", colour: (value) => shades.sequential(value), words: "dark where the concept of the row is stronger than that of the column" }]]);
   }
@@ -683,7 +694,7 @@ class Explorer {
 
 // -- the table of confusions -----------------------------------------------------------------------------------
 
-const CONFUSIONS_SHOWN = 10;
+const CONFUSIONS_SHOWN = 8;
 
 function foldConfusions(root) {
   const rows = $$("tbody tr", root).map((node) => ({ node, text: $("th a", node).textContent.toLowerCase() }));

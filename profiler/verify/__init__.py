@@ -25,7 +25,7 @@ from profiler.verify.linear_program import Answer, Lift, Solver, Status, highs
 from profiler.verify.mining import FEWEST, Proposal, candidates, measure, relevant_pairs
 from profiler.verify.normal import MOST_WAYS, Above, Annotated, Way, ways_to_fail
 from profiler.verify.rates import LEVEL, ClassRate, Judged, Rate, SpecRate, check_images
-from profiler.verify.refutation import Refutation, bound, refutes
+from profiler.verify.refutation import Refutation, bound, clearly_refutes, refutes
 from profiler.verify.regions import Ball, Box, Hull, Region
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "candidates",
     "check_images",
     "check_region",
+    "clearly_refutes",
     "from_json",
     "gamma_of_row",
     "highs",

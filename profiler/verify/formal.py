@@ -2,8 +2,8 @@
 
 Each way in which the spec can fail (:mod:`profiler.verify.normal`) asks whether some rows can all
 be positive at once. A single row has a closed form; for several, a linear program says how far all
-of them can be lifted above zero. Below: the way is refuted, by weights that are checked again in
-rational arithmetic. Above: its point is a counterexample, which is evaluated again. Anything else,
+of them can be lifted above zero. Below: the way is refuted, by weights that are checked again
+without trust in any rounding. Above: its point is a counterexample, which is evaluated again. Anything else,
 a solver out of time, an odd status, a doubtful sign, leaves the spec undecided.
 
 The rows of a predicted class are many, and few of them matter: they enter the program as they are
@@ -23,7 +23,7 @@ from profiler.errors import InputError, Undecided
 from profiler.verify.interpretation import Interpretation, Linear
 from profiler.verify.linear_program import Answer, Lift, Solver, highs
 from profiler.verify.normal import MOST_WAYS, Above, Way, ways_to_fail
-from profiler.verify.refutation import Refutation, refutes
+from profiler.verify.refutation import Refutation, clearly_refutes, refutes
 from profiler.verify.regions import Ball, Box, Hull, Region
 
 FloatArray = NDArray[np.floating[Any]]
@@ -232,11 +232,16 @@ class _Search:
                 break
             if row not in self._single:
                 alone = Refutation(Way((row,), (), ()), (row,), (1.0,))
-                fits = refutes(alone, self.interpretation, self.region)
-                self._single[row] = alone if fits else None
+                self._single[row] = alone if self._stands(alone) else None
             if self._single[row]:
                 return Refutation(way, (row,), (1.0,))
         return None
+
+    def _stands(self, found: Refutation) -> bool:
+        """Whether a refutation is beyond doubt; in rational arithmetic where floats leave any."""
+        return clearly_refutes(found, self.interpretation, self.region) or refutes(
+            found, self.interpretation, self.region
+        )
 
     def _by_programs(
         self, way: Way, rows: _Rows, highest: Float64
@@ -256,7 +261,7 @@ class _Search:
             if answer.lift <= _NEAR:
                 answers = [answer, *self._strictly(program, rows, active, answer)]
                 for found in _weighted(way, rows, active, answers):
-                    if refutes(found, self.interpretation, self.region):
+                    if self._stands(found):
                         return found
             z, inside = lifted.point(answer.point)
             if point := self._point(way, rows, z):

@@ -177,6 +177,34 @@ class Facts:
                 found |= reached
         return found
 
+    def degree(self, formula: Formula, cosines: FloatArray) -> Float64:
+        """By how much a formula holds (above 0) or fails (below), (N,), in units of the cosines.
+
+        What ``predict`` and ``hasCon`` say is certain, ±∞; ``>(x, a, b)`` holds by the difference
+        of the two cosines. ``and`` is the least of its parts, ``or`` the largest.
+
+        Args:
+            formula: without quantifiers.
+            cosines: (N, M) strengths of all concepts.
+        """
+
+        def made(node: Formula, parts: list[Float64]) -> Float64:
+            if isinstance(node, Stronger):
+                stronger, weaker = (_place(self.of.concepts, name, "concept") for name in node.own)
+                return np.asarray(cosines[:, stronger] - cosines[:, weaker], dtype=np.float64)
+            if not parts:
+                return np.where(self.atom(node), np.inf, -np.inf)
+            if isinstance(node, Not):
+                return -parts[0]
+            if isinstance(node, Implies):
+                return np.maximum(-parts[0], parts[1])
+            together = np.minimum if isinstance(node, And) else np.maximum
+            joined: Float64 = together.reduce(parts)
+            return joined
+
+        degrees: Float64 = fold(formula, made)
+        return degrees
+
     def _connect(self, node: Formula, parts: list[BoolArray]) -> BoolArray:
         if not parts:
             return self.atom(node)

@@ -25,14 +25,14 @@ class Largest:
 
     Attributes:
         gamma: proved for this γ, and so for every smaller one; None if for none, not even 0.
-        proof: the outcome there.
+        outcome: of the check there, or at 0.
         beyond: the least γ tried that is not proved; infinite if all were.
         failure: the outcome there.
         seconds: for all of it.
     """
 
     gamma: float | None
-    proof: Outcome | None
+    outcome: Outcome
     beyond: float
     failure: Outcome | None
     seconds: float
@@ -70,7 +70,7 @@ def largest_gamma(
 
     outcome = tried(0.0)
     if outcome.verdict != "proved":
-        return Largest(None, None, 0.0, outcome, seconds)
+        return Largest(None, outcome, 0.0, outcome, seconds)
     low, proof = 0.0, outcome
     high, failure = 0.25, None
     while failure is None and low < widest:

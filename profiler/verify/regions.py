@@ -36,6 +36,10 @@ class Region(Protocol):
     def centre(self) -> Float64:
         """(f,) A point inside."""
 
+    @property
+    def largest(self) -> Float64:
+        """(f,) No |z_j| in the region is larger, but for rounding."""
+
     def highest(self, rows: FloatArray) -> Float64:
         """(P,) The maximum of each row·z over the region, rounded."""
 
@@ -99,6 +103,11 @@ class Box:
         return np.clip(self.low + (self.high - self.low) / 2, self.low, self.high)
 
     @cached_property
+    def largest(self) -> Float64:
+        """(f,) At one of the bounds."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    @cached_property
     def half(self) -> Float64:
         """(f,) Half the width."""
         return (self.high - self.low) / 2
@@ -151,6 +160,12 @@ class Hull:
         middle: Float64 = self.points.mean(axis=0)
         return middle
 
+    @cached_property
+    def largest(self) -> Float64:
+        """(f,) At one of the points."""
+        size: Float64 = np.abs(self.points).max(axis=0)
+        return size
+
     def highest(self, rows: FloatArray) -> Float64:
         """(P,) Over the points: a linear function is highest at one of them."""
         values: Float64 = (rows @ self.points.T).max(axis=1)
@@ -202,6 +217,11 @@ class Ball:
     def centre(self) -> Float64:
         """(f,) The middle."""
         return self.middle
+
+    @property
+    def largest(self) -> Float64:
+        """(f,) Radius and all."""
+        return np.abs(self.middle) + self.radius
 
     def highest(self, rows: FloatArray) -> Float64:
         """(P,) row·middle + radius·‖row‖."""

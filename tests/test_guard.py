@@ -1,0 +1,271 @@
+"""The guard beside a network: one pass, one verdict, its file, and what it refuses."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from guard_samples import colors_of, digests, guard, images_of, observed
+from tiny import TinyNet, tiny_subject
+from torch import nn
+
+from profiler.detector.combined import CHOICES
+from profiler.detector.metrics import metrics
+from profiler.detector.parts import split_by_content
+from profiler.detector.thresholds import threshold
+from profiler.errors import ContextError, InputError
+from profiler.guard import Guard, ScoringCore, digest_number
+from profiler.guarding import PARTS
+
+GUARD = guard()
+
+
+@pytest.mark.parametrize("rule", CHOICES)
+def test_the_core_scores_as_the_detector_does(rule: str) -> None:
+    made, seen = guard(rule), observed(200, 5)
+    with torch.inference_mode():
+        scores = made.core()(torch.from_numpy(seen.features), torch.from_numpy(seen.logits))
+    expected = made.rule.score(seen.features, seen.logits)
+    # In single precision; where two concepts are equally strong up to rounding, a comparison may
+    # come out otherwise.
+    off = np.abs(scores.numpy() - expected) / (1 + np.abs(expected))
+    assert np.quantile(off, 0.97) < 1e-3
+
+
+@pytest.mark.parametrize("rule", CHOICES)
+def test_a_guard_survives_its_file(rule: str, tmp_path: Path) -> None:
+    made, seen = guard(rule, target="risk", level=0.1), observed(100, 6)
+    made.save(tmp_path / "guard.safetensors")
+    again = Guard.load(tmp_path / "guard.safetensors")
+    one = made.score_features(seen.features)
+    other = again.score_features(seen.features)
+    assert torch.equal(one.score, other.score)
+    assert torch.equal(one.flagged, other.flagged)
+    assert again.threshold == made.threshold
+    assert again.context == made.context
+    assert again.reasons(seen.features, seen.predicted) == made.reasons(
+        seen.features, seen.predicted
+    )
+    assert again.at("share", 0.2).threshold == made.at("share", 0.2).threshold
+    assert (again.seen == made.seen).all()
+
+
+def test_the_file_holds_numbers_and_json_and_nothing_to_execute(tmp_path: Path) -> None:
+    GUARD.save(tmp_path / "guard.safetensors")
+    raw = (tmp_path / "guard.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    said = json.loads(header.pop("__metadata__")["guard"])
+    assert said["rule"] == "msp+typicality"
+    assert said["context"]["fingerprint"] == GUARD.context.fingerprint
+    assert {"map.matrix", "directions", "right", "wrong", "calibration.scores"} <= set(header)
+    assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I64", "BOOL"}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a guard", struct.pack("<Q", 2) + b"{}"])
+def test_what_is_no_guard_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "guard.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="is not a guard"):
+        Guard.load(tmp_path / "guard.safetensors")
+
+
+# --- beside a network ----------------------------------------------------------------------------
+
+
+class Counting(TinyNet):
+    """Counts its forward passes."""
+
+    passes = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return super().forward(images)
+
+
+def test_one_forward_pass_gives_logits_and_verdict() -> None:
+    model = Counting().eval()
+    guarded = GUARD.wrap(model)
+    images = images_of(colors_of(50, 7)[0])
+    logits, verdict = guarded(images)
+    assert model.passes == 1
+    assert torch.equal(logits, model(images))
+    assert torch.equal(verdict.predicted, logits.argmax(1))
+    seen = observed(50, 7)
+    alone = GUARD.score_features(seen.features, seen.predicted, seen.logits)
+    assert torch.allclose(verdict.score, alone.score)
+    assert torch.equal(verdict.flagged, alone.flagged)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_verdicts_do_not_depend_on_the_batch() -> None:
+    guarded = GUARD.wrap(TinyNet().eval())
+    images = images_of(colors_of(20, 8)[0])
+    _, whole = guarded(images)
+    single = torch.cat([guarded(image[None])[1].score for image in images])
+    assert torch.allclose(whole.score, single, atol=1e-5)
+    logits, nothing = guarded(images[:0])
+    assert logits.shape == (0, 4)
+    assert len(nothing.score) == len(nothing.flagged) == 0
+
+
+def test_gradients_flow_through_the_logits_and_the_network_is_left_as_it_was() -> None:
+    model = TinyNet().eval()
+    images = images_of(colors_of(3, 1)[0]).requires_grad_()
+    logits, verdict = GUARD.wrap(model)(images)
+    logits.sum().backward()
+    assert images.grad is not None
+    assert not verdict.score.requires_grad
+
+
+def test_wrong_answers_are_flagged_more_often_than_right_ones() -> None:
+    seen = observed(600, 9)
+    verdict = GUARD.score_features(seen.features)
+    flagged = verdict.flagged.numpy()
+    assert metrics(verdict.score.numpy(), seen.wrong)["auroc"] > 0.85
+    assert flagged[~seen.wrong].mean() < 0.1
+    assert flagged[seen.wrong].mean() > 2 * flagged[~seen.wrong].mean()
+
+
+def test_what_is_not_finite_is_flagged_never_passed() -> None:
+    # Even where the threshold would let anything pass.
+    open_ = GUARD.at("share", 0.001)
+    assert open_.threshold.value == np.inf
+    z = observed(6, 1).features.copy()
+    z[1, 0], z[2, 1], z[3, 2] = np.nan, np.inf, -np.inf
+    verdict = open_.score_features(z)
+    assert verdict.flagged.tolist() == [False, True, True, True, False, False]
+    assert torch.isinf(verdict.score[1:4]).all()
+    images = images_of(colors_of(2, 1)[0])
+    images[1] = torch.nan
+    _, verdict = open_.wrap(TinyNet().eval())(images)
+    assert verdict.flagged.tolist() == [False, True]
+    assert open_.reasons(z, np.zeros(6, int))[1] == ()
+
+
+def test_nothing_at_all_is_no_error() -> None:
+    verdict = GUARD.score_features(np.zeros((0, 4)))
+    assert len(verdict.flagged) == 0
+
+
+def test_other_weights_are_refused() -> None:
+    other = TinyNet().eval()
+    with torch.no_grad():
+        other.fc.weight[0, 0] += 1e-3
+    with pytest.raises(ContextError, match="made for tiny"):
+        GUARD.wrap(other)
+
+
+@pytest.mark.parametrize(
+    ("features", "predictions", "said"),
+    [
+        (np.zeros((3, 5)), None, "rows of 4 features"),
+        (np.zeros(4), None, "rows of 4 features"),
+        (np.zeros((3, 4)), np.array([0, 1]), "3 classes"),
+        (np.zeros((3, 4)), np.array([0, 1, 4]), "from 0 to 3"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    features: np.ndarray, predictions: np.ndarray | None, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        GUARD.score_features(features, predictions)
+
+
+def test_given_predictions_take_the_place_of_the_heads() -> None:
+    seen = observed(40, 2)
+    right = seen.features[~seen.wrong][:10]
+    truth = seen.truth[~seen.wrong][:10]
+    as_is = GUARD.score_features(right, truth).score
+    turned = GUARD.score_features(right, (truth + 1) % 4)
+    assert (turned.score > as_is).all()
+    assert turned.flagged.float().mean() >= 0.8
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["msp+typicality", "cosine", "msp+strengths"])
+def test_the_core_can_be_exported(rule: str) -> None:
+    made, seen = guard(rule), observed(64, 3)
+    core = made.core().eval()
+    z, y = torch.from_numpy(seen.features), torch.from_numpy(seen.logits)
+    batch = torch.export.Dim("batch", min=2, max=4096)
+    shapes = {"features": {0: batch}, "logits": {0: batch}}
+    program = torch.export.export(core, (z[:8], y[:8]), dynamic_shapes=shapes)
+    # Of any batch, and with the tensors alone.
+    assert torch.allclose(program.module()(z, y), core(z, y))
+    one = torch.export.export(core, (z[:1], y[:1]))
+    assert torch.allclose(one.module()(z[:1], y[:1]), core(z[:1], y[:1]))
+
+
+def test_the_core_moves_as_any_module_does() -> None:
+    core = GUARD.core()
+    assert isinstance(core, nn.Module)
+    assert isinstance(core, ScoringCore)
+    half = core.to(torch.float64)
+    seen = observed(10, 3)
+    z, y = torch.from_numpy(seen.features).double(), torch.from_numpy(seen.logits).double()
+    assert half(z, y).dtype == torch.float64
+    assert len(core.to("meta").state_dict()) == len(core.state_dict())
+
+
+# --- thresholds and parts ------------------------------------------------------------------------
+
+
+def test_what_is_cut_is_what_is_deployed() -> None:
+    kept = GUARD.calibration
+    cut = threshold("passed-errors", 0.05, kept.scores, kept.wrong)
+    made = GUARD.at("passed-errors", 0.05)
+    assert made.threshold == cut
+    _, _, setting = split_by_content(digests(800), PARTS)
+    seen = observed(800, 0).take(setting)
+    verdict = made.score_features(seen.features, logits=seen.logits)
+    # To the image: the errors that the promise allows pass, and no other.
+    passed = int((~verdict.flagged.numpy() & seen.wrong).sum())
+    assert passed == int(0.05 * (len(setting) + 1) - 1)
+    assert (verdict.flagged.numpy() == (kept.scores > cut.value)).all()
+
+
+def test_fit_choose_and_set_on_three_disjoint_parts() -> None:
+    assert sum(GUARD.context.parts) == 800
+    assert GUARD.context.parts == (400, 200, 200)
+    assert len(GUARD.calibration.scores) == 200
+    assert len(GUARD.calibration.candidates) == 200
+    known = {digest_number(bytes.fromhex(each)) for each in digests(800)}
+    assert set(GUARD.seen.tolist()) == known
+
+
+def test_a_guard_made_of_the_same_images_is_the_same() -> None:
+    again = guard()
+    assert np.array_equal(again.calibration.scores, GUARD.calibration.scores)
+    assert again.threshold == GUARD.threshold
+
+
+def test_the_watch_compares_with_what_passes() -> None:
+    made = GUARD.at("share", 0.2)
+    watch = made.watch(window=10)
+    assert watch.reference.count == int((made.calibration.scores <= made.threshold.value).sum())
+    with pytest.raises(InputError, match="nothing passed"):
+        GUARD.at("passed-errors", 0.001).watch()
+
+
+def test_reasons_are_told_with_how_usual_they_are() -> None:
+    seen = observed(300, 4)
+    told = GUARD.reasons(seen.features, seen.predicted)
+    assert max(map(len, told)) == 3
+    levels = GUARD.levels(seen.features)
+    for row, each in enumerate(told):
+        assert all(levels[row, reason.more] > levels[row, reason.less] for reason in each)
+    # What speaks against wrong answers is rarer among right ones than what holds anyway.
+    usual = [each[0].usual for each, wrong in zip(told, seen.wrong, strict=True) if wrong and each]
+    assert np.median(usual) < 0.5
+    row = next(row for row, each in enumerate(told) if each)
+    text = GUARD.tell(told[row][0], int(seen.predicted[row]))
+    assert " > " in text
+    assert "% of right answers “" in text
+
+
+def test_the_subject_of_the_samples_is_what_the_guard_was_made_for() -> None:
+    GUARD.wrap(tiny_subject().model)

@@ -1,0 +1,313 @@
+"""``profiler guard fit | score | eval`` from end to end, on a classifier of colours."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from browser import chromium, opened
+from command import Command
+from guard_samples import WORDS, write_mixed
+from tiny import CLASSES, TinyNet
+
+from profiler.guard import Guard
+
+HERE = Path(__file__).parent
+SUBJECT = f"{HERE / 'tiny.py'}:subject"
+VLM = f"{HERE / 'tiny.py'}:caption_vlm"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images to fit on and others; and, once a test has made it, the guard."""
+    folder = tmp_path_factory.mktemp("guard")
+    write_mixed(folder / "fit", 480, seed=1)
+    write_mixed(folder / "new", 160, seed=2)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    (folder / "words.txt").write_text("\n".join(WORDS))
+    return folder
+
+
+def fit(command: Command, folder: Path, *more: object) -> str:
+    done = command(
+        *("guard", "fit", SUBJECT, "--data", folder / "fit", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--date", "2024-01-01"),
+        *("--out", folder / "out", *more),
+    )
+    assert done.status == 0, done.stderr
+    assert done.stdout.strip() == str(folder / "out" / "guard.safetensors")
+    return done.stderr
+
+
+@pytest.fixture
+def fitted(command: Command, folder: Path) -> Path:
+    if not (folder / "out" / "guard.safetensors").exists():
+        fit(command, folder)
+    return folder / "out"
+
+
+def score(command: Command, fitted: Path, *images: object) -> list[dict[str, Any]]:
+    done = command("guard", "score", SUBJECT, *images, "--guard", fitted, "--json")
+    assert done.status == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def evaluate(command: Command, fitted: Path, *more: object) -> dict[str, Any]:
+    done = command(
+        *("guard", "eval", SUBJECT, "--guard", fitted, "--data", fitted.parent / "new"),
+        *("--classes", fitted.parent / "classes.txt", "--draws", 50, "--date", "2024-01-01"),
+        *(*more, "--json"),
+    )
+    assert done.status == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def test_fit_tells_what_it_promises(command: Command, folder: Path) -> None:
+    said = fit(command, folder, "--risk", "0.2", "--confidence", "0.8")
+    assert "at most 20 % of what passes is wrong, with 80 % confidence" in said
+    made = Guard.load(folder / "out" / "guard.safetensors")
+    assert made.context.parts == (240, 120, 120)
+    assert made.context.classes == CLASSES
+    assert "guard fit" in made.context.command
+    fit(command, folder)  # and the usual promise, for the tests that follow
+    assert Guard.load(folder / "out" / "guard.safetensors").threshold.target == "false-alarms"
+
+
+def test_score_judges_every_image(command: Command, fitted: Path) -> None:
+    images = fitted.parent / "new"
+    rows = score(command, fitted, images)
+    assert len(rows) == 160
+    guard = Guard.load(fitted / "guard.safetensors")
+    assert {row["prediction"] for row in rows} == set(CLASSES)
+    for row in rows:
+        assert row["prediction"] == CLASSES[row["class"]]
+        assert (row["verdict"] == "flag") == (row["score"] > guard.threshold.value)
+        assert len(row["against"]) <= 3
+    wrong = np.array([row["prediction"] != row["image"].split("/")[0] for row in rows])
+    flagged = np.array([row["verdict"] == "flag" for row in rows])
+    assert flagged[wrong].mean() > 2 * flagged[~wrong].mean()
+    assert any(" > " in reason for row in rows for reason in row["against"])
+
+
+def test_csv_holds_the_same(command: Command, fitted: Path, tmp_path: Path) -> None:
+    images = fitted.parent / "new"
+    out = tmp_path / "deep" / "verdicts.csv"
+    done = command("guard", "score", SUBJECT, images, "--guard", fitted, "--out", out)
+    assert done.status == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    lines = score(command, fitted, images)
+    for row, line in zip(rows, lines, strict=True):
+        assert (row["image"], row["prediction"]) == (line["image"], line["prediction"])
+        assert row["verdict"] == line["verdict"]
+        assert [row[f"against_{k}"] for k in (1, 2, 3) if row[f"against_{k}"]] == line["against"]
+
+
+def test_what_cannot_be_judged_is_flagged_with_the_reason(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    first = next((fitted.parent / "new").rglob("*.png"))
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(first.read_bytes()[:40])
+    shutil.copy(first, tmp_path / "fine.png")
+    names = [tmp_path / name for name in ("empty.png", "cut.png", "gone.png", "fine.png")]
+    rows = score(command, fitted, *names, "--share", "0.001")
+    assert [row["verdict"] for row in rows] == ["flag", "flag", "flag", "accept"]
+    assert all(row["problem"] for row in rows[:3])
+    assert [row["prediction"] for row in rows[:3]] == [None] * 3
+    assert rows[3]["problem"] is None
+
+
+def test_a_network_that_gives_nan_is_flagged(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    subject = f"{HERE / 'tiny.py'}:nan"
+    done = command(
+        *("guard", "fit", subject, "--data", folder / "fit", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--out", tmp_path / "out"),
+    )
+    assert done.status == 0, done.stderr
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    done = command("guard", "score", subject, tmp_path / "black.png", "--json",
+                   "--guard", tmp_path / "out")  # fmt: skip
+    assert done.status == 0, done.stderr
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert row["verdict"] == "flag"
+    assert row["problem"] == "the network gives NaN or infinite numbers"
+    assert row["score"] is None
+
+
+def test_other_weights_are_refused(command: Command, fitted: Path, tmp_path: Path) -> None:
+    net = TinyNet()
+    with torch.no_grad():
+        net.fc.weight[0, 0] = 1.01
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    images = fitted.parent / "new"
+    for call in (("score", SUBJECT, images), ("eval", SUBJECT, "--data", images)):
+        done = command("guard", *call, "--guard", fitted, "--checkpoint", tmp_path / "net.pt",
+                       *(("--classes", fitted.parent / "classes.txt") if "eval" in call else ()))  # fmt: skip
+        assert done.status == 2
+        assert "fit a guard for this network" in done.error
+        assert done.stdout == ""
+
+
+def test_another_preprocessing_is_refused(command: Command, fitted: Path) -> None:
+    done = command("guard", "score", SUBJECT, fitted.parent / "new", "--guard", fitted,
+                   "--preprocess", "resize=16,mean=0.5,std=0.5")  # fmt: skip
+    assert done.status == 2
+    assert "preprocessing or the head is not" in done.error
+
+
+def test_eval_measures_beside_baselines(command: Command, fitted: Path) -> None:
+    found = evaluate(command, fitted, "--attack", "fgsm", "--attack", "pgd", "--eps",
+                     "4/255,32/255", "--corrupt", "contrast:5")  # fmt: skip
+    titles = [each["title"] for each in found["conditions"]]
+    assert titles[0] == "as they are"
+    assert titles[1:3] == ["FGSM, ε = 4/255", "FGSM, ε = 32/255"]
+    assert titles[3].startswith("PGD, ε = 4/255")
+    assert titles[5] == "contrast:5"
+    assert found["rules"] == ["msp+typicality", "typicality"]
+    assert set(found["baselines"]) == {
+        "msp", "max-logit", "energy", "entropy", "mahalanobis", "knn"
+    }  # fmt: skip
+    clean = found["conditions"][0]
+    assert clean["images"] == clean["right"] + clean["defects"] == 160
+    assert clean["accuracy"] == clean["right"] / 160
+    own = clean["metrics"]["msp+typicality"]["auroc"]
+    assert own["value"] > 0.8
+    assert own["low"] <= own["value"] <= own["high"]
+    # A larger step of the same attack does no less.
+    assert found["conditions"][2]["accuracy"] <= found["conditions"][1]["accuracy"]
+    passed = found["passed"]
+    assert passed["right"] / passed["images"] > clean["accuracy"]
+    assert passed["images"] == 160 - clean["flagged_defects"] - clean["flagged_right"]
+    rows = found["accuracy_by_coverage"]["msp+typicality"]
+    assert rows[0]["accuracy"] == clean["accuracy"]
+    assert rows[-1]["accuracy"] >= rows[0]["accuracy"]
+    assert len(found["scores"]["wrong"]) == clean["defects"]
+
+
+def test_images_the_guard_was_made_from_are_left_out_by_content(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    # The same pictures under other names, beside new ones: none is in two parts.
+    for place, path in enumerate(sorted((fitted.parent / "fit").rglob("*.png"))[:50]):
+        target = tmp_path / "mixed" / path.parent.name / f"renamed{place}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    only = command("guard", "eval", SUBJECT, "--guard", fitted, "--data", tmp_path / "mixed",
+                   "--classes", fitted.parent / "classes.txt", "--out", tmp_path / "no")  # fmt: skip
+    assert only.status == 2
+    assert "all 50 images" in only.error
+    shutil.copytree(fitted.parent / "new", tmp_path / "mixed", dirs_exist_ok=True)
+    found = evaluate(command, fitted, "--data", tmp_path / "mixed", "--out", tmp_path / "out")
+    assert found["data"]["images"] == 160
+    assert found["data"]["left_out_as_known_to_the_guard"] == 50
+
+
+def test_without_the_reference_some_baselines_are_missing_and_it_is_said(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    shutil.copy(fitted / "guard.safetensors", tmp_path)
+    found = evaluate(command, fitted, "--guard", tmp_path / "guard.safetensors",
+                     "--out", tmp_path / "out")  # fmt: skip
+    assert "mahalanobis" not in found["baselines"]
+    assert any("reference.safetensors" in each for each in found["warnings"])
+
+
+def test_a_stream_that_changes_is_reported_with_its_concepts(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    images = sorted((fitted.parent / "new").rglob("*.png"))
+    calm = command("guard", "score", SUBJECT, *images, "--guard", fitted, "--watch",
+                   "--window", 60, "--fail-on-drift")  # fmt: skip
+    assert calm.status == 0, calm.stderr
+    assert "no relation of concepts has left the reference" in calm.stderr
+    # Only blue comes any more.
+    blue = [path for path in images if path.parent.name == "blue"] * 4
+    done = command("guard", "score", SUBJECT, *blue, "--guard", fitted, "--watch",
+                   "--window", 60, "--fail-on-drift")  # fmt: skip
+    assert done.status == 1
+    assert "DRIFT" in done.stderr
+    assert "blue > " in done.stderr
+    assert "has left the reference" in done.error
+    assert len(done.stdout.splitlines()) == len(blue) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--share", "0.1", "--risk", "0.1"), "exclude each other"),
+        (("--risk", "1.5"), "between 0 and 1"),
+        (("--fail-on-drift",), "needs --watch"),
+        (("--guard", "nowhere.safetensors"), "is not a guard"),
+    ],
+)
+def test_wrong_calls_get_one_clear_line(
+    command: Command, fitted: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    more = arguments if "--guard" in arguments else ("--guard", fitted, *arguments)
+    done = command("guard", "score", SUBJECT, fitted.parent / "new", *more)
+    assert done.status == 2
+    assert said in done.error
+
+
+def test_an_unknown_rule_is_refused_before_work_is_done(command: Command, folder: Path) -> None:
+    done = command("guard", "fit", SUBJECT, "--data", folder / "fit", "--rule", "cosin")
+    assert done.status == 2
+    assert "near names: cosine" in done.error
+
+
+def test_images_without_an_error_teach_nothing(command: Command, tmp_path: Path) -> None:
+    from tiny import write_classes
+
+    write_classes(tmp_path / "images", 12)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    (tmp_path / "words.txt").write_text("\n".join(WORDS))
+    done = command(
+        *("guard", "fit", SUBJECT, "--data", tmp_path / "images"),
+        *("--classes", tmp_path / "classes.txt", "--concepts", tmp_path / "words.txt"),
+        *("--vlm", VLM, "-j", 0, "--out", tmp_path / "out"),
+    )
+    assert done.status == 2
+    assert "give more images" in done.error
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_the_page_tells_the_finding_and_fits_every_screen(command: Command, fitted: Path) -> None:
+    found = evaluate(command, fitted, "--attack", "fgsm", "--eps", "4/255,32/255")
+    path = Path(found["report"])
+    with chromium() as browser:
+        for width, dark in ((1400, False), (1400, True), (400, False)):
+            with opened(browser, path, width=width, height=900, dark=dark) as view:
+                page = view.page
+                assert view.sideways == 0
+                text = page.inner_text("main")
+                clean = found["conditions"][0]
+                assert f"{clean['flagged_defects']} of the {clean['defects']} wrong" in text
+                assert page.locator("#curves svg.curves").count() == 2
+                assert page.locator("#curves path.own").count() == 2
+                assert page.locator("#tables .numbers-of").count() == 3
+                assert page.locator("#attacks .dot-own").count() == 2
+                shown = len(found["examples"]["flagged"]) + len(found["examples"]["missed"])
+                shown += len(found["examples"]["false_alarms"])
+                assert page.locator(".card").count() == shown
+                assert page.locator(".card img").count() == shown
+                value = clean["metrics"]["msp+typicality"]["auroc"]["value"]
+                row = page.locator("#tables .numbers-of .own-row").first
+                assert f"{value:.3f}" in row.inner_text()
+                # Pointing at a name brings out its line.
+                page.locator("#curves .lines li").nth(1).focus()
+                assert page.locator("#curves .lit-line").count() >= 3
+                assert view.complaints == []
+                assert view.strange_requests == []
