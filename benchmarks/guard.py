@@ -255,7 +255,8 @@ def fitted(bench: Bench, aligned: AffineMap, fitting: Answered, choosing: Answer
     found: dict[str, Any] = {}
     for name in RULES:
         found[name] = make_rule(name, space).fit(fitting.z, fitting.y, fitting.truth)
-        combined = WithSoftmax(found[name]).weigh(choosing.z, choosing.y, choosing.truth)
+        combined = WithSoftmax(found[name])
+        combined.weigh(choosing.z, choosing.y, choosing.truth, choosing.source)
         found[combined.name] = combined
     for each in baselines():
         found[each.name] = each.fit(fitting.z, fitting.y, fitting.truth)
@@ -479,7 +480,11 @@ def adaptive_report(bench: Bench, result: Result, strengths: list[int], most: in
 
 
 def cost(bench: Bench, repeats: int) -> None:
-    """Median time of the classifier alone and under guard, taken in turns."""
+    """Median time of the classifier alone and under guard, taken in turns.
+
+    On one thread that is the thread's own time, so other work on the machine does not count.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     fit, _ = next(iter(rotations(bench)))
     guarded = guard_of(bench, fit).wrap(bench.net)
     side = bench.world.parts["reference"].pixels.shape[-1]
@@ -491,9 +496,9 @@ def cost(bench: Bench, repeats: int) -> None:
             for number in range(repeats if batch == 1 else max(repeats // 10, 7)):
                 pair = [(bench.net, alone), (guarded, both)]
                 for module, times in pair if number % 2 else reversed(pair):
-                    started = time.perf_counter()
+                    started = clock()
                     module(images)
-                    times.append(time.perf_counter() - started)
+                    times.append(clock() - started)
         one, two = float(np.median(alone[3:])), float(np.median(both[3:]))
         steps = np.median(np.array(both[3:]) - np.array(alone[3:]))
         print(f"batch {batch}: {1000 * one:.2f} ms alone, {1000 * two:.2f} ms under guard: "

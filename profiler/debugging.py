@@ -69,7 +69,7 @@ TOLD_CONFUSIONS = 8
 MOST_CELLS = 60_000_000
 """Cells of heatmaps of all classes together that are still handled with ease."""
 
-_SHOWN_WRONG = 6
+_SHOWN_WRONG = 12
 """Pictures of each confusion."""
 _SHOWN_RIGHT = 4
 """Pictures of right answers of each class."""
@@ -201,7 +201,7 @@ def debug(
     with clock("thumbnails"):
         found = _with_pictures(found, cases, data, options, services)
     with clock("words"):
-        found = _told(found, vlm.limits, options, services)
+        found = _told(found, options, services)
     found = replace(found, timings=dict(clock.seconds))
     _write(found, aligned, classifier, vlm, out, options)
     return found
@@ -481,7 +481,7 @@ def _with_pictures(
     return replace(found, thumbnails=pictures, examples=examples)
 
 
-def _told(found: Diagnosis, limit: str, options: DebugOptions, services: Services) -> Diagnosis:
+def _told(found: Diagnosis, options: DebugOptions, services: Services) -> Diagnosis:
     """With the finding in words, and that of each confusion."""
     usage = Usage()
 
@@ -492,12 +492,12 @@ def _told(found: Diagnosis, limit: str, options: DebugOptions, services: Service
 
     confusions = []
     for place, each in enumerate(found.confusions):
-        facts = ConfusionFacts(diagnosis=found, limit=limit, confusion=each)
+        facts = ConfusionFacts(diagnosis=found, confusion=each)
         llm = services.llm if place < TOLD_CONFUSIONS else None
         confusions.append(
             replace(each, told=told(narrate_in_any_case(facts, llm, options.prompts)))
         )
-    whole = DiagnosisFacts(diagnosis=found, limit=limit)
+    whole = DiagnosisFacts(diagnosis=found)
     summary = told(narrate_in_any_case(whole, services.llm, options.prompts))
     return replace(found, told=summary, confusions=tuple(confusions), usage=usage)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from profiler.ask.facts import Facts, Number
+from profiler.ask.facts import Facts, Number, numbers_in
 from profiler.ask.words import are, counted, joined, named
 from profiler.diagnosis import Confusion, Diagnosis
 from profiler.heatmap import Finding
@@ -22,13 +22,11 @@ class _Told(Facts):
 
     Attributes:
         diagnosis: whole.
-        limit: a sentence on what the VLM cannot see; closes the paragraph.
     """
 
     task: ClassVar[str] = ""
 
     diagnosis: Diagnosis
-    limit: str = ""
 
     def vocabulary(self) -> frozenset[str]:
         """Give the concepts and the classes."""
@@ -39,10 +37,12 @@ class _Told(Facts):
         return f"{self.task} {self.diagnosis.change}"
 
     def closing(self) -> str:
-        """Give the warning about the map, and the limit of the VLM."""
-        warning = self.diagnosis.quality.warning
-        said = f"{warning[:1].upper()}{warning[1:]}." if warning else ""
-        return " ".join(filter(None, (said, self.limit)))
+        """Say that the concepts rest on a poor map, if they do."""
+        if not self.diagnosis.quality.warning:
+            return ""
+        return (
+            "The map into the VLM's space is poor, so what is said of concepts here is unreliable."
+        )
 
     def finding_numbers(
         self, findings: Sequence[Finding], classes: tuple[str, ...] = ()
@@ -81,6 +81,7 @@ class _Told(Facts):
             Number("wrong answers put down to the encoder", shares.encoder),
             Number("wrong answers put down to the head", shares.head),
             Number("wrong answers that are undetermined", shares.undetermined),
+            Number("wrong answers that are decided", shares.decided),
         ]
         if shares.head_share is not None:
             head = 100 * shares.head_share
@@ -150,9 +151,10 @@ class DiagnosisFacts(_Told):
             found += [
                 Number("accuracy on the images as they were", 100 * before.share, "%", 1),
                 Number("right answers on the images as they were", before.right),
-                Number("answers that were right and became wrong", len(told.images)),
-                *self._numbers_of_change(),
+                Number("answers that were right and became wrong", told.shares.images),
+                *numbers_in(told.change, "part of what was done to the images"),
             ]
+        found += numbers_in(self._reason, "part of the reason")
         found += self.share_numbers(told.shares)
         for each in told.confusions[:_MOST_CONFUSIONS]:
             true, predicted = told.classes[each.true], told.classes[each.predicted]
@@ -163,9 +165,14 @@ class DiagnosisFacts(_Told):
             found += self.finding_numbers([finding], about)
         return tuple(dict.fromkeys(found))
 
-    def _numbers_of_change(self) -> list[Number]:
-        digits = "".join(c if c.isdigit() else " " for c in self.diagnosis.change).split()
-        return [Number("part of what was done to the images", float(d)) for d in digits]
+    @property
+    def _reason(self) -> str:
+        """Why all errors are put down to one side, if they are."""
+        return self.diagnosis.rules[self.diagnosis.rule].reason
+
+    def wording(self) -> str:
+        """Add the reason."""
+        return f"{super().wording()} {self._reason}"
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Give the network, the classes confused and the responsible concepts."""
@@ -188,7 +195,7 @@ class DiagnosisFacts(_Told):
         return {
             **super().to_json(),
             "at fault for most": _SEATS.get(told.shares.verdict, "undetermined"),
-            "reason": told.rules[told.rule].reason,
+            "reason": self._reason,
             "most frequent confusions": [
                 {
                     "true": told.classes[each.true],
@@ -220,7 +227,7 @@ class DiagnosisFacts(_Told):
     def _errors(self) -> list[str]:
         told = self.diagnosis
         wrong = told.after.images - told.after.right
-        if not told.images:
+        if not told.shares.images:
             if told.change and wrong:
                 return [
                     "No answer that was right before became wrong, so there is nothing to tell."
@@ -231,15 +238,15 @@ class DiagnosisFacts(_Told):
             f"({counted(each.errors, 'image')})"
             for each in told.confusions[:_MOST_CONFUSIONS]
         ]
-        reason = told.rules[told.rule].reason
-        many = len(told.images)
+        reason = self._reason
+        many = told.shares.images
         of = f"Of {many:,} answers that became wrong" if told.change else f"Of its {many:,} errors"
         if many == 1:
             said = [f"The one answer {'that became ' if told.change else ''}wrong: {listed[0]}."]
         elif told.confusions[0].errors > 1:
             said = [f"{of}, it most often took {joined(listed)}."]
         else:
-            said = [f"{of}, no two are of the same two classes, as in {joined(listed)}."]
+            said = [f"{of}, none shares both its classes with another, as {joined(listed)}."]
         said.append(self.share_text(told.shares) + (f" The reason: {reason}." if reason else ""))
         if self._explained:
             said += [

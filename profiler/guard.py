@@ -457,9 +457,8 @@ class ScoringCore(nn.Module):
             self.rule_rarity = _Rarity(rule.rule_rarity_)
             self.weight = rule.weight_
         cut = np.float32(guard.threshold.value)
-        if (
-            cut > guard.threshold.value
-        ):  # rounded up, it would let an error pass that it was to stop
+        if float(cut) > guard.threshold.value:
+            # Rounded up it would let an error pass that it was to stop.
             cut = np.nextafter(cut, np.float32(-np.inf))
         self.register_buffer("cut", torch.tensor(float(cut), dtype=torch.float32))
 

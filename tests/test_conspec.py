@@ -201,6 +201,12 @@ def test_a_whole_file_reads_back_the_same(file: SpecFile) -> None:
     assert parse(str(file)) == file
 
 
+def test_quantifiers_that_follow_each_other_share_a_word() -> None:
+    text = "for c in s, k in {a, b}: some j in t: for i in s: hasCon(x, i)"
+    assert str(parse_formula(text)) == text
+    assert parse_formula(text.replace(", k", ": for k")) == parse_formula(text)
+
+
 def test_different_trees_differ() -> None:
     one = parse_formula("hasCon(x,a) and (hasCon(x,b) or hasCon(x,c))")
     for other in (

@@ -24,6 +24,7 @@ from profiler.detector.combined import (
     ALLOWANCES,
     CHOICES,
     DEFAULT,
+    USUAL,
     WEIGHTS,
     Rarity,
     WithSoftmax,
@@ -306,8 +307,13 @@ def test_a_rule_that_knows_nothing_is_given_little_weight() -> None:
     rule = WithSoftmax(TypicalityRule(SPACE)).fit(noise, y, truth)
     rule.weigh(noise[::-1], y, truth)
     assert rule.weight_ == WEIGHTS[0]
+    assert metrics(rule.score(noise, y), y.argmax(1) != truth)["auroc"] > 0.8
     helpful = WithSoftmax(TypicalityRule(SPACE)).fit(z, y, truth).weigh(*world(600, 1))
     assert helpful.weight_ > WEIGHTS[0]
+    # Few images cannot speak against what is usual.
+    z, y, truth = world(30, 3)
+    assert (few := WithSoftmax(TypicalityRule(SPACE)).fit(*world(600, 0)).weigh(z, y, truth))
+    assert (few.weight_, few.allowance_) == USUAL
     assert helpful.name == DEFAULT
 
 
@@ -367,8 +373,10 @@ def test_baselines_of_an_independent_library_agree() -> None:
     assert np.array_equal(np.argsort(MaxSoftmax().score(new, logits)), np.argsort(-probability))
     assert Energy().score(new, logits) == pytest.approx(ood.EnergyBased.score(rows).numpy())
     assert Entropy().score(new, logits) == pytest.approx(ood.Entropy.score(rows).numpy())
-    theirs = ood.Mahalanobis(None).fit_features(torch.from_numpy(z), torch.from_numpy(truth))
-    distance = theirs.predict_features(torch.from_numpy(new)).numpy()
+    theirs = ood.Mahalanobis(None).fit_features(
+        torch.from_numpy(z).float(), torch.from_numpy(truth)
+    )
+    distance = theirs.predict_features(torch.from_numpy(new).float()).numpy()
     ours = Mahalanobis().fit(z, y, truth).score(new, logits)
     assert np.corrcoef(np.argsort(np.argsort(ours)), np.argsort(np.argsort(distance)))[0, 1] > 0.99
 

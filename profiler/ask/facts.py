@@ -186,7 +186,7 @@ class ProfileFacts(Facts):
         ]
         if self.threshold is not None:
             found.append(Number("threshold τ on the score of a label", self.threshold, "", 3))
-        found += _numbers_in(self.threshold_source, "part of the source of the threshold")
+        found += numbers_in(self.threshold_source, "part of the source of the threshold")
         for group in self.groups():
             about = (group.title,)
             found.append(
@@ -337,10 +337,10 @@ class ProfileFacts(Facts):
         return f"{category} {verb}in {named(layer.layer)} ({share:.1f} %)"
 
 
-def _numbers_in(text: str, what: str) -> list[Number]:
+def numbers_in(text: str, what: str) -> list[Number]:
     """Take the numbers out of a text that is itself a fact.
 
-    >>> [number.stated for number in _numbers_in("null distribution, rate 5 %, 2.50 a unit", "x")]
+    >>> [number.stated for number in numbers_in("null distribution, rate 5 %, 2.50 a unit", "x")]
     ['5 %', '2.50']
     """
     return [

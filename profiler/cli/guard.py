@@ -274,13 +274,14 @@ def score(
     if fail_on_drift and not watch:
         raise UsageError("--fail-on-drift needs --watch")
     from profiler.cli.terminal import TerminalProgress
-    from profiler.guarding import BATCH, score_images
+    from profiler.guarding import BATCH, check_subject, score_images
     from profiler.run import Services, choose_device
 
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
         subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
     )
+    check_subject(made, classifier)
     looks: list[Look] = []
 
     def told(look: "Look") -> None:

@@ -83,9 +83,15 @@ def _pieces(node: Formula) -> Iterable[str | Formula]:
         yield " => "
         yield from _enclosed(node.conclusion, _BINDS[Implies])
     elif isinstance(node, ForEach | ForSome):
-        word = "for" if isinstance(node, ForEach) else "some"
-        yield f"{word} {name(node.variable)} in {members(node.over)}: "
-        yield node.body
+        yield "for " if isinstance(node, ForEach) else "some "
+        yield f"{name(node.variable)} in {members(node.over)}"
+        body = node.body
+        # for c in s: for k in t: …  is written  for c in s, k in t: …
+        while isinstance(body, ForEach | ForSome) and type(body) is type(node):
+            yield f", {name(body.variable)} in {members(body.over)}"
+            body = body.body
+        yield ": "
+        yield body
     else:
         raise TypeError(f"no formula: {type(node).__name__}")
 

@@ -10,22 +10,24 @@ Of the softmax both tails count. An attack makes a classifier *surer* of itself 
 right answers, which is as telling as doubt. But wrong answers are hardly ever sure, so for telling
 those it only does harm: the sure end counts as far as its rarity exceeds an *allowance*.
 
-Weight and allowance are chosen on images that neither score was fitted on, among few: of the
-settings that tell wrong answers from right ones within :data:`TOLERANCE` of the best AUROC, the
-one of least allowance; among those, the one of highest AUROC.
+Weight and allowance are 1 and log 5, unless images that neither score was fitted on say otherwise:
+then they are those, among few, that tell wrong answers from right ones best. They say so if the
+lead of a setting over the usual one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
+
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Self
 
 import numpy as np
 
 from profiler.align import ConceptSpace
-from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.detector.base import BoolArray, Float64, FloatArray, IntArray, Sound, checked
 from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
-from profiler.detector.metrics import metrics
+from profiler.detector.metrics import Draws, interval, metrics
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import InputError, UnknownNameError
@@ -36,8 +38,10 @@ WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Of the rule, beside the softmax."""
 ALLOWANCES = tuple(float(np.log(rare)) for rare in (5, 20, 100))
 """Answers so sure count as strange if fewer than one right answer in 5, 20, 100 is as sure."""
-TOLERANCE = 0.005
-"""Of AUROC."""
+USUAL = (1.0, ALLOWANCES[0])
+"""Weight and allowance where nothing speaks against them."""
+DRAWS = 200
+"""Of the bootstrap that says whether something does."""
 
 TAIL = 0.1
 """Share of the right answers from which each tail is extrapolated."""
@@ -155,24 +159,35 @@ class WithSoftmax(Sound):
         self.rule.fit(features, logits, truth)
         return self
 
-    def weigh(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn how rare scores are, and choose the weight; the rule has not seen these images."""
+    def weigh(
+        self,
+        features: FloatArray,
+        logits: FloatArray,
+        truth: IntArray,
+        groups: IntArray | None = None,
+    ) -> Self:
+        """Learn how rare scores are, and the weight, on images that the rule has not seen.
+
+        Args:
+            features: (n, f).
+            logits: (n, C).
+            truth: (n,) true classes.
+            groups: (n,) number of the picture that a row shows; None: each shows its own.
+        """
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if not right.any():
             raise InputError("how rare a score is cannot be learned without right answers")
         doubt, strange = self.softmax.score(z, y), self.rule.score(z, y)
-        tried = []
-        for allowance in ALLOWANCES:
-            for weight in WEIGHTS:
-                self.set(doubt[right], strange[right], weight, allowance)
-                scores = self.softmax_rarity_(doubt) + weight * self.rule_rarity_(strange)
-                found = 0.0 if right.all() else metrics(scores, ~right)["auroc"]
-                tried.append((found, weight, allowance))
-        best = max(found for found, *_ in tried)
-        good = [each for each in tried if each[0] >= best - TOLERANCE]
-        _, weight, allowance = min(good, key=lambda each: (each[2], -each[0], abs(each[1] - 1)))
-        return self.set(doubt[right], strange[right], weight, allowance)
+        setting = USUAL
+        if not right.all():
+            scores = {}
+            for each in product(WEIGHTS, ALLOWANCES):
+                self.set(doubt[right], strange[right], *each)
+                scores[each] = self._both(doubt, strange)
+            pictures = np.arange(len(z)) if groups is None else groups
+            setting = _best(scores, ~right, Draws.of(pictures, DRAWS))
+        return self.set(doubt[right], strange[right], *setting)
 
     def set(self, doubt: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
         """Fix what :meth:`weigh` learns: scores of right answers by MSP and by the rule."""
@@ -182,8 +197,29 @@ class WithSoftmax(Sound):
         return self
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
-        doubt = self.softmax_rarity_(self.softmax.score(features, logits))
-        return doubt + self.weight_ * self.rule_rarity_(self.rule.score(features, logits))
+        return self._both(self.softmax.score(features, logits), self.rule.score(features, logits))
+
+    def _both(self, doubt: Float64, strange: Float64) -> Float64:
+        return self.softmax_rarity_(doubt) + self.weight_ * self.rule_rarity_(strange)
+
+
+Setting = tuple[float, float]
+"""Weight and allowance."""
+
+
+def _best(scores: Mapping[Setting, Float64], wrong: BoolArray, draws: Draws) -> Setting:
+    """The setting of highest AUROC among those better than the usual one beyond chance."""
+    value = {each: metrics(row, wrong)["auroc"] for each, row in scores.items()}
+    usual = draws.metrics(scores[USUAL], wrong)["auroc"]
+    for each in sorted(value, key=lambda each: -value[each]):
+        if value[each] <= value[USUAL]:
+            break
+        ahead = interval(
+            value[each] - value[USUAL], draws.metrics(scores[each], wrong)["auroc"] - usual
+        )
+        if ahead.low > 0:
+            return each
+    return USUAL
 
 
 RULES: dict[str, Callable[[ConceptSpace], ConceptRule]] = {

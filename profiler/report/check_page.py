@@ -466,9 +466,12 @@ def _verdict(each: OnRegion) -> _Verdict:
 
 
 def _counter(each: OnRegion, shown: Shown) -> _Counter:
-    on = f"{each.region} of {each.label}"
+    on = f"in {each.region} of {each.label}"
     if each.largest:
-        on = f"box:{each.largest.beyond:.3g} of {each.label}, just beyond what is proved"
+        beyond = each.largest.beyond
+        on = f"in box:{beyond:.3g} of {each.label}, just beyond what is proved"
+        if not beyond:
+            on = f"at the mean of {each.label}"
     return _Counter(
         on,
         "none" if math.isinf(shown.margin) else f"{shown.margin:.3g}",

@@ -204,7 +204,6 @@ class _View:
             "headline": self._headline(),
             "matrix": drawn,
             "matrix_note": self._matrix_note(drawn),
-            "explained": self.explained,
             "errors": self.errors,
             "parts": PARTS,
             "where": self._where(),
@@ -518,7 +517,6 @@ class _View:
                 [true, predicted, s.head, s.encoder, s.undetermined]
                 for (true, predicted), s in self.located.items()
             ],
-            "changed": bool(found.change),
             "few": FEW,
             "images": IMAGES,
             "diverging": DIVERGING,

@@ -3,8 +3,8 @@
 Each way in which the spec can fail (:mod:`profiler.verify.normal`) asks whether some rows can all
 be positive at once. A single row has a closed form; for several, a linear program says how far all
 of them can be lifted above zero. Below: the way is refuted, by weights that are checked again
-without trust in any rounding. Above: its point is a counterexample, which is evaluated again. Anything else,
-a solver out of time, an odd status, a doubtful sign, leaves the spec undecided.
+without trust in any rounding. Above: its point is a counterexample, which is evaluated again.
+Anything else, a solver out of time, an odd status, a doubtful sign, leaves the spec undecided.
 
 The rows of a predicted class are many, and few of them matter: they enter the program as they are
 violated.

@@ -7,10 +7,11 @@ the region at which all are met has Σ y_i (g_i·z + h_i) ≥ 0. So the way is r
 
 is negative; or if it is 0 and a row with y_i > 0 is strict. U has a closed form on every region, so
 *any* weights that a solver gives prove what they prove: they need not be optimal, nor even
-feasible for the solver's own dual. :func:`refutes` computes U in rational arithmetic from the planes
-as they are, so no rounding and no solver has to be trusted. :func:`clearly_refutes` is a thousand
-times as quick: it computes U in floats, and says yes only where U is negative by more than all
-roundings together can amount to.
+feasible for the solver's own dual.
+
+:func:`refutes` computes U in rational arithmetic from the planes as they are, so no rounding and no
+solver has to be trusted. :func:`clearly_refutes` is a hundred times as quick: it computes U in
+floats, and says yes only where U is negative by more than all roundings together can amount to.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,88 @@
+"""Colours by name: what a colour is called, and how much of a picture has it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import ImageColor
+
+from profiler.synthetic.color import COLORS, sample_color
+from profiler.vlm import colors
+from profiler.vlm.colors import NAMES, ColorShares, lab_of, memberships
+
+CPU = torch.device("cpu")
+
+
+def named(*rgb: tuple[int, int, int]) -> list[str]:
+    shares = memberships(lab_of(np.array(rgb, dtype=np.uint8)))
+    return [NAMES[best] for best in shares.argmax(axis=1)]
+
+
+def test_cielab_of_white_black_and_gray() -> None:
+    lab = lab_of(np.array([[255, 255, 255], [0, 0, 0], [119, 119, 119]], dtype=np.uint8))
+    assert lab == pytest.approx(np.array([[100, 0, 0], [0, 0, 0], [50, 0, 0]]), abs=1)
+
+
+def test_the_primaries_have_their_names() -> None:
+    assert named((220, 20, 20), (20, 150, 40), (0, 0, 255)) == ["red", "green", "blue"]
+    assert named((255, 255, 255), (0, 0, 0), (128, 128, 128)) == ["white", "black", "gray"]
+
+
+def test_names_of_the_web_that_end_in_a_basic_color_are_mostly_understood() -> None:
+    """Such as ``forestgreen``; the list is Pillow's, and says nothing of CIELAB."""
+    known = {
+        name: ImageColor.getrgb(value)[:3]
+        for name, value in ImageColor.colormap.items()
+        if isinstance(value, str) and any(name.endswith(basic) for basic in NAMES)
+    }
+    found = named(*known.values())
+    right = [name.endswith(word) for name, word in zip(known, found, strict=True)]
+    assert len(known) > 60
+    assert np.mean(right) >= 0.75
+
+
+def test_the_colors_of_the_synthetic_scenes_are_called_what_they_were_drawn_as() -> None:
+    rng = np.random.default_rng(0)
+    for name in COLORS:
+        drawn = [tuple(round(255 * c) for c in sample_color(rng, name)) for _ in range(40)]
+        assert np.mean([word == name for word in named(*drawn)]) >= 0.9, name
+
+
+def test_memberships_are_shares() -> None:
+    rng = np.random.default_rng(1)
+    shares = memberships(lab_of(rng.integers(0, 256, (500, 3), dtype=np.uint8)))
+    assert shares.min() >= 0
+    assert shares.sum(axis=1) == pytest.approx(np.ones(500))
+
+
+def test_half_of_a_picture_is_red_and_the_weights_say_which_half_counts() -> None:
+    rgb = torch.zeros(1, 3, 100)
+    rgb[0, :, :50] = torch.tensor([0.86, 0.08, 0.08])[:, None]  # red
+    rgb[0, :, 50:] = 1.0  # white
+    left, right, both = torch.zeros(3, 100)
+    left[:50], right[50:], both[:] = 1, 1, 1
+    shares = ColorShares(CPU)(rgb, torch.stack([left, right, both])[None])[0]
+    red, white = NAMES.index("red"), NAMES.index("white")
+    assert shares[0, red] > 0.95
+    assert shares[1, white] > 0.95
+    # a vivid pixel counts for more than a pale one
+    assert shares[2, red] > shares[2, white] > 0.1
+    assert shares.sum(dim=1) == pytest.approx(torch.ones(3))
+
+
+def test_white_in_the_shade_stays_white() -> None:
+    """It is the brightest of its picture; in a brighter picture the same pixels are gray."""
+    shade = torch.full((1, 3, 100), 0.62)
+    everywhere = torch.ones(1, 1, 100)
+    alone = ColorShares(CPU)(shade, everywhere)[0, 0]
+    assert NAMES[int(alone.argmax())] == "white"
+    lit = shade.clone()
+    lit[..., :20] = 1.0
+    dim = everywhere.clone()
+    dim[..., :20] = 0
+    assert NAMES[int(ColorShares(CPU)(lit, dim)[0, 0].argmax())] == "gray"
+
+
+def test_the_fingerprint_follows_what_decides_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = colors.fingerprint()
+    monkeypatch.setattr(colors, "_VIVIDNESS", 0.0)
+    assert colors.fingerprint() != before
