@@ -25,8 +25,8 @@ from torchvision.transforms import functional as ttf
 
 from profiler.subject import lite_model
 from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.synthetic.variants import VARIANTS
+from profiler.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.vlm.looks import SUBJECT
 from profiler.vlm.middle import CELLS, object_inputs, places, statistics
 
@@ -38,6 +38,7 @@ WORDS = {"patterns": tuple(VARIANTS), "materials": tuple(MATERIALS)}
 
 
 def main() -> None:
+    """Draw, read, train, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("features", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -74,6 +75,7 @@ def main() -> None:
 
 
 def shard_path(folder: Path, seed: int, first: int) -> Path:
+    """Where the features of SHARD scenes lie, from the first of them on."""
     return folder / f"seed{seed}-{first:06d}.npz"
 
 
@@ -234,7 +236,7 @@ def train_objects(
 def fit_words(
     rows: torch.Tensor, target: torch.Tensor, words: int, ridge: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A softmax regression on standardised rows (n, d) → weight (words, d) and bias for raw rows."""
+    """A softmax regression on standardised rows (n, d): weight (words, d), bias, for raw rows."""
     mean, std = rows.mean(0), rows.std(0) + 1e-6
     inputs = (rows - mean) / std
     weight = torch.zeros(words, inputs.shape[1], requires_grad=True)

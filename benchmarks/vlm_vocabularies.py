@@ -1,9 +1,70 @@
 """What the offline VLM sees besides objects, measured.
 
-    python benchmarks/vlm_vocabularies.py PHOTOS
+    python benchmarks/vlm_vocabularies.py PHOTOS                # conse against conse:objects
+    python benchmarks/vlm_vocabularies.py PHOTOS --weights      # and against other weights
 
 PHOTOS: a photograph for each of the 1 000 ImageNet classes, in class order when sorted by name.
+Scenes are drawn with seeds the probes were not trained on. What is measured:
+
+- scenes: of the words of a vocabulary, is the one nearest to the image true of it? The same with
+  words that are in no vocabulary, each the name of a pattern or colour that is.
+- photographs: is a right word among the three nearest of its vocabulary, for classes whose
+  colour, pattern or surroundings are beyond doubt?
+- objects: labels of the classifier's own units, by soft-WPMI; zero-shot over coarse classes.
+- speed: embeddings of batches in memory.
 """
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from planted_faults import GROUPS
+
+from profiler.inputs import open_concepts
+from profiler.subject import lite_model
+from profiler.synthetic import Scene, SyntheticScenes
+from profiler.synthetic.backgrounds import BACKGROUNDS
+from profiler.synthetic.varied import VariedScenes
+from profiler.vlm import VLM, embed_concepts, open_vlm
+
+Rows = NDArray[np.float32]
+
+SEED = 1
+BATCH = 16
+TOPS = (10, 20, 100)
+OTHER_WEIGHTS = (
+    "conse:objects+0.3*colors+0.4*patterns+0.2*materials",
+    "conse:objects+0.5*colors+1*patterns+0.6*materials",
+    "conse:objects+0.8*colors+0.7*patterns+0.4*materials",
+)
+
+OTHER_WORDS = {
+    "crimson": "red",
+    "scarlet": "red",
+    "emerald": "green",
+    "navy blue": "blue",
+    "violet": "purple",
+    "ivory": "white",
+    "stripes": "striped",
+    "polka dots": "dotted",
+    "checkerboard": "checkered",
+    "tartan": "plaid",
+    "wickerwork": "woven",
+    "flowers": "floral",
+    "spider web": "cobwebbed",
+    "fish scales": "scaly",
+    "knitwear": "knitted",
+    "marble": "marbled",
+    "wrinkles": "wrinkled",
+    "crystal": "crystalline",
+}
+"""Words that are in no vocabulary, with what they are another word for."""
 
 CERTAIN_COLORS: dict[str, tuple[str, ...]] = {
     "flamingo": ("pink",),
@@ -135,3 +196,174 @@ CERTAIN_SCENES: dict[str, tuple[str, ...]] = {
     "cab": ("road", "city"),
 }
 """Classes whose surroundings are beyond doubt; chosen likewise."""
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--scenes", type=int, default=400, help="of each kind")
+    parser.add_argument("--weights", action="store_true", help="try other weights, too")
+    args = parser.parse_args()
+    device = torch.device("cpu")
+    specs = ("conse:objects", "conse", *(OTHER_WEIGHTS if args.weights else ()))
+    models = {spec: open_vlm(spec, device) for spec in specs}
+    photos = sorted(args.photos.glob("*.jpg"))
+    units = classifier_outputs(photos)
+    shown = {spec: embed(model, photos) for spec, model in models.items()}
+    built_in, varied = SyntheticScenes(args.scenes, SEED), VariedScenes(args.scenes, SEED)
+    for spec, model in models.items():
+        found: dict[str, float] = {}
+        drawn = embed(model, [built_in.image(i) for i in range(args.scenes)])
+        found |= on_scenes(model, drawn, [built_in.scene(i) for i in range(args.scenes)], "scenes")
+        others = embed(model, [varied[i][0] for i in range(args.scenes)])
+        truth = [varied.scene(i).scene for i in range(args.scenes)]
+        found |= on_scenes(model, others, truth, "varied scenes")
+        found |= on_photographs(model, shown[spec])
+        found |= on_objects(model, shown[spec], units)
+        print(spec, json.dumps(found, indent=2), flush=True)
+    plain, wide = (speed(models[spec], photos[:BATCH]) for spec in specs[:2])
+    print(f"time of conse over conse:objects: {wide / plain:.3f}")
+
+
+def embed(model: VLM, images: Sequence[Image.Image | Path]) -> Rows:
+    """(n, e) unit rows."""
+    rows = []
+    for start in range(0, len(images), BATCH):
+        batch = torch.stack([read(model, image) for image in images[start : start + BATCH]])
+        with torch.inference_mode():
+            rows.append(model.embed_images(batch).numpy())
+    return np.concatenate(rows)
+
+
+def read(model: VLM, image: Image.Image | Path) -> torch.Tensor:
+    """(3, H, W), as the model takes it."""
+    if isinstance(image, Path):
+        with Image.open(image) as file:
+            return model.preprocess(file.convert("RGB"))
+    return model.preprocess(image)
+
+
+def vocabulary(name: str) -> tuple[str, ...]:
+    """The words of a built-in vocabulary."""
+    from profiler.vlm.looks import vocabulary as built_in
+
+    return built_in(name).words
+
+
+def nearest(model: VLM, rows: Rows, words: Sequence[str], count: int = 1) -> list[list[str]]:
+    """The words nearest to each image, nearest first."""
+    order = np.argsort(-(rows @ embed_concepts(model, words).T), axis=1, kind="stable")
+    return [[words[k] for k in line[:count]] for line in order]
+
+
+def on_scenes(model: VLM, rows: Rows, truth: Sequence[Scene], what: str) -> dict[str, float]:
+    """Shares of scenes for which the nearest word is true."""
+    kinds = {
+        "colors": [{s.color, s.second_color} - {None, "other"} for s in truth],
+        "patterns": [{s.pattern} for s in truth],
+        "materials": [{s.material} for s in truth],
+    }
+    found = {}
+    for kind, wanted in kinds.items():
+        best = nearest(model, rows, vocabulary(kind))
+        right = [line[0] in words for line, words in zip(best, wanted, strict=True) if words]
+        found[f"{what}, {kind}"] = round(float(np.mean(right)), 3)
+        others = {new: old for new, old in OTHER_WORDS.items() if old in vocabulary(kind)}
+        if not others:
+            continue
+        # Each word of the vocabulary that has another is replaced by it.
+        swapped = [next((n for n, o in others.items() if o == w), w) for w in vocabulary(kind)]
+        best = nearest(model, rows, swapped)
+        right = [
+            others.get(line[0], line[0]) in words
+            for line, words in zip(best, wanted, strict=True)
+            if words & set(others.values())
+        ]
+        found[f"{what}, {kind}, words not in the vocabulary"] = round(float(np.mean(right)), 3)
+    first = [s.color for s in truth]
+    best = nearest(model, rows, vocabulary("colors"))
+    certain = [
+        (line[0], color) for line, color in zip(best, first, strict=True) if color != "other"
+    ]
+    found[f"{what}, the first color"] = round(float(np.mean([a == b for a, b in certain])), 3)
+    return found
+
+
+def on_photographs(model: VLM, rows: Rows) -> dict[str, float]:
+    """Shares of the classes beyond doubt with a right word nearest, or among the nearest three."""
+    names = list(open_concepts("imagenet-1k").words)
+    found: dict[str, float] = {}
+    hits: list[bool] = []
+    lists: Mapping[str, tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]] = {
+        "colors": (CERTAIN_COLORS, vocabulary("colors")),
+        "patterns": (CERTAIN_PATTERNS, vocabulary("patterns")),
+        "surroundings": (CERTAIN_SCENES, tuple(BACKGROUNDS)),
+    }
+    for kind, (certain, words) in lists.items():
+        best = nearest(model, rows[[names.index(name) for name in certain]], words, 3)
+        three = [bool(set(b) & set(right)) for b, right in zip(best, certain.values(), strict=True)]
+        one = [b[0] in right for b, right in zip(best, certain.values(), strict=True)]
+        found[f"photographs, {kind}: first"] = round(float(np.mean(one)), 3)
+        found[f"photographs, {kind}: of three"] = round(float(np.mean(three)), 3)
+        hits += three if kind != "surroundings" else []
+    found["photographs, colors and patterns: of three"] = round(float(np.mean(hits)), 3)
+    return found
+
+
+def on_objects(model: VLM, rows: Rows, units: Rows) -> dict[str, float]:
+    """Units labelled with their own class, and photographs put into their coarse class, in %."""
+    names = list(open_concepts("imagenet-1k").words)
+    found = {}
+    for top in TOPS:
+        labels = soft_wpmi(rows, embed_concepts(model, names), units, top).argmax(axis=1)
+        found[f"units with their own name, top {top}"] = 100 * float(
+            np.mean(labels == np.arange(len(names)))
+        )
+    members = [(index, group) for group, ms in enumerate(GROUPS.values()) for index in ms]
+    best = nearest(model, rows[[index for index, _ in members]], list(GROUPS))
+    right = [line[0] == list(GROUPS)[g] for line, (_, g) in zip(best, members, strict=True)]
+    found["zero-shot over coarse classes"] = round(100 * float(np.mean(right)), 1)
+    return found
+
+
+def soft_wpmi(images: Rows, concepts: Rows, units: Rows, top: int) -> Rows:
+    """(units, concepts): CLIP-Dissect's default similarity, with a = 10 and λ = 1."""
+    shares = torch.from_numpy(10 * images @ concepts.T).softmax(dim=1).numpy()
+    order = np.argsort(-units, axis=0, kind="stable")[:top]
+    total = np.zeros((units.shape[1], len(concepts)), np.float32)
+    for rank, members in enumerate(order):
+        weight = 0.998 - rank / top * (0.998 - 0.97)
+        total += np.log(1 + weight * (shares[members] - 1) + 1e-7)
+    return total - (np.logaddexp.reduce(total, axis=0) - np.log(len(total)))
+
+
+def classifier_outputs(photos: Sequence[Path]) -> Rows:
+    """(n, 1000): EfficientNet-Lite0's class scores."""
+    subject = lite_model("efficientnet_lite0")
+    network = subject.model.to(memory_format=torch.channels_last)
+    rows = []
+    for start in range(0, len(photos), BATCH):
+        batch = []
+        for path in photos[start : start + BATCH]:
+            with Image.open(path) as file:
+                batch.append(subject.preprocess(file.convert("RGB")))
+        with torch.inference_mode():
+            rows.append(network(torch.stack(batch).to(memory_format=torch.channels_last)).numpy())
+    return np.concatenate(rows)
+
+
+def speed(model: VLM, photos: Sequence[Path]) -> float:
+    """Seconds of the processor for a batch in memory; the best of seven."""
+    batch = torch.stack([read(model, path) for path in photos])
+    times = []
+    with torch.inference_mode():
+        for _ in range(7):
+            start = time.process_time()
+            model.embed_images(batch)
+            times.append(time.process_time() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -69,6 +69,9 @@ TOLD_CONFUSIONS = 8
 MOST_CELLS = 60_000_000
 """Cells of heatmaps of all classes together that are still handled with ease."""
 
+CHECK_REPORT = "check.html"
+"""Report on specifications; linked where it lies in the same folder."""
+
 _SHOWN_WRONG = 12
 """Pictures of each confusion."""
 _SHOWN_RIGHT = 4
@@ -528,11 +531,12 @@ def _write(
 ) -> None:
     """All contents are made before the first file is written: what may refuse, refuses here."""
     context = {"classifier": classifier.fingerprint, "vlm": vlm.fingerprint}
+    specs = CHECK_REPORT if (out / CHECK_REPORT).exists() else ""
     files: dict[str, str | bytes] = {
         "diagnosis.json": diagnosis_json(found),
         "heatmaps.npz": heatmaps_npz(found),
         "map.safetensors": map_file(aligned, context),
-        "debug.html": render_debug(debug_page(found), max_mb=options.max_report_mb),
+        "debug.html": render_debug(debug_page(found, specs), max_mb=options.max_report_mb),
     }
     for name, content in files.items():
         write_atomically(out / name, content)

@@ -53,6 +53,7 @@ Float64 = NDArray[np.float64]
 FORMAT = 1
 """Version of the file."""
 FILE = "guard.safetensors"
+_TINY = 1e-30
 
 
 class Verdict(NamedTuple):
@@ -507,11 +508,13 @@ class ScoringCore(nn.Module):
 
     def _distant(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         mapped = torch.addmm(self._of("offsets"), features, self._of("planes"))
-        strengths = nn.functional.normalize(mapped, dim=1) @ self._of("directions")
+        norms: torch.Tensor = torch.linalg.vector_norm(mapped, dim=1, keepdim=True)
+        norms = norms.clamp_min(_TINY)
+        strengths = (mapped / norms) @ self._of("directions")
         off = strengths - self._of("usual")[predicted]
         if self.kind == TypicalityRule.name:
             return off.square().sum(dim=1)
-        odds = off @ self._of("weights") + self.mean_weight * off.square().mean(dim=1)
+        odds: torch.Tensor = off @ self._of("weights") + self.mean_weight * off.square().mean(dim=1)
         return odds + self._of("bias")
 
     def _of(self, name: str) -> torch.Tensor:

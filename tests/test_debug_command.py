@@ -310,3 +310,21 @@ def test_the_vlms_own_heatmaps_may_lead(command: Command, folder: Path) -> None:
     done = command(*arguments(folder, "--level", "head"))
     assert done.status == 2
     assert "unknown level 'head'" in done.error
+
+
+def test_specifications_of_the_same_classifier_are_linked(command: Command, folder: Path) -> None:
+    debug(command, folder)
+    page = (folder / "out" / "debug.html").read_text(encoding="utf-8")
+    assert "profiler mine " in page
+    assert 'href="check.html"' not in page
+    (folder / "zoo.conspec").write_text(
+        "classes red, green, blue, cyan\nconcepts red, green, blue\n"
+        "spec warm:\n    predict(x, red) => >(x, red, blue)\n"
+    )
+    done = command(
+        *("check", folder / "zoo.conspec", SUBJECT, "--data", folder / "images", "--vlm", VLM),
+        *("--classes", folder / "classes.txt", "-j", 0, "--out", folder / "out"),
+    )
+    assert done.status == 0, done.stderr
+    debug(command, folder)
+    assert 'href="check.html"' in (folder / "out" / "debug.html").read_text(encoding="utf-8")

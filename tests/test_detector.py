@@ -306,7 +306,7 @@ def test_a_rule_that_knows_nothing_is_given_little_weight() -> None:
     noise = np.random.default_rng(5).normal(size=z.shape)
     rule = WithSoftmax(TypicalityRule(SPACE)).fit(noise, y, truth)
     rule.weigh(noise[::-1], y, truth)
-    assert rule.weight_ == WEIGHTS[0]
+    assert rule.weight_ <= WEIGHTS[1]
     assert metrics(rule.score(noise, y), y.argmax(1) != truth)["auroc"] > 0.8
     helpful = WithSoftmax(TypicalityRule(SPACE)).fit(z, y, truth).weigh(*world(600, 1))
     assert helpful.weight_ > WEIGHTS[0]

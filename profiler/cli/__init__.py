@@ -15,11 +15,23 @@
     conspec.py    check, mine
     people.py     rate, calibrate
     cache.py      cache list, prune, clear, verify
+    vlms.py       vlms
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import cache, compare, conspec, debug, guard, people, profile, subjects, words
+from profiler.cli import (
+    cache,
+    compare,
+    conspec,
+    debug,
+    guard,
+    people,
+    profile,
+    subjects,
+    vlms,
+    words,
+)
 from profiler.cli.app import app, main
 
 __all__ = [
@@ -33,5 +45,6 @@ __all__ = [
     "people",
     "profile",
     "subjects",
+    "vlms",
     "words",
 ]

@@ -8,7 +8,10 @@ from profiler.errors import UsageError
 
 VLMName = Annotated[
     str,
-    typer.Option(help="Reads the images: open_clip:ARCH/PRETRAINED, conse or FILE.py:FACTORY."),
+    typer.Option(
+        help="Reads the images: open_clip:ARCH/PRETRAINED, conse, conse:objects, "
+        "conse:MODEL+ENCODER or FILE.py:FACTORY; see `profiler vlms`."
+    ),
 ]
 ProbeName = Annotated[str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")]
 ConceptsName = Annotated[

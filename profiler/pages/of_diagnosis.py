@@ -1,5 +1,6 @@
 """The diagnosis of a classifier told as a page."""
 
+import shlex
 from collections.abc import Sequence
 
 from profiler.align import FOLDS
@@ -29,8 +30,13 @@ MAPPED = ("zero-shot", "heatmap", "class-mean")
 """Rules that read the encoding through the map, and are as good as it is."""
 
 
-def debug_page(diagnosis: Diagnosis) -> DebugPage:
-    """The page of a diagnosis."""
+def debug_page(diagnosis: Diagnosis, specs: str = "") -> DebugPage:
+    """The page of a diagnosis.
+
+    Args:
+        diagnosis: finished.
+        specs: file name of a report on specifications in the same folder; empty if there is none.
+    """
     told = diagnosis.told
     return DebugPage(
         title=f"What {diagnosis.classifier.name} gets wrong, and where",
@@ -50,7 +56,21 @@ def debug_page(diagnosis: Diagnosis) -> DebugPage:
         provenance=_provenance(diagnosis),
         limits=[typeset(text) for text in _limits(diagnosis)],
         warnings=[typeset(text) for text in diagnosis.warnings],
+        mining=_mining(diagnosis),
+        specs=specs,
     )
+
+
+def _mining(diagnosis: Diagnosis) -> str:
+    """The command that proposes specifications for this classifier, by the options given here."""
+    given = diagnosis.settings
+    if not given.get("subject"):
+        return ""
+    words = ["profiler", "mine", str(given["subject"])]
+    for option in ("data", "classes", "checkpoint", "head", "concepts", "vlm"):
+        if given.get(option):
+            words += [f"--{option}", str(given[option])]
+    return shlex.join(words)
 
 
 def _examined(diagnosis: Diagnosis) -> list[tuple[str, str]]:

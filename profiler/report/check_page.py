@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,10 +71,10 @@ def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
         )
     at_hand = page.checked.thumbnails
     pictures: dict[int, str] = {}
-    wanted = [image for image in view.wanted if image in at_hand]
-    for image in wanted:
+    wanted = {image: uses for image, uses in view.wanted.items() if image in at_hand}
+    for image, uses in wanted.items():
         encoded = base64.b64encode(at_hand[image]).decode("ascii")
-        room -= len(encoded) + 150
+        room -= len(encoded) + _IMAGE_BYTES + uses * _USE_BYTES
         if room < 0:
             break
         pictures[image] = encoded
@@ -82,6 +83,10 @@ def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
         f"{plural(left_out, 'picture')} left out to stay within {max_mb:g} MB." if left_out else ""
     )
     return _rendered(view, pictures, note)
+
+
+_IMAGE_BYTES, _USE_BYTES = 150, 100
+"""Markup of a picture, and of each place that shows it."""
 
 
 def _rendered(view: "_View", pictures: dict[int, str], note: str) -> str:
@@ -207,17 +212,16 @@ class _View:
         self.rows = [self._row(place, spec) for place, spec in enumerate(self.found.specs)]
 
     @property
-    def wanted(self) -> list[int]:
-        """Pictures in the order in which a reader meets them."""
-        images = [
+    def wanted(self) -> Counter[int]:
+        """Pictures in the order in which a reader meets them, and how often each is shown."""
+        return Counter(
             image.image
             for row in self.rows
             for image in (
                 *(near for counter in row.counters for near in counter.nearest),
                 *row.against,
             )
-        ]
-        return list(dict.fromkeys(images))
+        )
 
     @property
     def context(self) -> dict[str, Any]:

@@ -73,6 +73,10 @@ class DebugPage:
     provenance: Sequence[tuple[str, str]]
     limits: Sequence[str]
     warnings: Sequence[str]
+    mining: str = ""
+    """The command that proposes specifications for this classifier; empty where it is not known."""
+    specs: str = ""
+    """File name of the report on specifications in the same folder, if there is one."""
 
 
 def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:

@@ -156,7 +156,7 @@ def _grooved_maze(on: Canvas) -> Drawing:
 def _deep_comb(on: Canvas) -> Drawing:
     # cells that are dark holes behind pale walls
     usual = PATTERNS["honeycomb"].draw(on)
-    wall = 0.0 if usual.tone is None else usual.tone
+    wall = np.zeros_like(on.u) if usual.tone is None else usual.tone
     hole = 1 - wall
     return Drawing(tone=wall, height=0.2 * wall, shade=1 - on.rng.uniform(0.3, 0.7) * hole)
 

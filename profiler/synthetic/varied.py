@@ -10,7 +10,7 @@ files.
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -209,9 +209,9 @@ def _varied(seed: int, index: int) -> VariedScene:
         cast=_cast(rng),
         gamma=float(np.exp(rng.uniform(-0.3, 0.35))),
         contrast=float(rng.uniform(0.7, 1.2)),
-        defocus=float(rng.choice([0.0, 0.0, rng.uniform(0.005, 0.05)])),
-        blur=float(rng.choice([0.0, 0.0, rng.uniform(0.3, 1.2)])),
-        quality=int(rng.choice([0, rng.integers(35, 95)])),
+        defocus=float(rng.choice([0.0, 0.0, float(rng.uniform(0.005, 0.05))])),
+        blur=float(rng.choice([0.0, 0.0, float(rng.uniform(0.3, 1.2))])),
+        quality=int(rng.choice([0, int(rng.integers(35, 95))])),
         mirrored=bool(rng.random() < 0.5),
     )
     return VariedScene(
@@ -259,8 +259,7 @@ def _surface(rng: np.random.Generator, size: int, word: str) -> Array:
 def _shoot(varied: VariedScene) -> Image.Image:
     scene, camera = varied.scene, varied.camera
     pattern = VARIANTS[scene.pattern][varied.variant]
-    # the truth's colours are those of the paint; a blend of shape and pattern makes the rest
-    drawn = render(replace(scene), varied.size, pattern, _behind(varied))
+    drawn = render(scene, varied.size, pattern, _behind(varied))
     values = np.asarray(drawn, dtype=np.float32) / 255
     values = np.clip(values * np.array(camera.cast, np.float32), 0, 1) ** camera.gamma
     values = np.clip(0.5 + camera.contrast * (values - 0.5), 0, 1)

@@ -1,0 +1,60 @@
+"""``profiler vlms``: what can read the images here."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.words import AsJSON
+
+if TYPE_CHECKING:
+    from profiler.vlm.catalogue import Entry
+
+
+@app.command("vlms")
+def list_vlms(as_json: AsJSON = False) -> None:
+    """List what can be given to --vlm on this machine.
+
+    Each with what it can see, what its weights weigh, whether it needs a download, and, for
+    conse, how much each of its vocabularies counts.
+    """
+    from profiler.vlm.catalogue import vlms
+
+    found = vlms()
+    if as_json:
+        typer.echo(json.dumps([_as_json(entry) for entry in found], ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _as_json(entry: "Entry") -> dict[str, object]:
+    return {**asdict(entry), "weights": dict(entry.weights)}
+
+
+def _print(found: "tuple[Entry, ...]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)  # a name that is cut off is of no use to the next program
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("vlm", "sees", "MB", "here", "needs"):
+        table.add_column(title, justify="right" if title == "MB" else "left", overflow="fold")
+    for entry in found:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in entry.weights)
+        table.add_row(
+            entry.name,
+            entry.sees + (f"; weights: {weights}" if weights else ""),
+            "–" if entry.megabytes is None else f"{entry.megabytes:,.0f}",
+            "yes" if entry.is_here else "no",
+            entry.lacks or "–",
+        )
+    console.print(table)
+    typer.echo(
+        "Any other model of open_clip: open_clip:ARCH/PRETRAINED, downloaded or a local file. "
+        "Your own: FILE.py:FACTORY."
+    )

@@ -1,0 +1,51 @@
+"""Vision-language models: image and text embeddings in one space.
+
+Two kinds, behind one protocol: models of ``open_clip``, and ConSE (Norouzi et al., ICLR 2014),
+which makes an image embedding out of image classifiers and a sentence encoder and so needs
+nothing but packages.
+
+::
+
+    base.py        the protocols; embeddings that are kept
+    clip.py        models of open_clip
+    sentence.py    sentence encoders
+    conse.py       an image embedding as a sum over the words of vocabularies
+    colors.py      perceptual colour naming
+    middle.py      probes on the middle layers of a network, trained on synthetic scenes
+    looks.py       objects, colours, patterns and materials off one pass of one network
+    tagger.py      a user's own classifier as a vocabulary
+    choose.py      what each name given to --vlm stands for
+    catalogue.py   what is here, what it sees and weighs
+"""
+
+from profiler.vlm.base import (
+    VLM,
+    LateTextEncoder,
+    Preprocess,
+    Rows,
+    TextEncoder,
+    embed_captions,
+    embed_concepts,
+)
+from profiler.vlm.choose import DEFAULT_VLM, ConSESpec, open_text_encoder, open_vlm
+from profiler.vlm.clip import OpenCLIP
+from profiler.vlm.conse import ConSE, Vocabulary
+from profiler.vlm.sentence import SentenceEncoder
+
+__all__ = [
+    "DEFAULT_VLM",
+    "VLM",
+    "ConSE",
+    "ConSESpec",
+    "LateTextEncoder",
+    "OpenCLIP",
+    "Preprocess",
+    "Rows",
+    "SentenceEncoder",
+    "TextEncoder",
+    "Vocabulary",
+    "embed_captions",
+    "embed_concepts",
+    "open_text_encoder",
+    "open_vlm",
+]

@@ -1,0 +1,122 @@
+"""What a vision-language model is to the rest: two protocols, and embeddings that are kept."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from profiler.errors import ContextError
+from profiler.store import Store
+
+Preprocess = Callable[[Image.Image], torch.Tensor]
+Rows = NDArray[np.float32]
+
+
+class TextEncoder(Protocol):
+    """Embeds texts as unit rows: all that is needed where no image is looked at."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides an embedding."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M texts → (M, e) float32 unit rows."""
+        ...
+
+
+class VLM(Protocol):
+    """Embeds images and texts as unit rows of one space."""
+
+    @property
+    def name(self) -> str:
+        """As given to ``--vlm``, completed: ``open_clip:ViT-B-16/openai``."""
+        ...
+
+    @property
+    def template(self) -> str:
+        """The caption a concept is put into before it is embedded; ``{}`` is the concept."""
+        ...
+
+    @property
+    def limits(self) -> str:
+        """What the model cannot see, for the report; empty where nothing has to be said."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights and of everything else that decides an embedding."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From an RGB image to the tensor (3, H, W) that ``embed_images`` takes."""
+        ...
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) preprocessed images → (B, e) float32 unit rows."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M captions → (M, e) float32 unit rows."""
+        ...
+
+
+def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -> Rows:
+    """(M, e) unit rows of the concepts, each put into the VLM's caption."""
+    return embed_captions(vlm, [vlm.template.format(word) for word in words], store)
+
+
+def embed_captions(vlm: TextEncoder, captions: Sequence[str], store: Store | None = None) -> Rows:
+    """(M, e) unit rows of captions as they stand; kept in ``store`` once computed."""
+    key = {
+        "vlm": vlm.fingerprint,
+        "captions": hashlib.sha256("\n".join(captions).encode()).hexdigest(),
+    }
+    kept = store.get("texts", key) if store else None
+    if kept is not None:
+        rows: Rows = kept["rows"]
+        return rows
+    rows = vlm.embed_texts(captions)
+    if store:
+        store.put("texts", key, {"rows": rows})
+    return rows
+
+
+class LateTextEncoder:
+    """A text encoder that is opened only when something is to be embedded.
+
+    Args:
+        open_encoder: opens it.
+        fingerprint: what it has to be, where that is known: then embeddings that were kept under
+            it serve without the encoder. Another encoder raises :class:`ContextError`.
+    """
+
+    def __init__(self, open_encoder: Callable[[], TextEncoder], fingerprint: str = "") -> None:
+        self._open = open_encoder
+        self._wanted = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """As demanded, or else that of the encoder."""
+        return self._wanted or self._encoder.fingerprint
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """M texts → (M, e) float32 unit rows."""
+        return self._encoder.embed_texts(texts)
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        encoder = self._open()
+        if self._wanted and encoder.fingerprint != self._wanted:
+            raise ContextError(
+                "the model that read the images of this run now has other weights (fingerprint "
+                f"{encoder.fingerprint[:16]}, not {self._wanted[:16]}); name the one to compare "
+                "words with by --vlm, or sort with --llm"
+            )
+        return encoder

@@ -1,0 +1,132 @@
+"""What each name given to ``--vlm`` stands for."""
+
+from dataclasses import dataclass
+
+import torch
+
+from profiler.errors import UnknownNameError, UsageError
+from profiler.subject import load_factory
+from profiler.vlm.base import VLM, TextEncoder
+from profiler.vlm.clip import OpenCLIP
+from profiler.vlm.conse import ConSE, Reader
+from profiler.vlm.looks import KINDS, WEIGHTS, Looks
+from profiler.vlm.sentence import MINILM, open_sentence_encoder
+from profiler.vlm.tagger import Tagger
+
+DEFAULT_VLM = "open_clip:ViT-B-16/openai"
+CONSE_FORMS = "conse, conse:objects, or conse:MODEL+ENCODER"
+
+
+def open_vlm(spec: str, device: torch.device) -> VLM:
+    """A VLM by name: ``open_clip:ARCH/PRETRAINED``, a form of ``conse``, or ``FILE.py:FACTORY``.
+
+    PRETRAINED is a tag that open_clip knows or the path of a local checkpoint. A factory takes
+    no argument and returns an object with the members of :class:`VLM`. The forms of ``conse`` are
+    told by :class:`ConSESpec`.
+    """
+    if spec == "conse" or spec.startswith("conse:"):
+        return _open_conse(spec, device)
+    if spec.startswith("open_clip:"):
+        arch, slash, pretrained = spec.removeprefix("open_clip:").partition("/")
+        if not slash or not pretrained:
+            raise UsageError(f"VLM {spec!r} lacks its weights; write open_clip:ARCH/PRETRAINED")
+        return OpenCLIP(arch, pretrained, device)
+    if ".py:" in spec:
+        vlm: VLM = load_factory(spec)()
+        return vlm
+    raise UnknownNameError(
+        "VLM",
+        spec,
+        [DEFAULT_VLM, "conse", "conse:objects"],
+        hint=f"write open_clip:ARCH/PRETRAINED, {CONSE_FORMS}, or FILE.py:FACTORY",
+    )
+
+
+def open_text_encoder(spec: str, device: torch.device) -> TextEncoder:
+    """The text side of a VLM; of ``conse``, the sentence encoder without the image classifier."""
+    if spec == "conse" or spec.startswith("conse:"):
+        return open_sentence_encoder(ConSESpec.parse(spec).encoder, device)
+    return open_vlm(spec, device)
+
+
+@dataclass(frozen=True)
+class ConSESpec:
+    """A form of ConSE: ``conse``, or ``conse:`` and vocabularies joined by ``+``.
+
+    A vocabulary is one of the built-in ones, or MODEL, a classifier named like a subject, with a
+    file of its classes' names behind a comma where it does not tell them itself. ``0.5*`` before
+    one sets its weight. With a MODEL, what stands last is the sentence encoder.
+
+    Attributes:
+        kinds: built-in vocabularies, with their weights.
+        models: classifiers, with their weights.
+        encoder: the sentence encoder.
+    """
+
+    kinds: tuple[tuple[str, float], ...]
+    models: tuple[tuple[str, float], ...] = ()
+    encoder: str = MINILM
+
+    @classmethod
+    def parse(cls, spec: str) -> "ConSESpec":
+        """Read a form of ``conse``.
+
+        >>> ConSESpec.parse("conse:objects")
+        ConSESpec(kinds=(('objects', 1.0),), models=(), encoder='minilm')
+        >>> ConSESpec.parse("conse:0.5*nets.py:scenes+minilm").models
+        (('nets.py:scenes', 0.5),)
+        """
+        if spec == "conse":
+            return cls(tuple(WEIGHTS.items()))
+        parts = spec.removeprefix("conse:").split("+")
+        if not all(parts):
+            raise UsageError(f"VLM {spec!r} has an empty part; write {CONSE_FORMS}")
+        encoder = MINILM
+        if _kind_of(parts[-1]) not in KINDS:
+            encoder = parts.pop()
+            if not parts:
+                known = ", ".join(KINDS)
+                raise UsageError(
+                    f"VLM {spec!r} names neither a built-in vocabulary ({known}) nor a pair "
+                    f"MODEL+ENCODER; write {spec}+{MINILM} if {encoder!r} is a classifier"
+                )
+        kinds: dict[str, float] = {}
+        models: dict[str, float] = {}
+        for part in parts:
+            name = _kind_of(part)
+            into = kinds if name in KINDS else models
+            if name in into:
+                raise UsageError(f"VLM {spec!r} names {name!r} twice")
+            into[name] = _weight_of(part, WEIGHTS.get(name, 1.0), spec)
+        return cls(tuple(kinds.items()), tuple(models.items()), encoder)
+
+
+def _kind_of(part: str) -> str:
+    number, star, name = part.partition("*")
+    return name if star and _is_number(number) else part
+
+
+def _weight_of(part: str, usual: float, spec: str) -> float:
+    number, star, _ = part.partition("*")
+    if not (star and _is_number(number)):
+        return usual
+    if not 0 < float(number) < 1000:
+        raise UsageError(f"VLM {spec!r}: a weight is a number above 0, not {number}")
+    return float(number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _open_conse(spec: str, device: torch.device) -> ConSE:
+    wanted = ConSESpec.parse(spec)
+    readers: list[Reader] = []
+    if wanted.kinds:
+        readers.append(Looks(dict(wanted.kinds), device))
+    readers += [Tagger(model, weight, device) for model, weight in wanted.models]
+    return ConSE(spec, readers, open_sentence_encoder(wanted.encoder, device), device)
