@@ -114,8 +114,10 @@ class Net(nn.Module):
 class Bench:
     """A world, and what is kept of it."""
 
-    def __init__(self, name: str, data: Path, worlds: Path, cache: Path) -> None:
-        self.name, self.data, self.folder = name, data, cache / name
+    def __init__(self, name: str, data: Path, worlds: Path, cache: Path, seed: int = 0) -> None:
+        self.name, self.data, self.seed = name, data, seed
+        # Another seed takes other test images of CIFAR-10, and deals the photographs anew.
+        self.folder = cache / (name if not seed or name == "photos" else f"{name}-{seed}")
         self.folder.mkdir(parents=True, exist_ok=True)
         sizes = argparse.Namespace(limit=0, train=40_000, reference=1000, evaluation=400, epochs=4)
         # planted_faults.py keeps its worlds as a program, so its classes are those of __main__.
@@ -166,9 +168,10 @@ class Bench:
 
     def pictures(self, name: str) -> pf.Pictures:
         """The images of a part of ``cifar`` that ``planted_faults.py`` does not use."""
-        everything = pf.cifar(self.data, {"train": 49_000, "reference": 1000, "evaluation": 2400})
+        last = 2400 + 2000 * self.seed
+        everything = pf.cifar(self.data, {"train": 49_000, "reference": 1000, "evaluation": last})
         if name == "test":
-            return everything["evaluation"].take(np.arange(400, 2400))
+            return everything["evaluation"].take(np.arange(last - 2000, last))
         first = 40_000 + (SIZES["fit"] if name == "choose" else 0)
         return everything["train"].take(np.arange(first, first + SIZES[name]))
 
@@ -277,7 +280,7 @@ def rotations(bench: Bench) -> Iterator[tuple[Fitted, Callable[[Answered], Array
     vlm = np.concatenate([bench.world.vlm["reference"], bench.world.vlm["evaluation"]])
     others = bench.part("unlabelled")
     pictures = np.unique(seen.source)
-    dealt = np.random.default_rng(0).permutation(len(pictures)) % ROTATIONS
+    dealt = np.random.default_rng(bench.seed).permutation(len(pictures)) % ROTATIONS
     fold = dict(zip(pictures.tolist(), dealt.tolist(), strict=True))
     of = np.array([fold[source] for source in seen.source.tolist()])
     for turn in range(ROTATIONS):
@@ -511,6 +514,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="holds imagenet-sample and the CIFAR-10 archives")
     parser.add_argument("--worlds", nargs="+", default=["photos", "cifar"])
+    parser.add_argument("--seed", type=int, default=0, help="other test images: 0 to 3")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--adaptive", action="store_true", help="attacks that know the guard")
     parser.add_argument("--adaptive-eps", type=int, nargs="+", default=list(EPS))
@@ -527,7 +531,7 @@ def main() -> None:
     keep_freed_memory()
     kinds = [f"{method}-{eps}" for method in ("fgsm", "pgd") for eps in EPS] + [*CORRUPTIONS]
     for name in chosen.worlds:
-        bench = Bench(name, chosen.data, chosen.planted, chosen.cache)
+        bench = Bench(name, chosen.data, chosen.planted, chosen.cache, chosen.seed)
         if chosen.cost:
             cost(bench, chosen.repeats)
         if chosen.no_tables and not chosen.adaptive:

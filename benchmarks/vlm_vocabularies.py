@@ -39,9 +39,10 @@ SEED = 1
 BATCH = 16
 TOPS = (10, 20, 100)
 OTHER_WEIGHTS = (
-    "conse:objects+0.3*colors+0.4*patterns+0.2*materials",
-    "conse:objects+0.5*colors+1*patterns+0.6*materials",
-    "conse:objects+0.8*colors+0.7*patterns+0.4*materials",
+    "conse:objects+0.4*colors",
+    "conse:objects+0.2*colors+0.2*patterns+0.12*materials",
+    "conse:objects+0.5*colors+0.5*patterns+0.3*materials",
+    "conse:objects+0.8*colors+1*patterns+0.6*materials",
 )
 
 OTHER_WORDS = {

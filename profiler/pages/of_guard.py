@@ -56,7 +56,13 @@ def summary(found: Assessment) -> list[str]:
     ]
     said.append(_told(found, clean, "Wrong answers are told from right ones"))
     attacks = [each for each in found.conditions if each.kind == "attack" and each.defects]
-    if attacks:
+    if len(attacks) == 1:
+        (only,) = attacks
+        said.append(
+            f"Under {only.title} its AUROC is {only.metrics[found.rule]['auroc'].value:.2f} "
+            f"(MSP {only.metrics['msp']['auroc'].value:.2f})."
+        )
+    elif attacks:
         own = [each.metrics[found.rule]["auroc"].value for each in attacks]
         worst = min(attacks, key=lambda each: each.metrics[found.rule]["auroc"].value)
         said.append(
