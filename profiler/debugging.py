@@ -35,7 +35,7 @@ from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.inputs import ConceptSet, ProbeSet
-from profiler.labelled import LabelledImages, suspicious
+from profiler.labelled import LabelledImages
 from profiler.llm import Usage
 from profiler.localization import (
     Localization,
@@ -46,7 +46,7 @@ from profiler.localization import (
     ZeroShot,
     localize_held_out,
 )
-from profiler.observation import Observation, caption_rows, check_weights, observe
+from profiler.observation import Observation, caption_rows, check_numbering, check_weights, observe
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report import render_debug
 from profiler.results import ConceptRecord, VLMRecord
@@ -132,9 +132,8 @@ def debug(
     )
     with clock("images"):
         clean = _observe(classifier, vlm, data, options, services, changed=False)
-    if numbering := suspicious(clean.truth, clean.predicted, classifier.outputs):
-        if not options.trust_labels:
-            raise InputError(f"{numbering}; go on all the same with --trust-labels")
+    numbering = check_numbering(clean, classifier.outputs, trust_labels=options.trust_labels)
+    if numbering:
         log.warning("warning: %s", numbering)
     examined = clean
     if options.change:
@@ -168,7 +167,7 @@ def debug(
         found = Diagnosis(
             command=options.command,
             date=options.date,
-            classifier=_classifier_record(classifier),
+            classifier=ClassifierRecord.of(classifier),
             data=DataRecord(
                 data.title,
                 data.fingerprint,
@@ -506,19 +505,6 @@ def _told(found: Diagnosis, options: DebugOptions, services: Services) -> Diagno
 
 
 # --- the outcome ----------------------------------------------------------------------------
-
-
-def _classifier_record(classifier: Classifier) -> ClassifierRecord:
-    subject = classifier.subject
-    return ClassifierRecord(
-        subject.name,
-        subject.weights,
-        subject.input_text,
-        subject.fingerprint,
-        classifier.head,
-        classifier.features,
-        classifier.outputs,
-    )
 
 
 def _write(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.classifier import Classifier
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm import Usage
 from profiler.localization import Localization, Shares, Verdict
@@ -46,6 +47,20 @@ class ClassifierRecord:
     head: str
     features: int
     outputs: int
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> "ClassifierRecord":
+        """What is to be recorded of a classifier."""
+        subject = classifier.subject
+        return cls(
+            subject.name,
+            subject.weights,
+            subject.input_text,
+            subject.fingerprint,
+            classifier.head,
+            classifier.features,
+            classifier.outputs,
+        )
 
 
 @dataclass(frozen=True)

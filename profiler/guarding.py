@@ -61,8 +61,8 @@ from profiler.guard import (
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
-from profiler.labelled import LabelledImages, suspicious
-from profiler.observation import Observation, caption_rows, observe
+from profiler.labelled import LabelledImages
+from profiler.observation import Observation, caption_rows, check_numbering, observe
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
@@ -140,9 +140,7 @@ def fit_guard(
             allow_bad=options.allow_bad,
             advance=advance,
         )
-    numbering = suspicious(seen.truth, seen.predicted, classifier.outputs)
-    if numbering and not options.trust_labels:
-        raise InputError(f"{numbering}; go on all the same with --trust-labels")
+    numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
     context = Context(

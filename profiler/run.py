@@ -671,6 +671,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Within the context, time counts for ``stage``."""
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 2)

@@ -45,8 +45,8 @@ from profiler.conspec import check as check_names
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.inputs import ConceptSet
-from profiler.labelled import ClassNames, LabelledImages, fold, suspicious
-from profiler.observation import Observation, caption_rows, observe
+from profiler.labelled import ClassNames, LabelledImages, fold
+from profiler.observation import Observation, caption_rows, check_numbering, observe
 from profiler.pages.of_check import check_page
 from profiler.report import render_check
 from profiler.results import VLMRecord
@@ -173,7 +173,7 @@ def check(
         command=options.command,
         date=options.date,
         file=file,
-        classifier=_classifier_record(classifier),
+        classifier=ClassifierRecord.of(classifier),
         data=DataRecord(
             data.title,
             data.fingerprint,
@@ -314,9 +314,7 @@ def _observed(
             allow_bad=options.allow_bad,
             advance=advance,
         )
-    numbering = suspicious(seen.truth, seen.predicted, classifier.outputs)
-    if numbering and not options.trust_labels:
-        raise InputError(f"{numbering}; go on all the same with --trust-labels")
+    numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     return seen, numbering
 
 
@@ -480,19 +478,6 @@ def _warnings(
     for text in said:
         log.warning("warning: %s", text)
     return tuple(f"{text[:1].upper()}{text[1:]}." for text in said)
-
-
-def _classifier_record(classifier: Classifier) -> ClassifierRecord:
-    subject = classifier.subject
-    return ClassifierRecord(
-        subject.name,
-        subject.weights,
-        subject.input_text,
-        subject.fingerprint,
-        classifier.head,
-        classifier.features,
-        classifier.outputs,
-    )
 
 
 def _images(spec: CheckedSpec) -> Iterator[NearImage]:
