@@ -63,7 +63,7 @@ def main() -> None:
     table.add_argument("archive", type=Path)
     table.add_argument("attributes", type=Path)
     table.add_argument("--images", type=int, default=2000)
-    table.add_argument("--vlm", default="conse")
+    table.add_argument("--vlm", default="conse:objects")
     size = commands.add_parser("size")
     size.add_argument("--classes", type=int, default=1000)
     size.add_argument("--features", type=int, default=1280)

@@ -123,7 +123,7 @@ class Bench:
         # planted_faults.py keeps its worlds as a program, so its classes are those of __main__.
         for kind in ("World", "Pictures", "Encoder", "Normalise", "Seen"):
             setattr(sys.modules["__main__"], f"{kind}", getattr(pf, kind))
-        vlm = open_vlm("conse", torch.device("cpu"))
+        vlm = open_vlm("conse:objects", torch.device("cpu"))
         folder = worlds / "-".join(map(str, [name, *vars(sizes).values()]))
         self.world: pf.World = pf.kept(
             folder / "world", lambda: pf.build_world(name, data, vlm, sizes)

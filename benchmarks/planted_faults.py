@@ -813,7 +813,7 @@ def main() -> None:
 
     torch.set_num_threads(chosen.threads)
     keep_freed_memory()
-    vlm = open_vlm("conse", torch.device("cpu"))
+    vlm = open_vlm("conse:objects", torch.device("cpu"))
     sizes = [chosen.limit, chosen.train, chosen.reference, chosen.evaluation, chosen.epochs]
     for name in chosen.worlds:
         folder = chosen.cache / "-".join(map(str, [name, *sizes]))

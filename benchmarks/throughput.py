@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
     parser.add_argument("--subject", default="efficientnet_lite0")
-    parser.add_argument("--vlm", default="conse")
+    parser.add_argument("--vlm", default="conse:objects")
     parser.add_argument("--concepts", default="common-3k")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
