@@ -462,14 +462,16 @@ def _with_pictures(
     ]
     shown = {each.true for each in found.confusions} | {each.predicted for each in found.confusions}
     examples: dict[int, list[int]] = {}
-    for row, label in zip(cases.right_rows.tolist(), cases.right.truth.tolist(), strict=True):
+    # Of a changed image there may be two pictures: as it was, and as it was misclassified.
+    as_it_was = cases.right_rows + (found.data.images if found.change else 0)
+    for row, label in zip(as_it_was.tolist(), cases.right.truth.tolist(), strict=True):
         wanted = label in shown and (label in examples or len(examples) < _SHOWN_CLASSES)
         if wanted and len(examples.setdefault(label, [])) < _SHOWN_RIGHT:
             examples[label].append(row)
     right = [row for rows in examples.values() for row in rows]
     # The images that could not be read are left out of rows, not of the data.
     index = dict(zip(cases.rows.tolist(), cases.errors.kept.tolist(), strict=True))
-    index |= dict(zip(cases.right_rows.tolist(), cases.right.kept.tolist(), strict=True))
+    index |= dict(zip(as_it_was.tolist(), cases.right.kept.tolist(), strict=True))
     seen: ProbeSet = data
     if options.corruption is not None:
         seen = corrupted(data, options.corruption, options.seed)

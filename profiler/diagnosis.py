@@ -220,7 +220,8 @@ class Diagnosis:
         confusions: most errors first.
         images: the misclassified images that were explained, in the order of the data.
         thumbnails: WebP pictures of some of them, and of some right answers, by number.
-        examples: by class, numbers of right answers that have a thumbnail.
+        examples: by class, thumbnails of right answers by number; of changed images they are
+            numbered on from the images examined, because they show them as they were.
         told: the finding in words.
         warnings: about data and map.
         settings: options of the command.

@@ -12,12 +12,18 @@ import torch
 from command import Command
 from llm_server import LLMServer, Say
 from PIL import Image
-from tiny import CLASSES, TinyNet, write_classes
+from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 
 from profiler.align import ConceptSpace
+from profiler.attacks import Attack
+from profiler.classifier import Classifier
+from profiler.debugging import DebugOptions
+from profiler.debugging import debug as tell
 from profiler.diagnosis_files import read_map
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
+from profiler.inputs import ConceptSet
+from profiler.labelled import ClassNames, open_labelled
 from profiler.observation import caption_rows
 from profiler.vlm import open_vlm
 
@@ -328,3 +334,26 @@ def test_specifications_of_the_same_classifier_are_linked(command: Command, fold
     assert done.status == 0, done.stderr
     debug(command, folder)
     assert 'href="check.html"' in (folder / "out" / "debug.html").read_text(encoding="utf-8")
+
+
+def test_an_image_that_became_wrong_has_two_pictures(tmp_path: Path) -> None:
+    """It is right as it was, and wrong once attacked: each side has a number of its own."""
+    data = open_labelled(write_classes(tmp_path / "images"), ClassNames.of_list(CLASSES, "by hand"))
+    found = tell(
+        Classifier.find(tiny_subject()),
+        CaptionVLM(),
+        data,
+        ConceptSet("words", ("red", "green", "blue"), (None,) * 3),
+        tmp_path / "out",
+        DebugOptions(attack=Attack("pgd", 0.5, 4)),
+    )
+    wrong = {each.image for each in found.images}
+    right = {number for numbers in found.examples.values() for number in numbers}
+    assert len(wrong) > len(data.names) // 2
+    assert right
+    assert all(number >= len(data.names) for number in right)
+    assert right <= set(found.thumbnails)
+    # The first red image is shown as a right answer, by the number after all images examined.
+    first = int(np.flatnonzero(data.truth == 0)[0])
+    assert found.examples[0][0] == len(data.names) + first
+    assert found.thumbnails[len(data.names) + first] == found.thumbnails[first]
