@@ -234,6 +234,22 @@ class StaticMap:
     limit: float
     alt: str
 
+    @property
+    def box(self) -> str:
+        """The SVG's view box: the cells, and room for names above and to the left."""
+        room = _NAME_ROOM if self.names else 0
+        return f"{-room} {-room} {self.size + room} {self.size + room}"
+
+    @property
+    def labels(self) -> tuple[tuple[str, float], ...]:
+        """Each name, and where its base line is."""
+        return tuple((name, place + _BASE_LINE) for place, name in enumerate(self.names))
+
+
+_NAME_ROOM = 9
+_BASE_LINE = 0.68
+"""Both in cells."""
+
 
 def limit_of(values: Sequence[float]) -> float:
     """The end of a scale that holds all of the values.

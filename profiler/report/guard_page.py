@@ -354,6 +354,8 @@ class _View:
                 "x": 100 * place / BINS,
                 "width": 100 / BINS,
                 "height": 46 * float(each) / most,
+                # Right answers stand on the axis, wrong ones hang from it.
+                "y": 50 - 46 * float(each) / most if css == "right" else 50.0,
                 "tip": f"{number(float(edges[place]), 2)} to {number(float(edges[place + 1]), 2)}: "
                 f"{share_of(int(heights[place]), int(heights.sum()))} of the {what} answers",
             }
