@@ -33,6 +33,7 @@ from profiler.diagnosis import (
 from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
 from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
+from profiler.examining import examine
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.inputs import ConceptSet, ProbeSet
 from profiler.labelled import LabelledImages
@@ -46,7 +47,7 @@ from profiler.localization import (
     ZeroShot,
     localize_held_out,
 )
-from profiler.observation import Observation, caption_rows, check_numbering, check_weights, observe
+from profiler.observation import Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report import render_debug
 from profiler.results import ConceptRecord, VLMRecord
@@ -131,14 +132,23 @@ def debug(
         classifier.outputs,
     )
     with clock("images"):
-        clean = _observe(classifier, vlm, data, options, services, changed=False)
+        clean = examine(classifier, vlm, data, options, services)
     numbering = check_numbering(clean, classifier.outputs, trust_labels=options.trust_labels)
     if numbering:
         log.warning("warning: %s", numbering)
     examined = clean
     if options.change:
         with clock("changed images"):
-            examined = _observe(classifier, vlm, data, options, services, changed=True)
+            examined = examine(
+                classifier,
+                vlm,
+                data,
+                options,
+                services,
+                title=f"images, {options.change}",
+                corruption=options.corruption,
+                attack=options.attack,
+            )
 
     with clock("concepts"):
         classes = unique(data.classes.names)
@@ -234,33 +244,6 @@ def _check_size(concepts: int, data: LabelledImages) -> None:
         raise InputError(
             f"{concepts} concepts for {present} classes make {present * concepts**2:,} cells of "
             f"heatmaps; with so many classes name at most {most} concepts"
-        )
-
-
-def _observe(
-    classifier: Classifier,
-    vlm: VLM,
-    data: LabelledImages,
-    options: DebugOptions,
-    services: Services,
-    *,
-    changed: bool,
-) -> Observation:
-    title = f"images, {options.change}" if changed else "images"
-    with services.progress.stage(title, len(data.names)) as advance:
-        return observe(
-            classifier,
-            vlm,
-            data,
-            corruption=options.corruption if changed else None,
-            attack=options.attack if changed else None,
-            seed=options.seed,
-            store=services.store,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            allow_bad=options.allow_bad,
-            advance=advance,
         )
 
 

@@ -1,6 +1,7 @@
 """A diagnosis as files: ``diagnosis.json``, ``heatmaps.npz`` and the map."""
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -193,7 +194,9 @@ def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
         aligned: fitted.
         context: fingerprints of classifier and VLM.
     """
-    content: bytes = save(aligned.to_arrays(), metadata=dict(context))
+    # One entry: the library writes several in an order of its own, a new one each time.
+    metadata = {"context": json.dumps(dict(context), sort_keys=True)}
+    content: bytes = save(aligned.to_arrays(), metadata=metadata)
     return content
 
 
@@ -201,7 +204,7 @@ def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
     """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
     try:
         with safe_open(path, framework="numpy") as file:
-            found = file.metadata() or {}
+            found = json.loads((file.metadata() or {})["context"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         made = AffineMap.from_arrays(arrays)
     except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -50,6 +50,7 @@ from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import SHOWN
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above
 from profiler.errors import ContextError, InputError
+from profiler.examining import examine
 from profiler.guard import (
     FILE,
     Calibration,
@@ -62,7 +63,7 @@ from profiler.guard import (
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
 from profiler.labelled import LabelledImages
-from profiler.observation import Observation, caption_rows, check_numbering, observe
+from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
@@ -127,19 +128,7 @@ def fit_guard(
     """
     options = options or GuardOptions()
     check_writable(out)
-    with services.progress.stage("images", len(data.names)) as advance:
-        seen = observe(
-            classifier,
-            vlm,
-            data,
-            seed=options.seed,
-            store=services.store,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            allow_bad=options.allow_bad,
-            advance=advance,
-        )
+    seen = examine(classifier, vlm, data, options, services)
     numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)

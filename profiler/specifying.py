@@ -44,9 +44,10 @@ from profiler.conspec import (
 from profiler.conspec import check as check_names
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
+from profiler.examining import examine
 from profiler.inputs import ConceptSet
 from profiler.labelled import ClassNames, LabelledImages, fold
-from profiler.observation import Observation, caption_rows, check_numbering, observe
+from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.report import render_check
 from profiler.results import VLMRecord
@@ -301,19 +302,7 @@ def _observed(
     options: SpecOptions,
     services: Services,
 ) -> tuple[Observation, str]:
-    with services.progress.stage("images", len(data.names)) as advance:
-        seen = observe(
-            classifier,
-            vlm,
-            data,
-            seed=options.seed,
-            store=services.store,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            allow_bad=options.allow_bad,
-            advance=advance,
-        )
+    seen = examine(classifier, vlm, data, options, services)
     numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     return seen, numbering
 
