@@ -47,7 +47,7 @@ from profiler.localization import (
     ZeroShot,
     localize_held_out,
 )
-from profiler.observation import Observation, caption_rows, check_numbering, check_weights
+from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report import render_debug
 from profiler.results import ConceptRecord, VLMRecord
@@ -185,7 +185,7 @@ def debug(
                 tuple((each.name, each.reason) for each in clean.skipped),
                 tuple(data.remarks()),
             ),
-            vlm=VLMRecord(vlm.name, "seven templates of open_clip", vlm.limits, vlm.fingerprint),
+            vlm=VLMRecord.of(vlm, CAPTIONS),
             concepts=ConceptRecord(
                 concepts.title, len(concepts.words), concepts.fingerprint, concepts.dropped
             ),

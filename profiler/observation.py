@@ -252,6 +252,10 @@ def check_weights(
     return dict(zip(layers, kept["shares"].tolist(), strict=True))
 
 
+CAPTIONS = "seven templates of open_clip"
+"""What :func:`caption_rows` puts names into, in words."""
+
+
 def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> FloatArray:
     """(M, T, e) embeddings of names, each in T captions: open_clip's seven simple templates.
 

@@ -29,11 +29,12 @@ import math
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -48,6 +49,9 @@ from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.store import remove_file, write_atomically
+
+if TYPE_CHECKING:
+    from profiler.vlm import VLM
 
 FORMAT = 2
 """Version of ``run.json``."""
@@ -86,6 +90,15 @@ class SubjectRecord:
 
 
 @dataclass(frozen=True)
+class VocabularyRecord:
+    """A list of words that a vision-language model knows images by."""
+
+    name: str
+    words: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class VLMRecord:
     """The vision-language model."""
 
@@ -93,6 +106,22 @@ class VLMRecord:
     template: str
     limits: str
     fingerprint: str
+    vocabularies: tuple[VocabularyRecord, ...] = ()
+    """Of ConSE: its lists; others have none."""
+
+    @classmethod
+    def of(cls, vlm: "VLM", template: str | None = None) -> "VLMRecord":
+        """What there is to record of a model.
+
+        Args:
+            vlm: the model.
+            template: of captions, if it is not the model's own.
+        """
+        lists = tuple(
+            VocabularyRecord(each.name, len(each.words), each.weight)
+            for each in getattr(vlm, "vocabularies", ())
+        )
+        return cls(vlm.name, template or vlm.template, vlm.limits, vlm.fingerprint, lists)
 
 
 @dataclass(frozen=True)
@@ -341,10 +370,7 @@ class ProfileRun:
         stale = [path for path in (folder / "images").glob("*.webp") if path.name not in kept]
         for path in (*(folder / name for name in ("run.json", *_QUALITY_FILES)), *stale):
             remove_file(path)
-        for index, picture in self.thumbnails.items():
-            path = folder / "images" / f"{index:06d}.webp"
-            if not path.exists() or path.read_bytes() != picture:
-                write_atomically(path, picture)
+        _write_pictures(folder / "images", self.thumbnails)
         write_atomically(folder / "units.safetensors", _pack(self.layers))
         if self.quality:
             csv_file, arrays_file = _QUALITY_FILES
@@ -470,6 +496,19 @@ class ProfileRun:
 _THRESHOLD: TypeAdapter[Threshold | None] = TypeAdapter(Threshold | None)
 
 
+def _write_pictures(folder: Path, pictures: Mapping[int, bytes]) -> None:
+    def write(item: tuple[int, bytes]) -> None:
+        index, picture = item
+        path = folder / f"{index:06d}.webp"
+        if not path.exists() or path.read_bytes() != picture:
+            write_atomically(path, picture)
+
+    # Each waits a millisecond or more for the disk, so several wait at a time.
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for _ in pool.map(write, pictures.items()):
+            pass  # an error is raised here
+
+
 def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
     """Let the staged files take the place of those in ``folder``: all or none."""
     kept = staged / "kept"
@@ -516,6 +555,7 @@ def _pack(layers: Sequence[LayerLabels]) -> bytes:
     return save(arrays)
 
 
+_WRITERS = 8
 _QUALITY_FILES = ("quality.csv", "quality.safetensors")
 _MEASURED: dict[str, type[HeldOut] | type[Stability]] = {
     "held_out": HeldOut,

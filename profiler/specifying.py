@@ -47,7 +47,7 @@ from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
 from profiler.inputs import ConceptSet
 from profiler.labelled import ClassNames, LabelledImages, fold
-from profiler.observation import Observation, caption_rows, check_numbering
+from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.report import render_check
 from profiler.results import VLMRecord
@@ -182,7 +182,7 @@ def check(
             tuple((each.name, each.reason) for each in seen.skipped),
             tuple(data.remarks()),
         ),
-        vlm=VLMRecord(vlm.name, "seven templates of open_clip", vlm.limits, vlm.fingerprint),
+        vlm=VLMRecord.of(vlm, CAPTIONS),
         map=MapRecord(world.aligned.r2_, world.aligned.rows_, world.aligned.warning_),
         classes=names,
         regions=options.regions,

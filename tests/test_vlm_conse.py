@@ -114,36 +114,90 @@ def row_of(model: ConSE) -> np.ndarray:
     return rows[0]
 
 
-def test_an_embedding_is_the_weighted_sum_of_the_words() -> None:
-    """0.6 red + 0.4 green, and 2 · 0.5 round + 2 · 0.5 square: (0.6, 0.4, 0, 1, 1), normed."""
-    colors = Vocabulary("colors", COLORS)
-    shapes = Vocabulary("shapes", ("round", "square"), weight=2)
-    model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)), (shapes, (0.5, 0.5)))], Axes(), CPU)
-    expected = np.array([0.6, 0.4, 0, 1, 1])
-    assert row_of(model) == pytest.approx(expected / np.linalg.norm(expected))
+def unit(*values: float) -> np.ndarray:
+    return np.array(values) / np.linalg.norm(values)
 
 
-def test_only_the_most_probable_words_count_where_so_many_are_used() -> None:
-    colors = Vocabulary("colors", COLORS, used=2)
-    model = ConSE("x", [Reader((colors, (0.5, 0.2, 0.3)))], Axes(), CPU)
-    expected = np.array([0.5, 0, 0.3, 0, 0])
-    assert row_of(model) == pytest.approx(expected / np.linalg.norm(expected))
+def caption_of(model: ConSE, word: str) -> np.ndarray:
+    return model.embed_texts([f"a photo of a {word}"])[0]
 
 
-def test_a_vocabulary_about_its_mean_adds_nothing_when_it_cannot_decide() -> None:
-    shapes = Vocabulary("shapes", ("round", "square"))
-    undecided = Vocabulary("colors", COLORS, about_mean=True)
-    third = 1 / 3
-    with_it = Reader((shapes, (1, 0)), (undecided, (third, third, third)))
-    without = Reader((shapes, (1, 0)))
-    assert row_of(ConSE("x", [with_it], Axes(), CPU)) == pytest.approx(
-        row_of(ConSE("x", [without], Axes(), CPU)), abs=1e-6
+def test_one_list_is_conse_as_published() -> None:
+    """0.6 red + 0.4 green, normed, whatever the weight; captions are the encoder's."""
+    colors = Vocabulary("colors", COLORS, weight=3)
+    model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)))], Axes(), CPU)
+    assert row_of(model) == pytest.approx(unit(0.6, 0.4, 0, 0, 0))
+    assert caption_of(model, "blue") == pytest.approx([0, 0, 1, 0, 0])
+
+
+def test_only_the_ten_most_probable_words_of_one_list_count() -> None:
+    class Letters:
+        fingerprint = "letters"
+
+        def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+            return np.eye(12, dtype=np.float32)[[ord(text[-1]) - ord("a") for text in texts]]
+
+    told = [k / 78 for k in range(1, 13)]
+    model = ConSE(
+        "x", [Reader((Vocabulary("letters", tuple("abcdefghijkl")), told))], Letters(), CPU
     )
-    decided = Reader((shapes, (1, 0)), (undecided, (1, 0, 0)))
-    row = row_of(ConSE("x", [decided], Axes(), CPU))
-    # round 1, and red less a third of each color
-    expected = np.array([2 / 3, -1 / 3, -1 / 3, 1, 0])
-    assert row == pytest.approx(expected / np.linalg.norm(expected))
+    assert row_of(model) == pytest.approx(unit(0, 0, *told[2:]))
+
+
+def test_lists_have_coordinates_of_their_own() -> None:
+    """A closed list its probabilities; an open one the sum about the mean of its captions.
+
+    Of round alone that is (0.5, -0.5), normed, on the axes of round and square.
+    """
+    colors = Vocabulary("colors", COLORS, weight=0.5, closed=True)
+    shapes = Vocabulary("shapes", ("round", "square"), weight=2)
+    model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)), (shapes, (1, 0)))], Axes(), CPU)
+    half = 2 * np.sqrt(0.5)
+    assert row_of(model) == pytest.approx(unit(0.3, 0.2, 0, 0, 0, 0, half, -half))
+
+
+def test_a_caption_is_compared_where_its_words_are() -> None:
+    """A colour with the colours, a shape with the shapes, each as if it were alone."""
+    colors = Vocabulary("colors", COLORS, closed=True)
+    shapes = Vocabulary("shapes", ("round", "square"))
+    model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)), (shapes, (0, 1)))], Axes(), CPU)
+    about_mean = np.sqrt(0.5)
+    assert caption_of(model, "green") == pytest.approx([0, 1, 0, 0, 0, 0, 0, 0], abs=1e-4)
+    assert caption_of(model, "square") == pytest.approx(
+        [0, 0, 0, 0, 0, 0, -about_mean, about_mean], abs=1e-4
+    )
+    image = row_of(model)
+    length = np.linalg.norm([0.6, 0.4, 1])
+    told = {word: float(image @ caption_of(model, word)) * length for word in AXES}
+    expected = {"red": 0.6, "green": 0.4, "blue": 0, "round": -1, "square": 1}
+    assert told == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_word_of_two_lists_is_shared_out_evenly() -> None:
+    """As "orange" is a colour and a fruit."""
+    one = Vocabulary("colors", ("red", "green"), closed=True)
+    other = Vocabulary("lights", ("red", "blue"), closed=True)
+    model = ConSE("x", [Reader((one, (1, 0)), (other, (1, 0)))], Axes(), CPU)
+    assert caption_of(model, "red") == pytest.approx(unit(1, 0, 1, 0))
+
+
+def test_what_a_closed_list_does_not_know_comes_from_the_open_ones() -> None:
+    """Half known: half of it its own, half by how near its words are to the object.
+
+    Here the object is as far from all three colours: a third each.
+    """
+    colors = Vocabulary("colors", COLORS, closed=True)
+    shapes = Vocabulary("shapes", ("round", "square"))
+    model = ConSE("x", [Reader((colors, (0.3, 0.2, 0)), (shapes, (1, 0)))], Axes(), CPU)
+    row = row_of(model)
+    expected = 0.5 * np.array([0.6, 0.4, 0]) + 0.5 / 3
+    assert row[:3] / row[:3].sum() == pytest.approx(expected)
+
+    berries = Vocabulary("berries", ("red", "square"))
+    model = ConSE("x", [Reader((colors, (0, 0, 0)), (berries, (1, 0)))], Axes(), CPU)
+    assert row_of(model)[:3].argmax() == 0
+    alone = ConSE("x", [Reader((colors, (0.5, 0.5, 0)))], Axes(), CPU)
+    assert row_of(alone) == pytest.approx(unit(1, 1, 0))
 
 
 def test_networks_of_two_sizes_each_get_their_own_pixels() -> None:
@@ -152,7 +206,8 @@ def test_networks_of_two_sizes_each_get_their_own_pixels() -> None:
     other = Reader((Vocabulary("shapes", ("round", "square")), (0, 1)), size=6)
     model = ConSE("x", [one, other], Axes(), CPU)
     assert model.preprocess(Image.new("RGB", (9, 9))).shape == (3, 10, 6)
-    assert row_of(model) == pytest.approx(np.array([1, 0, 0, 0, 1]) / np.sqrt(2))
+    colors, shapes = np.split(row_of(model), 2)
+    assert (AXES["red"], AXES["square"]) == (colors.argmax(), shapes.argmax())
 
 
 def test_what_was_stacked_comes_apart_again() -> None:
@@ -169,19 +224,16 @@ def test_what_was_stacked_comes_apart_again() -> None:
 
 def test_words_weights_and_readers_are_in_the_fingerprint() -> None:
     def fingerprint(**changes: object) -> str:
-        values = {"name": "colors", "words": COLORS, "weight": 0.5, "about_mean": True} | changes
+        values = {"name": "colors", "words": COLORS, "weight": 0.5, "closed": True} | changes
         reader = Reader((Vocabulary(**values), (1, 0, 0)))  # type: ignore[arg-type]
         return ConSE("x", [reader], Axes(), CPU).fingerprint
 
     usual = fingerprint()
     assert fingerprint() == usual
-    for change in (
-        {"weight": 0.6},
-        {"about_mean": False},
-        {"used": 2},
-        {"words": ("red", "green", "round")},
-    ):
+    for change in ({"weight": 0.6}, {"closed": False}, {"words": ("red", "green", "round")}):
         assert fingerprint(**change) != usual, change
+    # One open list is ConSE as published, which weighs nothing.
+    assert fingerprint(closed=False) == fingerprint(closed=False, weight=0.6)
 
 
 def test_the_limits_name_the_vocabularies_and_their_weights() -> None:

@@ -195,7 +195,7 @@ def compare(
     from profiler.inputs import open_concepts, open_probe
     from profiler.run import ProfileOptions, Services, check_writable, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import LateTextEncoder, open_vlm
+    from profiler.vlm import late_vlm, open_vlm
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)
@@ -262,7 +262,7 @@ def compare(
                 max_report_mb=max_report_mb,
                 **{key: called[key] for key in ("command", "date") if key in called},
             ),
-            LateTextEncoder(lambda: open_vlm(given, place), read_by.fingerprint if read_by else ""),
+            late_vlm(given, place, read_by.fingerprint if read_by else ""),
             services,
         )
     _show(done, out, as_json)

@@ -124,7 +124,7 @@ def calibrate(
     from profiler.results import load_run
     from profiler.run import ProfileOptions, Services, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
+    from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
 
     record = load_run(folder).record
     settings = (record.resorted or record).settings
@@ -132,7 +132,7 @@ def calibrate(
     read_by = record.vlm
     chosen = settings.get("vlm") if record.resorted else None
     if chosen is None and read_by is not None:
-        texts = LateTextEncoder(lambda: open_vlm(read_by.name, place), read_by.fingerprint)
+        texts = late_vlm(read_by.name, place, read_by.fingerprint)
     else:
         texts = LateTextEncoder(lambda: open_text_encoder(str(chosen or "conse"), place))
     prompts = settings.get("prompts")

@@ -106,14 +106,14 @@ def categorize(
         from profiler.cli.terminal import TerminalProgress
         from profiler.run import ProfileOptions, Services, choose_device, recategorize
         from profiler.store import Store, cache_folder
-        from profiler.vlm import LateTextEncoder, open_text_encoder, open_vlm
+        from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
 
         place = choose_device(device)
         read_by = run.record.vlm
         if vlm is None and read_by is not None:
             # As it was given: a VLM out of a file has a name of its own that opens nothing.
             given = str(run.record.settings.get("vlm", read_by.name))
-            texts = LateTextEncoder(lambda: open_vlm(given, place), read_by.fingerprint)
+            texts = late_vlm(given, place, read_by.fingerprint)
         else:
             texts = LateTextEncoder(lambda: open_text_encoder(vlm or "conse", place))
         done = recategorize(

@@ -9,7 +9,8 @@ nothing but packages.
     base.py        the protocols; embeddings that are kept
     clip.py        models of open_clip
     sentence.py    sentence encoders
-    conse.py       an image embedding as a sum over the words of vocabularies
+    space.py       lists of words, and the space that compares images with captions by them
+    conse.py       image classifiers and a sentence encoder as a VLM
     colors.py      perceptual colour naming
     middle.py      probes on the middle layers of a network, trained on synthetic scenes
     looks.py       objects, colours, patterns and materials off one pass of one network
@@ -26,11 +27,13 @@ from profiler.vlm.base import (
     TextEncoder,
     embed_captions,
     embed_concepts,
+    for_words,
 )
-from profiler.vlm.choose import DEFAULT_VLM, ConSESpec, open_text_encoder, open_vlm
+from profiler.vlm.choose import DEFAULT_VLM, ConSESpec, late_vlm, open_text_encoder, open_vlm
 from profiler.vlm.clip import OpenCLIP
-from profiler.vlm.conse import ConSE, Vocabulary
+from profiler.vlm.conse import ConSE
 from profiler.vlm.sentence import SentenceEncoder
+from profiler.vlm.space import Vocabulary
 
 __all__ = [
     "DEFAULT_VLM",
@@ -46,6 +49,8 @@ __all__ = [
     "Vocabulary",
     "embed_captions",
     "embed_concepts",
+    "for_words",
+    "late_vlm",
     "open_text_encoder",
     "open_vlm",
 ]

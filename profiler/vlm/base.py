@@ -88,6 +88,16 @@ def embed_captions(vlm: TextEncoder, captions: Sequence[str], store: Store | Non
     return rows
 
 
+def for_words(texts: TextEncoder) -> TextEncoder:
+    """What compares words with words: the encoder behind a VLM that has one, else itself.
+
+    ConSE places captions where it can compare them with images; words are nearer to each other
+    in meaning before that.
+    """
+    words: TextEncoder = getattr(texts, "words", texts)
+    return words
+
+
 class LateTextEncoder:
     """A text encoder that is opened only when something is to be embedded.
 
@@ -95,11 +105,18 @@ class LateTextEncoder:
         open_encoder: opens it.
         fingerprint: what it has to be, where that is known: then embeddings that were kept under
             it serve without the encoder. Another encoder raises :class:`ContextError`.
+        words: see :func:`for_words`; itself if not given.
     """
 
-    def __init__(self, open_encoder: Callable[[], TextEncoder], fingerprint: str = "") -> None:
+    def __init__(
+        self,
+        open_encoder: Callable[[], TextEncoder],
+        fingerprint: str = "",
+        words: TextEncoder | None = None,
+    ) -> None:
         self._open = open_encoder
         self._wanted = fingerprint
+        self.words = words or self
 
     @property
     def fingerprint(self) -> str:

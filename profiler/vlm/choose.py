@@ -6,7 +6,7 @@ import torch
 
 from profiler.errors import UnknownNameError, UsageError
 from profiler.subject import load_factory
-from profiler.vlm.base import VLM, TextEncoder
+from profiler.vlm.base import VLM, LateTextEncoder, TextEncoder
 from profiler.vlm.clip import OpenCLIP
 from profiler.vlm.conse import ConSE, Reader
 from profiler.vlm.looks import KINDS, WEIGHTS, Looks
@@ -24,7 +24,7 @@ def open_vlm(spec: str, device: torch.device) -> VLM:
     no argument and returns an object with the members of :class:`VLM`. The forms of ``conse`` are
     told by :class:`ConSESpec`.
     """
-    if spec == "conse" or spec.startswith("conse:"):
+    if _is_conse(spec):
         return _open_conse(spec, device)
     if spec.startswith("open_clip:"):
         arch, slash, pretrained = spec.removeprefix("open_clip:").partition("/")
@@ -44,9 +44,27 @@ def open_vlm(spec: str, device: torch.device) -> VLM:
 
 def open_text_encoder(spec: str, device: torch.device) -> TextEncoder:
     """The text side of a VLM; of ``conse``, the sentence encoder without the image classifier."""
-    if spec == "conse" or spec.startswith("conse:"):
+    if _is_conse(spec):
         return open_sentence_encoder(ConSESpec.parse(spec).encoder, device)
     return open_vlm(spec, device)
+
+
+def late_vlm(spec: str, device: torch.device, fingerprint: str = "") -> LateTextEncoder:
+    """The text side of a VLM by name, opened when needed.
+
+    Args:
+        spec: its name.
+        device: where it is to run.
+        fingerprint: what it has to be, where that is known.
+    """
+    words = None
+    if _is_conse(spec):
+        words = LateTextEncoder(lambda: open_text_encoder(spec, device))
+    return LateTextEncoder(lambda: open_vlm(spec, device), fingerprint, words)
+
+
+def _is_conse(spec: str) -> bool:
+    return spec == "conse" or spec.startswith("conse:")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""ConSE: an image embedding as a sum of sentence embeddings of the words that are true of it."""
+"""ConSE: an image embedding out of the words that classifiers and a sentence encoder find in it."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -10,32 +9,9 @@ from PIL import Image
 
 from profiler.vlm.base import Preprocess, Rows, TextEncoder
 from profiler.vlm.sentence import digest_of_encoder
+from profiler.vlm.space import Vocabulary, space_of
 
 TEMPLATE = "a photo of a {}"
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Words by which an image is described.
-
-    Attributes:
-        name: such as ``colors``.
-        words: each with a probability for every image.
-        weight: what the vocabulary's sum is multiplied with.
-        used: so many of the most probable words count; None: all.
-        about_mean: whether the words' embeddings are taken about their mean, so that a vocabulary
-            which cannot decide adds nothing.
-        sees: what it is about, in words.
-        limits: what of that it does not see, in a sentence; empty where nothing has to be said.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    weight: float = 1.0
-    used: int | None = None
-    about_mean: bool = False
-    sees: str = ""
-    limits: str = ""
 
 
 class Reader(Protocol):
@@ -64,16 +40,20 @@ class Reader(Protocol):
 class ConSE:
     """Convex combination of semantic embeddings: a VLM out of classifiers and a sentence encoder.
 
-    An image embedding is the normalised sum, over vocabularies v and their words c, of
-    w_v · p_vc · t_vc: w_v the vocabulary's weight, p_vc the word's probability, t_vc the unit
-    sentence embedding of "a photo of a {word}". With one vocabulary, the ten most probable of the
-    1 000 ImageNet classes, it is ConSE as published (Norouzi et al., ICLR 2014).
+    With a single list of words, the ten most probable of the 1 000 ImageNet classes, it is ConSE as
+    published (Norouzi et al., ICLR 2014): an image embedding is the normalised sum of p_c · t_c,
+    p_c the word's probability, t_c the unit sentence embedding of "a photo of a {word}", and a
+    caption's is its sentence embedding. With several lists, each has coordinates of its own
+    (:mod:`profiler.vlm.space`).
 
     Args:
         name: as given to ``--vlm``.
         readers: give the probabilities.
         encoder: embeds the words, and later the concepts.
         device: where the sums are made.
+
+    Attributes:
+        words: the encoder; see :func:`profiler.vlm.base.for_words`.
     """
 
     template = TEMPLATE
@@ -84,13 +64,14 @@ class ConSE:
         self.name = name
         self.vocabularies = tuple(v for reader in readers for v in reader.vocabularies)
         self._readers = tuple(readers)
-        self._encoder = encoder
+        self.words = encoder
         self._device = device
         functions = [reader.preprocess for reader in readers]
         self._stacked = Stacked(functions) if len(functions) > 1 else None
         self.preprocess: Preprocess = self._stacked or functions[0]
-        self._captions = [self._embedded(vocabulary) for vocabulary in self.vocabularies]
-        self.fingerprint = _fingerprint(readers, encoder)
+        captions = [self._captions_of(vocabulary) for vocabulary in self.vocabularies]
+        self._space = space_of(self.vocabularies, captions, device)
+        self.fingerprint = _fingerprint(readers, encoder, self._space.fingerprint)
 
     @property
     def limits(self) -> str:
@@ -120,42 +101,24 @@ class ConSE:
             for reader, part in zip(self._readers, parts, strict=True)
             for probabilities in reader.read(part)
         ]
-        sums = []
-        for vocabulary, probabilities, captions in zip(
-            self.vocabularies, read, self._captions, strict=True
-        ):
-            sums.append(vocabulary.weight * _sum(probabilities, captions, vocabulary.used))
-        return torch.nn.functional.normalize(torch.stack(sums).sum(0).float(), dim=1)
+        return self._space.of_images(read)
 
     def embed_texts(self, texts: Sequence[str]) -> Rows:
         """M captions → (M, e) unit rows."""
-        return self._encoder.embed_texts(texts)
+        return self._space.of_captions(self.words.embed_texts(texts))
 
-    def _embedded(self, vocabulary: Vocabulary) -> torch.Tensor:
-        rows = self.embed_texts([self.template.format(word) for word in vocabulary.words])
-        if vocabulary.about_mean:
-            rows = rows - rows.mean(axis=0)
-        return torch.from_numpy(rows).to(self._device)
+    def _captions_of(self, vocabulary: Vocabulary) -> Rows:
+        return self.words.embed_texts([self.template.format(w) for w in vocabulary.words])
 
 
-def _sum(probabilities: torch.Tensor, captions: torch.Tensor, used: int | None) -> torch.Tensor:
-    """(B, words) and (words, e) → (B, e): the captions' sum, of the most probable alone."""
-    if used is None or used >= probabilities.shape[1]:
-        return probabilities @ captions
-    strongest, index = probabilities.topk(used)
-    return torch.einsum("bc,bce->be", strongest, captions[index])
-
-
-def _fingerprint(readers: Sequence[Reader], encoder: TextEncoder) -> str:
-    """Only what decides an embedding: the networks, the words, and their weights."""
+def _fingerprint(readers: Sequence[Reader], encoder: TextEncoder, space: str) -> str:
+    """Only what decides an embedding: the networks, the words, and what becomes of them."""
     digest = hashlib.sha256()
     for reader in readers:
-        for v in reader.vocabularies:
-            digest.update("\n".join(v.words).encode())
-            # The published form has one list and nothing to weigh: it keeps the key it always had.
-            if (v.weight, v.used, v.about_mean) != (1.0, 10, False):
-                digest.update(f"\n{v.weight!r} {v.used} {v.about_mean}".encode())
+        for vocabulary in reader.vocabularies:
+            digest.update("\n".join(vocabulary.words).encode())
         digest.update(reader.fingerprint.encode())
+    digest.update(space.encode())
     digest.update(digest_of_encoder(encoder).encode())
     return digest.hexdigest()
 

@@ -9,12 +9,12 @@ from torch.nn import functional as nnf
 from profiler.inputs import open_concepts
 from profiler.subject import lite_model
 from profiler.vlm import colors
-from profiler.vlm.conse import Vocabulary
 from profiler.vlm.middle import CELLS, Probes, middle, read_recipe, statistics
+from profiler.vlm.space import Vocabulary
 
 SUBJECT = "efficientnet_lite2"
 
-WEIGHTS: Mapping[str, float] = {"objects": 1.0, "colors": 0.4, "patterns": 0.4, "materials": 0.25}
+WEIGHTS: Mapping[str, float] = {"objects": 1.0, "colors": 0.7, "patterns": 0.8, "materials": 0.25}
 """The vocabularies of ``conse``, and what each counts for.
 
 Chosen on scenes and photographs, so that colours, patterns and materials are named as well as may
@@ -24,7 +24,6 @@ be while the names of objects lose little: ``benchmarks/vlm_vocabularies.py --we
 KINDS = ("objects", "colors", "patterns", "materials")
 """The vocabularies that can be named."""
 
-_CLASSES_USED = 10
 _LEARNED_FROM_SCENES = (
     "Patterns and materials it has learned from drawn scenes: the less a photograph resembles "
     "those, the less they count, and such words come from the objects that tend to be so."
@@ -43,11 +42,11 @@ def vocabulary(kind: str, weight: float | None = None) -> Vocabulary:
     weight = WEIGHTS[kind] if weight is None else weight
     if kind == "objects":
         words = tuple(open_concepts("imagenet-1k").words)
-        return Vocabulary(kind, words, weight, _CLASSES_USED, sees="object names")
+        return Vocabulary(kind, words, weight, sees="object names")
     if kind == "colors":
-        return Vocabulary(kind, colors.NAMES, weight, about_mean=True, sees="colours")
+        return Vocabulary(kind, colors.NAMES, weight, closed=True, sees="colours")
     words = read_recipe().words[kind]
-    return Vocabulary(kind, words, weight, about_mean=True, sees=kind, limits=_LEARNED_FROM_SCENES)
+    return Vocabulary(kind, words, weight, closed=True, sees=kind, limits=_LEARNED_FROM_SCENES)
 
 
 class Looks:

@@ -10,10 +10,7 @@ from torch import nn
 from profiler.errors import InputError
 from profiler.inputs import open_concepts
 from profiler.subject import Subject, load_subject
-from profiler.vlm.conse import Vocabulary
-
-USED = 10
-"""So many of the most probable classes count, as in ConSE."""
+from profiler.vlm.space import Vocabulary
 
 
 class Tagger:
@@ -40,7 +37,7 @@ class Tagger:
                 f"{network} has {outputs:,} outputs, but {len(words):,} classes are named"
             )
         self.vocabularies = (
-            Vocabulary(Path(network).name, words, weight, USED, sees=f"classes of {network}"),
+            Vocabulary(Path(network).name, words, weight, sees=f"classes of {network}"),
         )
 
     def read(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
