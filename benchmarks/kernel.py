@@ -4,11 +4,11 @@
 
 The loop is the formula as one would write it first: for each unit, take its images' rows of Q,
 weigh them, take logarithms, sum over images; at the end the prior, the scores and the labels. It
-is given Q (N, M) whole; the kernel is given the same numbers in blocks of 512 concepts. The second
-row adds what comes before: cosines and the softmax over concepts, where the kernel's side never
-holds Q whole and so multiplies twice. Both run in this process, in turn, on all cores; the loop on
-a sample of the units, which is scaled up. All labels must agree, up to scores that tie within
-1e-4.
+is given Q (N, M) whole; the kernel is given the same numbers in its own blocks of concepts. The
+second row adds what comes before: cosines and the softmax over concepts, where the kernel's side
+never holds Q whole and so multiplies twice. Both run in this process, in turn, on all cores; the
+loop on a sample of the units, which is scaled up. All labels must agree, up to scores that tie
+within 1e-4.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from profiler.similarity import Null, Prior, SoftWPMI, Units
+from profiler.similarity.base import CONCEPT_BLOCK
 
 SAMPLE = 64
 """Units of the loop; its time is proportional to their number."""
@@ -76,14 +77,17 @@ def main() -> None:
     images /= np.linalg.norm(images, axis=1, keepdims=True)
     q = torch.softmax(10 * torch.from_numpy(images) @ torch.from_numpy(concepts).T, dim=1)
 
-    blocks = [np.ascontiguousarray(q[:, lo : lo + 512]) for lo in range(0, q.shape[1], 512)]
+    blocks = [
+        (lo, np.ascontiguousarray(q[:, lo : lo + CONCEPT_BLOCK]))
+        for lo in range(0, q.shape[1], CONCEPT_BLOCK)
+    ]
     lists = torch.from_numpy(top)
 
     def kernel() -> tuple[np.ndarray, np.ndarray]:
         best = Best(len(top))
-        for block, values in enumerate(blocks):
+        for first, values in blocks:
             (evidence,) = SoftWPMI().evidence(iter([(0, values)]), [top])
-            best.merge(512 * block, Prior.of(evidence).score(evidence, 1.0))
+            best.merge(first, Prior.of(evidence).score(evidence, 1.0))
         return best.label, best.score
 
     def kernel_from_rows() -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ The bare passes run on batches that are in memory already, with the same batch s
 The run reads, decodes and prepares the same photographs for both networks, collects every layer
 of ``--layers all``, keeps the pass on disk, labels, draws the null distribution, makes thumbnails
 and writes the report; nothing of it is in the cache before, but for the text embeddings of the
-concept set, which are made once, ever. Both run in this process, in turn; the ratio is the median
-over the repeats.
+concept set and of the words that sort labels, which are made once, ever. Both run in this process,
+in turn; the ratio is the median over the repeats.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from profiler.allocator import keep_freed_memory
 from profiler.inputs import ImageFolder, open_concepts
-from profiler.run import ProfileOptions, Services, profile
+from profiler.run import ProfileOptions, Services, profile, sort_words
 from profiler.store import Store
 from profiler.subject import load_subject
 from profiler.vlm import embed_concepts, open_vlm
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="the run's networks, not the bare")
     chosen = parser.parse_args()
 
     keep_freed_memory()  # as the command line does, for both sides
@@ -68,15 +69,19 @@ def main() -> None:
                 subject.model(own.to(memory_format=torch.channels_last))
                 vlm.embed_images(other)
 
-    rows = []
+    rows: list[tuple[float, ...]] = []
+    parts: list[dict[str, float]] = []
     for repeat in range(chosen.repeats + 1):
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder, "cache"))
             embed_concepts(vlm, concepts.words, store)
+            sort_words(concepts.words[:1], ProfileOptions(), vlm, Services(None, store))
             stages: dict[str, float] = {}
 
             def run(store: Store = store, folder: str = folder, into: dict[str, float] = stages):
-                options = ProfileOptions(batch_size=BATCH, workers=chosen.workers)
+                options = ProfileOptions(
+                    batch_size=BATCH, workers=chosen.workers, compile=chosen.compile
+                )
                 done = profile(
                     subject,
                     vlm,
@@ -91,6 +96,7 @@ def main() -> None:
             row = (seconds(bare), seconds(run), stages["images"])
             if repeat:  # the first one compiles and warms up
                 rows.append((*row, row[1] / row[0], row[2] / row[0]))
+                parts.append(stages | {"record and report": row[1] - sum(stages.values())})
     bare_s, run_s, pass_s, ratio, pass_ratio = (
         statistics.median(c) for c in zip(*rows, strict=True)
     )
@@ -102,6 +108,10 @@ def main() -> None:
     print(f"| bare forward passes | {count / bare_s:.1f} | 1.00 |")
     print(f"| image pass of the run | {count / pass_s:.1f} | {pass_ratio:.2f} |")
     print(f"| whole run, report included | {count / run_s:.1f} | {ratio:.2f} |")
+    print("\n| stage | s |")
+    print("| --- | ---: |")
+    for stage in parts[0]:
+        print(f"| {stage} | {statistics.median(part[stage] for part in parts):.2f} |")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     python benchmarks/vlm_vocabularies.py PHOTOS --weights      # and against other weights
 
 PHOTOS: a photograph for each of the 1 000 ImageNet classes, in class order when sorted by name.
-Scenes are drawn with seeds the probes were not trained on. What is measured:
+Scenes are drawn with a seed on which neither the probes were trained nor the weights chosen; each
+image is read once, for all forms of ConSE. What is measured:
 
 - scenes: of the words of a vocabulary, is the one nearest to the image true of it? The same with
   words that are in no vocabulary, each the name of a pattern or colour that is.
@@ -31,18 +32,22 @@ from profiler.subject import lite_model
 from profiler.synthetic import Scene, SyntheticScenes
 from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.varied import VariedScenes
-from profiler.vlm import VLM, embed_concepts, open_vlm
+from profiler.vlm import VLM, TextEncoder, embed_concepts, open_vlm
+from profiler.vlm.conse import TEMPLATE
+from profiler.vlm.looks import WEIGHTS, Looks, vocabulary
+from profiler.vlm.sentence import open_sentence_encoder
+from profiler.vlm.space import space_of
 
 Rows = NDArray[np.float32]
 
-SEED = 1
+SEED = 12
 BATCH = 16
 TOPS = (10, 20, 100)
-OTHER_WEIGHTS = (
-    "conse:objects+0.4*colors",
-    "conse:objects+0.2*colors+0.2*patterns+0.12*materials",
-    "conse:objects+0.5*colors+0.5*patterns+0.3*materials",
-    "conse:objects+0.8*colors+1*patterns+0.6*materials",
+OTHER_WEIGHTS: tuple[Mapping[str, float], ...] = (
+    {"objects": 1, "colors": 0.3, "patterns": 0.3, "materials": 0.1},
+    {"objects": 1, "colors": 0.5, "patterns": 0.5, "materials": 0.25},
+    {"objects": 1, "colors": 0.7, "patterns": 0.8, "materials": 0.5},
+    {"objects": 1, "colors": 1, "patterns": 1, "materials": 1},
 )
 
 OTHER_WORDS = {
@@ -207,37 +212,66 @@ def main() -> None:
     parser.add_argument("--weights", action="store_true", help="try other weights, too")
     args = parser.parse_args()
     device = torch.device("cpu")
-    specs = ("conse:objects", "conse", *(OTHER_WEIGHTS if args.weights else ()))
-    models = {spec: open_vlm(spec, device) for spec in specs}
     photos = sorted(args.photos.glob("*.jpg"))
-    units = classifier_outputs(photos)
-    shown = {spec: embed(model, photos) for spec, model in models.items()}
     built_in, varied = SyntheticScenes(args.scenes, SEED), VariedScenes(args.scenes, SEED)
-    for spec, model in models.items():
-        found: dict[str, float] = {}
-        drawn = embed(model, [built_in.image(i) for i in range(args.scenes)])
-        found |= on_scenes(model, drawn, [built_in.scene(i) for i in range(args.scenes)], "scenes")
-        others = embed(model, [varied[i][0] for i in range(args.scenes)])
-        truth = [varied.scene(i).scene for i in range(args.scenes)]
-        found |= on_scenes(model, others, truth, "varied scenes")
-        found |= on_photographs(model, shown[spec])
-        found |= on_objects(model, shown[spec], units)
-        print(spec, json.dumps(found, indent=2), flush=True)
-    plain, wide = (speed(models[spec], photos[:BATCH]) for spec in specs[:2])
+    looks = Looks(WEIGHTS, device)
+    shown = read_all(looks, photos)
+    drawn = read_all(looks, [built_in.image(i) for i in range(args.scenes)])
+    others = read_all(looks, [varied[i][0] for i in range(args.scenes)])
+    scenes = [built_in.scene(i) for i in range(args.scenes)]
+    varied_scenes = [varied.scene(i).scene for i in range(args.scenes)]
+    units = classifier_outputs(photos)
+    encoder = open_sentence_encoder("minilm", device)
+    for weights in ({"objects": 1}, WEIGHTS, *(OTHER_WEIGHTS if args.weights else ())):
+        form = Form(weights, encoder)
+        found = on_scenes(form, form.rows(drawn), scenes, "scenes")
+        found |= on_scenes(form, form.rows(others), varied_scenes, "varied scenes")
+        found |= on_photographs(form, form.rows(shown))
+        found |= on_objects(form, form.rows(shown), units)
+        print(json.dumps(dict(weights)), json.dumps(found, indent=2), flush=True)
+    plain, wide = (
+        speed(open_vlm(spec, device), photos[:BATCH]) for spec in ("conse:objects", "conse")
+    )
     print(f"time of conse over conse:objects: {wide / plain:.3f}")
 
 
-def embed(model: VLM, images: Sequence[Image.Image | Path]) -> Rows:
-    """(n, e) unit rows."""
-    rows = []
+class Form:
+    """ConSE over built-in lists with given weights, on what has been read already."""
+
+    name = "conse"
+    template = TEMPLATE
+
+    def __init__(self, weights: Mapping[str, float], encoder: TextEncoder) -> None:
+        self._kinds = tuple(weights)
+        self._encoder = encoder
+        lists = [vocabulary(kind, weight) for kind, weight in weights.items()]
+        self.fingerprint = f"{lists}"
+        captions = [
+            encoder.embed_texts([TEMPLATE.format(word) for word in each.words]) for each in lists
+        ]
+        self._space = space_of(lists, captions, torch.device("cpu"))
+
+    def rows(self, read: Mapping[str, torch.Tensor]) -> Rows:
+        """(n, e) unit rows of images."""
+        rows: Rows = self._space.of_images([read[kind] for kind in self._kinds]).numpy()
+        return rows
+
+    def embed_texts(self, texts: Sequence[str]) -> Rows:
+        """(M, e) unit rows of captions."""
+        return self._space.of_captions(self._encoder.embed_texts(texts))
+
+
+def read_all(looks: Looks, images: Sequence[Image.Image | Path]) -> dict[str, torch.Tensor]:
+    """For each list (n, words) probabilities."""
+    parts = []
     for start in range(0, len(images), BATCH):
-        batch = torch.stack([read(model, image) for image in images[start : start + BATCH]])
+        batch = torch.stack([read(looks, image) for image in images[start : start + BATCH]])
         with torch.inference_mode():
-            rows.append(model.embed_images(batch).numpy())
-    return np.concatenate(rows)
+            parts.append(looks.read(batch))
+    return dict(zip(WEIGHTS, (torch.cat(each) for each in zip(*parts, strict=True)), strict=True))
 
 
-def read(model: VLM, image: Image.Image | Path) -> torch.Tensor:
+def read(model: VLM | Looks, image: Image.Image | Path) -> torch.Tensor:
     """(3, H, W), as the model takes it."""
     if isinstance(image, Path):
         with Image.open(image) as file:
@@ -245,20 +279,13 @@ def read(model: VLM, image: Image.Image | Path) -> torch.Tensor:
     return model.preprocess(image)
 
 
-def vocabulary(name: str) -> tuple[str, ...]:
-    """The words of a built-in vocabulary."""
-    from profiler.vlm.looks import vocabulary as built_in
-
-    return built_in(name).words
-
-
-def nearest(model: VLM, rows: Rows, words: Sequence[str], count: int = 1) -> list[list[str]]:
+def nearest(model: Form, rows: Rows, words: Sequence[str], count: int = 1) -> list[list[str]]:
     """The words nearest to each image, nearest first."""
     order = np.argsort(-(rows @ embed_concepts(model, words).T), axis=1, kind="stable")
     return [[words[k] for k in line[:count]] for line in order]
 
 
-def on_scenes(model: VLM, rows: Rows, truth: Sequence[Scene], what: str) -> dict[str, float]:
+def on_scenes(model: Form, rows: Rows, truth: Sequence[Scene], what: str) -> dict[str, float]:
     """Shares of scenes for which the nearest word is true."""
     kinds = {
         "colors": [{s.color, s.second_color} - {None, "other"} for s in truth],
@@ -267,14 +294,15 @@ def on_scenes(model: VLM, rows: Rows, truth: Sequence[Scene], what: str) -> dict
     }
     found = {}
     for kind, wanted in kinds.items():
-        best = nearest(model, rows, vocabulary(kind))
+        known = vocabulary(kind).words
+        best = nearest(model, rows, known)
         right = [line[0] in words for line, words in zip(best, wanted, strict=True) if words]
         found[f"{what}, {kind}"] = round(float(np.mean(right)), 3)
-        others = {new: old for new, old in OTHER_WORDS.items() if old in vocabulary(kind)}
+        others = {new: old for new, old in OTHER_WORDS.items() if old in known}
         if not others:
             continue
         # Each word of the vocabulary that has another is replaced by it.
-        swapped = [next((n for n, o in others.items() if o == w), w) for w in vocabulary(kind)]
+        swapped = [next((n for n, o in others.items() if o == word), word) for word in known]
         best = nearest(model, rows, swapped)
         right = [
             others.get(line[0], line[0]) in words
@@ -283,7 +311,7 @@ def on_scenes(model: VLM, rows: Rows, truth: Sequence[Scene], what: str) -> dict
         ]
         found[f"{what}, {kind}, words not in the vocabulary"] = round(float(np.mean(right)), 3)
     first = [s.color for s in truth]
-    best = nearest(model, rows, vocabulary("colors"))
+    best = nearest(model, rows, vocabulary("colors").words)
     certain = [
         (line[0], color) for line, color in zip(best, first, strict=True) if color != "other"
     ]
@@ -291,14 +319,14 @@ def on_scenes(model: VLM, rows: Rows, truth: Sequence[Scene], what: str) -> dict
     return found
 
 
-def on_photographs(model: VLM, rows: Rows) -> dict[str, float]:
+def on_photographs(model: Form, rows: Rows) -> dict[str, float]:
     """Shares of the classes beyond doubt with a right word nearest, or among the nearest three."""
     names = list(open_concepts("imagenet-1k").words)
     found: dict[str, float] = {}
     hits: list[bool] = []
     lists: Mapping[str, tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]] = {
-        "colors": (CERTAIN_COLORS, vocabulary("colors")),
-        "patterns": (CERTAIN_PATTERNS, vocabulary("patterns")),
+        "colors": (CERTAIN_COLORS, vocabulary("colors").words),
+        "patterns": (CERTAIN_PATTERNS, vocabulary("patterns").words),
         "surroundings": (CERTAIN_SCENES, tuple(BACKGROUNDS)),
     }
     for kind, (certain, words) in lists.items():
@@ -312,7 +340,7 @@ def on_photographs(model: VLM, rows: Rows) -> dict[str, float]:
     return found
 
 
-def on_objects(model: VLM, rows: Rows, units: Rows) -> dict[str, float]:
+def on_objects(model: Form, rows: Rows, units: Rows) -> dict[str, float]:
     """Units labelled with their own class, and photographs put into their coarse class, in %."""
     names = list(open_concepts("imagenet-1k").words)
     found = {}

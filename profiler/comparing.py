@@ -35,6 +35,7 @@ from profiler.comparison import (
 )
 from profiler.comparison import Sorting as CategoryOf
 from profiler.comparison_files import comparison_json, units_csv
+from profiler.compiled import fingerprint_of
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.inputs import ConceptSet, ProbeSet
@@ -332,9 +333,12 @@ def _pass_of(record: Record, services: Services) -> Collected | None:
         dict(similarity.constants),
     ):
         return None  # labelled by another formula than there is now
+    subject, eyes = record.subject.fingerprint, vlm.fingerprint
+    if record.settings.get("compile"):
+        subject, eyes = fingerprint_of(subject), fingerprint_of(eyes)
     return kept_pass(
         services.store,
-        Fingerprints(record.subject.fingerprint, vlm.fingerprint, probe.fingerprint),
+        Fingerprints(subject, eyes, probe.fingerprint),
         record.subject.layers,
         images=probe.images + len(probe.skipped),
         top=similarity.top or SHOWN_IMAGES,

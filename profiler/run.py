@@ -28,7 +28,8 @@ from profiler.ask import (
 )
 from profiler.ask.narrate import TEMPLATE_AUTHOR
 from profiler.calibration import in_context
-from profiler.collect import Advance, Collected, thumbnails
+from profiler.collect import Advance, Collected, Network, thumbnails
+from profiler.compiled import compiled
 from profiler.errors import LLMError, OutputError, UsageError
 from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
@@ -61,7 +62,7 @@ from profiler.results import (
 from profiler.similarity import FloatArray, Similarity
 from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
-from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts
+from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 
 log = logging.getLogger("profiler")
 
@@ -122,6 +123,8 @@ class ProfileOptions:
     seed: int = 0
     precision: str = "fp32"
     """One of :data:`~profiler.collect.PRECISIONS`."""
+    compile: bool = False
+    """Run both networks by ``torch.compile``."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     batch_size: int | None = None
@@ -163,11 +166,15 @@ def profile(
     if isinstance(options.threshold, Threshold):
         _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
 
-    with clock("images"), services.progress.stage("images", len(probe.names)) as advance:
+    with (
+        clock("images"),
+        services.progress.stage("images", len(probe.names)) as advance,
+        _networks(subject, layers, vlm, options) as (network, eyes),
+    ):
         found = collect_once(
-            subject,
+            network,
             layers,
-            vlm,
+            eyes,
             probe,
             top=top or SHOWN_IMAGES,
             store=services.store,
@@ -355,7 +362,7 @@ def sort_words(
             if category
         ]
         sorter = ExemplarSorter(
-            lambda rows: embed_captions(texts, list(rows), services.store), exemplars
+            lambda rows: embed_captions(for_words(texts), list(rows), services.store), exemplars
         )
         sorting = sorter.sort(words, options.categories)
         return replace(
@@ -428,6 +435,18 @@ class _UncutFacts(ProfileFacts):
 def _frequent(run: ProfileRun, layer: LayerLabels, most: int = 5) -> list[str]:
     counts = Counter(run.concepts[c] for c in layer.concept[run.trusted(layer), 0])
     return [word for word, _ in counts.most_common(most)]
+
+
+@contextmanager
+def _networks(
+    subject: Subject, layers: Sequence[Layer], vlm: VLM, options: ProfileOptions
+) -> Iterator[tuple[Network[Layer], VLM]]:
+    """The two as the pass is to run them."""
+    if not options.compile:
+        yield subject, vlm
+        return
+    with compiled(subject, layers, vlm) as networks:
+        yield networks
 
 
 def _choose_top(options: ProfileOptions, images: int) -> int | None:
@@ -575,7 +594,7 @@ def _record(
             ),
             subject.step,
         ),
-        vlm=VLMRecord(vlm.name, vlm.template, vlm.limits, vlm.fingerprint),
+        vlm=VLMRecord.of(vlm),
         probe=ProbeRecord(
             probe.title,
             len(found.kept),

@@ -19,8 +19,9 @@ from torchvision import transforms
 
 from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
 from profiler.errors import InputError, ResourceError
-from profiler.inputs import ImageFolder
+from profiler.inputs import ImageFolder, SyntheticProbe
 from profiler.similarity import FloatArray
+from profiler.synthetic import SyntheticScenes
 
 
 @pytest.fixture
@@ -386,3 +387,29 @@ def test_thumbnails_come_in_the_order_asked_for(tmp_path: Path, workers: int) ->
 
 def test_no_thumbnails() -> None:
     assert thumbnails(ImageFolder(Path(), (), "empty"), []) == []
+
+
+def photograph(path: Path, size: tuple[int, int], orientation: int = 1) -> None:
+    """Darker to the left, as a JPEG that may have to be turned."""
+    ramp = np.linspace(0, 255, size[0], dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.tile(ramp, (size[1], 1))).convert("RGB").save(path, exif=exif)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_thumbnails_of_large_photographs(tmp_path: Path, workers: int) -> None:
+    photograph(tmp_path / "0.jpg", (1600, 800))
+    photograph(tmp_path / "1.jpg", (1600, 800), orientation=6)
+    made = thumbnails(ImageFolder.open(tmp_path), [0, 1], workers=workers)
+    wide, tall = (np.asarray(Image.open(io.BytesIO(data)).convert("L"), float) for data in made)
+    assert wide.shape == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE)
+    assert tall.shape == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2)
+    ramp = (np.arange(THUMBNAIL_SIDE) + 0.5) * 255 / THUMBNAIL_SIDE
+    np.testing.assert_allclose(wide.mean(axis=0), ramp, atol=6)
+    np.testing.assert_allclose(tall.mean(axis=1), ramp, atol=6)  # turned upright: dark above
+
+
+def test_thumbnails_of_a_set_that_can_only_be_read() -> None:
+    made = thumbnails(SyntheticProbe(SyntheticScenes(2)), [1])
+    assert Image.open(io.BytesIO(made[0])).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE)

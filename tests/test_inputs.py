@@ -522,3 +522,24 @@ def test_a_damaged_download_leaves_nothing(archive: list[str], tmp_path: Path) -
     with pytest.raises(DownloadError, match=r"could not be downloaded to .*--probe synthetic"):
         open_probe("imagenette", tmp_path / "cache")
     assert list((tmp_path / "cache" / "datasets").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [
+        ((1600, 1280), (200, 160)),  # an eighth
+        ((1600, 1200), (400, 300)),  # an eighth would leave 150 pixels of the shorter side
+        ((1200, 1600), (300, 400)),
+        ((300, 200), (300, 200)),  # a half would leave 100
+        ((100, 90), (100, 90)),
+    ],
+)
+def test_a_preview_is_no_smaller_than_wanted(
+    tmp_path: Path, size: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, "teal").save(tmp_path / "a.jpg")
+    Image.new("RGB", size, "teal").save(tmp_path / "b.png")
+    folder = ImageFolder.open(tmp_path)
+    assert folder.preview(0, 160).size == seen
+    assert folder.preview(1, 160).size == size
+    assert folder.read(0).size == size

@@ -126,6 +126,15 @@ def run(
     ] = False,
     device: Device = "auto",
     precision: Precision = "fp32",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Run both networks by torch.compile: a fifth less time an image for EfficientNets "
+            "on a CPU, but a minute or two for each network before the first; pays for tens of "
+            "thousands of images.",
+        ),
+    ] = False,
     seed: Seed = 0,
     allow_bad: AllowBad = False,
     max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
@@ -184,6 +193,7 @@ def run(
                 bootstrap=DRAWS if bootstrap is None else bootstrap,
                 seed=seed,
                 precision=precision,
+                compile=compile,
                 keep_activations=keep_activations,
                 batch_size=size,
                 workers=workers,

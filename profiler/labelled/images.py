@@ -63,6 +63,10 @@ class LabelledImages:
         """Decode one image as RGB; raises :class:`profiler.inputs.UnreadableImageError`."""
         return self.images.read(index)
 
+    def preview(self, index: int, side: int) -> Image.Image:
+        """Decode a small picture of one image (:class:`profiler.inputs.Previews`)."""
+        return self.images.preview(index, side)
+
     @cached_property
     def counts(self) -> IntArray:
         """(C,) images of each class."""

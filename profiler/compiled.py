@@ -1,0 +1,121 @@
+"""Both networks of a pass by ``torch.compile``: several steps of a network become one loop.
+
+Compiling takes a minute or two, so it pays for tens of thousands of images. The numbers differ in
+their last bits, so a pass made this way is kept apart from others.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from profiler.errors import UsageError, first_line
+from profiler.subject import Layer, Preprocess, Subject
+from profiler.subject.hooks import hooked, tensors_of
+from profiler.vlm import VLM
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def compiled(
+    subject: Subject, layers: Sequence[Layer], vlm: VLM
+) -> Iterator[tuple["CompiledSubject", "CompiledVLM"]]:
+    """Within the context, the two as networks of a pass over ``layers``.
+
+    Raises:
+        UsageError: nothing can be compiled here, for example for want of a C++ compiler.
+    """
+    check_compiler(subject.device)
+    taken: dict[str, torch.Tensor] = {}
+    pools = {layer.name: layer.pool for layer in layers}
+
+    def take(name: str, output: Any) -> None:
+        tensors = tensors_of(output)
+        if len(tensors) == 1:
+            taken[name] = pools[name](tensors[0])
+
+    def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        taken.clear()
+        subject.model(images)
+        return dict(taken)
+
+    # The hooks stay, for they are compiled with the network, and they do not end the pass after
+    # the last layer that is wanted, as those of Subject.read do: an exception would break it up.
+    with hooked(subject.model, list(pools), take):
+        yield (
+            CompiledSubject(subject, _compile(forward, subject.name)),
+            CompiledVLM(vlm, _compile(vlm.embed_images, vlm.name)),
+        )
+
+
+def fingerprint_of(plain: str) -> str:
+    """That of a compiled network by its own."""
+    return f"{plain} compiled"
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse where ``torch.compile`` does not work; a try is the only test that holds."""
+    try:
+        torch.compile(lambda x: x.cos() + x.sin())(torch.ones(8, device=device))
+    except Exception as error:  # of many kinds: no compiler, one that fails, no headers, no Triton
+        raise UsageError(
+            f"--compile: torch.compile does not work on this machine ({first_line(error)}); "
+            "go without it"
+        ) from error
+
+
+class CompiledSubject:
+    """A subject, read at layers that were settled when it was compiled."""
+
+    def __init__(
+        self, subject: Subject, forward: Callable[[torch.Tensor], dict[str, torch.Tensor]]
+    ) -> None:
+        self._subject = subject
+        self._forward = forward
+        self.preprocess: Preprocess = subject.preprocess
+        self.device = subject.device
+        self.fingerprint = fingerprint_of(subject.fingerprint)
+
+    @torch.inference_mode()
+    def read(self, layers: Sequence[Layer], images: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """(B, 3, H, W) → (B, K) of each layer."""
+        taken = self._forward(self._subject.on_device(images))
+        self._subject.check_taken(layers, taken, len(images))
+        return taken
+
+
+class CompiledVLM:
+    """The image side of a VLM."""
+
+    def __init__(self, vlm: VLM, embed: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._embed = embed
+        self.name = vlm.name
+        self.template = vlm.template
+        self.limits = vlm.limits
+        self.preprocess = vlm.preprocess
+        self.embed_texts = vlm.embed_texts
+        self.fingerprint = fingerprint_of(vlm.fingerprint)
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) → (B, e) unit rows."""
+        return self._embed(images)
+
+
+def _compile(function: Callable[P, R], name: str) -> Callable[P, R]:
+    # One compilation for batches of any size: the last is smaller than the others.
+    made = torch.compile(function, dynamic=True)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return made(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise UsageError(
+                f"--compile: torch.compile fails on {name}: {first_line(error)}; go without it"
+            ) from error
+
+    return call
