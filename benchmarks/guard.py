@@ -41,7 +41,7 @@ from profiler.allocator import keep_freed_memory
 from profiler.attacks import STEP_SHARE, Attack, PixelScale
 from profiler.corruptions import Corruption
 from profiler.detector.baselines import baselines
-from profiler.detector.combined import DEFAULT, RULES, WithSoftmax, make_rule
+from profiler.detector.combined import DEFAULT, RULES, make_rule
 from profiler.detector.comparisons import Summaries
 from profiler.detector.metrics import METRICS, Compared, Draws, interval, metrics
 from profiler.detector.thresholds import threshold
@@ -257,8 +257,8 @@ def fitted(bench: Bench, aligned: AffineMap, fitting: Answered, choosing: Answer
     space = ConceptSpace.of(bench.words, bench.captions, aligned)
     found: dict[str, Any] = {}
     for name in RULES:
-        found[name] = make_rule(name, space).fit(fitting.z, fitting.y, fitting.truth)
-        combined = WithSoftmax(found[name])
+        combined = make_rule(f"msp+{name}", space).fit(fitting.z, fitting.y, fitting.truth)
+        found[name] = combined.rule
         combined.weigh(choosing.z, choosing.y, choosing.truth, choosing.source)
         found[combined.name] = combined
     for each in baselines():
@@ -307,7 +307,7 @@ class Result:
     scores: dict[str, Array]
     changed: dict[str, tuple[Answered, dict[str, Array]]]
     r2: list[float]
-    chosen: list[tuple[float, float]]
+    chosen: list[tuple[str, float, float]]
 
 
 def judged(bench: Bench, kinds: list[str]) -> Result:
@@ -321,7 +321,7 @@ def judged(bench: Bench, kinds: list[str]) -> Result:
     for fit, rows_of in rotations(bench):
         r2.append(fit.aligned.r2_)
         own = fit.detectors[DEFAULT]
-        chosen.append((own.weight_, float(np.exp(own.allowance_))))
+        chosen.append((own.softmax_.name, own.weight_, round(float(np.exp(own.allowance_)))))
         for kind, seen in given.items():
             rows = rows_of(seen)
             for name, scores in fit.scores(seen.take(rows)).items():
@@ -340,8 +340,8 @@ def report(bench: Bench, result: Result, draws: int) -> None:
     known = [each.name for each in baselines()]
     clean, right = result.clean, ~result.clean.wrong
     print(f"\n## {bench.name}: {len(bench.words)} concepts, accuracy {right.mean():.3f} on "
-          f"{len(right)} images, R² of the map {np.mean(result.r2):.2f}; {DEFAULT}: (weight, one "
-          f"in) {result.chosen}")  # fmt: skip
+          f"{len(right)} images, R² of the map {np.mean(result.r2):.2f}; {DEFAULT}: (softmax, "
+          f"weight, one in) {result.chosen}")  # fmt: skip
     kinds = {"misclassified": (clean.wrong, clean, result.scores)}
     kinds |= {kind: (seen.wrong, seen, scores) for kind, (seen, scores) in result.changed.items()}
     pgd: dict[str, list[Array]] = {}
@@ -408,7 +408,7 @@ def adaptive(
     measures, in units of what right answers have; of all points on the way, the misclassified one
     of lowest score is kept.
     """
-    usual = float(core.rule_rarity.edges.median())  # type: ignore[operator,union-attr]
+    usual = float(core.edges[1].median())
     torch.manual_seed(0)
     low, high = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
     points = (images + eps * (2 * torch.rand_like(images) - 1)).clamp(0, 1)

@@ -28,13 +28,14 @@ from safetensors.numpy import save
 from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
-from profiler.detector.combined import ConceptRule, Rarity, WithSoftmax, make_rule
+from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
 from profiler.detector.comparisons import (
     Comparisons,
     CosineRule,
     LikelihoodRule,
     Summaries,
 )
+from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.drift import DriftWatch
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
@@ -170,6 +171,11 @@ class Guard:
     def classes(self) -> int:
         """C."""
         return len(self.head[0])
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the softmax that counts is that of the head as the images corrected it."""
+        return isinstance(self.rule, WithSoftmax) and self.rule.corrected
 
     # -- judging ---------------------------------------------------------------------------------
 
@@ -314,6 +320,9 @@ class Guard:
             arrays["rarity.softmax"] = self.rule.softmax_rarity_.known
             arrays["rarity.rule"] = self.rule.rule_rarity_.known
             arrays["rarity.weight"] = np.array([self.rule.weight_, self.rule.allowance_])
+            if isinstance(self.rule.softmax_, CorrectedSoftmax):
+                arrays["correction.weights"] = self.rule.softmax_.weights_
+                arrays["correction.bias"] = self.rule.softmax_.bias_
         if isinstance(plain, TypicalityRule):
             arrays["typicality.usual"] = plain.usual_
             arrays["typicality.whitening"] = plain.whitening_
@@ -378,6 +387,10 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         plain.fit_on(found)
     if isinstance(rule, WithSoftmax):
         weight, allowance = arrays["rarity.weight"].tolist()
+        if "correction.weights" in arrays:
+            rule.softmax_ = CorrectedSoftmax()
+            rule.softmax_.weights_ = arrays["correction.weights"]
+            rule.softmax_.bias_ = arrays["correction.bias"]
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
     context = dict(content["context"])
     for name in ("classes", "parts", "notes"):
@@ -420,7 +433,27 @@ class ScoringCore(nn.Module):
     It holds a few matrices and calls nothing but tensor operations, so it can be exported and
     moved to any device. In single precision: scores differ from :mod:`profiler.detector`'s by
     rounding, except where two concepts are equally strong up to rounding.
+
+    Beside a small network what counts at batch 1 is how many operations there are, not how large;
+    hence tables in place of formulas, and constants as tensors, which are cheaper than numbers.
     """
+
+    planes: torch.Tensor
+    offsets: torch.Tensor
+    directions: torch.Tensor
+    usual: torch.Tensor
+    weights: torch.Tensor
+    bias: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    edges: torch.Tensor
+    rarity: torch.Tensor
+    slope: torch.Tensor
+    correction: torch.Tensor
+    shift: torch.Tensor
+    floor: torch.Tensor
+    cut: torch.Tensor
+    infinite: torch.Tensor
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
@@ -428,6 +461,7 @@ class ScoringCore(nn.Module):
         plain = rule.rule if isinstance(rule, WithSoftmax) else rule
         self.kind = plain.name
         self.combined = isinstance(rule, WithSoftmax)
+        self.corrected = guard.corrected
         if isinstance(plain, Comparisons):
             weights, offsets = guard.space.planes()
             # Centred, as only differences count: less is lost in single precision.
@@ -441,6 +475,7 @@ class ScoringCore(nn.Module):
         else:
             self._keep("planes", guard.aligned.matrix_.T)
             self._keep("offsets", guard.aligned.offset_)
+            self._keep("floor", np.array(_TINY))
         if isinstance(plain, TypicalityRule):
             # R is applied to the directions beforehand: (s − μ) R = r/‖r‖ (Qᵀ R) − μ R.
             whitening = plain.whitening_.astype(np.float64)
@@ -454,17 +489,22 @@ class ScoringCore(nn.Module):
             self.mean_weight = float(plain.weights_[-1])
             self._keep("bias", np.array(plain.bias_))
         if isinstance(rule, WithSoftmax):
-            self.softmax_rarity = _Rarity(rule.softmax_rarity_)
-            self.rule_rarity = _Rarity(rule.rule_rarity_)
-            self.weight = rule.weight_
+            # A row for the softmax and one for the rule, looked up together.
+            pieces = [rule.softmax_rarity_.pieces(), rule.rule_rarity_.pieces(rule.weight_)]
+            for name, *rows in zip(("edges", "rarity", "slope"), *pieces, strict=True):
+                self._keep(name, np.stack(rows))
+            if isinstance(rule.softmax_, CorrectedSoftmax):
+                self._keep("correction", rule.softmax_.weights_.T)
+                self._keep("shift", rule.softmax_.bias_)
         cut = np.float32(guard.threshold.value)
         if float(cut) > guard.threshold.value:
             # Rounded up it would let an error pass that it was to stop.
             cut = np.nextafter(cut, np.float32(-np.inf))
-        self.register_buffer("cut", torch.tensor(float(cut), dtype=torch.float32))
+        self._keep("cut", np.array(cut))
+        self._keep("infinite", np.array(np.inf))
 
     def _keep(self, name: str, array: Float64) -> None:
-        dense = np.ascontiguousarray(array, dtype=np.float32)
+        dense = np.asarray(array, dtype=np.float32, order="C")
         self.register_buffer(name, torch.from_numpy(dense))
 
     def forward(
@@ -481,11 +521,15 @@ class ScoringCore(nn.Module):
         else:
             score = self._distant(features, predicted)
         if self.combined:
-            doubt = self.softmax_rarity(_log_odds(logits, predicted))
-            score = self.weight * self.rule_rarity(score) + doubt
-        # A sum holds every NaN and infinity that its terms hold; 0 times one of them is NaN.
-        doubt = (features.sum(dim=1) + logits.sum(dim=1)) * 0
-        return torch.nan_to_num(score + doubt, nan=torch.inf, posinf=torch.inf)
+            if self.corrected:
+                logits = logits + torch.addmm(self.shift, features, self.correction)
+            both = torch.stack((_log_odds(logits, predicted), score))
+            place = torch.searchsorted(self.edges, both)
+            rare = torch.addcmul(self.rarity.gather(1, place), self.slope.gather(1, place), both)
+            score = rare.sum(dim=0)
+        else:
+            score = score + 0 * logits.sum(dim=1)
+        return torch.nan_to_num(score, nan=torch.inf, posinf=torch.inf)
 
     def verdict(
         self,
@@ -498,56 +542,37 @@ class ScoringCore(nn.Module):
             predicted = logits.argmax(dim=1)
         score = self(features, logits, predicted)
         # Infinite scores are flagged even where the cut lets anything pass.
-        return Verdict(predicted, score, (score > self._of("cut")) | (score == torch.inf))
+        return Verdict(predicted, score, (score > self.cut) | (score == self.infinite))
 
     def _compared(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        levels = torch.addmm(self._of("offsets"), features, self._of("planes"))
-        steps = levels[:, self._of("first")] - levels[:, self._of("second")]
-        weighed = steps.sign() * self._of("weights")[predicted]
-        return weighed.sum(dim=1) + self._of("bias")[predicted]
+        levels = torch.addmm(self.offsets, features, self.planes)
+        steps = levels[:, self.first] - levels[:, self.second]
+        weighed = (steps.sign() * self.weights[predicted]).sum(dim=1)
+        # 0 times a sum that holds a NaN or infinity is NaN; of two infinities, signs tell nothing.
+        return weighed + self.bias[predicted] + 0 * features.sum(dim=1)
 
     def _distant(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        mapped = torch.addmm(self._of("offsets"), features, self._of("planes"))
-        norms: torch.Tensor = torch.linalg.vector_norm(mapped, dim=1, keepdim=True)
-        norms = norms.clamp_min(_TINY)
-        strengths = (mapped / norms) @ self._of("directions")
-        off = strengths - self._of("usual")[predicted]
+        """NaN where a feature is NaN or infinite: then r and ‖r‖ are, and so is their ratio."""
+        mapped = torch.addmm(self.offsets, features, self.planes)
+        norms = torch.linalg.vector_norm(mapped, dim=1, keepdim=True)
+        usual = self.usual.index_select(0, predicted)
+        lengths = torch.maximum(norms, self.floor)
+        off = torch.addcdiv(usual, mapped.mm(self.directions), lengths, value=-1)
+        squares = off * off
         if self.kind == TypicalityRule.name:
-            return off.square().sum(dim=1)
-        odds: torch.Tensor = off @ self._of("weights") + self.mean_weight * off.square().mean(dim=1)
-        return odds + self._of("bias")
-
-    def _of(self, name: str) -> torch.Tensor:
-        found: torch.Tensor = getattr(self, name)
-        return found
+            return squares.sum(dim=1)
+        return self.mean_weight * squares.mean(dim=1) - off @ self.weights + self.bias
 
 
 def _log_odds(logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """As :func:`profiler.detector.baselines.log_odds_against`."""
-    own = predicted[:, None]
-    others = logits.scatter(1, own, -torch.inf)
-    return torch.logsumexp(others, dim=1) - logits.gather(1, own)[:, 0]
+    """As :func:`profiler.detector.baselines.log_odds_against`; not finite if a logit is not.
 
-
-class _Rarity(nn.Module):
-    """As :class:`profiler.detector.combined.Rarity`."""
-
-    def __init__(self, rarity: Rarity) -> None:
-        super().__init__()
-        self.register_buffer("edges", torch.from_numpy(rarity.edges.astype(np.float32)))
-        self.register_buffer("table", torch.from_numpy(rarity.table.astype(np.float32)))
-        self.low, self.low_rate = rarity.low, rarity.low_rate
-        self.high, self.high_rate = rarity.high, rarity.high_rate
-
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        """(B,) scores → rarities."""
-        edges: Any = self.edges
-        table: Any = self.table
-        rare: torch.Tensor = table[torch.searchsorted(edges, scores)]
-        rare = rare + (scores - self.high).clamp_min(0) * self.high_rate
-        if self.low_rate:
-            rare = rare + (self.low - scores).clamp_min(0) * self.low_rate
-        return rare
+    For j ≠ c, log Σ_{k≠c} exp y_k is y_j less the log of j's softmax among the k ≠ c, whichever j;
+    for c itself that is infinite here. So the least will do, and there is a fast kernel for it.
+    """
+    own = predicted.unsqueeze(1)
+    others = logits.scatter(1, own, -torch.inf).log_softmax(dim=1)
+    return (logits - others).amin(dim=1) - logits.gather(1, own).squeeze(1)
 
 
 class Guarded(nn.Module):
@@ -561,7 +586,8 @@ class Guarded(nn.Module):
         super().__init__()
         self.model = model
         self.core = core
-        self.head = head
+        # In a tuple, or its weights would be found twice.
+        self._head = (model.get_submodule(head),)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
@@ -573,12 +599,11 @@ class Guarded(nn.Module):
             if threading.get_ident() == caller:
                 seen[:] = [inputs[0], output]
 
-        handle = self.model.get_submodule(self.head).register_forward_hook(hook)
+        handle = self._head[0].register_forward_hook(hook)
         try:
             self.model(images)
         finally:
             handle.remove()
         features, logits = (each.flatten(1) for each in seen)
-        with torch.no_grad():
-            verdict = self.core.verdict(features.detach().float(), logits.detach().float())
-        return logits, verdict
+        # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
+        return logits, self.core.verdict(features.detach().float(), logits.detach().float())

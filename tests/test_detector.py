@@ -1,5 +1,7 @@
 """Detectors on hand-made encodings, whose scores are arithmetic, and against scikit-learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,6 +33,7 @@ from profiler.detector.combined import (
     make_rule,
 )
 from profiler.detector.comparisons import PRIOR, CosineRule, LikelihoodRule, Summaries
+from profiler.detector.corrected import CorrectedSoftmax, correction
 from profiler.detector.metrics import metrics
 from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import reasons
@@ -265,6 +268,27 @@ def test_rarity_never_falls_outwards(known: list[float], allowance: float | None
     assert rarity(np.array([200.0]))[0] > rarity(np.array([100.0]))[0]
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-50, 50), min_size=3, max_size=60),
+    st.sampled_from([None, 0.0, *ALLOWANCES]),
+    st.sampled_from([1.0, 0.25]),
+)
+def test_rarity_in_linear_pieces_is_the_same_rarity(
+    known: list[float], allowance: float | None, weight: float
+) -> None:
+    rarity = Rarity.of(np.array(known), allowance)
+    edges, values, slopes = rarity.pieces(weight)
+    assert len(values) == len(slopes) == len(edges) + 1
+    assert (np.diff(edges) >= 0).all()
+    grid = np.r_[known, rarity.edges, rarity.high, np.linspace(-80, 80, 81)]
+    place = np.searchsorted(edges, grid)
+    # Of equal scores the tail is as steep as a millionth of their size allows.
+    assert np.allclose(
+        values[place] + slopes[place] * grid, weight * rarity(grid), rtol=1e-7, atol=1e-7
+    )
+
+
 def test_rarity_is_the_log_of_how_few_right_answers_are_as_strange() -> None:
     rarity = Rarity.of(np.arange(1.0, 100.0))
     # 80 of 99 are below 81, so 19 are as strange: p = 20/100.
@@ -313,8 +337,60 @@ def test_a_rule_that_knows_nothing_is_given_little_weight() -> None:
     # Few images cannot speak against what is usual.
     z, y, truth = world(30, 3)
     assert (few := WithSoftmax(TypicalityRule(SPACE)).fit(*world(600, 0)).weigh(z, y, truth))
-    assert (few.weight_, few.allowance_) == USUAL
+    assert (few.softmax_.name == "corrected-msp", few.weight_, few.allowance_) == USUAL
     assert helpful.name == DEFAULT
+
+
+# --- the head as held-out images correct it ------------------------------------------------------
+
+
+def test_without_features_the_correction_gives_the_frequencies() -> None:
+    # All logits say class 0 by 2; three of four images are of class 0.
+    z, y = np.zeros((80, 3)), np.tile([2.0, 0.0], (80, 1))
+    truth = np.array([0, 0, 0, 1] * 20)
+    rule = CorrectedSoftmax().fit(z, y, truth)
+    assert rule.score(z, y) == pytest.approx(np.full(80, np.log(1 / 3)), abs=1e-3)
+    assert (rule.weights_ == 0).all()
+
+
+def test_the_correction_is_the_logistic_regression_with_the_head_as_its_start() -> None:
+    z, y, truth = world(300, 0)
+    # Without a penalty the start does not matter; scikit-learn starts from nothing.
+    weights, bias = correction(z, y, truth, 0.0)
+    other = LogisticRegression(C=np.inf, max_iter=1000, tol=1e-8).fit(z, truth)
+    odds = (y + z @ weights.T + bias) @ [-1, 1]
+    assert odds == pytest.approx(other.decision_function(z), abs=0.02)
+    # Under a large one hardly anything moves but the biases.
+    weights, bias = correction(z, y, truth, 100.0)
+    assert np.abs(weights).max() < 0.02
+    chance = softmax(y + z @ weights.T + bias, axis=1)
+    assert chance.mean(axis=0) == pytest.approx(np.bincount(truth) / len(truth), abs=1e-3)
+
+
+def test_the_correction_judges_the_class_that_was_given() -> None:
+    rule = CorrectedSoftmax()
+    rule.weights_, rule.bias_ = np.zeros((2, 3)), np.array([-3.0, 0.0])
+    # Given: class 0, by 1. Corrected: class 1, by 2, so the odds against class 0 are e².
+    assert rule.score(np.zeros((1, 3)), np.array([[1.0, 0.0]])) == pytest.approx([2.0])
+
+
+def test_the_correction_is_used_where_it_tells_more_and_not_elsewhere() -> None:
+    def distracted(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # The head listens to the third number, too, which means nothing.
+        z, _, truth = world(n, seed)
+        return z, z @ np.add(HEAD, [[0, 0, 12], [0, 0, -12]]).T, truth
+
+    def combined(make: Callable[[int, int], tuple[np.ndarray, ...]]) -> WithSoftmax:
+        return WithSoftmax(TypicalityRule(SPACE)).fit(*make(600, 0)).weigh(*make(600, 1))
+
+    found = combined(distracted)
+    assert isinstance(found.softmax_, CorrectedSoftmax)
+    z, y, truth = distracted(600, 2)
+    wrong = y.argmax(1) != truth
+    plain = metrics(MaxSoftmax().score(z, y), wrong)["auroc"]
+    assert metrics(found.softmax_.score(z, y), wrong)["auroc"] > plain + 0.1
+    # A head that does what can be done needs no correction.
+    assert isinstance(combined(world).softmax_, MaxSoftmax)
 
 
 # --- baselines -----------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from guard_samples import colors_of, digests, guard, images_of, observed
 from tiny import TinyNet, tiny_subject
 from torch import nn
 
-from profiler.detector.combined import CHOICES
+from profiler.detector.combined import ALLOWANCES, CHOICES, WithSoftmax
+from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.metrics import metrics
 from profiler.detector.parts import split_by_content
 from profiler.detector.thresholds import threshold
@@ -50,6 +51,32 @@ def test_a_guard_survives_its_file(rule: str, tmp_path: Path) -> None:
     )
     assert again.at("share", 0.2).threshold == made.at("share", 0.2).threshold
     assert (again.seen == made.seen).all()
+
+
+def test_a_corrected_head_is_scored_alike_kept_and_exported(tmp_path: Path) -> None:
+    made, seen = guard(), observed(200, 5)
+    rule = made.rule
+    assert isinstance(rule, WithSoftmax)
+    plain = rule.score(seen.features, seen.logits)
+    rule.softmax_ = CorrectedSoftmax().fit(seen.features, seen.logits, seen.truth)
+    right = ~seen.wrong
+    rule.set(
+        rule.softmax_.score(seen.features, seen.logits)[right],
+        rule.rule.score(seen.features, seen.logits)[right],
+        1.0,
+        ALLOWANCES[0],
+    )
+    expected = rule.score(seen.features, seen.logits)
+    assert not np.allclose(expected, plain)
+    made.save(tmp_path / "guard.safetensors")
+    again = Guard.load(tmp_path / "guard.safetensors")
+    z, y = torch.from_numpy(seen.features), torch.from_numpy(seen.logits)
+    for core in (made.core(), again.core()):
+        assert np.allclose(core(z, y).numpy(), expected, rtol=1e-3, atol=1e-3)
+    y[0, 1] = -torch.inf
+    assert again.core().verdict(z, y).flagged[0]
+    program = torch.export.export(again.core(), (z[:1], y[:1]))
+    assert torch.allclose(program.module()(z[1:2], y[1:2]), again.core()(z[1:2], y[1:2]))
 
 
 def test_the_file_holds_numbers_and_json_and_nothing_to_execute(tmp_path: Path) -> None:
@@ -142,6 +169,44 @@ def test_what_is_not_finite_is_flagged_never_passed() -> None:
     _, verdict = open_.wrap(TinyNet().eval())(images)
     assert verdict.flagged.tolist() == [False, True]
     assert open_.reasons(z, np.zeros(6, int))[1] == ()
+
+
+@pytest.mark.parametrize("rule", CHOICES)
+def test_every_rule_flags_what_is_not_finite_in_features_or_logits(rule: str) -> None:
+    core = guard(rule).at("share", 0.001).core()
+    assert core.cut == torch.inf
+    seen = observed(30, 1)
+    z, y = torch.from_numpy(seen.features), torch.from_numpy(seen.logits)
+    assert not core.verdict(z, y).flagged.any()
+    for place, bad in enumerate((torch.nan, torch.inf, -torch.inf)):
+        harmed = y.clone()
+        # In the predicted class, and in one of the others.
+        harmed[place, int(y[place].argmax())] = bad
+        harmed[3 + place, int(y[3 + place].argmin())] = bad
+        verdict = core.verdict(z, harmed)
+        assert verdict.flagged.nonzero().flatten().tolist() == [place, 3 + place]
+        changed = z.clone()
+        changed[place] = bad
+        changed[3 + place, 0] = bad
+        verdict = core.verdict(changed, y, y.argmax(1))
+        assert verdict.flagged.nonzero().flatten().tolist() == [place, 3 + place]
+        assert not verdict.score.isnan().any()
+
+
+def test_a_network_that_is_as_sure_as_can_be_is_still_judged() -> None:
+    # The softmax of the runner-up rounds to 0, and its log to minus infinity.
+    seen = observed(20, 1)
+    scores = GUARD.core()(torch.from_numpy(seen.features), 500 * torch.from_numpy(seen.logits))
+    expected = GUARD.rule.score(seen.features, 500 * seen.logits)
+    assert np.isfinite(expected).all()
+    assert np.allclose(scores.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_guarded_network_has_no_weight_twice() -> None:
+    model = TinyNet()
+    guarded = GUARD.wrap(model)
+    names = {f"model.{name}" for name in model.state_dict()}
+    assert {name for name in guarded.state_dict() if not name.startswith("core.")} == names
 
 
 def test_nothing_at_all_is_no_error() -> None:

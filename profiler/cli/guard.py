@@ -218,8 +218,10 @@ def fit(
             Services(model, Store(cache_folder()), TerminalProgress()),
         )
     cut = guard.threshold
+    head = ", with the head as these images correct it" if guard.corrected else ""
     typer.echo(
-        f"rule {guard.rule.name}: {cut.text} ({cut.flagged:.1%} of {cut.images} images flagged)",
+        f"rule {guard.rule.name}{head}: {cut.text} ({cut.flagged:.1%} of {cut.images} images "
+        "flagged)",
         err=True,
     )
     typer.echo(str(out / FILE))

@@ -6,6 +6,7 @@
     comparisons.py  cosine, likelihood: which concept is stronger than which
     strengths.py    strengths: how strong concepts are
     baselines.py    msp, max-logit, energy, entropy, mahalanobis, knn: nothing of concepts
+    corrected.py    how sure the head may be, by held-out images
     combined.py     two detectors as one; which rules are on offer
     thresholds.py   where to cut, with a guarantee
     reasons.py      what speaks against an input, as relations of concepts

@@ -37,13 +37,17 @@ class _OfLogits(Sound):
         return self
 
 
-def log_odds_against(logits: Float64) -> Float64:
-    """(n,) log((1 − p)/p) of the largest probability p; −∞ for a single class.
+def log_odds_against(logits: Float64, predicted: IntArray | None = None) -> Float64:
+    """(n,) log((1 − p)/p) of a class's probability p; −∞ for a single class.
+
+    Args:
+        logits: (n, C).
+        predicted: (n,) the class; None: the most probable.
 
     >>> float(log_odds_against(np.array([[0.0, 0.0]]))[0])
     0.0
     """
-    top = logits.argmax(axis=1)[:, None]
+    top = (logits.argmax(axis=1) if predicted is None else predicted)[:, None]
     others = logits.copy()
     np.put_along_axis(others, top, -np.inf, axis=1)
     odds: Float64 = logsumexp(others, axis=1) - np.take_along_axis(logits, top, 1)[:, 0]

@@ -10,10 +10,11 @@ Of the softmax both tails count. An attack makes a classifier *surer* of itself 
 right answers, which is as telling as doubt. But wrong answers are hardly ever sure, so for telling
 those it only does harm: the sure end counts as far as its rarity exceeds an *allowance*.
 
-Weight and allowance are 1 and log 5, unless images that neither score was fitted on say otherwise:
-then they are those, among few, that tell wrong answers from right ones best. They say so if the
-lead of a setting over the usual one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
-
+The softmax is that of the classifier's head, weight and allowance are 1 and log 5, unless images
+that neither score was fitted on say otherwise: then the setting is the one, among few, that tells
+wrong answers from right ones best; one may take the softmax of the head as the images fitted on
+correct it (:mod:`profiler.detector.corrected`). They say so if the lead of a setting over the usual
+one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from profiler.align import ConceptSpace
 from profiler.detector.base import BoolArray, Float64, FloatArray, IntArray, Sound, checked
 from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
+from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.metrics import Draws, interval, metrics
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.typicality import TypicalityRule
@@ -38,8 +40,8 @@ WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Of the rule, beside the softmax."""
 ALLOWANCES = tuple(float(np.log(rare)) for rare in (5, 20, 100))
 """Answers so sure count as strange if fewer than one right answer in 5, 20, 100 is as sure."""
-USUAL = (1.0, ALLOWANCES[0])
-"""Weight and allowance where nothing speaks against them."""
+USUAL = (False, 1.0, ALLOWANCES[0])
+"""Whether the head is corrected, weight and allowance, where nothing speaks against them."""
 DRAWS = 200
 """Of the bootstrap that says whether something does."""
 
@@ -119,6 +121,30 @@ class Rarity:
             found = found + self.low_rate * np.maximum(self.low - scores, 0.0)
         return found
 
+    def pieces(self, weight: float = 1.0) -> tuple[Float64, Float64, Float64]:
+        """The same as a function that is linear in pieces: edges (k,), values and slopes (k + 1,).
+
+        A score s with j edges below it has the rarity values[j] + slopes[j] · s, times ``weight``.
+
+        >>> one = Rarity.of(np.arange(1.0, 100.0))
+        >>> edges, values, slopes = one.pieces()
+        >>> j = np.searchsorted(edges, 99.0)
+        >>> bool(np.isclose(values[j] + slopes[j] * 99.0, one(np.array([99.0]))[0]))
+        True
+        """
+        edges = np.concatenate([self.edges, [self.low, self.high]])
+        order = np.argsort(edges, kind="stable")
+        count = len(self.edges)
+        # What lies below a score: how many known scores, and either tail's beginning.
+        known, low, high = (
+            np.concatenate([[0], np.cumsum(each)])
+            for each in (order < count, order == count, order == count + 1)
+        )
+        lower, upper = self.low_rate * (1 - low), self.high_rate * high
+        start = self.low if self.low_rate else 0.0
+        values = self.table[known] + lower * start - upper * self.high
+        return edges[order], weight * values, weight * (upper - lower)
+
 
 def _rate(excess: Float64, known: Float64) -> float:
     """One over the mean excess; of equal scores, over a millionth of their size."""
@@ -134,12 +160,14 @@ class WithSoftmax(Sound):
         rule: of concepts.
 
     Attributes:
+        softmax_: whose score counts: of the head as it is, or as corrected.
         weight_: of the rule's rarity.
         allowance_: of the sure end of the softmax.
-        softmax_rarity_: of the scores of MSP, at both ends.
+        softmax_rarity_: of the scores of ``softmax_``, at both ends.
         rule_rarity_: of those of the rule.
     """
 
+    softmax_: MaxSoftmax | CorrectedSoftmax
     weight_: float
     allowance_: float
     softmax_rarity_: Rarity
@@ -147,16 +175,22 @@ class WithSoftmax(Sound):
 
     def __init__(self, rule: ConceptRule) -> None:
         self.rule = rule
-        self.softmax = MaxSoftmax()
+        self.softmax_ = MaxSoftmax()
 
     @property
     def name(self) -> str:
         """As people choose it."""
         return f"msp+{self.rule.name}"
 
+    @property
+    def corrected(self) -> bool:
+        """Whether the softmax is that of the corrected head."""
+        return isinstance(self.softmax_, CorrectedSoftmax)
+
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Fit the rule; :meth:`weigh`, on other images, has to follow."""
+        """Fit the rule and the correction; :meth:`weigh`, on other images, has to follow."""
         self.rule.fit(features, logits, truth)
+        self.softmax_ = CorrectedSoftmax().fit(features, logits, truth)
         return self
 
     def weigh(
@@ -178,33 +212,37 @@ class WithSoftmax(Sound):
         right = predicted == truth
         if not right.any():
             raise InputError("how rare a score is cannot be learned without right answers")
-        doubt, strange = self.softmax.score(z, y), self.rule.score(z, y)
+        strange, corrected = self.rule.score(z, y), self.softmax_
+        doubts = {False: MaxSoftmax().score(z, y), True: corrected.score(z, y)}
         setting = USUAL
         if not right.all():
             scores = {}
-            for each in product(WEIGHTS, ALLOWANCES):
-                self.set(doubt[right], strange[right], *each)
+            for each in product((False, True), WEIGHTS, ALLOWANCES):
+                doubt = doubts[each[0]]
+                self.set(doubt[right], strange[right], *each[1:])
                 scores[each] = self._both(doubt, strange)
             pictures = np.arange(len(z)) if groups is None else groups
             setting = _best(scores, ~right, Draws.of(pictures, DRAWS))
-        return self.set(doubt[right], strange[right], *setting)
+        if not setting[0]:
+            self.softmax_ = MaxSoftmax()
+        return self.set(doubts[setting[0]][right], strange[right], *setting[1:])
 
     def set(self, doubt: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
-        """Fix what :meth:`weigh` learns: scores of right answers by MSP and by the rule."""
+        """Fix what :meth:`weigh` learns: scores of right answers by the softmax and by the rule."""
         self.weight_, self.allowance_ = weight, allowance
         self.softmax_rarity_ = Rarity.of(doubt, allowance)
         self.rule_rarity_ = Rarity.of(strange)
         return self
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
-        return self._both(self.softmax.score(features, logits), self.rule.score(features, logits))
+        return self._both(self.softmax_.score(features, logits), self.rule.score(features, logits))
 
     def _both(self, doubt: Float64, strange: Float64) -> Float64:
         return self.softmax_rarity_(doubt) + self.weight_ * self.rule_rarity_(strange)
 
 
-Setting = tuple[float, float]
-"""Weight and allowance."""
+Setting = tuple[bool, float, float]
+"""Whether the head is corrected, weight and allowance."""
 
 
 def _best(scores: Mapping[Setting, Float64], wrong: BoolArray, draws: Draws) -> Setting:
