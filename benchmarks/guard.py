@@ -56,6 +56,8 @@ CORRUPTIONS = ("gaussian_noise:3", "defocus_blur:3", "jpeg_compression:3")
 SIZES = {"fit": 5000, "choose": 2000, "test": 2000}
 CHANGED = 600
 """Images of ``cifar`` that are attacked and corrupted."""
+EPOCHS = 4
+"""For which the network of ``cifar`` is trained, unless told otherwise."""
 EVERY = 4
 """Of the photographs, one in so many is attacked."""
 ROTATIONS = 5
@@ -114,12 +116,18 @@ class Net(nn.Module):
 class Bench:
     """A world, and what is kept of it."""
 
-    def __init__(self, name: str, data: Path, worlds: Path, cache: Path, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, data: Path, worlds: Path, cache: Path, seed: int = 0, epochs: int = EPOCHS
+    ) -> None:
         self.name, self.data, self.seed = name, data, seed
         # Another seed takes other test images of CIFAR-10, and deals the photographs anew.
-        self.folder = cache / (name if not seed or name == "photos" else f"{name}-{seed}")
+        other = f"-{seed}" if seed and name != "photos" else ""
+        trained = f"-{epochs}-epochs" if epochs != EPOCHS else ""
+        self.folder = cache / (name + other + trained)
         self.folder.mkdir(parents=True, exist_ok=True)
-        sizes = argparse.Namespace(limit=0, train=40_000, reference=1000, evaluation=400, epochs=4)
+        sizes = argparse.Namespace(
+            limit=0, train=40_000, reference=1000, evaluation=400, epochs=epochs
+        )
         # planted_faults.py keeps its worlds as a program, so its classes are those of __main__.
         for kind in ("World", "Pictures", "Encoder", "Normalise", "Seen"):
             setattr(sys.modules["__main__"], f"{kind}", getattr(pf, kind))
@@ -492,11 +500,11 @@ def cost(bench: Bench, repeats: int) -> None:
     guarded = guard_of(bench, fit).wrap(bench.net)
     side = bench.world.parts["reference"].pixels.shape[-1]
     print(f"\n### {bench.name}: cost on {torch.get_num_threads()} thread(s)\n")
-    for batch in (1, 64):
+    for batch in (1, 16, 64):
         images = torch.rand(batch, 3, side, side)
         alone, both = [], []
         with torch.inference_mode():
-            for number in range(repeats if batch == 1 else max(repeats // 10, 7)):
+            for number in range(max(repeats // batch, 20)):
                 pair = [(bench.net, alone), (guarded, both)]
                 for module, times in pair if number % 2 else reversed(pair):
                     started = clock()
@@ -515,6 +523,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="holds imagenet-sample and the CIFAR-10 archives")
     parser.add_argument("--worlds", nargs="+", default=["photos", "cifar"])
     parser.add_argument("--seed", type=int, default=0, help="other test images: 0 to 3")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="train the network of cifar")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--adaptive", action="store_true", help="attacks that know the guard")
     parser.add_argument("--adaptive-eps", type=int, nargs="+", default=list(EPS))
@@ -531,7 +540,7 @@ def main() -> None:
     keep_freed_memory()
     kinds = [f"{method}-{eps}" for method in ("fgsm", "pgd") for eps in EPS] + [*CORRUPTIONS]
     for name in chosen.worlds:
-        bench = Bench(name, chosen.data, chosen.planted, chosen.cache, chosen.seed)
+        bench = Bench(name, chosen.data, chosen.planted, chosen.cache, chosen.seed, chosen.epochs)
         if chosen.cost:
             cost(bench, chosen.repeats)
         if chosen.no_tables and not chosen.adaptive:

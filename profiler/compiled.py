@@ -1,6 +1,6 @@
 """Both networks of a pass by ``torch.compile``: several steps of a network become one loop.
 
-Compiling takes a minute or two, so it pays for tens of thousands of images. The numbers differ in
+Compiling takes minutes, so it is meant for tens of thousands of images. The numbers differ in
 their last bits, so a pass made this way is kept apart from others.
 """
 

@@ -37,6 +37,7 @@ from profiler.detector.comparisons import (
 )
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.drift import DriftWatch
+from profiler.detector.kernels import judge
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
@@ -54,6 +55,8 @@ Float64 = NDArray[np.float64]
 FORMAT = 1
 """Version of the file."""
 FILE = "guard.safetensors"
+FEW = 16
+"""Inputs up to which one compiled call on a CPU takes less time than many tensor operations."""
 _TINY = 1e-30
 
 
@@ -575,6 +578,50 @@ def _log_odds(logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
     return (logits - others).amin(dim=1) - logits.gather(1, own).squeeze(1)
 
 
+class QuickCore:
+    """What :meth:`ScoringCore.verdict` gives, for a few inputs on a CPU: one compiled call.
+
+    Args:
+        core: on any device; it has a quick form if :meth:`fits` says so.
+    """
+
+    def __init__(self, core: ScoringCore) -> None:
+        kept = {name: tensor.double().cpu().numpy() for name, tensor in core.named_buffers()}
+        planes = np.vstack([kept["offsets"], kept["planes"]])
+        strengths = planes @ kept["directions"]
+        head = np.zeros((len(planes), len(kept["usual"])))
+        if core.corrected:
+            head = np.vstack([kept["shift"], kept["correction"]])
+        # planesᵀ = Q R with orthonormal Q, so R (1, z) is as long as r(z); half of R is zero.
+        triangle: Float64 = np.linalg.qr(planes.T)[1].T
+        weights, factor, bias = np.zeros(len(kept["usual"].T)), 1.0, 0.0
+        if core.kind == StrengthsRule.name:
+            weights, bias = kept["weights"], float(kept["bias"])
+            factor = core.mean_weight / len(weights)
+        edges = np.pad(kept["edges"], ((0, 0), (0, 1)))
+        arrays = (
+            np.hstack([head, strengths, triangle]),
+            np.vstack([kept["usual"], weights]),
+            np.stack([edges, kept["rarity"], kept["slope"]]),
+            np.array([factor, bias, kept["cut"]]),
+        )
+        # Each array handed over takes microseconds, hence few of them.
+        self._constants = tuple(np.ascontiguousarray(each, dtype=np.float32) for each in arrays)
+        # Compiled, or read from numba's cache, here and not at the first image.
+        rows = (1, len(kept["planes"])), (1, len(kept["usual"]))
+        self(*(torch.zeros(shape) for shape in rows))
+
+    @staticmethod
+    def fits(core: ScoringCore) -> bool:
+        """Whether such a guard has a quick form: those of the usual rule, and of strengths."""
+        return core.combined and core.kind in (TypicalityRule.name, StrengthsRule.name)
+
+    def __call__(self, features: torch.Tensor, logits: torch.Tensor) -> Verdict:
+        """Of (B, f) features and (B, C) logits in single precision."""
+        z, y = features.contiguous().numpy(), logits.contiguous().numpy()
+        return Verdict(*map(torch.from_numpy, judge(z, y, *self._constants)))
+
+
 class Guarded(nn.Module):
     """A model and its guard: a call gives (logits, verdict) in one forward pass of the model.
 
@@ -588,6 +635,7 @@ class Guarded(nn.Module):
         self.core = core
         # In a tuple, or its weights would be found twice.
         self._head = (model.get_submodule(head),)
+        self._quick = QuickCore(core) if QuickCore.fits(core) else None
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
@@ -606,4 +654,12 @@ class Guarded(nn.Module):
             handle.remove()
         features, logits = (each.flatten(1) for each in seen)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
-        return logits, self.core.verdict(features.detach().float(), logits.detach().float())
+        z, y = features.detach().float(), logits.detach().float()
+        if self._quick is not None and len(z) <= FEW and z.is_cpu and not _recording(z):
+            return logits, self._quick(z, y)
+        return logits, self.core.verdict(z, y)
+
+
+def _recording(tensor: torch.Tensor) -> bool:
+    """Whether operations are written down, as for export: by other kinds of tensors, or traced."""
+    return type(tensor) is not torch.Tensor or torch._C._get_tracing_state() is not None

@@ -2,7 +2,10 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -11,13 +14,16 @@ from guard_samples import colors_of, digests, guard, images_of, observed
 from tiny import TinyNet, tiny_subject
 from torch import nn
 
-from profiler.detector.combined import ALLOWANCES, CHOICES, WithSoftmax
+from profiler.align import AffineMap, ConceptSpace
+from profiler.detector.baselines import MaxSoftmax
+from profiler.detector.combined import ALLOWANCES, CHOICES, WithSoftmax, make_rule
 from profiler.detector.corrected import CorrectedSoftmax
+from profiler.detector.kernels import judge
 from profiler.detector.metrics import metrics
 from profiler.detector.parts import split_by_content
 from profiler.detector.thresholds import threshold
 from profiler.errors import ContextError, InputError
-from profiler.guard import Guard, ScoringCore, digest_number
+from profiler.guard import FEW, Guard, Guarded, QuickCore, ScoringCore, Verdict, digest_number
 from profiler.guarding import PARTS
 
 GUARD = guard()
@@ -246,6 +252,159 @@ def test_given_predictions_take_the_place_of_the_heads() -> None:
     turned = GUARD.score_features(right, (truth + 1) % 4)
     assert (turned.score > as_is).all()
     assert turned.flagged.float().mean() >= 0.8
+
+
+# --- few inputs on a CPU -------------------------------------------------------------------------
+
+
+def random_guard(seed: int, rule: str, corrected: bool, sizes: tuple[int, int]) -> Guard:
+    """Fitted on noise, of so many features and dimensions of the VLM; 5 classes, 7 concepts."""
+    rng = np.random.default_rng(seed)
+    features, dimensions = sizes
+    z, y = rng.normal(1, 1, (300, features)), 2 * rng.normal(size=(300, 5))
+    truth = np.where(rng.random(300) < 0.7, y.argmax(1), rng.integers(0, 5, 300))
+    mixed = z @ rng.normal(size=(features, dimensions)) + rng.normal(size=(300, dimensions))
+    aligned = AffineMap().fit(z, mixed)
+    captions = rng.normal(size=(7, 1, dimensions))
+    captions /= np.linalg.norm(captions, axis=2, keepdims=True)
+    space = ConceptSpace.of([f"concept {m}" for m in range(7)], captions, aligned)
+    made = make_rule(rule, space)
+    assert isinstance(made, WithSoftmax)
+    made.fit(z, y, truth)
+    softmax = made.softmax_ if corrected else MaxSoftmax()
+    made.weigh(z, y, truth)
+    made.softmax_ = softmax
+    right = y.argmax(1) == truth
+    made.set(softmax.score(z, y)[right], made.rule.score(z, y)[right], 0.5, ALLOWANCES[0])
+    cut = threshold("false-alarms", 0.2, made.score(z, y), ~right)
+    return replace(GUARD, space=space, aligned=aligned, rule=made, threshold=cut)
+
+
+def same(one: Verdict, other: Verdict) -> None:
+    """Up to rounding."""
+    assert [each.dtype for each in one] == [each.dtype for each in other]
+    assert torch.equal(one.predicted, other.predicted)
+    assert torch.allclose(one.score, other.score, rtol=1e-4, atol=1e-4)
+    assert torch.equal(one.flagged, other.flagged)
+
+
+@pytest.mark.parametrize("rule", ["msp+typicality", "msp+strengths"])
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize("sizes", [(3, 11), (11, 3), (8, 8)])
+def test_one_call_judges_as_the_tensors_and_the_rule_do(
+    rule: str, corrected: bool, sizes: tuple[int, int]
+) -> None:
+    for seed in range(3):
+        made = random_guard(seed, rule, corrected, sizes)
+        assert made.corrected is corrected
+        core = made.core()
+        quick = QuickCore(core)
+        rng = np.random.default_rng(seed + 100)
+        for batch in (0, 1, 7, 64):
+            z = rng.normal(1, 2, (batch, sizes[0])).astype(np.float32)
+            y = (3 * rng.normal(size=(batch, 5))).astype(np.float32)
+            found = quick(torch.from_numpy(z), torch.from_numpy(y))
+            same(found, core.verdict(torch.from_numpy(z), torch.from_numpy(y)))
+            expected = made.rule.score(z, y)
+            assert np.allclose(found.score.numpy(), expected, rtol=1e-3, atol=1e-3)
+            assert (found.flagged.numpy() == (expected > made.threshold.value)).all()
+            assert found.predicted.tolist() == y.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("rule", ["msp+typicality", "msp+strengths"])
+@pytest.mark.parametrize("corrected", [False, True])
+def test_one_call_flags_what_is_not_finite(rule: str, corrected: bool, bad: float) -> None:
+    core = random_guard(0, rule, corrected, (6, 9)).at("share", 0.001).core()
+    assert core.cut == torch.inf
+    generator = torch.Generator().manual_seed(0)
+    z, y = torch.randn(20, 6, generator=generator), torch.randn(20, 5, generator=generator)
+    for place in range(6):
+        z[place, place] = bad
+    for place in range(5):
+        y[10 + place, place] = bad
+    found = QuickCore(core)(z, y)
+    same(found, core.verdict(z, y))
+    assert found.flagged.nonzero().flatten().tolist() == [*range(6), *range(10, 15)]
+    assert found.score[found.flagged].eq(torch.inf).all()
+
+
+def test_one_call_judges_a_network_that_is_as_sure_as_can_be() -> None:
+    core = random_guard(1, "msp+typicality", False, (6, 9)).core()
+    generator = torch.Generator().manual_seed(1)
+    z, y = torch.randn(9, 6, generator=generator), 500 * torch.randn(9, 5, generator=generator)
+    found = QuickCore(core)(z, y)
+    assert found.score.isfinite().all()
+    same(found, core.verdict(z, y))
+
+
+@pytest.mark.parametrize("rule", CHOICES)
+def test_few_inputs_and_many_are_judged_alike_by_every_rule(rule: str) -> None:
+    made = guard(rule)
+    assert QuickCore.fits(made.core()) is (rule in ("msp+typicality", "msp+strengths"))
+    guarded = made.wrap(TinyNet().eval())
+    images = images_of(colors_of(FEW + 1, 8)[0])
+    _, many = guarded(images)
+    _, few = guarded(images[:FEW])
+    same(few, Verdict(*(each[:FEW] for each in many)))
+
+
+class Strided(TinyNet):
+    """Its head is given every other column of what there is."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = self.pool(self.color(images)).flatten(1)
+        logits: torch.Tensor = self.fc(pooled.repeat_interleave(2, dim=1)[:, ::2])
+        return logits
+
+
+def test_nothing_is_compiled_once_a_model_is_wrapped() -> None:
+    images = images_of(colors_of(3, 1)[0])
+    _, usual = GUARD.wrap(TinyNet().eval())(images)
+    known = list(judge.signatures)
+    same(GUARD.wrap(Strided().eval())(images)[1], usual)
+    double = Guarded(TinyNet().eval().double(), "fc", GUARD.core())
+    logits, verdict = double(images.double())
+    assert logits.dtype == torch.float64
+    assert torch.allclose(verdict.score, usual.score, atol=1e-4)
+    assert judge.signatures == known
+
+
+class Meeting(TinyNet):
+    """Two threads wait for each other before the head and behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = Barrier(2, timeout=60)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = self.pool(self.color(images)).flatten(1)
+        self.barrier.wait()
+        logits: torch.Tensor = self.fc(pooled)
+        self.barrier.wait()
+        return logits
+
+
+def test_threads_share_a_guarded_network() -> None:
+    model = Meeting().eval()
+    guarded = GUARD.wrap(model)
+    images = images_of(colors_of(20, 3)[0])
+    _, expected = GUARD.wrap(TinyNet().eval())(images)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda row: guarded(images[row : row + 1])[1], range(20)))
+    scores = torch.cat([each.score for each in found])
+    assert torch.allclose(scores, expected.score, atol=1e-5)
+    assert not model.fc._forward_hooks
+
+
+def test_a_guarded_network_can_be_exported_whole() -> None:
+    guarded = GUARD.wrap(TinyNet().eval())
+    images = images_of(colors_of(4, 5)[0])
+    program = torch.export.export(guarded, (images[:2],))
+    logits, verdict = program.module()(images[2:])
+    expected = guarded(images[2:])
+    assert torch.allclose(logits, expected[0])
+    same(Verdict(*verdict), expected[1])
 
 
 # --- export --------------------------------------------------------------------------------------

@@ -130,9 +130,8 @@ def run(
         bool,
         typer.Option(
             "--compile",
-            help="Run both networks by torch.compile: a fifth less time an image for EfficientNets "
-            "on a CPU, but a minute or two for each network before the first; pays for tens of "
-            "thousands of images.",
+            help="Run both networks by torch.compile. Compiling takes minutes, so it is meant for "
+            "tens of thousands of images.",
         ),
     ] = False,
     seed: Seed = 0,

@@ -8,6 +8,7 @@
     baselines.py    msp, max-logit, energy, entropy, mahalanobis, knn: nothing of concepts
     corrected.py    how sure the head may be, by held-out images
     combined.py     two detectors as one; which rules are on offer
+    kernels.py      the combined score of a few inputs in one compiled call
     thresholds.py   where to cut, with a guarantee
     reasons.py      what speaks against an input, as relations of concepts
     drift.py        whether a stream has left the reference
