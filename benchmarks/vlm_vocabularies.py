@@ -45,7 +45,7 @@ BATCH = 16
 TOPS = (10, 20, 100)
 OTHER_WEIGHTS: tuple[Mapping[str, float], ...] = (
     {"objects": 1, "colors": 0.3, "patterns": 0.3, "materials": 0.1},
-    {"objects": 1, "colors": 0.5, "patterns": 0.5, "materials": 0.25},
+    {"objects": 1, "colors": 0.7, "patterns": 0.8, "materials": 0.25},
     {"objects": 1, "colors": 0.7, "patterns": 0.8, "materials": 0.5},
     {"objects": 1, "colors": 1, "patterns": 1, "materials": 1},
 )
