@@ -13,6 +13,7 @@ from PIL import Image
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.vlm import ConSE, ConSESpec, Vocabulary, open_text_encoder, open_vlm
 from profiler.vlm.conse import Stacked
+from profiler.vlm.space import CONTRAST
 
 CPU = torch.device("cpu")
 
@@ -122,6 +123,13 @@ def caption_of(model: ConSE, word: str) -> np.ndarray:
     return model.embed_texts([f"a photo of a {word}"])[0]
 
 
+def lists_of(model: ConSE) -> np.ndarray:
+    """An image's coordinates by list, without the last one, which scales."""
+    *lists, last = row_of(model)
+    assert last == pytest.approx(np.sqrt(1 - CONTRAST**2))
+    return np.array(lists) / CONTRAST
+
+
 def test_one_list_is_conse_as_published() -> None:
     """0.6 red + 0.4 green, normed, whatever the weight; captions are the encoder's."""
     colors = Vocabulary("colors", COLORS, weight=3)
@@ -153,7 +161,7 @@ def test_lists_have_coordinates_of_their_own() -> None:
     shapes = Vocabulary("shapes", ("round", "square"), weight=2)
     model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)), (shapes, (1, 0)))], Axes(), CPU)
     half = 2 * np.sqrt(0.5)
-    assert row_of(model) == pytest.approx(unit(0.3, 0.2, 0, 0, 0, 0, half, -half))
+    assert lists_of(model) == pytest.approx(unit(0.3, 0.2, 0, 0, 0, 0, half, -half))
 
 
 def test_a_caption_is_compared_where_its_words_are() -> None:
@@ -162,12 +170,12 @@ def test_a_caption_is_compared_where_its_words_are() -> None:
     shapes = Vocabulary("shapes", ("round", "square"))
     model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)), (shapes, (0, 1)))], Axes(), CPU)
     about_mean = np.sqrt(0.5)
-    assert caption_of(model, "green") == pytest.approx([0, 1, 0, 0, 0, 0, 0, 0], abs=1e-4)
+    assert caption_of(model, "green") == pytest.approx([0, 1, 0, 0, 0, 0, 0, 0, 0], abs=1e-4)
     assert caption_of(model, "square") == pytest.approx(
-        [0, 0, 0, 0, 0, 0, -about_mean, about_mean], abs=1e-4
+        [0, 0, 0, 0, 0, 0, -about_mean, about_mean, 0], abs=1e-4
     )
     image = row_of(model)
-    length = np.linalg.norm([0.6, 0.4, 1])
+    length = np.linalg.norm([0.6, 0.4, 1]) / CONTRAST
     told = {word: float(image @ caption_of(model, word)) * length for word in AXES}
     expected = {"red": 0.6, "green": 0.4, "blue": 0, "round": -1, "square": 1}
     assert told == pytest.approx(expected, abs=2e-4)
@@ -178,7 +186,7 @@ def test_a_word_of_two_lists_is_shared_out_evenly() -> None:
     one = Vocabulary("colors", ("red", "green"), closed=True)
     other = Vocabulary("lights", ("red", "blue"), closed=True)
     model = ConSE("x", [Reader((one, (1, 0)), (other, (1, 0)))], Axes(), CPU)
-    assert caption_of(model, "red") == pytest.approx(unit(1, 0, 1, 0))
+    assert caption_of(model, "red") == pytest.approx(unit(1, 0, 1, 0, 0))
 
 
 def test_what_a_closed_list_does_not_know_comes_from_the_open_ones() -> None:
@@ -189,15 +197,15 @@ def test_what_a_closed_list_does_not_know_comes_from_the_open_ones() -> None:
     colors = Vocabulary("colors", COLORS, closed=True)
     shapes = Vocabulary("shapes", ("round", "square"))
     model = ConSE("x", [Reader((colors, (0.3, 0.2, 0)), (shapes, (1, 0)))], Axes(), CPU)
-    row = row_of(model)
+    row = lists_of(model)
     expected = 0.5 * np.array([0.6, 0.4, 0]) + 0.5 / 3
     assert row[:3] / row[:3].sum() == pytest.approx(expected)
 
     berries = Vocabulary("berries", ("red", "square"))
     model = ConSE("x", [Reader((colors, (0, 0, 0)), (berries, (1, 0)))], Axes(), CPU)
-    assert row_of(model)[:3].argmax() == 0
+    assert lists_of(model)[:3].argmax() == 0
     alone = ConSE("x", [Reader((colors, (0.5, 0.5, 0)))], Axes(), CPU)
-    assert row_of(alone) == pytest.approx(unit(1, 1, 0))
+    assert lists_of(alone) == pytest.approx(unit(1, 1, 0))
 
 
 def test_networks_of_two_sizes_each_get_their_own_pixels() -> None:
@@ -206,7 +214,7 @@ def test_networks_of_two_sizes_each_get_their_own_pixels() -> None:
     other = Reader((Vocabulary("shapes", ("round", "square")), (0, 1)), size=6)
     model = ConSE("x", [one, other], Axes(), CPU)
     assert model.preprocess(Image.new("RGB", (9, 9))).shape == (3, 10, 6)
-    colors, shapes = np.split(row_of(model), 2)
+    colors, shapes = np.split(lists_of(model), 2)
     assert (AXES["red"], AXES["square"]) == (colors.argmax(), shapes.argmax())
 
 

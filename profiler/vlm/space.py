@@ -14,10 +14,12 @@ shared out between the lists before it is compared:
 The comparison of image i with caption t is so Σ_v w_v · g_v(t) · ⟨x_v(i), y_v(t)⟩, up to the norms
 of the two rows: w_v the list's weight, g_v the caption's share in it, by its nearest word there.
 Without the mean all captions resemble each other, "a photo of" one as of another; about the mean,
-units of a classifier are found under their own names more often (README).
+units of a classifier are found under their own names more often (README). One more coordinate, the
+same for all images and zero for all captions, scales all cosines.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,6 +41,11 @@ ASSOCIATION = 0.05
 """The same where open lists have to say which of a closed list's words go with an image."""
 PRIOR = 0.1
 """Of what open lists say so, as a power, where the closed list knows itself."""
+CONTRAST = 0.6
+"""What cosines are scaled with. CLIP-Dissect's softmax takes ten times a cosine, which suits models
+whose cosines lie close together. Unscaled ones here spread so widely that random lists of images
+have strong labels, too: fewer units of a classifier stand out from them (18 % over the 99.9th
+percentile on 1 000 photographs; 26 % scaled, 21 % with objects alone)."""
 
 _TINY = 1e-9
 
@@ -139,7 +146,7 @@ class ListSpace:
     def fingerprint(self) -> str:
         """Hash of how much each list counts, and of what is fixed here."""
         counts = [(v.weight, v.closed) for v in self._lists]
-        told = f"{counts} {SHARING} {LINKING} {ASSOCIATION} {PRIOR}"
+        told = f"{counts} {SHARING} {LINKING} {ASSOCIATION} {PRIOR} {CONTRAST}"
         return hashlib.sha256(told.encode()).hexdigest()
 
     def of_images(self, read: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -157,7 +164,8 @@ class ListSpace:
                 total = p.sum(dim=1, keepdim=True).clamp(min=_TINY)
                 part = nnf.normalize(p @ rows / total - rows.mean(dim=0), dim=1)
             parts.append(v.weight * part)
-        return nnf.normalize(torch.cat(parts, dim=1).float(), dim=1)
+        rows = nnf.normalize(torch.cat(parts, dim=1).float(), dim=1)
+        return nnf.pad(CONTRAST * rows, (0, 1), value=math.sqrt(1 - CONTRAST**2))
 
     def of_captions(self, rows: Rows) -> Rows:
         """(M, e) embedded captions → (M, d) unit rows."""
@@ -168,7 +176,8 @@ class ListSpace:
             shares[:, [i]] * _unit(_softmax(cosines[i] / LINKING) if v.closed else rows - mean)
             for i, (v, mean) in enumerate(zip(self._lists, self._means, strict=True))
         ]
-        return _unit(np.concatenate(parts, axis=1)).astype(np.float32, copy=False)
+        unit = _unit(np.concatenate(parts, axis=1)).astype(np.float32, copy=False)
+        return np.pad(unit, ((0, 0), (0, 1)))
 
     def _heard(self, read: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """(B, e) unit rows: what all open lists together say; None where there are none."""
