@@ -26,6 +26,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch.nn import functional as nnf
 
 from profiler.vlm.base import Rows
@@ -141,6 +142,7 @@ class ListSpace:
         self._captions = tuple(captions)
         self._means = [rows.mean(axis=0) for rows in captions]
         self._on_device = [torch.from_numpy(rows).to(device) for rows in captions]
+        self._means_on_device = [rows.mean(dim=0) for rows in self._on_device]
 
     @property
     def fingerprint(self) -> str:
@@ -157,12 +159,14 @@ class ListSpace:
         """
         heard = self._heard(read)
         parts = []
-        for v, p, rows in zip(self._lists, read, self._on_device, strict=True):
+        for v, p, own, mean in zip(
+            self._lists, read, self._on_device, self._means_on_device, strict=True
+        ):
             if v.closed:
-                part = p if heard is None else _with_association(p, heard @ rows.T)
+                part = p if heard is None else _with_association(p, heard @ own.T)
             else:
                 total = p.sum(dim=1, keepdim=True).clamp(min=_TINY)
-                part = nnf.normalize(p @ rows / total - rows.mean(dim=0), dim=1)
+                part = nnf.normalize(p @ own / total - mean, dim=1)
             parts.append(v.weight * part)
         rows = nnf.normalize(torch.cat(parts, dim=1).float(), dim=1)
         return nnf.pad(CONTRAST * rows, (0, 1), value=math.sqrt(1 - CONTRAST**2))
@@ -173,7 +177,8 @@ class ListSpace:
         nearest = np.stack([each.max(axis=1) for each in cosines], axis=1)
         shares = np.exp((nearest - nearest.max(axis=1, keepdims=True)) / SHARING)
         parts = [
-            shares[:, [i]] * _unit(_softmax(cosines[i] / LINKING) if v.closed else rows - mean)
+            shares[:, [i]]
+            * _unit(softmax(cosines[i] / LINKING, axis=1) if v.closed else rows - mean)
             for i, (v, mean) in enumerate(zip(self._lists, self._means, strict=True))
         ]
         unit = _unit(np.concatenate(parts, axis=1)).astype(np.float32, copy=False)
@@ -199,12 +204,6 @@ def _with_association(probabilities: torch.Tensor, cosines: torch.Tensor) -> tor
     own = probabilities * associated**PRIOR
     own = own / own.sum(dim=1, keepdim=True).clamp(min=_TINY)
     return known * own + (1 - known) * associated
-
-
-def _softmax(rows: Rows) -> Rows:
-    raised = np.exp(rows - rows.max(axis=1, keepdims=True))
-    shares: Rows = raised / raised.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _unit(rows: Rows) -> Rows:
