@@ -19,6 +19,8 @@ _EXPONENTS = 126
 """Products from 2^-126 to 2^126, and what was left of others, stay in float32's range."""
 FACTOR_RANGE = 2.0 ** (_EXPONENTS // (2 * STEP))
 """Between 1 / this and this two steps' factors have such a product."""
+# In float32 all through: next to a Python integer, numba would go on in float64.
+_1, _2 = np.float32(1), np.float32(2)
 _LN2 = np.float32(np.log(2))
 _LOG2_E = np.float32(1 / np.log(2))
 _SQRT2 = np.float32(np.sqrt(2))
@@ -102,13 +104,14 @@ def add_logs(
             for m in range(width):
                 exponent[m] += (bits[m] >> 23) - 127
                 bits[m] = (bits[m] & _MANTISSA) | _ONE
+        moved = np.int32(shift * taken)
         for m in range(width):
-            whole = np.float32(exponent[m] - shift * taken)
+            whole = np.float32(exponent[m] - moved)
             # log x = log √2 + 2 artanh((x − √2) / (x + √2)), whose argument is at most 0.172.
             t = (product[m] - _SQRT2) / (product[m] + _SQRT2)
             u = t * t
-            series = t * (1 + u * (_THIRD + u * (_FIFTH + u * (_SEVENTH + u * _NINTH))))
-            out[k, m] += whole * _LN2 + (_HALF_LN2 + 2 * series)
+            series = t * (_1 + u * (_THIRD + u * (_FIFTH + u * (_SEVENTH + u * _NINTH))))
+            out[k, m] += whole * _LN2 + (_HALF_LN2 + _2 * series)
 
 
 @numba.njit(parallel=True, fastmath={"contract"}, cache=True)
@@ -146,20 +149,21 @@ def add_mass(
     units, width = evidence.shape
     tiles = (width + _TILE - 1) // _TILE
     for tile in numba.prange(tiles):
-        low, high = tile * _TILE, min((tile + 1) * _TILE, width)
-        power = np.empty(_TILE, dtype=np.float32)
+        # Slices, for an index that might be negative keeps a loop from being vectorised.
+        here = slice(tile * _TILE, min((tile + 1) * _TILE, width))
+        highest, mass = peak[here], out[here]
+        power = np.empty(len(mass), dtype=np.float32)
         bits = power.view(np.int32)
         for k in range(units):
-            for m in range(low, high):
-                y = max((evidence[k, m] - peak[m]) * _LOG2_E, _FAINTEST)
+            row = evidence[k, here]
+            for m in range(len(mass)):
+                y = max((row[m] - highest[m]) * _LOG2_E, _FAINTEST)
                 n = np.floor(y + np.float32(0.5))
                 f = y - n
-                power[m - low] = _P0 + f * (
-                    _P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6))))
-                )
-                bits[m - low] += np.int32(n) << np.int32(23)
-            for m in range(low, high):
-                out[m] += (np.float64(power[m - low]) + _ROUNDER) - _ROUNDER
+                power[m] = _P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * (_P5 + f * _P6)))))
+                bits[m] += np.int32(n) << np.int32(23)
+            for m in range(len(mass)):
+                mass[m] += (np.float64(power[m]) + _ROUNDER) - _ROUNDER
 
 
 @numba.njit(parallel=True, cache=True)
