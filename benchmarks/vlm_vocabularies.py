@@ -40,7 +40,7 @@ from profiler.vlm.space import space_of
 
 Rows = NDArray[np.float32]
 
-SEED = 12
+SEED = 13
 BATCH = 16
 TOPS = (10, 20, 100)
 OTHER_WEIGHTS: tuple[Mapping[str, float], ...] = (

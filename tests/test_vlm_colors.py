@@ -68,6 +68,22 @@ def test_half_of_a_picture_is_red_and_the_weights_say_which_half_counts() -> Non
     assert shares.sum(dim=1) == pytest.approx(torch.ones(3))
 
 
+def test_what_seeps_in_from_around_an_object_is_taken_away_again() -> None:
+    rgb = torch.zeros(1, 3, 100)
+    rgb[0, :, :50] = torch.tensor([0.86, 0.08, 0.08])[:, None]  # a red thing
+    rgb[0, :, 50:] = torch.tensor([0.08, 0.6, 0.16])[:, None]  # on grass
+    inside = torch.zeros(1, 1, 100)
+    inside[..., :50], inside[..., 50:] = 0.9, 0.1
+    colors, green = ColorShares(CPU), NAMES.index("green")
+    assert colors(rgb, inside)[0, 0, green] > 0.05
+    assert colors.of_object(rgb, inside)[0, green] == 0
+    # Where nothing is told apart, the shares are those of the whole.
+    nowhere = torch.full((1, 1, 100), 0.5)
+    whole = colors(rgb, torch.ones(1, 1, 100))[0, 0]
+    assert colors.of_object(rgb, nowhere)[0] == pytest.approx(whole, abs=1e-6)
+    assert colors.of_object(rgb, 0 * nowhere)[0].sum() == pytest.approx(1)
+
+
 def test_white_in_the_shade_stays_white() -> None:
     """It is the brightest of its picture; in a brighter picture the same pixels are gray."""
     shade = torch.full((1, 3, 100), 0.62)

@@ -47,6 +47,8 @@ _LEVELS = 33  # of red, green and blue in the table: every eighth value, both en
 _CHROMA = 50.0  # of a vivid colour
 _VIVIDNESS = 2.0
 _BRIGHTEST = 0.95
+_FLOOR = 0.02  # so much every pixel belongs to an object: an image without one has colours, too
+_SEEPING = 0.3  # of the surroundings' shares, into those of an object known only in coarse cells
 
 
 def lab_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -124,10 +126,21 @@ class ColorShares:
         shares = torch.bmm(weights, self._names[index])
         return shares / shares.sum(dim=2, keepdim=True).clamp(min=1e-9)
 
+    def of_object(self, rgb: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """(B, 3, n) in [0, 1] and how far pixels are the object's (B, 1, n) → (B, 11), sums of 1.
+
+        What seeps in from around the object is taken away again.
+        """
+        own, around = self(rgb, torch.cat([inside, 1 - inside], dim=1) + _FLOOR).unbind(dim=1)
+        own = (own - _SEEPING * around).clamp(min=0)
+        return own / own.sum(dim=1, keepdim=True)
+
 
 def fingerprint() -> str:
     """Hash of everything that decides a share."""
-    digest = hashlib.sha256(f"{NAMES} {_VIVIDNESS} {_CHROMA} {_BRIGHTEST}".encode())
+    digest = hashlib.sha256(
+        f"{NAMES} {_VIVIDNESS} {_CHROMA} {_BRIGHTEST} {_FLOOR} {_SEEPING}".encode()
+    )
     for part in table():
         digest.update(part.tobytes())
     return digest.hexdigest()

@@ -33,7 +33,7 @@ from profiler.vlm.base import Rows
 
 USED = 10
 """Of a single list so many of the most probable words count, as published."""
-SHARING = 0.1
+SHARING = 0.05
 """A list whose nearest word lies so much farther off in cosine has 1/e of the nearest list's part
 in a caption."""
 LINKING = 0.03
