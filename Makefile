@@ -17,7 +17,7 @@ TORCH  := torch==2.14.1 torchvision==0.29.1
 
 demo: .venv/.installed
 	$(BIN)/profiler run efficientnet_lite0 --layers all --vlm conse --probe synthetic \
-	    --concepts imagenet-1k --out $(DEMO)
+	    --concepts visual --out $(DEMO)
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
 # Two processes: much of the time goes into waiting for browsers, servers and starting programs.
