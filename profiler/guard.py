@@ -14,10 +14,10 @@ of JSON, nothing that could be executed.
 """
 
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ from profiler.detector.comparisons import (
 )
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.drift import DriftWatch
-from profiler.detector.kernels import judge
+from profiler.detector.kernels import ROWS, judge
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
@@ -599,17 +599,25 @@ class QuickCore:
             weights, bias = kept["weights"], float(kept["bias"])
             factor = core.mean_weight / len(weights)
         edges = np.pad(kept["edges"], ((0, 0), (0, 1)))
+        matrix = np.hstack([head, strengths, triangle])
+        first = matrix.shape[1] - triangle.shape[1]
+        matrix = np.pad(matrix, ((0, -len(matrix) % ROWS), (0, 0)))
         arrays = (
-            np.hstack([head, strengths, triangle]),
+            np.array([factor, bias, kept["cut"]]),
             np.vstack([kept["usual"], weights]),
             np.stack([edges, kept["rarity"], kept["slope"]]),
-            np.array([factor, bias, kept["cut"]]),
+            *(matrix[k : k + ROWS, : first + k + ROWS] for k in range(0, len(matrix), ROWS)),
         )
-        # Each array handed over takes microseconds, hence few of them.
-        self._constants = tuple(np.ascontiguousarray(each, dtype=np.float32) for each in arrays)
+        block = np.concatenate([each.ravel() for each in arrays]).astype(np.float32)
+        self._width, self._classes = len(kept["planes"]), len(kept["usual"])
+        sizes = (self._width, *kept["usual"].shape, triangle.shape[1], edges.shape[1], len(block))
+        # A tensor, whose address is still right after all this has been copied.
+        self._constants = torch.from_numpy(np.r_[np.array(sizes, np.int32), block.view(np.int32)])
+        self._label = torch.empty(0, dtype=torch.int64, device="cpu")
+        self._score = torch.empty(0, dtype=torch.float32, device="cpu")
+        self._flag = torch.empty(0, dtype=torch.bool, device="cpu")
         # Compiled, or read from numba's cache, here and not at the first image.
-        rows = (1, len(kept["planes"])), (1, len(kept["usual"]))
-        self(*(torch.zeros(shape) for shape in rows))
+        self(torch.zeros(1, self._width), torch.zeros(1, self._classes))
 
     @staticmethod
     def fits(core: ScoringCore) -> bool:
@@ -617,9 +625,24 @@ class QuickCore:
         return core.combined and core.kind in (TypicalityRule.name, StrengthsRule.name)
 
     def __call__(self, features: torch.Tensor, logits: torch.Tensor) -> Verdict:
-        """Of (B, f) features and (B, C) logits in single precision."""
-        z, y = features.contiguous().numpy(), logits.contiguous().numpy()
-        return Verdict(*map(torch.from_numpy, judge(z, y, *self._constants)))
+        """Of (B, f) features and (B, C) logits on a CPU."""
+        count = features.shape[0]
+        z = _block(features, (count, self._width))
+        y = _block(logits, (count, self._classes))
+        predicted = self._label.new_empty(count)
+        score = self._score.new_empty(count)
+        flagged = self._flag.new_empty(count)
+        # Nothing but numbers is handed over: an array would take microseconds.
+        judge(
+            z.data_ptr(),
+            y.data_ptr(),
+            count,
+            self._constants.data_ptr(),
+            predicted.data_ptr(),
+            score.data_ptr(),
+            flagged.data_ptr(),
+        )
+        return Verdict(predicted, score, flagged)
 
 
 class Guarded(nn.Module):
@@ -640,24 +663,39 @@ class Guarded(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
         seen: list[torch.Tensor] = []
-        caller = threading.get_ident()
+        caller = get_ident()
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             # Another thread may be using the same model.
-            if threading.get_ident() == caller:
+            if get_ident() == caller:
                 seen[:] = [inputs[0], output]
 
-        handle = self._head[0].register_forward_hook(hook)
+        # As register_forward_hook does, whose handle takes longer than the scoring; its keys are
+        # not negative.
+        hooks, key = self._head[0]._forward_hooks, -id(seen)
+        hooks[key] = hook
         try:
             self.model(images)
         finally:
-            handle.remove()
-        features, logits = (each.flatten(1) for each in seen)
+            del hooks[key]
+        features, logits = seen
+        if len(logits.shape) != 2:
+            logits = logits.flatten(1)
+        few = features.shape[0] <= FEW and features.is_cpu and not _recording(features)
+        if few and self._quick is not None:
+            return logits, self._quick(features, logits)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
-        z, y = features.detach().float(), logits.detach().float()
-        if self._quick is not None and len(z) <= FEW and z.is_cpu and not _recording(z):
-            return logits, self._quick(z, y)
+        z, y = features.detach().flatten(1).float(), logits.detach().float()
         return logits, self.core.verdict(z, y)
+
+
+def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Such rows in single precision, as one block of memory."""
+    if tensor.shape != shape or tensor.dtype is not torch.float32 or not tensor.is_contiguous():
+        tensor = tensor.detach().flatten(1).float().contiguous()
+        if tensor.shape != shape:
+            raise InputError(f"the guard reads rows of {shape}, got {tuple(tensor.shape)}")
+    return tensor
 
 
 def _recording(tensor: torch.Tensor) -> bool:

@@ -1,5 +1,7 @@
 """The guard beside a network: one pass, one verdict, its file, and what it refuses."""
 
+import copy
+import gc
 import json
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -368,6 +370,51 @@ def test_nothing_is_compiled_once_a_model_is_wrapped() -> None:
     assert logits.dtype == torch.float64
     assert torch.allclose(verdict.score, usual.score, atol=1e-4)
     assert judge.signatures == known
+
+
+def test_a_copy_of_a_guarded_network_outlives_it() -> None:
+    images = images_of(colors_of(3, 1)[0])
+    guarded = GUARD.wrap(TinyNet().eval())
+    _, usual = guarded(images)
+    copied = copy.deepcopy(guarded)
+    del guarded
+    gc.collect()
+    same(copied(images)[1], usual)
+
+
+@pytest.mark.parametrize("sizes", [((2, 5), (2, 5)), ((2, 6), (2, 4)), ((2, 6), (1, 5))])
+def test_no_memory_is_read_beyond_rows_that_do_not_fit(
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
+    quick = QuickCore(random_guard(0, "msp+typicality", False, (6, 9)).core())
+    with pytest.raises(InputError, match="the guard reads rows of"):
+        quick(torch.zeros(sizes[0]), torch.zeros(sizes[1]))
+
+
+def test_hooks_of_others_stay() -> None:
+    model = TinyNet().eval()
+    told: list[int] = []
+    handle = model.fc.register_forward_hook(lambda *_: told.append(1))
+    images = images_of(colors_of(3, 1)[0])
+    logits, _ = GUARD.wrap(model)(images)
+    assert torch.equal(model(images), logits)
+    assert len(told) == 2
+    assert list(model.fc._forward_hooks) == [handle.id]
+
+
+class Failing(TinyNet):
+    """Breaks behind its head."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        super().forward(images)
+        raise RuntimeError("broken")
+
+
+def test_a_network_that_fails_is_left_as_it_was() -> None:
+    model = Failing().eval()
+    with pytest.raises(RuntimeError, match="broken"):
+        GUARD.wrap(model)(images_of(colors_of(3, 1)[0]))
+    assert not model.fc._forward_hooks
 
 
 class Meeting(TinyNet):
