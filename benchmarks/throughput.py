@@ -23,8 +23,9 @@ from profiler.allocator import keep_freed_memory
 from profiler.inputs import ImageFolder, open_concepts
 from profiler.run import ProfileOptions, Services, profile, sort_words
 from profiler.store import Store
-from profiler.subject import load_subject
+from profiler.subject import lite_model, load_subject
 from profiler.vlm import embed_concepts, open_vlm
+from profiler.vlm.looks import SUBJECT
 
 BATCH = 64
 
@@ -63,11 +64,14 @@ def main() -> None:
         for lo in range(0, count, BATCH)
     ]
 
+    # As timm gives it: what ConSE gains by folding its batch norms is the run's.
+    reader = lite_model(SUBJECT).model if chosen.vlm.startswith("conse") else vlm.embed_images
+
     def bare() -> None:
         with torch.inference_mode():
             for own, other in batches:
                 subject.model(own.to(memory_format=torch.channels_last))
-                vlm.embed_images(other)
+                reader(other.to(memory_format=torch.channels_last))
 
     rows: list[tuple[float, ...]] = []
     parts: list[dict[str, float]] = []

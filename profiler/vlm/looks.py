@@ -9,6 +9,7 @@ from torch.nn import functional as nnf
 from profiler.inputs import open_concepts
 from profiler.subject import lite_model
 from profiler.vlm import colors
+from profiler.vlm.folding import fold_batch_norms
 from profiler.vlm.middle import CELLS, Probes, middle, read_recipe, statistics
 from profiler.vlm.space import Vocabulary
 
@@ -62,9 +63,9 @@ class Looks:
         self.preprocess = subject.preprocess
         self.vocabularies = tuple(vocabulary(kind, weight) for kind, weight in weights.items())
         self._kinds = tuple(weights)
-        self._network = subject.model.to(device)
+        self._network = fold_batch_norms(subject.model).to(device)
         self._device = device
-        self.fingerprint = subject.fingerprint
+        self.fingerprint = f"{subject.fingerprint} folded"
         if self._kinds == ("objects",):
             return
         self._probes = Probes(device)
