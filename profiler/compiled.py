@@ -1,13 +1,12 @@
 """Both networks of a pass by ``torch.compile``: several steps of a network become one loop.
 
-Compiling takes minutes, so it is meant for tens of thousands of images. The numbers differ in
+Compiling takes a minute or two, so it is meant for thousands of images. The numbers differ in
 their last bits, so a pass made this way is kept apart from others.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -16,7 +15,6 @@ from profiler.subject import Layer, Preprocess, Subject
 from profiler.subject.hooks import hooked, tensors_of
 from profiler.vlm import VLM
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -47,8 +45,8 @@ def compiled(
     # the last layer that is wanted, as those of Subject.read do: an exception would break it up.
     with hooked(subject.model, list(pools), take):
         yield (
-            CompiledSubject(subject, _compile(forward, subject.name)),
-            CompiledVLM(vlm, _compile(vlm.embed_images, vlm.name)),
+            CompiledSubject(subject, _Compiled(forward, subject.name)),
+            CompiledVLM(vlm, _Compiled(vlm.embed_images, vlm.name)),
         )
 
 
@@ -71,9 +69,7 @@ def check_compiler(device: torch.device) -> None:
 class CompiledSubject:
     """A subject, read at layers that were settled when it was compiled."""
 
-    def __init__(
-        self, subject: Subject, forward: Callable[[torch.Tensor], dict[str, torch.Tensor]]
-    ) -> None:
+    def __init__(self, subject: Subject, forward: "_Compiled[dict[str, torch.Tensor]]") -> None:
         self._subject = subject
         self._forward = forward
         self.preprocess: Preprocess = subject.preprocess
@@ -84,14 +80,14 @@ class CompiledSubject:
     def read(self, layers: Sequence[Layer], images: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """(B, 3, H, W) → (B, K) of each layer."""
         taken = self._forward(self._subject.on_device(images))
-        self._subject.check_taken(layers, taken, len(images))
-        return taken
+        self._subject.check_taken(layers, taken, self._forward.count)
+        return {name: rows[: len(images)] for name, rows in taken.items()}
 
 
 class CompiledVLM:
     """The image side of a VLM."""
 
-    def __init__(self, vlm: VLM, embed: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, vlm: VLM, embed: "_Compiled[torch.Tensor]") -> None:
         self._embed = embed
         self.name = vlm.name
         self.template = vlm.template
@@ -102,20 +98,33 @@ class CompiledVLM:
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → (B, e) unit rows."""
-        return self._embed(images)
+        return self._embed(images)[: len(images)]
 
 
-def _compile(function: Callable[P, R], name: str) -> Callable[P, R]:
-    # One compilation for batches of any size: the last is smaller than the others.
-    made = torch.compile(function, dynamic=True)
+class _Compiled(Generic[R]):
+    """A function of a batch, compiled for one number of images.
 
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    For any number, compiling EfficientNet-Lite0 for a CPU takes more than eight minutes in place of
+    half a minute. So a smaller batch is filled up to the one before with copies of its last image.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], R], name: str) -> None:
+        self._function = torch.compile(function, dynamic=False)
+        self._name = name
+        self.count = 0
+        """Images of the last call, copies included. Only what fitted into memory counts."""
+
+    def __call__(self, images: torch.Tensor) -> R:
+        """What becomes of (B, …), and of the copies behind them."""
+        missing = self.count - len(images)
+        if missing > 0:
+            images = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
         try:
-            return made(*args, **kwargs)
+            made = self._function(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise UsageError(
-                f"--compile: torch.compile fails on {name}: {first_line(error)}; go without it"
+                f"--compile: torch.compile fails on {self._name}: {first_line(error)}; "
+                "go without it"
             ) from error
-
-    return call
+        self.count = len(images)
+        return made

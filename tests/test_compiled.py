@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from profiler.collect import Collected
-from profiler.compiled import compiled
+from profiler.compiled import _Compiled, compiled
 from profiler.errors import UsageError
 from profiler.inputs import ImageFolder
 from profiler.passes import collect_once
@@ -65,6 +66,18 @@ def test_a_compiled_pass_tells_the_same_and_is_kept_apart(
 
 
 @needs_compiler
+@needs_compiler
+def test_a_smaller_batch_is_filled_up_and_none_other_is_compiled() -> None:
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    made = _Compiled(lambda images: 2 * images + 1, "a line")
+    rows = torch.arange(8.0).reshape(4, 2)
+    assert made(rows).tolist() == (2 * rows + 1).tolist()
+    assert made(rows[:2]).tolist() == [[1, 3], [5, 7], [5, 7], [5, 7]]
+    assert made.count == 4
+    assert graphs["unique_graphs"] == before + 1
+
+
 def test_hooks_are_gone_after_a_failure() -> None:
     subject = tiny.tiny_subject(tiny.subject)
     with suppress(KeyboardInterrupt), compiled(subject, subject.layers(), tiny.vlm()):

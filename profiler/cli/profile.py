@@ -130,8 +130,8 @@ def run(
         bool,
         typer.Option(
             "--compile",
-            help="Run both networks by torch.compile. Compiling takes minutes, so it is meant for "
-            "tens of thousands of images.",
+            help="Run both networks by torch.compile. Compiling takes a minute or more, so it is "
+            "meant for thousands of images.",
         ),
     ] = False,
     seed: Seed = 0,
