@@ -2,7 +2,8 @@
 
     python benchmarks/throughput.py PHOTOS [--subject efficientnet_lite0] [--images 512]
 
-The bare passes run on batches that are in memory already, with the same batch size, hooks off.
+The bare passes run on batches that are in memory already, with the same batch size, hooks off;
+of ConSE over built-in lists, its network as timm gives it.
 The run reads, decodes and prepares the same photographs for both networks, collects every layer
 of ``--layers all``, keeps the pass on disk, labels, draws the null distribution, makes thumbnails
 and writes the report; nothing of it is in the cache before, but for the text embeddings of the

@@ -107,7 +107,8 @@ class Source:
     @property
     def truth(self) -> list[Scene]:
         """What stands in each of the ``count`` scenes."""
-        drawn = [self.scenes.scene(i) for i in range(self.count)]
+        scenes = self.scenes
+        drawn = [scenes.scene(i) for i in range(self.count)]
         return [each if isinstance(each, Scene) else each.scene for each in drawn]
 
     @property
