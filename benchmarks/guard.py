@@ -40,6 +40,7 @@ from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
 from profiler.attacks import STEP_SHARE, Attack, PixelScale
 from profiler.corruptions import Corruption
+from profiler.detector.base import Views
 from profiler.detector.baselines import baselines
 from profiler.detector.combined import DEFAULT, RULES, make_rule
 from profiler.detector.comparisons import Summaries
@@ -47,6 +48,7 @@ from profiler.detector.metrics import METRICS, Compared, Draws, interval, metric
 from profiler.detector.thresholds import threshold
 from profiler.guard import Calibration, Context, Guard, ScoringCore, speaker_of
 from profiler.subject import weights_digest
+from profiler.views import VIEWS
 from profiler.vlm import open_vlm
 
 Array = NDArray[Any]
@@ -62,6 +64,8 @@ EVERY = 4
 """Of the photographs, one in so many is attacked."""
 ROTATIONS = 5
 BATCHES = {"photos": 16, "cifar": 64}
+VIEWED = {"2 passes": 1, "3 passes": 2, "6 passes": len(VIEWS)}
+"""Guards of the default rule that look at the first so many views of each image besides."""
 ADAPTIVE_STEPS = 20
 MARGIN = 1.0
 """Log-odds of error beyond which an attack that knows the guard does not push further."""
@@ -69,12 +73,18 @@ MARGIN = 1.0
 
 @dataclass(frozen=True)
 class Answered:
-    """Encodings z (n, f), logits (n, C), true class (n,), and the picture each row shows (n,)."""
+    """What a classifier gives for n images.
+
+    Encodings z (n, f), logits (n, C), true class (n,), the picture each row shows (n,), and
+    encodings (n, V, f) and logits (n, V, C) of all views of it.
+    """
 
     z: Array
     y: Array
     truth: Array
     source: Array
+    view_z: Array
+    view_y: Array
 
     @property
     def wrong(self) -> Array:
@@ -84,16 +94,20 @@ class Answered:
 
     def take(self, rows: Array) -> "Answered":
         """Some of them."""
-        return Answered(self.z[rows], self.y[rows], self.truth[rows], self.source[rows])
+        return Answered(*(part[rows] for part in self.parts))
+
+    def views(self, count: int) -> Views | None:
+        """The first so many."""
+        return Views(self.view_z[:, :count], self.view_y[:, :count]) if count else None
 
     def __add__(self, other: "Answered") -> "Answered":
         pairs = zip(self.parts, other.parts, strict=True)
         return Answered(*(np.concatenate(pair) for pair in pairs))
 
     @property
-    def parts(self) -> tuple[Array, Array, Array, Array]:
-        """All four."""
-        return self.z, self.y, self.truth, self.source
+    def parts(self) -> tuple[Array, ...]:
+        """All six."""
+        return self.z, self.y, self.truth, self.source, self.view_z, self.view_y
 
 
 class Net(nn.Module):
@@ -150,7 +164,7 @@ class Bench:
         return np.concatenate([self.texts.classes, self.texts.further])
 
     def kept(self, name: str, make: Callable[[], tuple[Array, Array, Array]]) -> Answered:
-        """Encodings, true classes and pictures, made once."""
+        """Encodings (n, 1 + V, f), true classes and pictures, made once."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             started = time.time()
@@ -160,16 +174,14 @@ class Bench:
         found = np.load(path)
         z = found["z"].astype(np.float64)
         y = z @ self.world.weights.T + self.world.bias
-        return Answered(z, y, found["truth"], found["src"])
+        return Answered(z[:, 0], y[:, 0], found["truth"], found["src"], z[:, 1:], y[:, 1:])
 
     def part(self, name: str) -> Answered:
         """Clean images of a part."""
 
         def make() -> tuple[Array, Array, Array]:
-            if name in self.world.clean:
-                pictures = self.world.parts[name]
-                return self.world.clean[name].z, pictures.truth, pictures.source
-            pictures = self.pictures(name)
+            known = name in self.world.clean
+            pictures = self.world.parts[name] if known else self.pictures(name)
             return encode(self.net, pictures.pixels, 64), pictures.truth, pictures.source
 
         return self.kept(name, make)
@@ -215,22 +227,26 @@ class Bench:
 
 
 def encode(net: Net, pixels: torch.Tensor, batch: int) -> Array:
-    """(n, f) encodings of uint8 images."""
+    """(n, 1 + V, f) encodings of uint8 images and of all views of them."""
+    return np.concatenate([seen(net, part.float().div(255)) for part in pixels.split(batch)])
+
+
+def seen(net: Net, images: torch.Tensor) -> Array:
+    """(n, 1 + V, f) encodings of images in [0, 1] and of all views of them."""
     with torch.inference_mode():
-        found = [net.encoder(part.float().div(255)) for part in pixels.split(batch)]
-    return torch.cat(found).numpy()
+        found = [net.encoder(each) for each in (images, *(v(images) for v in VIEWS.values()))]
+    return torch.stack(found, dim=1).numpy()
 
 
 def attacked_features(net: Net, pictures: pf.Pictures, attack: Attack, batch: int) -> Array:
-    """(n, f) encodings of the attacked images."""
+    """(n, 1 + V, f) encodings of the attacked images, saved in 8 bits, and of views of them."""
     found = []
     for lo in range(0, len(pictures), batch):
         images = pictures.pixels[lo : lo + batch].float().div(255)
         truth = torch.from_numpy(pictures.truth[lo : lo + batch])
         changed = attack(net, images, truth, SCALE, range(lo, lo + len(images)))
-        with torch.inference_mode():
-            found.append(net.encoder(changed))
-    return torch.cat(found).numpy()
+        found.append(seen(net, changed.mul(255).round().div(255)))
+    return np.concatenate(found)
 
 
 def corrupt(pixels: torch.Tensor, corruption: Corruption) -> torch.Tensor:
@@ -257,7 +273,12 @@ class Fitted:
 
     def scores(self, seen: Answered) -> dict[str, Array]:
         """(n,) of every detector."""
-        return {name: each.score(seen.z, seen.y) for name, each in self.detectors.items()}
+        found = {}
+        for name, each in self.detectors.items():
+            count = len(getattr(each, "views", ()))
+            more = {"views": seen.views(count)} if count else {}
+            found[name] = each.score(seen.z, seen.y, **more)
+        return found
 
 
 def fitted(bench: Bench, aligned: AffineMap, fitting: Answered, choosing: Answered) -> Fitted:
@@ -269,6 +290,13 @@ def fitted(bench: Bench, aligned: AffineMap, fitting: Answered, choosing: Answer
         found[name] = combined.rule
         combined.weigh(choosing.z, choosing.y, choosing.truth, choosing.source)
         found[combined.name] = combined
+    for name, count in VIEWED.items():
+        looking = make_rule(DEFAULT, space, tuple(VIEWS)[:count])
+        looking.fit(fitting.z, fitting.y, fitting.truth)
+        looking.weigh(
+            choosing.z, choosing.y, choosing.truth, choosing.source, choosing.views(count)
+        )
+        found[f"{DEFAULT}, {name}"] = looking
     for each in baselines():
         found[each.name] = each.fit(fitting.z, fitting.y, fitting.truth)
     return Fitted(space, aligned, found, choosing)
@@ -387,15 +415,15 @@ def report(bench: Bench, result: Result, draws: int) -> None:
 # --- an attack that knows the guard ----------------------------------------------------------
 
 
-def guard_of(bench: Bench, fit: Fitted) -> Guard:
-    """The guard of the default rule, as it would be deployed."""
-    rule = fit.detectors[DEFAULT]
+def guard_of(bench: Bench, fit: Fitted, name: str = DEFAULT) -> Guard:
+    """The guard of a combination, as it would be deployed."""
+    rule = fit.detectors[name]
     seen, world = fit.choosing, bench.world
     weights, offsets = fit.space.planes()
     summaries = Summaries.of(
         seen.z @ weights.T + offsets, seen.truth, seen.y.argmax(1), len(world.weights)
     )
-    scores = rule.score(seen.z, seen.y)
+    scores = rule.score(seen.z, seen.y, seen.views(len(rule.views)))
     cut = threshold("false-alarms", 0.05, scores, seen.wrong)
     levels = (seen.z @ weights.T + offsets).astype(np.float32)
     kept = Calibration(scores, seen.wrong, scores, levels, seen.y.argmax(1))
@@ -412,9 +440,9 @@ def adaptive(
 ) -> torch.Tensor:
     """PGD against classifier and guard together.
 
-    The loss is the log-odds of error, up to :data:`MARGIN`, less the distance that the guard
-    measures, in units of what right answers have; of all points on the way, the misclassified one
-    of lowest score is kept.
+    The loss is the log-odds of error, up to :data:`MARGIN`, on average over the image and the views
+    that the guard asks for, less the distance that it measures, in units of what right answers
+    have; of all points on the way, the misclassified one of lowest score is kept.
     """
     usual = float(core.edges[1].median())
     torch.manual_seed(0)
@@ -424,15 +452,18 @@ def adaptive(
     own = truth[:, None]
     for step in range(ADAPTIVE_STEPS + 1):
         points = points.detach().requires_grad_()
-        features = net.encoder(points)
-        logits = net.head(features)
-        error = torch.logsumexp(logits.scatter(1, own, -torch.inf), 1) - logits.gather(1, own)[:, 0]
-        predicted = logits.argmax(1)
-        distance = core._distant(features, predicted) / usual
-        loss = error.clamp(max=MARGIN) - (error > 0) * distance
+        z = [net.encoder(each) for each in (points, *(VIEWS[name](points) for name in core.views))]
+        y = [net.head(each) for each in z]
+        errors = torch.stack(
+            [torch.logsumexp(e.scatter(1, own, -torch.inf), 1) - e.gather(1, own)[:, 0] for e in y]
+        )
+        predicted = y[0].argmax(1)
+        distance = core._distant(z[0], predicted) / usual
+        loss = errors.clamp(max=MARGIN).mean(0) - (errors[0] > 0) * distance
         (slope,) = torch.autograd.grad(loss.sum(), points)
         with torch.no_grad():
-            score = core(features, logits)
+            views = (torch.stack(z[1:], 1), torch.stack(y[1:], 1)) if core.views else None
+            score = core(z[0], y[0], views=views)
             score = torch.where(predicted != truth, score, torch.inf)
             better = score < lowest
             best[better], lowest = points[better].detach(), torch.minimum(lowest, score)
@@ -442,47 +473,39 @@ def adaptive(
     return best
 
 
-def adaptive_report(bench: Bench, result: Result, strengths: list[int], most: int) -> None:
-    """What remains of the guard under such attacks."""
+def adaptive_report(
+    bench: Bench, result: Result, strengths: list[int], most: int, name: str
+) -> None:
+    """What remains of a guard under such attacks."""
     pictures = bench.to_change(attacked=True)
     pictures = pictures.take(np.arange(min(most, len(pictures))))
     right = ~result.clean.wrong
-    print(f"\n### {bench.name}: PGD of {ADAPTIVE_STEPS} steps that knows the guard\n")
+    print(f"\n### {bench.name}, {name}: PGD of {ADAPTIVE_STEPS} steps that knows the guard\n")
     for eps in strengths:
         known: list[tuple[bool, bool]] = []
         scores: list[float] = []
-        base: list[float] = []
         for fit, rows_of in rotations(bench):
             dummy = np.zeros((len(pictures), 1))
-            rows = rows_of(Answered(dummy, dummy, pictures.truth, pictures.source))
-            core = guard_of(bench, fit).core()
+            rows = rows_of(Answered(dummy, dummy, pictures.truth, pictures.source, dummy, dummy))
+            guard = guard_of(bench, fit, name)
+            guarded = guard.wrap(bench.net)
             for lo in range(0, len(rows), BATCHES[bench.name]):
                 few = pictures.take(rows[lo : lo + BATCHES[bench.name]])
                 truth = torch.from_numpy(few.truth)
                 images = few.pixels.float().div(255)
-                points = adaptive(bench.net, core, images, truth, eps / 255)
+                points = adaptive(bench.net, guard.core(), images, truth, eps / 255)
                 with torch.inference_mode():
-                    z = bench.net.encoder(points)
-                    y = bench.net.head(z)
-                    verdict = core.verdict(z, y)
+                    _, verdict = guarded(points)
                 wrong = (verdict.predicted != truth).tolist()
                 known += list(zip(wrong, verdict.flagged.tolist(), strict=True))
                 scores += [s for s, w in zip(verdict.score.tolist(), wrong, strict=True) if w]
-                far = fit.detectors["mahalanobis"].score(z.numpy(), y.numpy())
-                base += [s for s, w in zip(far.tolist(), wrong, strict=True) if w]
         errors = sum(w for w, _ in known)
         passed = sum(w and not flagged for w, flagged in known)
-
-        def auroc(own: list[float], name: str) -> float:
-            both = np.r_[result.scores[name][right], own]
-            return metrics(both, np.r_[np.zeros(right.sum(), bool), np.ones(len(own), bool)])[
-                "auroc"
-            ]
-
+        both = np.r_[result.scores[name][right], scores]
+        defect = np.r_[np.zeros(right.sum(), bool), np.ones(len(scores), bool)]
         print(
             f"ε = {eps}/255: {errors} of {len(known)} misclassified, {passed} of them pass "
-            f"(threshold: 5 % false alarms); AUROC guard {auroc(scores, DEFAULT):.3f}, "
-            f"mahalanobis {auroc(base, 'mahalanobis'):.3f}",
+            f"(threshold: 5 % false alarms); AUROC {metrics(both, defect)['auroc']:.3f}",
             flush=True,
         )
 
@@ -549,7 +572,8 @@ def main() -> None:
         if not chosen.no_tables:
             report(bench, result, chosen.draws)
         if chosen.adaptive:
-            adaptive_report(bench, result, chosen.adaptive_eps, chosen.adaptive_images)
+            for guard in (DEFAULT, *(f"{DEFAULT}, {passes}" for passes in VIEWED)):
+                adaptive_report(bench, result, chosen.adaptive_eps, chosen.adaptive_images, guard)
 
 
 if __name__ == "__main__":

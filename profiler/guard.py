@@ -28,6 +28,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
+from profiler.detector.base import Views
 from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
 from profiler.detector.comparisons import (
     Comparisons,
@@ -46,14 +47,15 @@ from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
+from profiler.views import VIEWS, check_views
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 
-FORMAT = 1
-"""Version of the file."""
+FORMAT, WITH_VIEWS = 1, 2
+"""Versions of the file; what reads only the first would overlook the views of the second."""
 FILE = "guard.safetensors"
 FEW = 16
 """Inputs up to which one compiled call on a CPU takes less time than many tensor operations."""
@@ -176,6 +178,11 @@ class Guard:
         return len(self.head[0])
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the further views of each image that the model is asked about."""
+        return self.rule.views if isinstance(self.rule, WithSoftmax) else ()
+
+    @property
     def corrected(self) -> bool:
         """Whether the softmax that counts is that of the head as the images corrected it."""
         return isinstance(self.rule, WithSoftmax) and self.rule.corrected
@@ -184,6 +191,8 @@ class Guard:
 
     def wrap(self, model: nn.Module) -> "Guarded":
         """A module whose call gives (logits, verdict) in one forward pass of ``model``.
+
+        A guard made with views takes one more for each of them.
 
         Raises:
             ContextError: the guard was made for other weights.
@@ -208,6 +217,7 @@ class Guard:
         features: FloatArray | torch.Tensor,
         predictions: IntArray | torch.Tensor | None = None,
         logits: FloatArray | torch.Tensor | None = None,
+        views: Views | None = None,
     ) -> Verdict:
         """Judge answers whose features (n, f) are at hand.
 
@@ -215,6 +225,7 @@ class Guard:
             features: what the last linear layer read.
             predictions: (n,) predicted classes; None: those of the highest logit.
             logits: (n, C); None: worked out by the head as it was when the guard was made.
+            views: of the same images, as :attr:`views` names them; for a guard made with views.
         """
         z = torch.as_tensor(np.asarray(features) if isinstance(features, np.ndarray) else features)
         if z.dim() != 2 or z.shape[1] != self.head[0].shape[1]:
@@ -236,8 +247,14 @@ class Guard:
             or (len(z) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes)
         ):
             raise InputError(f"predictions must be {len(z)} classes from 0 to {self.classes - 1}")
+        given = 0 if views is None else views.logits.shape[1]
+        if given != len(self.views):
+            raise InputError(
+                f"this guard was made with {len(self.views)} views of each image"
+                f"{': ' * bool(self.views)}{', '.join(self.views)}; it was given {given}"
+            )
         with torch.inference_mode():
-            return core.verdict(z, y, labels)
+            return core.verdict(z, y, labels, view_tensors(views, z.device))
 
     def reasons(
         self, features: FloatArray, predicted: IntArray, limit: int = SHOWN
@@ -320,7 +337,9 @@ class Guard:
         }
         plain = self.rule.rule if isinstance(self.rule, WithSoftmax) else self.rule
         if isinstance(self.rule, WithSoftmax):
-            arrays["rarity.softmax"] = self.rule.softmax_rarity_.known
+            arrays["rarity.softmax"] = (
+                self.rule.doubts_ if self.views else self.rule.softmax_rarity_.known
+            )
             arrays["rarity.rule"] = self.rule.rule_rarity_.known
             arrays["rarity.weight"] = np.array([self.rule.weight_, self.rule.allowance_])
             if isinstance(self.rule.softmax_, CorrectedSoftmax):
@@ -335,8 +354,9 @@ class Guard:
             arrays["strengths.weights"] = plain.weights_
             arrays["strengths.bias"] = np.array([plain.bias_, plain.penalty_])
         content = {
-            "format": FORMAT,
+            "format": WITH_VIEWS if self.views else FORMAT,
             "rule": self.rule.name,
+            "views": self.views,
             "concepts": self.space.names,
             "threshold": asdict(self.threshold),
             "context": asdict(self.context),
@@ -356,14 +376,15 @@ class Guard:
             with safe_open(str(path), framework="np") as file:
                 content = json.loads((file.metadata() or {})["guard"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if content["format"] == FORMAT:
+            if content["format"] in (FORMAT, WITH_VIEWS):
                 return _from_file(content, arrays)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
             ) from error
         raise InputError(
-            f"{str(path)!r} has format {content['format']}; this version reads {FORMAT}"
+            f"{str(path)!r} has format {content['format']}; this version reads {FORMAT} and "
+            f"{WITH_VIEWS}"
         )
 
 
@@ -374,7 +395,9 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     space = ConceptSpace(
         tuple(content["concepts"]), arrays["directions"], aligned.matrix_, aligned.offset_
     )
-    rule = make_rule(content["rule"], space)
+    views = tuple(content.get("views", ()))
+    check_views(views)
+    rule = make_rule(content["rule"], space, views)
     plain = rule.rule if isinstance(rule, WithSoftmax) else rule
     found = Summaries(
         arrays["right"], arrays["wrong"], arrays["right_count"], arrays["wrong_count"]
@@ -429,9 +452,22 @@ def digest_number(content: bytes) -> int:
 
 # --- torch -----------------------------------------------------------------------------------
 
+ViewTensors = tuple[torch.Tensor, torch.Tensor]
+"""Features (B, L, f) and logits (B, L, C) of L views."""
+
+
+def view_tensors(views: Views | None, device: torch.device | str = "cpu") -> ViewTensors | None:
+    """The same as tensors in single precision."""
+    if views is None:
+        return None
+    z, y = (np.asarray(each, dtype=np.float32) for each in (views.features, views.logits))
+    return torch.from_numpy(z).to(device), torch.from_numpy(y).to(device)
+
 
 class ScoringCore(nn.Module):
     """(B, f) features and (B, C) logits → (B,) scores: tensors in, tensors out.
+
+    A guard made with views needs those of the views as well.
 
     It holds a few matrices and calls nothing but tensor operations, so it can be exported and
     moved to any device. In single precision: scores differ from :mod:`profiler.detector`'s by
@@ -457,6 +493,9 @@ class ScoringCore(nn.Module):
     floor: torch.Tensor
     cut: torch.Tensor
     infinite: torch.Tensor
+    start: torch.Tensor
+    tilt: torch.Tensor
+    spread: torch.Tensor
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
@@ -465,6 +504,7 @@ class ScoringCore(nn.Module):
         self.kind = plain.name
         self.combined = isinstance(rule, WithSoftmax)
         self.corrected = guard.corrected
+        self.views = guard.views
         if isinstance(plain, Comparisons):
             weights, offsets = guard.space.planes()
             # Centred, as only differences count: less is lost in single precision.
@@ -492,8 +532,13 @@ class ScoringCore(nn.Module):
             self.mean_weight = float(plain.weights_[-1])
             self._keep("bias", np.array(plain.bias_))
         if isinstance(rule, WithSoftmax):
-            # A row for the softmax and one for the rule, looked up together.
+            # A row for the softmax, one for the rule, one for views; looked up together.
             pieces = [rule.softmax_rarity_.pieces(), rule.rule_rarity_.pieces(rule.weight_)]
+            if rule.steadiness_ is not None and rule.change_rarity_ is not None:
+                pieces.append(rule.change_rarity_.pieces())
+                self._keep("start", rule.steadiness_.start)
+                self._keep("tilt", rule.steadiness_.slope)
+                self._keep("spread", rule.steadiness_.spread)
             for name, *rows in zip(("edges", "rarity", "slope"), *pieces, strict=True):
                 self._keep(name, np.stack(rows))
             if isinstance(rule.softmax_, CorrectedSoftmax):
@@ -515,6 +560,7 @@ class ScoringCore(nn.Module):
         features: torch.Tensor,
         logits: torch.Tensor,
         predicted: torch.Tensor | None = None,
+        views: ViewTensors | None = None,
     ) -> torch.Tensor:
         """(B,) scores; infinite where features or logits are not finite."""
         if predicted is None:
@@ -526,7 +572,12 @@ class ScoringCore(nn.Module):
         if self.combined:
             if self.corrected:
                 logits = logits + torch.addmm(self.shift, features, self.correction)
-            both = torch.stack((_log_odds(logits, predicted), score))
+            doubt = _log_odds(logits, predicted)
+            if self.views:
+                doubt, change = self._changed(doubt, predicted, views)
+                both = torch.stack((doubt, score, change))
+            else:
+                both = torch.stack((doubt, score))
             place = torch.searchsorted(self.edges, both)
             rare = torch.addcmul(self.rarity.gather(1, place), self.slope.gather(1, place), both)
             score = rare.sum(dim=0)
@@ -539,13 +590,30 @@ class ScoringCore(nn.Module):
         features: torch.Tensor,
         logits: torch.Tensor,
         predicted: torch.Tensor | None = None,
+        views: ViewTensors | None = None,
     ) -> Verdict:
         """Scores, and what is flagged."""
         if predicted is None:
             predicted = logits.argmax(dim=1)
-        score = self(features, logits, predicted)
+        score = self(features, logits, predicted, views)
         # Infinite scores are flagged even where the cut lets anything pass.
         return Verdict(predicted, score, (score > self.cut) | (score == self.infinite))
+
+    def _changed(
+        self, doubt: torch.Tensor, predicted: torch.Tensor, views: ViewTensors | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean log-odds over image and views, and the change (B,)."""
+        if views is None or views[0].shape[1] != len(self.views):
+            raise InputError(f"this guard needs views of each image: {', '.join(self.views)}")
+        features, logits = views
+        if self.corrected:
+            logits = logits + features @ self.correction + self.shift
+        own = predicted.repeat_interleave(len(self.views))
+        others = _log_odds(logits.flatten(0, 1), own).view(-1, len(self.views))
+        off = (others - self.start - self.tilt * doubt.unsqueeze(1)) / self.spread
+        mean = (doubt + others.sum(dim=1)) / (1 + len(self.views))
+        # 0 times a sum that holds a NaN or infinity is NaN.
+        return mean, off.mean(dim=1) + 0 * features.sum(dim=(1, 2))
 
     def _compared(self, features: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         levels = torch.addmm(self.offsets, features, self.planes)
@@ -622,7 +690,8 @@ class QuickCore:
     @staticmethod
     def fits(core: ScoringCore) -> bool:
         """Whether such a guard has a quick form: those of the usual rule, and of strengths."""
-        return core.combined and core.kind in (TypicalityRule.name, StrengthsRule.name)
+        usual = core.kind in (TypicalityRule.name, StrengthsRule.name)
+        return core.combined and usual and not core.views
 
     def __call__(self, features: torch.Tensor, logits: torch.Tensor) -> Verdict:
         """Of (B, f) features and (B, C) logits on a CPU."""
@@ -648,8 +717,9 @@ class QuickCore:
 class Guarded(nn.Module):
     """A model and its guard: a call gives (logits, verdict) in one forward pass of the model.
 
-    The model may do with its head's output what it likes; ``logits`` are that output. Where the
-    head runs several times, the last run counts.
+    A guard made with views takes a further pass for each of them. The model may do with its head's
+    output what it likes; ``logits`` are that output. Where the head runs several times, the last
+    run counts.
     """
 
     def __init__(self, model: nn.Module, head: str, core: ScoringCore) -> None:
@@ -662,6 +732,16 @@ class Guarded(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
+        features, logits = self._seen(images)
+        few = features.shape[0] <= FEW and features.is_cpu and not _recording(features)
+        if few and self._quick is not None:
+            return logits, self._quick(features, logits)
+        # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
+        z, y = features.detach().flatten(1).float(), logits.detach().float()
+        return logits, self.core.verdict(z, y, views=self._views(images))
+
+    def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the head reads, and (B, C) what it gives."""
         seen: list[torch.Tensor] = []
         caller = get_ident()
 
@@ -679,14 +759,18 @@ class Guarded(nn.Module):
         finally:
             del hooks[key]
         features, logits = seen
-        if len(logits.shape) != 2:
-            logits = logits.flatten(1)
-        few = features.shape[0] <= FEW and features.is_cpu and not _recording(features)
-        if few and self._quick is not None:
-            return logits, self._quick(features, logits)
-        # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
-        z, y = features.detach().flatten(1).float(), logits.detach().float()
-        return logits, self.core.verdict(z, y)
+        return features, logits if len(logits.shape) == 2 else logits.flatten(1)
+
+    def _views(self, images: torch.Tensor) -> ViewTensors | None:
+        if not self.core.views:
+            return None
+        with torch.no_grad():
+            seen = [self._seen(VIEWS[name](images)) for name in self.core.views]
+        features, logits = zip(*seen, strict=True)
+        return (
+            torch.stack([each.flatten(1).float() for each in features], dim=1),
+            torch.stack([each.float() for each in logits], dim=1),
+        )
 
 
 def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """What a guard was found to be worth on held-out images, and its file ``guard.json``."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class Example:
         predicted: the class given, in words.
         score: of the guard.
         reasons: the relations that speak most against it, in words.
+        views: view → what the network calls it, for a guard made with views.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Example:
     predicted: str
     score: float
     reasons: tuple[str, ...]
+    views: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Assessment:
     Attributes:
         context: what the guard belongs to.
         rule: its name.
+        views: names of the further views it looks at.
         threshold: in use.
         data: title of the held-out images.
         data_fingerprint: of them.
@@ -112,6 +115,7 @@ class Assessment:
 
     context: Context
     rule: str
+    views: tuple[str, ...]
     threshold: Threshold
     data: str
     data_fingerprint: str
@@ -163,6 +167,7 @@ def guard_json(found: Assessment) -> str:
         "guard": {
             **asdict(found.context),
             "rule": found.rule,
+            "views": found.views,
             "threshold": {**asdict(found.threshold), "text": found.threshold.text},
             "classes_without_errors": found.weak_classes,
         },

@@ -25,7 +25,7 @@ from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails
 from profiler.corruptions import Corruption, corrupted
-from profiler.detector.base import Detector
+from profiler.detector.base import Detector, Views, sound
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
 from profiler.detector.combined import (
     CHOICES,
@@ -49,7 +49,7 @@ from profiler.detector.metrics import (
 from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import SHOWN
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above
-from profiler.errors import ContextError, InputError
+from profiler.errors import ContextError, InputError, UnknownNameError, UsageError
 from profiler.examining import examine
 from profiler.guard import (
     FILE,
@@ -59,6 +59,7 @@ from profiler.guard import (
     ScoringCore,
     digest_number,
     speaker_of,
+    view_tensors,
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
@@ -69,6 +70,7 @@ from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
+from profiler.views import VIEWS, check_views
 from profiler.vlm import VLM
 
 log = logging.getLogger("profiler")
@@ -96,6 +98,7 @@ class GuardOptions:
     """How a guard is made, beyond what it is made of."""
 
     rule: str = DEFAULT
+    views: tuple[str, ...] = ()
     target: str = "false-alarms"
     level: float = 0.05
     confidence: float = CONFIDENCE
@@ -127,6 +130,7 @@ def fit_guard(
     The classifier has to be wrong now and then on them, or there is nothing to learn from.
     """
     options = options or GuardOptions()
+    check_rule(options.rule, options.views)
     check_writable(out)
     seen = examine(classifier, vlm, data, options, services)
     numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
@@ -153,12 +157,26 @@ def fit_guard(
         notes=tuple(filter(None, (numbering, *data.remarks()))),
     )
     head = classifier.weights, classifier.bias
-    guard, reference = make_guard(seen, digests, concepts.words, captions, head, context, options)
+    views = None
+    if options.views:
+        views = views_of(classifier, data, seen.kept, options, services)
+    guard, reference = make_guard(
+        seen, digests, concepts.words, captions, head, context, options, views
+    )
     for note in guard.context.notes:
         log.warning("warning: %s", note)
     write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
     guard.save(out / FILE)
     return guard
+
+
+def check_rule(name: str, views: Sequence[str] = ()) -> None:
+    """Raise unless there is such a rule, there are such views, and the one reads the others."""
+    if name not in (AUTO, *CHOICES):
+        raise UnknownNameError("rule", name, (AUTO, *CHOICES))
+    check_views(views)
+    if views and name != AUTO and not name.startswith("msp+"):
+        raise UsageError(f"the rule {name!r} reads no views; a combination does: msp+{name}")
 
 
 def make_guard(
@@ -169,13 +187,26 @@ def make_guard(
     head: tuple[Float64, Float64],
     context: Context,
     options: GuardOptions,
+    views: Views | None = None,
 ) -> tuple[Guard, dict[str, NDArray[Any]]]:
-    """The guard, and the answers of the part it was fitted on."""
-    fitting, choosing, setting = split_by_content(digests, PARTS, options.seed)
-    parts = [seen.take(rows) for rows in (fitting, choosing, setting)]
+    """The guard, and the answers of the part it was fitted on.
+
+    Args:
+        seen: the images.
+        digests: of their files.
+        words: the concepts.
+        captions: (M, T, e) of them.
+        head: weights and bias of the classifier's last layer.
+        context: what the guard belongs to.
+        options: how it is made.
+        views: of the same images, if the options name any.
+    """
+    dealt = split_by_content(digests, PARTS, options.seed)
+    parts = [seen.take(rows) for rows in dealt]
+    looks = [None if views is None else views.take(rows) for rows in dealt]
     aligned = AffineMap(seed=options.seed).fit(parts[0].features, parts[0].embeddings)
     space = ConceptSpace.of(words, captions, aligned)
-    rule = choose_rule(options.rule, space, parts[0], parts[1])
+    rule = choose_rule(options.rule, space, parts[0], parts[1], options.views, looks[1])
     plain = rule.rule if isinstance(rule, WithSoftmax) else rule
     weights, offsets = space.planes()
 
@@ -200,7 +231,7 @@ def make_guard(
         np.array([digest_number(bytes.fromhex(digest)) for digest in digests], dtype=np.int64),
     )
     # By the core itself, so that what is cut is what is deployed, to the last bit.
-    scores, candidates = (_scored(guard.core(), part) for part in (parts[2], parts[1]))
+    scores, candidates = (_scored(guard.core(), parts[k], looks[k]) for k in (2, 1))
     filled = replace(cut, scores=scores, wrong=parts[2].wrong, candidates=candidates)
     guard = replace(guard, calibration=filled).at(options.target, options.level, options.confidence)
     notes = (*context.notes, *_notes(guard, aligned))
@@ -213,27 +244,38 @@ def make_guard(
 
 
 def choose_rule(
-    name: str, space: ConceptSpace, fitting: Observation, choosing: Observation
+    name: str,
+    space: ConceptSpace,
+    fitting: Observation,
+    choosing: Observation,
+    views: tuple[str, ...] = (),
+    looks: Views | None = None,
 ) -> ConceptRule | WithSoftmax:
-    """The rule of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``."""
+    """The rule of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``.
+
+    Combinations read ``looks`` as well, which are ``views`` of the images chosen on.
+    """
     names = [each for each in CHOICES if each.startswith("msp+")] if name == AUTO else [name]
     found: list[tuple[float, ConceptRule | WithSoftmax]] = []
     for each in names:
-        rule = make_rule(each, space)
+        rule = make_rule(each, space, views)
         rule.fit(fitting.features, fitting.logits, fitting.truth)
         if isinstance(rule, WithSoftmax):
-            rule.weigh(choosing.features, choosing.logits, choosing.truth)
-        scores = rule.score(choosing.features, choosing.logits)
+            rule.weigh(choosing.features, choosing.logits, choosing.truth, views=looks)
+            scores = rule.score(choosing.features, choosing.logits, looks)
+        else:
+            scores = rule.score(choosing.features, choosing.logits)
         found.append((metrics(scores, choosing.wrong)["auroc"], rule))
     # Without a wrong answer there is nothing to choose by: the first, which is the default.
     return max(found, key=lambda each: -np.inf if np.isnan(each[0]) else each[0])[1]
 
 
-def _scored(core: ScoringCore, of: Observation) -> Float64:
+def _scored(core: ScoringCore, of: Observation, views: Views | None) -> Float64:
     with torch.inference_mode():
         scores = core(
             torch.from_numpy(np.asarray(of.features, dtype=np.float32)),
             torch.from_numpy(np.asarray(of.logits, dtype=np.float32)),
+            views=view_tensors(views),
         )
     return np.asarray(scores.numpy(), dtype=np.float64)
 
@@ -265,12 +307,20 @@ class Answers:
     Attributes:
         features: (n, f); NaN where the image could not be read.
         logits: (n, C); likewise.
+        views: of the same images, likewise; None where none were asked for.
         problems: by row, why an image could not be read.
     """
 
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
+    views: Views | None
     problems: Mapping[int, str]
+
+    @property
+    def fine(self) -> BoolArray:
+        """(n,) whether all numbers are finite."""
+        fine: BoolArray = sound(self.features, self.logits)
+        return fine if self.views is None else fine & self.views.fine
 
     @property
     def predicted(self) -> IntArray:
@@ -285,6 +335,7 @@ def answers_of(
     indices: Sequence[int],
     *,
     batch: int = BATCH,
+    views: Sequence[str] = (),
     attack: Attack | None = None,
     truth: IntArray | None = None,
     advance: Callable[[int], object] = lambda _: None,
@@ -296,6 +347,7 @@ def answers_of(
         probe: the images.
         indices: which of them.
         batch: at a time.
+        views: further views of each image, of :data:`profiler.views.VIEWS`.
         attack: leads the classifier away from ``truth`` first.
         truth: true class by index.
         advance: told how many are done.
@@ -304,8 +356,9 @@ def answers_of(
     model = classifier.logits()
     for lo in range(0, len(indices), batch):
         rows = list(indices[lo : lo + batch])
-        features = np.full((len(rows), classifier.features), np.nan, dtype=np.float32)
-        logits = np.full((len(rows), classifier.outputs), np.nan, dtype=np.float32)
+        size = len(rows), 1 + len(views)
+        features = np.full((*size, classifier.features), np.nan, dtype=np.float32)
+        logits = np.full((*size, classifier.outputs), np.nan, dtype=np.float32)
         good, tensors, problems = [], [], {}
         for place, index in enumerate(rows):
             try:
@@ -319,11 +372,37 @@ def answers_of(
                 chosen = [rows[place] for place in good]
                 labels = torch.from_numpy(np.asarray(truth)[chosen])
                 images = attack(model, images, labels, scale, chosen)
-            halves = classifier.run(images)
-            features[good] = halves.features.cpu().numpy()
-            logits[good] = halves.logits.cpu().numpy()
+            for place, seen in enumerate((images, *(VIEWS[name](images) for name in views))):
+                halves = classifier.run(seen)
+                features[good, place] = halves.features.cpu().numpy()
+                logits[good, place] = halves.logits.cpu().numpy()
         advance(len(rows))
-        yield rows, Answers(features, logits, problems)
+        looks = Views(features[:, 1:], logits[:, 1:]) if views else None
+        yield rows, Answers(features[:, 0], logits[:, 0], looks, problems)
+
+
+def views_of(
+    classifier: Classifier,
+    data: LabelledImages,
+    indices: IntArray,
+    options: GuardOptions,
+    services: Services,
+) -> Views:
+    """The views that the options name, of images that can be read."""
+    found: list[Views] = []
+    batch = options.batch_size or BATCH
+    with services.progress.stage("views", len(indices)) as advance:
+        for _, answers in answers_of(
+            classifier, data, indices.tolist(), batch=batch, views=options.views, advance=advance
+        ):
+            found += [] if answers.views is None else [answers.views]
+    views = Views.together(found)
+    if not views.fine.all():
+        raise InputError(
+            f"of {int(np.sum(~views.fine))} images the network gives NaN or infinite numbers for a "
+            f"view ({', '.join(options.views)}), although it does not for the images themselves"
+        )
+    return views
 
 
 def check_subject(guard: Guard, classifier: Classifier) -> None:
@@ -359,6 +438,7 @@ class Scored:
         flagged: whether not to trust the answer.
         reasons: the relations that speak most against it, in words.
         problem: why it cannot be judged; empty where it can.
+        views: view → what the network calls it, for a guard made with views.
     """
 
     name: str
@@ -368,6 +448,7 @@ class Scored:
     flagged: bool
     reasons: tuple[str, ...]
     problem: str = ""
+    views: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_images(
@@ -399,18 +480,25 @@ def score_images(
     names = probe.names
     with services.progress.stage("images", len(names)) as advance:
         for rows, answers in answers_of(
-            classifier, probe, range(len(names)), batch=batch, advance=advance
+            classifier,
+            probe,
+            range(len(names)),
+            batch=batch,
+            views=guard.views,
+            advance=advance,
         ):
             with torch.inference_mode():
                 verdict = core.verdict(
-                    torch.from_numpy(answers.features), torch.from_numpy(answers.logits)
+                    torch.from_numpy(answers.features),
+                    torch.from_numpy(answers.logits),
+                    views=view_tensors(answers.views),
                 )
             flagged, scores = verdict.flagged.numpy(), verdict.score.numpy()
             told = guard.reasons(answers.features, answers.predicted)
-            passed = ~flagged
+            passed, fine = ~flagged, answers.fine
             for place, index in enumerate(rows):
                 problem = answers.problems.get(place, "")
-                if not problem and not np.isfinite(answers.features[place]).all():
+                if not problem and not fine[place]:
                     problem = "the network gives NaN or infinite numbers"
                 label = -1 if problem else int(answers.predicted[place])
                 yield Scored(
@@ -421,6 +509,7 @@ def score_images(
                     bool(flagged[place]),
                     tuple(guard.tell(each, label) for each in told[place]),
                     problem,
+                    {} if problem else _called(guard, answers.views, place),
                 )
             if watch is not None and on_look is not None and passed.any():
                 levels = guard.levels(answers.features[passed])
@@ -430,6 +519,14 @@ def score_images(
         last = watch.finish()
         if last is not None:
             on_look(last)
+
+
+def _called(guard: Guard, views: Views | None, row: int) -> dict[str, str]:
+    """View → what the network calls it."""
+    if views is None:
+        return {}
+    labels = views.logits[row].argmax(axis=1).tolist()
+    return {name: guard.class_name(label) for name, label in zip(guard.views, labels, strict=True)}
 
 
 # --- assess ----------------------------------------------------------------------------------
@@ -457,6 +554,7 @@ class _Judged:
     wrong: BoolArray
     predicted: IntArray
     features: FloatArray
+    views: Views | None
     scores: Mapping[str, Float64]
 
 
@@ -547,6 +645,7 @@ def assess_guard(
                 guard.class_name(int(clean.predicted[row])),
                 float(own[row]),
                 tuple(guard.tell(each, int(clean.predicted[row])) for each in reasons),
+                _called(guard, clean.views, row),
             )
             for row, reasons in zip(few.tolist(), told, strict=True)
         )
@@ -555,6 +654,7 @@ def assess_guard(
     assessment = Assessment(
         context=guard.context,
         rule=rule,
+        views=guard.views,
         threshold=guard.threshold,
         data=data.title,
         data_fingerprint=data.fingerprint,
@@ -632,23 +732,34 @@ def _judge(
     options: AssessOptions,
     advance: Callable[[int], object],
 ) -> _Judged:
-    rows, features, logits = [], [], []
+    rows, features, logits, looks = [], [], [], []
     for chosen, answers in answers_of(
-        classifier, probe, indices, batch=options.batch, attack=attack, truth=truth, advance=advance
+        classifier,
+        probe,
+        indices,
+        batch=options.batch,
+        views=guard.views,
+        attack=attack,
+        truth=truth,
+        advance=advance,
     ):
         good = [place for place in range(len(chosen)) if place not in answers.problems]
         rows += [chosen[place] for place in good]
         features.append(answers.features[good])
         logits.append(answers.logits[good])
+        if answers.views is not None:
+            looks.append(answers.views.take(np.array(good, dtype=np.int64)))
     z, y = np.concatenate(features), np.concatenate(logits)
+    views = Views.together(looks) if looks else None
     core = guard.core()
     with torch.inference_mode():
-        own = core(torch.from_numpy(z), torch.from_numpy(y)).numpy().astype(np.float64)
+        scored = core(torch.from_numpy(z), torch.from_numpy(y), views=view_tensors(views))
+    own = scored.numpy().astype(np.float64)
     scores = {guard.rule.name: own}
     scores |= {name: each.score(z, y) for name, each in detectors.items()}
     at = np.array(rows, dtype=np.int64)
     predicted = y.argmax(axis=1)
-    return _Judged(at, predicted != np.asarray(truth)[at], predicted, z, scores)
+    return _Judged(at, predicted != np.asarray(truth)[at], predicted, z, views, scores)
 
 
 def _condition(

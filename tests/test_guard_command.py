@@ -262,10 +262,83 @@ def test_wrong_calls_get_one_clear_line(
     assert said in done.error
 
 
-def test_an_unknown_rule_is_refused_before_work_is_done(command: Command, folder: Path) -> None:
-    done = command("guard", "fit", SUBJECT, "--data", folder / "fit", "--rule", "cosin")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rule", "cosin"), "near names: cosine"),
+        (("--views", "mirored"), "near names: mirrored"),
+        (("--views", "up,up"), "named twice"),
+        (("--views", "all", "--rule", "cosine"), "a combination does: msp+cosine"),
+    ],
+)
+def test_unknown_rules_and_views_are_refused_before_work_is_done(
+    command: Command, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = command("guard", "fit", SUBJECT, "--data", folder / "fit", *arguments)
     assert done.status == 2
-    assert "near names: cosine" in done.error
+    assert said in done.error
+
+
+# --- further views -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def viewing(folder: Path) -> Path:
+    """Where a guard with views is kept, once a test has made it."""
+    return folder / "viewing"
+
+
+def fit_viewing(command: Command, folder: Path, out: Path) -> str:
+    if (out / "guard.safetensors").exists():
+        return ""
+    done = command(
+        *("guard", "fit", SUBJECT, "--data", folder / "fit", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--out", out),
+        *("--views", "mirrored,up", "--date", "2024-01-01"),
+    )
+    assert done.status == 0, done.stderr
+    return done.stderr
+
+
+def test_what_each_view_is_called_is_told(command: Command, folder: Path, viewing: Path) -> None:
+    fit_viewing(command, folder, viewing)
+    assert Guard.load(viewing / "guard.safetensors").views == ("mirrored", "up")
+    rows = score(command, viewing, folder / "new")
+    for row in rows:
+        assert set(row["views"]) == {"mirrored", "up"}
+        # The network averages over the image: mirrored, it gives the same.
+        assert row["views"]["mirrored"] == row["prediction"]
+    done = command("guard", "score", SUBJECT, folder / "new", "--guard", viewing)
+    assert done.status == 0, done.stderr
+    for row, line in zip(csv.DictReader(io.StringIO(done.stdout)), rows, strict=True):
+        assert row["views"] == f"mirrored: {line['prediction']}; up: {line['views']['up']}"
+
+
+def test_an_image_that_cannot_be_read_has_no_views(
+    command: Command, folder: Path, viewing: Path, tmp_path: Path
+) -> None:
+    fit_viewing(command, folder, viewing)
+    (tmp_path / "empty.png").write_bytes(b"")
+    (row,) = score(command, viewing, tmp_path / "empty.png")
+    assert row["verdict"] == "flag"
+    assert row["views"] == {}
+
+
+@pytest.mark.browser
+def test_eval_looks_at_views_of_attacked_images_too(
+    command: Command, folder: Path, viewing: Path
+) -> None:
+    fit_viewing(command, folder, viewing)
+    found = evaluate(command, viewing, "--attack", "fgsm", "--eps", "32/255")
+    assert found["guard"]["views"] == ["mirrored", "up"]
+    assert len(found["conditions"]) == 2
+    examples = [each for group in found["examples"].values() for each in group]
+    assert all(set(each["views"]) == {"mirrored", "up"} for each in examples)
+    with chromium() as browser, opened(browser, Path(found["report"])) as view:
+        text = view.page.inner_text("body")
+        assert "2 further views of each image (mirrored, up;" in text
+        assert "Called the same in all 2 further views." in text
+        assert view.complaints == []
 
 
 def test_images_without_an_error_teach_nothing(command: Command, tmp_path: Path) -> None:

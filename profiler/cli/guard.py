@@ -128,6 +128,14 @@ def fit(
             "out."
         ),
     ] = "msp+typicality",
+    views: Annotated[
+        str,
+        typer.Option(
+            help="Ask about further views of each image: mirrored, right, down, left, up (moved by "
+            "a pixel), with commas; all; none. Sees far more attacks, at the price of a forward "
+            "pass for each view.",
+        ),
+    ] = "none",
     share: Share = None,
     false_alarms: FalseAlarms = None,
     passed_errors: PassedErrors = None,
@@ -176,16 +184,15 @@ def fit(
     ) or _Target("false-alarms", 0.05)
     _check_level(target, confidence)
     from profiler.cli.terminal import TerminalProgress
-    from profiler.detector.combined import CHOICES
-    from profiler.errors import UnknownNameError
     from profiler.guard import FILE
-    from profiler.guarding import AUTO, GuardOptions, fit_guard
+    from profiler.guarding import GuardOptions, check_rule, fit_guard
     from profiler.run import Services, check_writable, choose_device
     from profiler.store import Store, cache_folder
+    from profiler.views import parse_views
     from profiler.vlm import open_vlm
 
-    if rule not in (AUTO, *CHOICES):
-        raise UnknownNameError("rule", rule, (AUTO, *CHOICES))
+    wanted = parse_views(views)
+    check_rule(rule, wanted)
     place = choose_device(device)
     out = out or _folder(subject)
     classifier = open_classifier(
@@ -204,6 +211,7 @@ def fit(
             out,
             GuardOptions(
                 rule=rule,
+                views=wanted,
                 target=target.name,
                 level=target.level,
                 confidence=confidence,
@@ -219,9 +227,10 @@ def fit(
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""
+    asked = f", with {len(wanted)} further view(s) of each image" if wanted else ""
     typer.echo(
-        f"rule {guard.rule.name}{head}: {cut.text} ({cut.flagged:.1%} of {cut.images} images "
-        "flagged)",
+        f"rule {guard.rule.name}{head}{asked}: {cut.text} ({cut.flagged:.1%} of {cut.images} "
+        "images flagged)",
         err=True,
     )
     typer.echo(str(out / FILE))
@@ -464,7 +473,8 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:
         against = [f"against_{place}" for place in range(1, SHOWN + 1)]
-        writer.writerow(["image", "prediction", "class", "score", "verdict", *against, "problem"])
+        heads = ["image", "prediction", "class", "score", "verdict", *against, "problem", "views"]
+        writer.writerow(heads)
     for row in rows:
         verdict = "flag" if row.flagged else "accept"
         if as_json:
@@ -476,13 +486,16 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
                 "verdict": verdict,
                 "against": row.reasons,
                 "problem": row.problem or None,
+                "views": row.views,
             }
             file.write(json.dumps(content, ensure_ascii=False) + "\n")
         else:
             said = [*row.reasons, *[""] * (SHOWN - len(row.reasons))]
             label = row.predicted if row.predicted >= 0 else ""
+            called = "; ".join(f"{view}: {name}" for view, name in row.views.items())
+            score = f"{row.score:.6g}"
             writer.writerow(
-                [row.name, row.prediction, label, f"{row.score:.6g}", verdict, *said, row.problem]
+                [row.name, row.prediction, label, score, verdict, *said, row.problem, called]
             )
         # Whoever reads the other end of a pipe should not wait for a whole block.
         file.flush()

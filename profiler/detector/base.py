@@ -1,5 +1,7 @@
 """What a detector is: fitted on a classifier's answers, it scores others. Higher is stranger."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -12,6 +14,47 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a classifier gives for L views of each of n images.
+
+    Attributes:
+        features: (n, L, f).
+        logits: (n, L, C).
+    """
+
+    features: FloatArray
+    logits: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def fine(self) -> BoolArray:
+        """(n,) images of which all views have finite features and logits."""
+        numbers = np.concatenate([self.features, self.logits], axis=2)
+        fine: BoolArray = np.isfinite(numbers).all(axis=(1, 2))
+        return fine
+
+    def each(self) -> Iterator[tuple[Float64, Float64]]:
+        """Features (n, f) and logits (n, C) of one view after the other."""
+        for view in range(self.logits.shape[1]):
+            z, y = self.features[:, view], self.logits[:, view]
+            yield np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+    @classmethod
+    def together(cls, parts: Sequence["Views"]) -> "Views":
+        """One after the other, as one."""
+        return cls(
+            np.concatenate([each.features for each in parts]),
+            np.concatenate([each.logits for each in parts]),
+        )
+
+    def take(self, rows: IntArray | BoolArray) -> "Views":
+        """Those of some images."""
+        return Views(self.features[rows], self.logits[rows])
 
 
 class Detector(Protocol):

@@ -15,24 +15,43 @@ that neither score was fitted on say otherwise: then the setting is the one, amo
 wrong answers from right ones best; one may take the softmax of the head as the images fitted on
 correct it (:mod:`profiler.detector.corrected`). They say so if the lead of a setting over the usual
 one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
+
+A classifier may be asked about further *views* of each image as well. Then the softmax's score is
+the mean over image and views of the log-odds against the class predicted for the image, and how
+much the views change it counts besides, as far as its rarity exceeds an allowance, log 5 again:
+
+    score(x) = rarity(mean softmax) + weight · rarity(rule of concepts)
+               + max(0, rarity(change) − log 5),
+
+with the change of :mod:`profiler.detector.steadiness`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
 
 import numpy as np
 
 from profiler.align import ConceptSpace
-from profiler.detector.base import BoolArray, Float64, FloatArray, IntArray, Sound, checked
-from profiler.detector.baselines import MaxSoftmax
+from profiler.detector.base import (
+    BoolArray,
+    Float64,
+    FloatArray,
+    IntArray,
+    Sound,
+    Views,
+    checked,
+    sound,
+)
+from profiler.detector.baselines import MaxSoftmax, log_odds_against
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.metrics import Draws, interval, metrics
+from profiler.detector.steadiness import Steadiness
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.typicality import TypicalityRule
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError, UnknownNameError, UsageError
 
 ConceptRule = Comparisons | StrengthsRule | TypicalityRule
 
@@ -42,6 +61,8 @@ ALLOWANCES = tuple(float(np.log(rare)) for rare in (5, 20, 100))
 """Answers so sure count as strange if fewer than one right answer in 5, 20, 100 is as sure."""
 USUAL = (False, 1.0, ALLOWANCES[0])
 """Whether the head is corrected, weight and allowance, where nothing speaks against them."""
+CHANGE_ALLOWANCE = ALLOWANCES[0]
+"""Taken off the rarity of what views change."""
 DRAWS = 200
 """Of the bootstrap that says whether something does."""
 
@@ -121,6 +142,18 @@ class Rarity:
             found = found + self.low_rate * np.maximum(self.low - scores, 0.0)
         return found
 
+    def beyond(self, allowance: float) -> "Rarity":
+        """As far as the rarity exceeds an allowance; of one whose low scores are not rare.
+
+        >>> one = Rarity.of(np.arange(1.0, 100.0))
+        >>> one.beyond(2.0)(np.array([50.0, 89.0, 99.0])).round(2).tolist()
+        [0.0, 0.12, 2.03]
+        """
+        missing = max(allowance - float(self.table[-1]), 0.0)
+        # Where the allowance eats up all that the table has, the tail has to pay the rest.
+        high = self.high + missing / self.high_rate
+        return replace(self, table=np.maximum(self.table - allowance, 0.0), high=high)
+
     def pieces(self, weight: float = 1.0) -> tuple[Float64, Float64, Float64]:
         """The same as a function that is linear in pieces: edges (k,), values and slopes (k + 1,).
 
@@ -158,23 +191,31 @@ class WithSoftmax(Sound):
 
     Args:
         rule: of concepts.
+        views: names of the L further views of each image that the classifier is asked about.
 
     Attributes:
         softmax_: whose score counts: of the head as it is, or as corrected.
         weight_: of the rule's rarity.
         allowance_: of the sure end of the softmax.
-        softmax_rarity_: of the scores of ``softmax_``, at both ends.
-        rule_rarity_: of those of the rule.
+        doubts_: (r, 1 + L) log-odds of right answers by ``softmax_``, see :meth:`doubts`.
+        softmax_rarity_: of their means over image and views, at both ends.
+        rule_rarity_: of the scores of the rule.
+        steadiness_: what right answers let expect of views; None without any.
+        change_rarity_: of the changes under views, beyond its allowance; None without any.
     """
 
     softmax_: MaxSoftmax | CorrectedSoftmax
     weight_: float
     allowance_: float
+    doubts_: Float64
     softmax_rarity_: Rarity
     rule_rarity_: Rarity
+    steadiness_: Steadiness | None
+    change_rarity_: Rarity | None
 
-    def __init__(self, rule: ConceptRule) -> None:
+    def __init__(self, rule: ConceptRule, views: tuple[str, ...] = ()) -> None:
         self.rule = rule
+        self.views = views
         self.softmax_ = MaxSoftmax()
 
     @property
@@ -199,6 +240,7 @@ class WithSoftmax(Sound):
         logits: FloatArray,
         truth: IntArray,
         groups: IntArray | None = None,
+        views: Views | None = None,
     ) -> Self:
         """Learn how rare scores are, and the weight, on images that the rule has not seen.
 
@@ -207,13 +249,17 @@ class WithSoftmax(Sound):
             logits: (n, C).
             truth: (n,) true classes.
             groups: (n,) number of the picture that a row shows; None: each shows its own.
+            views: of the same images.
         """
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if not right.any():
             raise InputError("how rare a score is cannot be learned without right answers")
         strange, corrected = self.rule.score(z, y), self.softmax_
-        doubts = {False: MaxSoftmax().score(z, y), True: corrected.score(z, y)}
+        doubts = {
+            False: self.doubts(z, y, views, MaxSoftmax()),
+            True: self.doubts(z, y, views, corrected),
+        }
         setting = USUAL
         if not right.all():
             scores = {}
@@ -227,18 +273,64 @@ class WithSoftmax(Sound):
             self.softmax_ = MaxSoftmax()
         return self.set(doubts[setting[0]][right], strange[right], *setting[1:])
 
-    def set(self, doubt: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
-        """Fix what :meth:`weigh` learns: scores of right answers by the softmax and by the rule."""
+    def set(self, doubts: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
+        """Fix what :meth:`weigh` learns: right answers' :meth:`doubts` and scores of the rule.
+
+        Without views the doubts may be a row.
+        """
         self.weight_, self.allowance_ = weight, allowance
-        self.softmax_rarity_ = Rarity.of(doubt, allowance)
+        self.doubts_ = np.asarray(doubts, dtype=np.float64).reshape(len(doubts), -1)
+        self.softmax_rarity_ = Rarity.of(self.doubts_.mean(axis=1), allowance)
         self.rule_rarity_ = Rarity.of(strange)
+        self.steadiness_ = self.change_rarity_ = None
+        if self.views:
+            self.steadiness_ = Steadiness.of(self.doubts_)
+            changes = self.steadiness_(self.doubts_)
+            self.change_rarity_ = Rarity.of(changes).beyond(CHANGE_ALLOWANCE)
         return self
 
-    def _score(self, features: Float64, logits: Float64) -> Float64:
-        return self._both(self.softmax_.score(features, logits), self.rule.score(features, logits))
+    def doubts(
+        self,
+        features: Float64,
+        logits: Float64,
+        views: Views | None,
+        softmax: MaxSoftmax | CorrectedSoftmax | None = None,
+    ) -> Float64:
+        """(n, 1 + L) log-odds against the class predicted for the image, of it and of its views."""
+        softmax = softmax or self.softmax_
+        given = 0 if views is None else views.logits.shape[1]
+        if given != len(self.views):
+            raise InputError(
+                f"this rule reads {len(self.views)} views of each image"
+                f"{': ' * bool(self.views)}{', '.join(self.views)}; it was given {given}"
+            )
+        found = [softmax.score(features, logits)]
+        for z, y in views.each() if views is not None else ():
+            corrected = softmax.correct(z, y) if isinstance(softmax, CorrectedSoftmax) else y
+            found.append(log_odds_against(corrected, logits.argmax(axis=1)))
+        return np.stack(found, axis=1)
 
-    def _both(self, doubt: Float64, strange: Float64) -> Float64:
-        return self.softmax_rarity_(doubt) + self.weight_ * self.rule_rarity_(strange)
+    def score(
+        self, features: FloatArray, logits: FloatArray, views: Views | None = None
+    ) -> Float64:
+        """(n,) scores; infinite, never NaN, where anything given is not finite."""
+        fine = sound(features, logits)
+        if views is not None:
+            fine = fine & views.fine
+        scores = np.full(len(fine), np.inf)
+        if fine.any():
+            z = np.asarray(features, dtype=np.float64)[fine]
+            y = np.asarray(logits, dtype=np.float64)[fine]
+            doubts = self.doubts(z, y, None if views is None else views.take(fine))
+            scores[fine] = self._both(doubts, self.rule.score(z, y))
+        return scores
+
+    def _both(self, doubts: Float64, strange: Float64) -> Float64:
+        found = self.softmax_rarity_(doubts.mean(axis=1))
+        found = found + self.weight_ * self.rule_rarity_(strange)
+        if self.steadiness_ is not None and self.change_rarity_ is not None:
+            found = found + self.change_rarity_(self.steadiness_(doubts))
+        return np.where(np.isnan(found), np.inf, found)
 
 
 Setting = tuple[bool, float, float]
@@ -272,9 +364,15 @@ DEFAULT = f"msp+{TypicalityRule.name}"
 """The rule that finds most kinds of defects (``benchmarks/guard.py``)."""
 
 
-def make_rule(name: str, concepts: ConceptSpace) -> ConceptRule | WithSoftmax:
-    """A rule by its name, not fitted."""
+def make_rule(
+    name: str, concepts: ConceptSpace, views: tuple[str, ...] = ()
+) -> ConceptRule | WithSoftmax:
+    """A rule by its name, not fitted; ``views`` are those a combination reads besides."""
     if name not in CHOICES:
         raise UnknownNameError("rule", name, CHOICES)
     plain = RULES[name.removeprefix("msp+")](concepts)
-    return WithSoftmax(plain) if name.startswith("msp+") else plain
+    if name.startswith("msp+"):
+        return WithSoftmax(plain, views)
+    if views:
+        raise UsageError(f"the rule {name!r} reads no views; a combination does: msp+{name}")
+    return plain

@@ -62,9 +62,13 @@ class CorrectedSoftmax(Sound):
         self.weights_, self.bias_ = correction(z, y, truth, self.penalty_)
         return self
 
+    def correct(self, features: Float64, logits: Float64) -> Float64:
+        """(n, C) logits of the corrected head."""
+        corrected: Float64 = logits + features @ self.weights_.T + self.bias_
+        return corrected
+
     def _score(self, features: Float64, logits: Float64) -> Float64:
-        corrected = logits + features @ self.weights_.T + self.bias_
-        return log_odds_against(corrected, logits.argmax(axis=1))
+        return log_odds_against(self.correct(features, logits), logits.argmax(axis=1))
 
 
 def correction(

@@ -25,6 +25,7 @@ def guard_page(found: Assessment, pictures: Mapping[int, bytes]) -> GuardPage:
             ("Guard made from", f"{context.data}: {count(sum(context.parts))} images"),
             ("Images read by", context.vlm),
             ("Concepts", context.concepts),
+            *([("Further views", ", ".join(found.views))] if found.views else []),
             ("Date", found.date),
         ],
         summary=[typeset(text) for text in summary(found)],
@@ -131,6 +132,17 @@ def rule_story(found: Assessment) -> list[str]:
             "both ends are rare: an answer much surer than right ones are is strange, too, and "
             "attacks give such answers."
         )
+    if found.views:
+        many = len(found.views) > 1
+        said.append(
+            f"The classifier is asked about {len(found.views)} further view{'s' * many} of each "
+            f"image ({', '.join(found.views)}; a direction means moved by one pixel), a forward "
+            f"pass {'each' if many else 'more'}. The softmax counts as the mean, over image and "
+            f"view{'s' * many}, of the log-odds against the class predicted for the image. How "
+            "much less sure it is otherwise, compared with right answers, is a third rarity; it "
+            "counts as far as fewer than one right answer in five changes as much. A mistake that "
+            "an attack has fitted to one image often does not outlive such a change."
+        )
     cut = found.threshold
     said.append(
         f"Rules were fitted on {parts[0]:,} images, chosen on {parts[1]:,} others, and the "
@@ -184,6 +196,7 @@ def _provenance(found: Assessment) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str | None]] = [
         ("The guard’s command", context.command),
         ("Rule", found.rule),
+        ("Further views", ", ".join(found.views)),
         ("Threshold", f"{found.threshold.value:.6g}: {found.threshold.text}"),
         ("Seed", str(found.seed)),
         ("Bootstrap draws", str(found.draws)),

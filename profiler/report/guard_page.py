@@ -211,6 +211,7 @@ class Card:
     predicted: str
     score: str
     reasons: tuple[str, ...]
+    otherwise: str
 
 
 class _View:
@@ -525,9 +526,26 @@ class _View:
                 each.predicted,
                 number(each.score, 2),
                 each.reasons,
+                _otherwise(each),
             )
             for each in examples
         ]
+
+
+def _otherwise(example: Example) -> str:
+    """What the other views are called, in words; empty for a guard without any."""
+    if not example.views:
+        return ""
+    other: dict[str, list[str]] = {}
+    for view, name in example.views.items():
+        if name != example.predicted:
+            other.setdefault(name, []).append(view if view == "mirrored" else f"a pixel {view}")
+    if not other:
+        many = len(example.views)
+        others = f"all {many} further views" if many > 1 else "the other view"
+        return f"Called the same in {others}."
+    told = "; ".join(f"{' or '.join(views)}: {name}" for name, views in other.items())
+    return f"Otherwise seen, {told}."
 
 
 def _flipped(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
