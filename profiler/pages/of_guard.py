@@ -71,6 +71,12 @@ def summary(found: Assessment) -> list[str]:
             f"lowest for {worst.title} ({min(own):.2f}; MSP "
             f"{worst.metrics['msp']['auroc'].value:.2f})."
         )
+    if found.views:
+        many = len(found.views)
+        said.append(
+            f"For that the classifier is asked about {many} further view{'s' * (many > 1)} of each "
+            f"image: {1 + many} forward passes in place of one."
+        )
     return said
 
 

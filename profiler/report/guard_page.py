@@ -533,19 +533,33 @@ class _View:
 
 
 def _otherwise(example: Example) -> str:
-    """What the other views are called, in words; empty for a guard without any."""
+    """What the other views are called, in words; empty for a guard without any.
+
+    >>> _otherwise(Example(0, "", "dog", "cat", 1.0, (), {"mirrored": "cat", "up": "dog"}))
+    'Called dog if moved up.'
+    """
     if not example.views:
         return ""
     other: dict[str, list[str]] = {}
     for view, name in example.views.items():
         if name != example.predicted:
-            other.setdefault(name, []).append(view if view == "mirrored" else f"a pixel {view}")
+            other.setdefault(name, []).append(view)
     if not other:
-        many = len(example.views)
-        others = f"all {many} further views" if many > 1 else "the other view"
-        return f"Called the same in {others}."
-    told = "; ".join(f"{' or '.join(views)}: {name}" for name, views in other.items())
-    return f"Otherwise seen, {told}."
+        return "Called the same otherwise."
+    return f"Called {'; '.join(f'{name} if {_changed(views)}' for name, views in other.items())}."
+
+
+def _changed(views: Sequence[str]) -> str:
+    """``mirrored, moved up or down``."""
+    moved = [view for view in views if view != "mirrored"]
+    told = ["mirrored"] if len(moved) < len(views) else []
+    if moved:
+        told.append(f"moved {_or(moved)}")
+    return _or(told)
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _flipped(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
