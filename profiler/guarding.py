@@ -32,6 +32,7 @@ from profiler.detector.combined import (
     DEFAULT,
     ConceptRule,
     WithSoftmax,
+    check_reads,
     make_rule,
 )
 from profiler.detector.comparisons import Summaries
@@ -49,7 +50,7 @@ from profiler.detector.metrics import (
 from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import SHOWN
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above
-from profiler.errors import ContextError, InputError, UnknownNameError, UsageError
+from profiler.errors import ContextError, InputError, UnknownNameError
 from profiler.examining import examine
 from profiler.guard import (
     FILE,
@@ -175,8 +176,8 @@ def check_rule(name: str, views: Sequence[str] = ()) -> None:
     if name not in (AUTO, *CHOICES):
         raise UnknownNameError("rule", name, (AUTO, *CHOICES))
     check_views(views)
-    if views and name != AUTO and not name.startswith("msp+"):
-        raise UsageError(f"the rule {name!r} reads no views; a combination does: msp+{name}")
+    if name != AUTO:
+        check_reads(name, views)
 
 
 def make_guard(

@@ -7,24 +7,23 @@ whatever is in that input, an attack as well, is in the view.
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.nn.functional import pad
 
 from profiler.errors import UnknownNameError, UsageError
 
 
-def _moved(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """By a pixel at most; what comes in repeats the edge."""
-    height, width = images.shape[-2:]
-    padded = pad(images, (1, 1, 1, 1), mode="replicate")
-    return padded[..., 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+def _moved(images: torch.Tensor, axis: int, by: int) -> torch.Tensor:
+    """By so many pixels; what comes in repeats the edge."""
+    last = images.shape[axis] - 1
+    places = torch.arange(last + 1, device=images.device) - by
+    return images.index_select(axis, places.clamp(0, last))
 
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mirrored": lambda images: images.flip(-1),
-    "right": lambda images: _moved(images, 0, 1),
-    "down": lambda images: _moved(images, 1, 0),
-    "left": lambda images: _moved(images, 0, -1),
-    "up": lambda images: _moved(images, -1, 0),
+    "right": lambda images: _moved(images, -1, 1),
+    "down": lambda images: _moved(images, -2, 1),
+    "left": lambda images: _moved(images, -1, -1),
+    "up": lambda images: _moved(images, -2, -1),
 }
 """Mirrored left to right; moved by one pixel of what the network reads."""
 

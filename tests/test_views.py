@@ -55,6 +55,7 @@ def test_views_are_of_the_images_shape_and_leave_flat_images_alone() -> None:
     flat = torch.rand(2, 3, 1, 1).expand(2, 3, 4, 7).contiguous()
     for view in VIEWS.values():
         assert torch.equal(view(flat), flat)
+        assert torch.equal(view(flat[..., :1, :1].half()), flat[..., :1, :1].half())
 
 
 def test_names_of_views() -> None:

@@ -26,7 +26,7 @@ much the views change it counts besides, as far as its rarity exceeds an allowan
 with the change of :mod:`profiler.detector.steadiness`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
@@ -39,7 +39,6 @@ from profiler.detector.base import (
     Float64,
     FloatArray,
     IntArray,
-    Sound,
     Views,
     checked,
     sound,
@@ -186,7 +185,7 @@ def _rate(excess: Float64, known: Float64) -> float:
     return 1 / max(mean, least)
 
 
-class WithSoftmax(Sound):
+class WithSoftmax:
     """A rule of concepts, and the largest softmax probability.
 
     Args:
@@ -371,8 +370,11 @@ def make_rule(
     if name not in CHOICES:
         raise UnknownNameError("rule", name, CHOICES)
     plain = RULES[name.removeprefix("msp+")](concepts)
-    if name.startswith("msp+"):
-        return WithSoftmax(plain, views)
-    if views:
+    check_reads(name, views)
+    return WithSoftmax(plain, views) if name.startswith("msp+") else plain
+
+
+def check_reads(name: str, views: Sequence[str]) -> None:
+    """Raise :class:`UsageError` if there are views and the rule of that name reads none."""
+    if views and not name.startswith("msp+"):
         raise UsageError(f"the rule {name!r} reads no views; a combination does: msp+{name}")
-    return plain
