@@ -169,7 +169,7 @@ class Bench:
 
     def kept(self, name: str, make: Callable[[], tuple[Array, Array, Array]]) -> Answered:
         """Encodings (n, 1 + V, f), true classes and pictures, made once."""
-        path = self.folder / f"{name}.npz"
+        path = self.folder / f"{name}-viewed.npz"
         if not path.exists():
             started = time.time()
             z, truth, source = make()
@@ -234,10 +234,10 @@ class Bench:
 
 def encode(net: Net, pixels: torch.Tensor, batch: int) -> Array:
     """(n, 1 + V, f) encodings of uint8 images and of all views of them."""
-    return np.concatenate([seen(net, part.float().div(255)) for part in pixels.split(batch)])
+    return np.concatenate([viewed(net, part.float().div(255)) for part in pixels.split(batch)])
 
 
-def seen(net: Net, images: torch.Tensor) -> Array:
+def viewed(net: Net, images: torch.Tensor) -> Array:
     """(n, 1 + V, f) encodings of images in [0, 1] and of all views of them."""
     with torch.inference_mode():
         found = [net.encoder(each) for each in (images, *(v(images) for v in VIEWS.values()))]
@@ -264,7 +264,7 @@ def attacked_features(
         pixels = changed.mul(255).round().to(torch.uint8)
         if saved:
             pixels = torch.stack([through_jpeg(each) for each in pixels])
-        found.append(seen(net, pixels.float().div(255)))
+        found.append(viewed(net, pixels.float().div(255)))
     return np.concatenate(found)
 
 
@@ -462,31 +462,46 @@ def guard_of(bench: Bench, fit: Fitted, name: str = DEFAULT) -> Guard:
     )  # fmt: skip
 
 
+def log_odds_against(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """(B,) log-odds against a class; they have a gradient."""
+    own = label[:, None]
+    others = logits.scatter(1, own, -torch.inf)
+    return torch.logsumexp(others, 1) - logits.gather(1, own)[:, 0]
+
+
 def adaptive(
     net: Net, core: ScoringCore, images: torch.Tensor, truth: torch.Tensor, eps: float
 ) -> torch.Tensor:
     """PGD against classifier and guard together.
 
-    The loss is the log-odds of error, up to :data:`MARGIN`, on average over the image and the views
-    that the guard asks for, less the distance that it measures, in units of what right answers
-    have; of all points on the way, the misclassified one of lowest score is kept.
+    The loss is the log-odds of error, up to :data:`MARGIN`, less the distance that the guard
+    measures, in units of what right answers have. Of a guard with views, the mean over them of the
+    log-odds of error counts as well; once the image is misclassified, of the log-odds *for* the
+    class that it is taken for. Of all points on the way, the misclassified one of lowest score is
+    kept.
     """
     usual = float(core.edges[1].median())
     torch.manual_seed(0)
     low, high = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
     points = (images + eps * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
     best, lowest = images.clone(), torch.full((len(images),), torch.inf)
-    own = truth[:, None]
     for step in range(ADAPTIVE_STEPS + 1):
         points = points.detach().requires_grad_()
         z = [net.encoder(each) for each in (points, *(VIEWS[name](points) for name in core.views))]
         y = [net.head(each) for each in z]
-        errors = torch.stack(
-            [torch.logsumexp(e.scatter(1, own, -torch.inf), 1) - e.gather(1, own)[:, 0] for e in y]
-        )
         predicted = y[0].argmax(1)
-        distance = core._distant(z[0], predicted) / usual
-        loss = errors.clamp(max=MARGIN).mean(0) - (errors[0] > 0) * distance
+        error = log_odds_against(y[0], truth)
+        fooled = error > 0
+        loss = error.clamp(max=MARGIN)
+        if core.views:
+            others = [
+                torch.where(
+                    fooled, -log_odds_against(each, predicted), log_odds_against(each, truth)
+                ).clamp(max=MARGIN)
+                for each in y[1:]
+            ]
+            loss = loss + torch.stack(others).mean(0)
+        loss = loss - fooled * core._distant(z[0], predicted) / usual
         (slope,) = torch.autograd.grad(loss.sum(), points)
         with torch.no_grad():
             views = (torch.stack(z[1:], 1), torch.stack(y[1:], 1)) if core.views else None

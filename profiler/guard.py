@@ -4,7 +4,7 @@
 
     guard = Guard.load("guard.safetensors")
     guarded = guard.wrap(model)
-    logits, verdict = guarded(images)        # one forward pass of the model
+    logits, verdict = guarded(images)        # one forward pass of the model, and one a view
     verdict.flagged                          # (B,) do not trust these
     guard.reasons(features, verdict.predicted)
 
@@ -28,7 +28,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
-from profiler.detector.base import Views
+from profiler.detector.base import Views, check_views_given
 from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
 from profiler.detector.comparisons import (
     Comparisons,
@@ -43,7 +43,7 @@ from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
 from profiler.detector.typicality import TypicalityRule
-from profiler.errors import ContextError, InputError
+from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
@@ -247,12 +247,7 @@ class Guard:
             or (len(z) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes)
         ):
             raise InputError(f"predictions must be {len(z)} classes from 0 to {self.classes - 1}")
-        given = 0 if views is None else views.logits.shape[1]
-        if given != len(self.views):
-            raise InputError(
-                f"this guard was made with {len(self.views)} views of each image"
-                f"{': ' * bool(self.views)}{', '.join(self.views)}; it was given {given}"
-            )
+        check_views_given(views, self.views, len(z))
         with torch.inference_mode():
             return core.verdict(z, y, labels, view_tensors(views, z.device))
 
@@ -378,6 +373,8 @@ class Guard:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if content["format"] in (FORMAT, WITH_VIEWS):
                 return _from_file(content, arrays)
+        except ProfilerError as error:
+            raise InputError(f"{str(path)!r} is not a guard: {error}") from error
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
@@ -395,7 +392,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     space = ConceptSpace(
         tuple(content["concepts"]), arrays["directions"], aligned.matrix_, aligned.offset_
     )
-    views = tuple(content.get("views", ()))
+    views = tuple(content["views"]) if content["format"] == WITH_VIEWS else ()
     check_views(views)
     rule = make_rule(content["rule"], space, views)
     plain = rule.rule if isinstance(rule, WithSoftmax) else rule
@@ -732,13 +729,14 @@ class Guarded(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
+        # Made first: a model may change its input in place.
+        others = [VIEWS[name](images.detach()) for name in self.core.views]
         features, logits = self._seen(images)
-        few = features.shape[0] <= FEW and features.is_cpu and not _recording(features)
-        if few and self._quick is not None:
+        if self._quick is not None and self._is_few(features):
             return logits, self._quick(features, logits)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
         z, y = features.detach().flatten(1).float(), logits.detach().float()
-        return logits, self.core.verdict(z, y, views=self._views(images))
+        return logits, self.core.verdict(z, y, views=self._views(others) if others else None)
 
     def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the head reads, and (B, C) what it gives."""
@@ -761,16 +759,18 @@ class Guarded(nn.Module):
         features, logits = seen
         return features, logits if len(logits.shape) == 2 else logits.flatten(1)
 
-    def _views(self, images: torch.Tensor) -> ViewTensors | None:
-        if not self.core.views:
-            return None
+    def _views(self, others: list[torch.Tensor]) -> ViewTensors:
+        """What the head reads and gives for further views."""
         with torch.no_grad():
-            seen = [self._seen(VIEWS[name](images)) for name in self.core.views]
-        features, logits = zip(*seen, strict=True)
+            features, logits = zip(*map(self._seen, others), strict=True)
         return (
             torch.stack([each.flatten(1).float() for each in features], dim=1),
             torch.stack([each.float() for each in logits], dim=1),
         )
+
+    @staticmethod
+    def _is_few(features: torch.Tensor) -> bool:
+        return features.shape[0] <= FEW and features.is_cpu and not _recording(features)
 
 
 def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

@@ -134,6 +134,9 @@ def fit_guard(
     check_rule(options.rule, options.views)
     check_writable(out)
     seen = examine(classifier, vlm, data, options, services)
+    views = None
+    if options.views:
+        seen, views = with_views(classifier, data, seen, options, services)
     numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
@@ -158,9 +161,6 @@ def fit_guard(
         notes=tuple(filter(None, (numbering, *data.remarks()))),
     )
     head = classifier.weights, classifier.bias
-    views = None
-    if options.views:
-        views = views_of(classifier, data, seen.kept, options, services)
     guard, reference = make_guard(
         seen, digests, concepts.words, captions, head, context, options, views
     )
@@ -382,28 +382,40 @@ def answers_of(
         yield rows, Answers(features[:, 0], logits[:, 0], looks, problems)
 
 
-def views_of(
+def with_views(
     classifier: Classifier,
     data: LabelledImages,
-    indices: IntArray,
+    seen: Observation,
     options: GuardOptions,
     services: Services,
-) -> Views:
-    """The views that the options name, of images that can be read."""
-    found: list[Views] = []
-    batch = options.batch_size or BATCH
+) -> tuple[Observation, Views]:
+    """The same images and the views of them that the options name, read in the same way.
+
+    What the classifier gives for an image itself is replaced by what it gives in full precision
+    now, as it does at run time: beside numbers of another precision, or from another batch, a view
+    would seem to change what it does not.
+    """
+    features, logits, views = [], [], []
+    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
     with services.progress.stage("views", len(indices)) as advance:
-        for _, answers in answers_of(
-            classifier, data, indices.tolist(), batch=batch, views=options.views, advance=advance
+        for rows, answers in answers_of(
+            classifier, data, indices, batch=batch, views=options.views, advance=advance
         ):
-            found += [] if answers.views is None else [answers.views]
-    views = Views.together(found)
-    if not views.fine.all():
-        raise InputError(
-            f"of {int(np.sum(~views.fine))} images the network gives NaN or infinite numbers for a "
-            f"view ({', '.join(options.views)}), although it does not for the images themselves"
-        )
-    return views
+            if answers.views is None or not answers.fine.all():
+                place = int(np.flatnonzero(~answers.fine)[0])
+                raise InputError(
+                    answers.problems.get(
+                        place,
+                        f"{data.names[rows[place]]}: for this image or a view of it "
+                        f"({', '.join(options.views)}) {classifier.name} gives NaN or infinite "
+                        "numbers; a guard learns from what a network can answer",
+                    )
+                )
+            features.append(answers.features)
+            logits.append(answers.logits)
+            views.append(answers.views)
+    again = replace(seen, features=np.concatenate(features), logits=np.concatenate(logits))
+    return again, Views.together(views)
 
 
 def check_subject(guard: Guard, classifier: Classifier) -> None:
@@ -508,7 +520,7 @@ def score_images(
                     "" if problem else guard.class_name(label),
                     float(scores[place]),
                     bool(flagged[place]),
-                    tuple(guard.tell(each, label) for each in told[place]),
+                    () if problem else tuple(guard.tell(each, label) for each in told[place]),
                     problem,
                     {} if problem else _called(guard, answers.views, place),
                 )

@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 import torch
 from browser import chromium, opened
-from command import Command
+from command import Command, Outcome
 from guard_samples import WORDS, write_mixed
-from tiny import CLASSES, TinyNet
+from PIL import Image
+from tiny import CLASSES, TinyNet, tiny_subject
 
+from profiler.attacks import Attack, PixelScale
+from profiler.classifier import Classifier
+from profiler.detector.combined import WithSoftmax
 from profiler.guard import Guard
+from profiler.guarding import answers_of
+from profiler.labelled import open_classes, open_labelled
+from profiler.views import VIEWS
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"
@@ -126,8 +133,6 @@ def test_what_cannot_be_judged_is_flagged_with_the_reason(
 def test_a_network_that_gives_nan_is_flagged(
     command: Command, folder: Path, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     subject = f"{HERE / 'tiny.py'}:nan"
     done = command(
         *("guard", "fit", subject, "--data", folder / "fit", "--classes", folder / "classes.txt"),
@@ -312,6 +317,76 @@ def test_what_each_view_is_called_is_told(command: Command, folder: Path, viewin
     assert done.status == 0, done.stderr
     for row, line in zip(csv.DictReader(io.StringIO(done.stdout)), rows, strict=True):
         assert row["views"] == f"mirrored: {line['prediction']}; up: {line['views']['up']}"
+
+
+def test_a_view_for_which_the_network_gives_nan(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, :4, 0] = 255
+    (tmp_path / "more" / "red").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "more" / "red" / "half.png")
+    for each in (folder / "fit").iterdir():
+        shutil.copytree(each, tmp_path / "more" / each.name, dirs_exist_ok=True)
+
+    def fit_on(data: Path) -> Outcome:
+        return command(
+            *("guard", "fit", f"{HERE / 'tiny.py'}:halfblind", "--data", data, "--vlm", VLM),
+            *("--classes", folder / "classes.txt", "--concepts", folder / "words.txt"),
+            *("-j", 0, "--views", "mirrored", "--out", tmp_path / "out"),
+        )
+
+    # Nothing can be learned from it …
+    done = fit_on(tmp_path / "more")
+    assert done.status == 2
+    assert "half.png: for this image or a view of it (mirrored)" in done.error
+    assert fit_on(folder / "fit").status == 0
+    # … and it is not believed.
+    done = command(
+        *("guard", "score", f"{HERE / 'tiny.py'}:halfblind", tmp_path / "more" / "red"),
+        *("--guard", tmp_path / "out", "--json"),
+    )
+    rows = {row["image"]: row for row in map(json.loads, done.stdout.splitlines())}
+    row = rows.pop("half.png")
+    assert row["verdict"] == "flag"
+    assert row["problem"] == "the network gives NaN or infinite numbers"
+    assert row["against"] == []
+    assert row["views"] == {}
+    assert not any(other["problem"] for other in rows.values())
+
+
+def test_the_image_and_its_views_are_read_with_one_precision(
+    command: Command, folder: Path, viewing: Path, tmp_path: Path
+) -> None:
+    fit_viewing(command, folder, viewing)
+    done = command(
+        *("guard", "fit", SUBJECT, "--data", folder / "fit", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--out", tmp_path),
+        *("--views", "mirrored,up", "--precision", "bf16"),
+    )
+    assert done.status == 0, done.stderr
+    one, other = (Guard.load(path / "guard.safetensors").rule for path in (viewing, tmp_path))
+    assert isinstance(one, WithSoftmax)
+    assert isinstance(other, WithSoftmax)
+    assert one.softmax_.name == other.softmax_.name
+    assert np.allclose(one.doubts_, other.doubts_, atol=1e-5)
+
+
+def test_views_are_of_the_attacked_image(folder: Path) -> None:
+    data = open_labelled(folder / "new", *open_classes(folder / "classes.txt", len(CLASSES)))
+    classifier, attack = Classifier.find(tiny_subject()), Attack("fgsm", 32 / 255)
+    rows = list(range(8))
+    _, found = next(
+        answers_of(classifier, data, rows, views=("up",), attack=attack, truth=data.truth)
+    )
+    assert found.views is not None
+    images = torch.stack([classifier.preprocess(data.read(row)) for row in rows])
+    scale = PixelScale.measure(classifier.preprocess, classifier.name)
+    truth = torch.from_numpy(np.asarray(data.truth)[rows])
+    changed = attack(classifier.logits(), images, truth, scale, rows)
+    one, other = (classifier.run(VIEWS["up"](each)).logits.numpy() for each in (changed, images))
+    assert np.allclose(found.views.logits[:, 0], one, atol=1e-5)
+    assert not np.allclose(one, other, atol=1e-2)
 
 
 def test_an_image_that_cannot_be_read_has_no_views(

@@ -14,9 +14,12 @@ import torch
 from guard_samples import WORDS, colors_of, digests, images_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save
 from tiny import CLASSES, SIDE, CaptionVLM, TinyNet
 
 from profiler.detector.base import Views
+from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.combined import (
     CHANGE_ALLOWANCE,
     Rarity,
@@ -25,10 +28,11 @@ from profiler.detector.combined import (
 )
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.metrics import metrics
+from profiler.detector.parts import split_by_content
 from profiler.detector.steadiness import Steadiness
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.guard import Context, Guard, QuickCore, view_tensors
-from profiler.guarding import GuardOptions, make_guard
+from profiler.guard import Context, Guard, Guarded, QuickCore, view_tensors
+from profiler.guarding import PARTS, GuardOptions, make_guard
 from profiler.observation import Observation, caption_rows
 from profiler.subject import weights_digest
 from profiler.views import VIEWS, parse_views
@@ -139,6 +143,13 @@ class Left(TinyNet):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.passes += 1
         return super().forward(10 * images[..., : SIDE // 2])
+
+
+class TinyNetLeft(Left):
+    """Without a count, which an exported program could not keep."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return TinyNet.forward(self, 10 * images[..., : SIDE // 2])
 
 
 def halves_of(left: np.ndarray, right: np.ndarray, seed: int) -> torch.Tensor:
@@ -261,16 +272,48 @@ def test_a_corrected_head_reads_the_views_too() -> None:
     assert np.allclose(given[steady, 3], alone[steady], atol=1e-5)
 
 
+def test_rarities_are_of_the_means_and_by_the_softmax_that_counts() -> None:
+    rule = EVERY.rule
+    assert isinstance(rule, WithSoftmax)
+    assert rule.corrected
+    assert np.allclose(rule.softmax_rarity_.known, np.sort(rule.doubts_.mean(axis=1)))
+    seen, looks = answered(*pictures(800, 0))
+    choosing = split_by_content(digests(800), PARTS, 0)[1]
+    part, views = seen.take(choosing), looks.take(choosing)
+    found = rule.doubts(part.features.astype(float), part.logits.astype(float), views)
+    assert np.allclose(rule.doubts_, found[~part.wrong])
+
+
+def test_a_view_that_changes_nothing_but_by_rounding_tells_nothing() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=200)
+    noise = np.stack([own, own + 1e-7 * rng.normal(size=200), own + rng.normal(size=200)], axis=1)
+    found = Steadiness.of(noise)
+    assert np.isinf(found.spread[0])
+    assert np.isfinite(found.spread[1])
+    # A thousand times what it usually is, and still nothing.
+    one = np.array([[0.0, 1e-4, 0.0], [0.0, -1e-4, 0.0]])
+    assert np.allclose(*found(one))
+
+
 def test_views_have_to_be_those_the_rule_knows() -> None:
     seen, looks = answered(*pictures(20, 8))
     rule = EVERY.rule
     assert isinstance(rule, WithSoftmax)
-    with pytest.raises(InputError, match="5 views of each image: mirrored, right"):
+    with pytest.raises(InputError, match=r"5 views of each image \(mirrored, right"):
         rule.score(seen.features, seen.logits)
-    with pytest.raises(InputError, match="it was given 0"):
+    with pytest.raises(InputError, match="0 given"):
         EVERY.score_features(seen.features)
-    with pytest.raises(InputError, match="it was given 5"):
+    with pytest.raises(InputError, match="0 views of each image are needed, but 5 given"):
         PLAIN.score_features(seen.features, views=looks)
+    few = looks.take(np.arange(5))
+    for judge in (rule.score, EVERY.score_features):
+        with pytest.raises(InputError, match="20 images, but views of 5"):
+            judge(seen.features, logits=seen.logits, views=few)
+    with pytest.raises(InputError, match="20 images, but views of 5"):
+        rule.weigh(seen.features, seen.logits, seen.truth, views=few)
+    with pytest.raises(InputError, match="need features"):
+        Views(looks.features, looks.logits[:, :2])
     with pytest.raises(UsageError, match=r"msp\+cosine"):
         make_rule("cosine", EVERY.space, ("up",))
     with pytest.raises(InputError, match="needs views"):
@@ -322,18 +365,36 @@ def test_each_view_is_one_more_forward_pass_and_the_logits_are_the_images_own() 
 def test_a_guarded_network_with_views_can_be_exported_whole() -> None:
     guarded = EVERY.wrap(TinyNetLeft())
     images, _ = pictures(4, 11)
-    program = torch.export.export(guarded, (images[:2],))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(guarded, (images[:2],), dynamic_shapes=({0: batch},))
     logits, verdict = program.module()(images[2:])
     expected = guarded(images[2:])
     assert torch.allclose(logits, expected[0])
     assert torch.allclose(verdict[1], expected[1].score, atol=1e-5)
 
 
-class TinyNetLeft(Left):
-    """Without a count, which an exported program could not keep."""
+def test_nan_features_of_a_view_are_flagged_without_a_correction() -> None:
+    guard = made(ALL).at("share", 0.001)
+    assert isinstance(guard.rule, WithSoftmax)
+    guard.rule.softmax_ = MaxSoftmax()
+    seen, looks = answered(*pictures(8, 12))
+    looks.features[0, 3, 1] = np.nan
+    verdict = guard.score_features(seen.features, logits=seen.logits, views=looks)
+    assert verdict.flagged.tolist() == [True, *[False] * 7]
+
+
+class Spoiling(TinyNetLeft):
+    """Changes its input, as some networks do."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return TinyNet.forward(self, 10 * images[..., : SIDE // 2])
+        return super().forward(images.sub_(0.5) + 0.5)
+
+
+def test_views_are_of_the_image_as_it_was_given() -> None:
+    images, _ = pictures(30, 15)
+    guarded = Guarded(Spoiling(), "fc", EVERY.core())
+    expected = EVERY.wrap(Left().eval())(images)[1]
+    assert torch.allclose(guarded(images.clone())[1].score, expected.score, atol=1e-3)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -367,6 +428,30 @@ def test_a_guard_with_views_survives_its_file_and_says_that_it_has_them(tmp_path
         views = looks if guard.views else None
         one, other = (each.score_features(seen.features, views=views) for each in (guard, again))
         assert torch.equal(one.score, other.score)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"views": ["zoomed", "up"]}, "no view named 'zoomed'|zoomed"),
+        ({"views": ["up"]}, "1 views"),
+        ({"rule": "cosine"}, "reads no views"),
+        ({"views": None}, "is not a guard"),
+        ({"format": 3}, "reads 1 and 2"),
+    ],
+)
+def test_a_file_whose_views_do_not_fit_is_refused(
+    damage: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "guard.safetensors"
+    EVERY.save(path)
+    with safe_open(str(path), framework="np") as file:
+        content = json.loads(file.metadata()["guard"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    path.write_bytes(save(arrays, {"guard": json.dumps({**content, **damage})}))
+    with pytest.raises(InputError, match=said) as caught:
+        Guard.load(path)
+    assert str(path) in str(caught.value)
 
 
 def test_the_promise_holds_for_scores_with_views() -> None:

@@ -73,6 +73,14 @@ class TinyNet(nn.Module):
         return logits
 
 
+class Halfblind(TinyNet):
+    """Gives NaN for images whose left half is black."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        brightest = images[..., : SIDE // 2].amax(dim=(1, 2, 3))
+        return super().forward(images * (brightest / brightest)[:, None, None, None])
+
+
 class Hungry(TinyNet):
     """Runs out of memory whenever it is given more than ``appetite`` images at once."""
 
@@ -105,6 +113,11 @@ def to_tensor() -> Preprocess:
 def subject() -> tuple[nn.Module, Preprocess]:
     """Factory of the hand-made network."""
     return TinyNet(), to_tensor()
+
+
+def halfblind() -> tuple[nn.Module, Preprocess]:
+    """Factory of a network that gives NaN for images whose left half is black."""
+    return Halfblind(), to_tensor()
 
 
 def hungry() -> tuple[nn.Module, Preprocess]:

@@ -28,6 +28,11 @@ class Views:
     features: FloatArray
     logits: FloatArray
 
+    def __post_init__(self) -> None:
+        z, y = self.features.shape, self.logits.shape
+        if len(z) != 3 or len(y) != 3 or z[:2] != y[:2]:
+            raise InputError(f"views need features (n, L, f) and logits (n, L, C), got {z} and {y}")
+
     def __len__(self) -> int:
         return len(self.features)
 
@@ -55,6 +60,16 @@ class Views:
     def take(self, rows: IntArray | BoolArray) -> "Views":
         """Those of some images."""
         return Views(self.features[rows], self.logits[rows])
+
+
+def check_views_given(views: Views | None, names: Sequence[str], images: int) -> None:
+    """Raise :class:`InputError` unless these are the named views of so many images."""
+    given = 0 if views is None else views.logits.shape[1]
+    if given != len(names):
+        named = f" ({', '.join(names)})" if names else ""
+        raise InputError(f"{len(names)} views of each image{named} are needed, but {given} given")
+    if views is not None and len(views) != images:
+        raise InputError(f"there are {images} images, but views of {len(views)}")
 
 
 class Detector(Protocol):

@@ -40,6 +40,7 @@ from profiler.detector.base import (
     FloatArray,
     IntArray,
     Views,
+    check_views_given,
     checked,
     sound,
 )
@@ -279,6 +280,11 @@ class WithSoftmax:
         """
         self.weight_, self.allowance_ = weight, allowance
         self.doubts_ = np.asarray(doubts, dtype=np.float64).reshape(len(doubts), -1)
+        if self.doubts_.shape[1] != 1 + len(self.views):
+            raise InputError(
+                f"log-odds of right answers must be those of the image and {len(self.views)} views,"
+                f" but there are {self.doubts_.shape[1]} an image"
+            )
         self.softmax_rarity_ = Rarity.of(self.doubts_.mean(axis=1), allowance)
         self.rule_rarity_ = Rarity.of(strange)
         self.steadiness_ = self.change_rarity_ = None
@@ -297,12 +303,7 @@ class WithSoftmax:
     ) -> Float64:
         """(n, 1 + L) log-odds against the class predicted for the image, of it and of its views."""
         softmax = softmax or self.softmax_
-        given = 0 if views is None else views.logits.shape[1]
-        if given != len(self.views):
-            raise InputError(
-                f"this rule reads {len(self.views)} views of each image"
-                f"{': ' * bool(self.views)}{', '.join(self.views)}; it was given {given}"
-            )
+        check_views_given(views, self.views, len(features))
         found = [softmax.score(features, logits)]
         for z, y in views.each() if views is not None else ():
             corrected = softmax.correct(z, y) if isinstance(softmax, CorrectedSoftmax) else y
@@ -314,6 +315,7 @@ class WithSoftmax:
     ) -> Float64:
         """(n,) scores; infinite, never NaN, where anything given is not finite."""
         fine = sound(features, logits)
+        check_views_given(views, self.views, len(fine))
         if views is not None:
             fine = fine & views.fine
         scores = np.full(len(fine), np.inf)

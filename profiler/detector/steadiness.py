@@ -23,7 +23,8 @@ from profiler.errors import InputError
 
 FEWEST = 10
 """Right answers from which expectations can be learned."""
-_EVEN = 1e-6
+_EVEN = 1e-5
+"""What rounding may do, as a share of the largest log-odds."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Steadiness:
     Attributes:
         start: (L,) a.
         slope: (L,) b.
-        spread: (L,) σ, at least a millionth.
+        spread: (L,) σ; infinite for a view that changes nothing but by rounding, as when a network
+            that averages over the image sees it mirrored: it has nothing to tell.
     """
 
     start: Float64
@@ -54,7 +56,9 @@ class Steadiness:
         line = np.stack([np.ones(len(found)), found[:, 0]], axis=1)
         start, slope = np.linalg.lstsq(line, found[:, 1:], rcond=None)[0]
         off = found[:, 1:] - start - slope * found[:, :1]
-        return cls(start, slope, np.maximum(off.std(axis=0), _EVEN))
+        spread = off.std(axis=0)
+        even = _EVEN * max(1.0, float(np.abs(found).max()))
+        return cls(start, slope, np.where(spread > even, spread, np.inf))
 
     def __call__(self, doubts: FloatArray) -> Float64:
         """(n,) changes of answers by their log-odds (n, 1 + L)."""

@@ -550,12 +550,10 @@ def _otherwise(example: Example) -> str:
 
 
 def _changed(views: Sequence[str]) -> str:
-    """``mirrored, moved up or down``."""
+    """``mirrored, or moved up or down``."""
     moved = [view for view in views if view != "mirrored"]
-    told = ["mirrored"] if len(moved) < len(views) else []
-    if moved:
-        told.append(f"moved {_or(moved)}")
-    return _or(told)
+    told = f"moved {_or(moved)}" if moved else ""
+    return told if len(moved) == len(views) else ", or ".join(filter(None, ["mirrored", told]))
 
 
 def _or(words: Sequence[str]) -> str:
