@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import pytorch_ood.detector as ood
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
@@ -440,8 +442,6 @@ def test_neighbours_are_scikit_learn_s() -> None:
 
 
 def test_baselines_of_an_independent_library_agree() -> None:
-    torch = pytest.importorskip("torch")
-    ood = pytest.importorskip("pytorch_ood.detector")
     z, y, truth = world(200, 0)
     new, logits, _ = world(30, 1)
     rows = torch.from_numpy(logits)
