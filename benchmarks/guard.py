@@ -40,7 +40,7 @@ from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
-from profiler.attacks import STEP_SHARE, Attack, PixelScale
+from profiler.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
 from profiler.corruptions import Corruption
 from profiler.detector.base import Views
 from profiler.detector.baselines import baselines
@@ -263,26 +263,34 @@ def attacked_features(
         changed = attack(net, images, truth, SCALE, range(lo, lo + len(images)))
         pixels = changed.mul(255).round().to(torch.uint8)
         if saved:
-            pixels = torch.stack([through_jpeg(each) for each in pixels])
+            pixels = redrawn(pixels, lambda image, _: through_jpeg(image))
         found.append(viewed(net, pixels.float().div(255)))
     return np.concatenate(found)
 
 
-def through_jpeg(pixels: torch.Tensor) -> torch.Tensor:
-    """(3, H, W) uint8, saved and read again."""
+def redrawn(
+    pixels: torch.Tensor, change: Callable[[Image.Image, int], Image.Image]
+) -> torch.Tensor:
+    """(n, 3, H, W) uint8, each image as ``change`` leaves it, which is told its number as well."""
+    made = []
+    for number, each in enumerate(pixels):
+        image = change(Image.fromarray(each.permute(1, 2, 0).numpy()), number)
+        made.append(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1))
+    return torch.stack(made)
+
+
+def through_jpeg(image: Image.Image) -> Image.Image:
+    """Saved and read again."""
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=SAVED)
-    return torch.from_numpy(np.asarray(Image.open(file)).copy()).permute(2, 0, 1)
+    image.save(file, "JPEG", quality=SAVED)
+    return Image.open(file)
 
 
 def corrupt(pixels: torch.Tensor, corruption: Corruption) -> torch.Tensor:
     """(n, 3, H, W) uint8, harmed."""
-    harmed = []
-    for number, each in enumerate(pixels):
-        image = Image.fromarray(each.permute(1, 2, 0).numpy())
-        made = corruption(image, np.random.default_rng([0, number]))
-        harmed.append(torch.from_numpy(np.asarray(made).copy()).permute(2, 0, 1))
-    return torch.stack(harmed)
+    return redrawn(
+        pixels, lambda image, number: corruption(image, np.random.default_rng([0, number]))
+    )
 
 
 # --- scores ----------------------------------------------------------------------------------
@@ -462,13 +470,6 @@ def guard_of(bench: Bench, fit: Fitted, name: str = DEFAULT) -> Guard:
     )  # fmt: skip
 
 
-def log_odds_against(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """(B,) log-odds against a class; they have a gradient."""
-    own = label[:, None]
-    others = logits.scatter(1, own, -torch.inf)
-    return torch.logsumexp(others, 1) - logits.gather(1, own)[:, 0]
-
-
 def adaptive(
     net: Net, core: ScoringCore, images: torch.Tensor, truth: torch.Tensor, eps: float
 ) -> torch.Tensor:
@@ -490,13 +491,13 @@ def adaptive(
         z = [net.encoder(each) for each in (points, *(VIEWS[name](points) for name in core.views))]
         y = [net.head(each) for each in z]
         predicted = y[0].argmax(1)
-        error = log_odds_against(y[0], truth)
+        error = logit_of_error(y[0], truth)
         fooled = error > 0
         loss = error.clamp(max=MARGIN)
         if core.views:
             others = [
                 torch.where(
-                    fooled, -log_odds_against(each, predicted), log_odds_against(each, truth)
+                    fooled, -logit_of_error(each, predicted), logit_of_error(each, truth)
                 ).clamp(max=MARGIN)
                 for each in y[1:]
             ]
@@ -535,7 +536,7 @@ def adaptive_report(
                 few = pictures.take(rows[lo : lo + BATCHES[bench.name]])
                 truth = torch.from_numpy(few.truth)
                 images = few.pixels.float().div(255)
-                points = adaptive(bench.net, guard.core(), images, truth, eps / 255)
+                points = adaptive(bench.net, guarded.core, images, truth, eps / 255)
                 with torch.inference_mode():
                     _, verdict = guarded(points)
                 wrong = (verdict.predicted != truth).tolist()

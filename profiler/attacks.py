@@ -338,7 +338,7 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _loss(model: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return _logit_of_error(model(images.clone()), classes)
+        return logit_of_error(model(images.clone()), classes)
 
 
 def _loss_and_gradient(
@@ -347,7 +347,7 @@ def _loss_and_gradient(
     """(B,) and its gradient (B, 3, H, W); where that is NaN, its sign is 0 all the same."""
     leaf = images.detach().requires_grad_()
     # A copy, because some networks change their input in place, which no leaf allows.
-    loss = _logit_of_error(model(leaf.clone()), classes)
+    loss = logit_of_error(model(leaf.clone()), classes)
     gradient = None
     if loss.requires_grad:
         # Only with respect to the images: the parameters' .grad is not touched.
@@ -357,7 +357,7 @@ def _loss_and_gradient(
     return loss.detach(), gradient
 
 
-def _logit_of_error(logits: object, classes: torch.Tensor) -> torch.Tensor:
+def logit_of_error(logits: object, classes: torch.Tensor) -> torch.Tensor:
     """(B,) log Σ_{j≠y} exp z_j − z_y: rises with the cross-entropy, and never saturates."""
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -732,7 +732,12 @@ class Guarded(nn.Module):
         # Made first: a model may change its input in place.
         others = [VIEWS[name](images.detach()) for name in self.core.views]
         features, logits = self._seen(images)
-        if self._quick is not None and self._is_few(features):
+        if (
+            self._quick is not None
+            and features.shape[0] <= FEW
+            and features.is_cpu
+            and not _recording(features)
+        ):
             return logits, self._quick(features, logits)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
         z, y = features.detach().flatten(1).float(), logits.detach().float()
@@ -767,10 +772,6 @@ class Guarded(nn.Module):
             torch.stack([each.flatten(1).float() for each in features], dim=1),
             torch.stack([each.float() for each in logits], dim=1),
         )
-
-    @staticmethod
-    def _is_few(features: torch.Tensor) -> bool:
-        return features.shape[0] <= FEW and features.is_cpu and not _recording(features)
 
 
 def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What a detector is: fitted on a classifier's answers, it scores others. Higher is stranger."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -122,20 +122,27 @@ def sound(features: FloatArray, logits: FloatArray) -> BoolArray:
     return np.asarray(fine, dtype=np.bool_)
 
 
+def judged(fine: BoolArray, judge: Callable[[BoolArray], Float64]) -> Float64:
+    """(n,) scores: ``judge`` of the rows that are fine, infinite for the others, never NaN."""
+    scores = np.full(len(fine), np.inf)
+    if fine.any():
+        given = judge(fine)
+        scores[fine] = np.where(np.isnan(given), np.inf, given)
+    return scores
+
+
 class Sound:
     """Base of detectors: rows that are not finite get an infinite score, the others are judged."""
 
     def score(self, features: FloatArray, logits: FloatArray) -> Float64:
         """(n,) scores; infinite, never NaN, where features or logits are not finite."""
-        fine = sound(features, logits)
-        scores = np.full(len(fine), np.inf)
-        if fine.any():
-            given = self._score(
-                np.asarray(features, dtype=np.float64)[fine],
-                np.asarray(logits, dtype=np.float64)[fine],
-            )
-            scores[fine] = np.where(np.isnan(given), np.inf, given)
-        return scores
+        return judged(
+            sound(features, logits),
+            lambda rows: self._score(
+                np.asarray(features, dtype=np.float64)[rows],
+                np.asarray(logits, dtype=np.float64)[rows],
+            ),
+        )
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
         raise NotImplementedError

@@ -42,6 +42,7 @@ from profiler.detector.base import (
     Views,
     check_views_given,
     checked,
+    judged,
     sound,
 )
 from profiler.detector.baselines import MaxSoftmax, log_odds_against
@@ -318,20 +319,21 @@ class WithSoftmax:
         check_views_given(views, self.views, len(fine))
         if views is not None:
             fine = fine & views.fine
-        scores = np.full(len(fine), np.inf)
-        if fine.any():
-            z = np.asarray(features, dtype=np.float64)[fine]
-            y = np.asarray(logits, dtype=np.float64)[fine]
-            doubts = self.doubts(z, y, None if views is None else views.take(fine))
-            scores[fine] = self._both(doubts, self.rule.score(z, y))
-        return scores
+
+        def judge(rows: BoolArray) -> Float64:
+            z = np.asarray(features, dtype=np.float64)[rows]
+            y = np.asarray(logits, dtype=np.float64)[rows]
+            doubts = self.doubts(z, y, None if views is None else views.take(rows))
+            return self._both(doubts, self.rule.score(z, y))
+
+        return judged(fine, judge)
 
     def _both(self, doubts: Float64, strange: Float64) -> Float64:
         found = self.softmax_rarity_(doubts.mean(axis=1))
         found = found + self.weight_ * self.rule_rarity_(strange)
         if self.steadiness_ is not None and self.change_rarity_ is not None:
             found = found + self.change_rarity_(self.steadiness_(doubts))
-        return np.where(np.isnan(found), np.inf, found)
+        return found
 
 
 Setting = tuple[bool, float, float]
