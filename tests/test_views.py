@@ -387,7 +387,7 @@ class Spoiling(TinyNetLeft):
     """Changes its input, as some networks do."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images.sub_(0.5) + 0.5)
+        return super().forward(images.mul_(0.5) * 2)
 
 
 def test_views_are_of_the_image_as_it_was_given() -> None:
