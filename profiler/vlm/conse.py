@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 
 from profiler.vlm.base import Preprocess, Rows, TextEncoder
 from profiler.vlm.sentence import digest_of_encoder
-from profiler.vlm.space import Vocabulary, space_of
+from profiler.vlm.space import Space, Vocabulary, fingerprint_of, space_of
 
 TEMPLATE = "a photo of a {}"
 
@@ -69,9 +70,13 @@ class ConSE:
         functions = [reader.preprocess for reader in readers]
         self._stacked = Stacked(functions) if len(functions) > 1 else None
         self.preprocess: Preprocess = self._stacked or functions[0]
+        self.fingerprint = _fingerprint(readers, encoder, fingerprint_of(self.vocabularies))
+
+    @cached_property
+    def _space(self) -> Space:
+        """Made when it is first needed: where everything is in the cache, no word is embedded."""
         captions = [self._captions_of(vocabulary) for vocabulary in self.vocabularies]
-        self._space = space_of(self.vocabularies, captions, device)
-        self.fingerprint = _fingerprint(readers, encoder, self._space.fingerprint)
+        return space_of(self.vocabularies, captions, self._device)
 
     @property
     def limits(self) -> str:

@@ -75,11 +75,6 @@ class Vocabulary:
 class Space(Protocol):
     """Coordinates of images and captions."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Of what decides them beside the words' captions."""
-        ...
-
     def of_images(self, read: Sequence[torch.Tensor]) -> torch.Tensor:
         """For each list (B, words) probabilities → (B, d) unit rows."""
         ...
@@ -87,6 +82,22 @@ class Space(Protocol):
     def of_captions(self, rows: Rows) -> Rows:
         """(M, e) embedded captions → (M, d) unit rows."""
         ...
+
+
+def _is_published(vocabularies: Sequence[Vocabulary]) -> bool:
+    return len(vocabularies) == 1 and not vocabularies[0].closed
+
+
+def fingerprint_of(vocabularies: Sequence[Vocabulary]) -> str:
+    """Hash of what decides the coordinates beside the words: their weights, what is fixed here.
+
+    Empty for ConSE as published, where there is nothing to choose.
+    """
+    if _is_published(vocabularies):
+        return ""
+    counts = [(v.weight, v.closed) for v in vocabularies]
+    told = f"{counts} {SHARING} {LINKING} {ASSOCIATION} {PRIOR} {CONTRAST}"
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def space_of(
@@ -99,7 +110,7 @@ def space_of(
         captions: for each of them (words, e) unit rows, the embedded captions of its words.
         device: where images are placed.
     """
-    if len(vocabularies) == 1 and not vocabularies[0].closed:
+    if _is_published(vocabularies):
         return SumSpace(captions[0], device)
     return ListSpace(vocabularies, captions, device)
 
@@ -111,8 +122,6 @@ class SumSpace:
         captions: (words, e) unit rows.
         device: where images are placed.
     """
-
-    fingerprint = ""  # nothing to choose: the key is that of the words
 
     def __init__(self, captions: Rows, device: torch.device) -> None:
         self._captions = torch.from_numpy(captions).to(device)
@@ -143,13 +152,6 @@ class ListSpace:
         self._means = [rows.mean(axis=0) for rows in captions]
         self._on_device = [torch.from_numpy(rows).to(device) for rows in captions]
         self._means_on_device = [rows.mean(dim=0) for rows in self._on_device]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of how much each list counts, and of what is fixed here."""
-        counts = [(v.weight, v.closed) for v in self._lists]
-        told = f"{counts} {SHARING} {LINKING} {ASSOCIATION} {PRIOR} {CONTRAST}"
-        return hashlib.sha256(told.encode()).hexdigest()
 
     def of_images(self, read: Sequence[torch.Tensor]) -> torch.Tensor:
         """For each list (B, words) probabilities → (B, d) unit rows.
