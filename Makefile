@@ -6,7 +6,7 @@ DEMO   ?= reports/demo
 # Newer releases of these two are not tested yet; change both together.
 TORCH  := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test quick check bench sample clean test-llm
+.PHONY: demo test tour quick check bench sample clean test-llm
 
 # Stamped by what is asked for, so a change of the dependencies installs again.
 .venv/.installed: pyproject.toml Makefile
@@ -24,6 +24,10 @@ demo: .venv/.installed
 # One thread each, or they would wait for each other.
 test: .venv/.installed check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Every command with every option, as one user would run them, in one folder with one cache.
+tour: .venv/.installed
+	$(BIN)/python tests/tour.py "$$(mktemp -d)/tour"
 
 # Everything but what takes more than a few seconds.
 quick: .venv/.installed

@@ -1,0 +1,68 @@
+"""The commands of README and docs, one after another, as one user runs them."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tour
+from browser import chromium, opened
+from safetensors.numpy import load_file
+
+from profiler.guard import Guard
+from profiler.results import load_run
+
+DOCS = (tour.REPOSITORY / "README.md", *(tour.REPOSITORY / "docs").glob("*.md"))
+
+
+def test_every_command_and_option_is_on_the_tour() -> None:
+    assert tour.unused(list(tour.way("http://127.0.0.1:1", "one"))) == []
+
+
+def test_every_command_of_the_docs_exists() -> None:
+    found = tour.commands()
+    told = [
+        words.strip()
+        for path in DOCS
+        for words in re.findall(r"^(?:    )?profiler ([a-z]+(?: [a-z]+)?)", path.read_text(), re.M)
+    ]
+    assert len(told) > 10
+    for words in told:
+        assert words in found or words.split()[0] in found, words
+
+
+# One test, because all of it happens in one folder with one cache.
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.browser
+def test_every_command_works_beside_every_other(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    faults = [f"{done.step}\n{done.fault}" for done in tour.walk(folder) if done.fault]
+    assert not faults, "\n\n".join(faults)
+    read_again(folder)
+    with chromium() as browser:
+        for page in sorted(folder.rglob("*.html")):
+            with opened(browser, page) as view:
+                assert view.complaints == [], page
+                assert view.strange_requests == [], page
+
+
+def read_again(folder: Path) -> None:
+    """Every file that was written is read by what reads it."""
+    for path in folder.rglob("*.json"):
+        tour.strict_json(path.read_text(encoding="utf-8"))
+    for path in folder.rglob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            assert len({len(row) for row in csv.reader(file)}) == 1, path
+    for path in folder.rglob("*.npz"):
+        with np.load(path) as arrays:
+            assert all(arrays[name] is not None for name in arrays), path
+    for path in folder.rglob("*.safetensors"):
+        if "cache" not in path.parts:
+            assert load_file(path), path
+    assert [Guard.load(path) for path in folder.rglob("guard.safetensors")]
+    runs = {path.parent for path in folder.rglob("run.json")}
+    assert len(runs) > 10
+    for run in runs:
+        assert load_run(run).layers, run
