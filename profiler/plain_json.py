@@ -134,7 +134,7 @@ def check_format(content: Any, where: str, what: str, formats: Sequence[int]) ->
         raise InputError(f"{where} is no {what}: it does not say its format")
     if found not in formats:
         readable = " and ".join(map(str, formats))
-        newer = "; a newer profiler wrote it" if found > max(formats) else ""
+        newer = ", which a newer profiler wrote" if found > max(formats) else ""
         raise InputError(
             f"{where} is a {what} of format {found}{newer}; this version reads {readable}"
         )

@@ -3,7 +3,6 @@
 Only files that this package has made are counted or removed, whatever else lies in the folder.
 """
 
-import json
 import re
 import secrets
 import shutil
@@ -62,6 +61,8 @@ def list_(as_json: AsJSON = False) -> None:
     Fingerprints are cut short; --json has the whole keys. Results that a run left unfinished are
     of the kind "shards"; the next run goes on with them.
     """
+    from profiler.plain_json import json_text
+
     store = Store(cache_folder())
     rows = [
         *map(_row, store.entries()),
@@ -87,7 +88,7 @@ def list_(as_json: AsJSON = False) -> None:
             ],
             "strays": [{"name": stray.path.name, "bytes": stray.size} for stray in strays],
         }
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        typer.echo(json_text(content, None))
         return
     if not rows and not strays:
         typer.echo(f"nothing in {store.folder}")

@@ -1,6 +1,5 @@
 """``profiler rate`` and ``profiler calibrate``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +117,8 @@ def calibrate(
     --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
     4: too few ratings to say.
     """
+    from profiler.plain_json import json_text
+
     from profiler.ask import Category
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
@@ -166,7 +167,7 @@ def calibrate(
             Services(model, Store(cache_folder()), TerminalProgress()),
         )
     if as_json:
-        typer.echo(json.dumps(calibrated_json(done, folder), ensure_ascii=False))
+        typer.echo(json_text(calibrated_json(done, folder), None))
     else:
         if stderr.is_terminal:
             stderr.print(_table(done.found))
