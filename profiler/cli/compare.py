@@ -381,9 +381,8 @@ def _folder_name(names: Sequence[str]) -> str:
 
 
 def _show(done: "Compared", out: Path, as_json: bool) -> None:
-    from profiler.plain_json import json_text, read_json
-
     from profiler.cli.terminal import comparison_tables, stderr
+    from profiler.plain_json import json_text, read_json
 
     if as_json:
         content = read_json(out / "comparison.json", "outcome")

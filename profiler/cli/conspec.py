@@ -229,7 +229,6 @@ def _pointing() -> Iterator[None]:
 
 def _verify(path: Path, as_json: bool) -> None:
     from profiler.plain_json import json_text
-
     from profiler.specifying import verify
 
     found = verify(path)
@@ -254,10 +253,9 @@ def _verify(path: Path, as_json: bool) -> None:
 
 
 def _show(done: "Checked", out: Path, as_json: bool) -> None:
-    from profiler.plain_json import json_text, read_json
-
     from profiler.cli.terminal import stderr
     from profiler.pages.of_check import check_table
+    from profiler.plain_json import json_text, read_json
 
     if as_json:
         content = read_json(out / "check.json", "outcome")

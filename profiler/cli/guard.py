@@ -469,9 +469,8 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 
 def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
-    from profiler.plain_json import json_text
-
     from profiler.detector.reasons import SHOWN
+    from profiler.plain_json import json_text
 
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:

@@ -117,11 +117,10 @@ def calibrate(
     --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
     4: too few ratings to say.
     """
-    from profiler.plain_json import json_text
-
     from profiler.ask import Category
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.plain_json import json_text
     from profiler.results import load_run
     from profiler.run import ProfileOptions, Services, choose_device
     from profiler.store import Store, cache_folder

@@ -19,7 +19,6 @@ def list_vlms(as_json: AsJSON = False) -> None:
     conse, how much each of its vocabularies counts.
     """
     from profiler.plain_json import json_text
-
     from profiler.vlm.catalogue import vlms
 
     found = vlms()

@@ -246,9 +246,8 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
     """The outcome on standard output: the report's path, or everything as JSON."""
-    from profiler.plain_json import json_text
-
     from profiler.cli.terminal import profile_table, stderr
+    from profiler.plain_json import json_text
 
     if as_json:
         content = {
