@@ -553,6 +553,7 @@ def _pictures(
     shown = np.unique(
         np.concatenate([layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels])
     )
+    shown = shown[shown >= 0]
     with progress.stage("thumbnails", len(shown)) as advance:
         made = thumbnails(
             probe, [int(found.kept[i]) for i in shown], workers=workers, advance=advance
