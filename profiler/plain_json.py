@@ -148,13 +148,11 @@ def from_plain(kind: type[T], content: Any) -> T:
     """
     try:
         found: T = _adapter(kind).validate_python(content)
-        return found
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return found
 
 
 @lru_cache(maxsize=64)
