@@ -128,6 +128,39 @@ def label_layers(
     ]
 
 
+def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[str]:
+    """What has to be said of top lists that activations alone do not decide, a sentence each.
+
+    Args:
+        layers: with their top lists.
+        top: how many images of each list are used.
+        images: of the probe set.
+    """
+    silent: dict[str, int] = {}
+    saturated: dict[str, int] = {}
+    for layer in layers:
+        short = ~layer.dead & (layer.listed(top, images) < top)
+        silent[layer.layer] = int(np.count_nonzero(short))
+        saturated[layer.layer] = int(np.count_nonzero(layer.saturated(top)))
+    said = []
+    for counts, what in (
+        (
+            silent,
+            f"are silent, at their lowest activation, on all but fewer than {top} images; "
+            "their top lists hold only the others",
+        ),
+        (
+            saturated,
+            f"are at their highest activation on more than {top} images; their top lists hold "
+            "those that come first in the folder, so their labels depend on the order of the files",
+        ),
+    ):
+        if number := sum(counts.values()):
+            where = ", ".join(f"{name} ({n:,})" for name, n in counts.items() if n)
+            said.append(f"{number:,} of the units {what}: {where}")
+    return said
+
+
 @dataclass(frozen=True)
 class Part:
     """Shard ``index`` of ``count`` of each layer's units, in their order.

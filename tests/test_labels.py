@@ -20,6 +20,7 @@ from profiler.labels import (
     Part,
     Threshold,
     label_layers,
+    list_warnings,
     merge_labels,
     null_tail,
     null_threshold,
@@ -557,9 +558,9 @@ def test_the_order_of_the_files_does_not_decide_what_a_silent_unit_is_called(nam
     for order in orders:
         images, words, activations = colors(order)
         (layer,) = label_layers(
-            [tops_of(activations, 100)], images, words, similarity=SIMILARITIES[name], top=20
+            [tops_of(activations[:, :8], 100)], images, words, similarity=SIMILARITIES[name], top=20
         )
-        assert layer.dead.tolist() == [False] * 6 + [True, True, False]
+        assert layer.dead.tolist() == [False] * 6 + [True, True]
         shown = [order[row[row >= 0]].tolist() for row in layer.top_images[:6]]
         assert [len(row) for row in shown] == [20] * 5 + [4]
         assert shown[5] == [15, 11, 7, 3]
@@ -623,3 +624,12 @@ def test_units_that_share_their_highest_activation_are_found() -> None:
     tops = tops_of(activations, 100)
     assert np.flatnonzero(tops.saturated(20)).tolist() == [8]
     assert not tops.saturated(60).any()
+
+
+def test_lists_that_activations_do_not_decide_are_spoken_of() -> None:
+    *_, activations = colors(np.arange(100))
+    silent, saturated = list_warnings([tops_of(activations, 100, "relu")], 20, 100)
+    assert silent.startswith("1 of the units are silent")
+    assert silent.endswith("their top lists hold only the others: relu (1)")
+    assert saturated.endswith("depend on the order of the files: relu (1)")
+    assert list_warnings([tops_of(activations[:, :5], 100)], 20, 100) == []
