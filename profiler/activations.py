@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from profiler.errors import InputError
 from profiler.similarity import FloatArray, IntArray
 
+FEWEST = 3
+"""Images that move a unit, below which nothing can be said of it."""
 _BUFFERED_ROWS = 512
 """Rows gathered before a merge: sorting few large pieces is cheaper than many small ones."""
 
@@ -37,9 +39,34 @@ class LayerTops:
 
     @property
     def dead(self) -> NDArray[np.bool_]:
-        """(K,) whether the unit's activation is the same on every image."""
-        same: NDArray[np.bool_] = self.activations[:, 0] == self.low
-        return same
+        """(K,) whether the unit's activation is the same on every image, or on all but one or two.
+
+        In lists of fewer than 15 images, one in five is enough to be alive.
+        """
+        moved = np.count_nonzero(self.activations > self.low[:, None], axis=1)
+        return moved < max(1, min(FEWEST, self.activations.shape[1] // 5))
+
+    def listed(self, length: int, images: int) -> IntArray:
+        """(K,) how many of the first ``length`` images of each list are evidence.
+
+        Images that share a unit's lowest activation, as most do where a ReLU is silent, stand in
+        its list by their names alone. The one image that is lower than all others does not.
+
+        Args:
+            length: of the lists in use.
+            images: of the probe set.
+        """
+        lowest = np.count_nonzero(self.activations[:, :length] == self.low[:, None], axis=1)
+        if length == images:
+            lowest[lowest == 1] = 0
+        return length - lowest
+
+    def saturated(self, length: int) -> NDArray[np.bool_]:
+        """(K,) whether more images share the highest activation than ``length``."""
+        if self.activations.shape[1] <= length:
+            return np.zeros(self.units, dtype=np.bool_)
+        same: NDArray[np.bool_] = self.activations[:, 0] == self.activations[:, length]
+        return same & ~self.dead
 
 
 def merge_tops(first: LayerTops, then: LayerTops, offset: int, length: int) -> LayerTops:

@@ -230,10 +230,10 @@ def check_json(found: Checked) -> str:
             "command": found.command,
             "date": found.date,
             "specs_file": found.file.title,
-            "classifier": vars(found.classifier),
-            "data": {**vars(found.data), "skipped": [list(each) for each in found.data.skipped]},
-            "vlm": vars(found.vlm),
-            "map": vars(found.map),
+            "classifier": found.classifier,
+            "data": found.data,
+            "vlm": found.vlm,
+            "map": found.map,
             "regions": [str(each) for each in found.regions],
             "features_cut_at_zero": found.positive,
             "specs": [_spec(each) for each in found.specs],
@@ -268,7 +268,7 @@ def _spec(checked: CheckedSpec) -> dict[str, Any]:
                 }
                 for each in rate.judged
             ],
-            "against": [_near(each) for each in checked.against],
+            "against": checked.against,
         },
         "formal": [_region(each) for each in checked.regions],
     }
@@ -300,15 +300,5 @@ def _region(each: OnRegion) -> dict[str, Any]:
         **(
             {"gamma": largest.gamma, "not_proved_at": largest.beyond} if largest is not None else {}
         ),
-        "counterexample": None
-        if each.shown is None
-        else {
-            "margin": each.shown.margin,
-            "seen": vars(each.shown.seen),
-            "nearest": [_near(near) for near in each.shown.nearest],
-        },
+        "counterexample": each.shown,
     }
-
-
-def _near(each: NearImage) -> dict[str, Any]:
-    return {**vars(each), "seen": vars(each.seen)}

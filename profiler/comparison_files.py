@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from profiler.comparison import (
@@ -17,7 +16,7 @@ from profiler.comparison import (
     PairComparison,
     ShareChange,
 )
-from profiler.plain_json import json_text
+from profiler.plain_json import json_text, plain
 
 FORMAT = 1
 """Version of ``comparison.json``."""
@@ -146,16 +145,16 @@ def _layer(comparison: Comparison, layer: LayerComparison) -> dict[str, Any]:
 
 
 def _share(share: ShareChange) -> dict[str, Any]:
-    return {**asdict(share), "difference": share.difference}
+    return {**plain(share), "difference": share.difference}
 
 
 def _word(comparison: Comparison, change: ConceptChange) -> dict[str, Any]:
-    values = asdict(change)
+    values = plain(change)
     return {"concept": comparison.concepts[values.pop("concept")], **values}
 
 
 def _moved(comparison: Comparison, moved: Moved) -> dict[str, Any]:
-    values = asdict(moved)
+    values = plain(moved)
     return {"concept": comparison.concepts[values.pop("concept")], **values}
 
 

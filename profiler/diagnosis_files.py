@@ -1,9 +1,7 @@
 """A diagnosis as files: ``diagnosis.json``, ``heatmaps.npz`` and the map."""
 
 import io
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Differential, Heatmap
 from profiler.localization import Shares
-from profiler.plain_json import json_text
+from profiler.plain_json import json_text, parse_json, plain
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
@@ -28,10 +26,10 @@ def diagnosis_json(found: Diagnosis) -> str:
         "format": FORMAT,
         "command": found.command,
         "date": found.date,
-        "classifier": asdict(found.classifier),
-        "data": asdict(found.data),
-        "vlm": asdict(found.vlm),
-        "concepts": {**asdict(found.concepts), "words": found.words},
+        "classifier": found.classifier,
+        "data": found.data,
+        "vlm": found.vlm,
+        "concepts": {**plain(found.concepts), "words": found.words},
         "classes": found.classes,
         "change": found.change,
         "before": _right(found.before),
@@ -41,7 +39,7 @@ def diagnosis_json(found: Diagnosis) -> str:
             for true, predicted in np.argwhere(found.confusion)
         ],
         "map": {
-            **asdict(found.quality),
+            **plain(found.quality),
             "aligned": _right(found.quality.aligned),
             "vlm": _right(found.quality.vlm),
         },
@@ -63,11 +61,11 @@ def diagnosis_json(found: Diagnosis) -> str:
         ],
         "confusions": [_confusion(found, each) for each in found.confusions],
         "images": [_image(each) for each in found.images],
-        "summary": asdict(found.told),
+        "summary": found.told,
         "warnings": found.warnings,
-        "settings": dict(found.settings),
-        "versions": dict(found.versions),
-        "timings": dict(found.timings),
+        "settings": found.settings,
+        "versions": found.versions,
+        "timings": found.timings,
         "usage": found.usage.to_json(),
     }
     return json_text(content)
@@ -97,7 +95,7 @@ def _findings(found: Diagnosis, differential: Differential | None) -> list[dict[
     if differential is None:
         return None
     return [
-        {**asdict(each), "more": found.words[each.more], "less": found.words[each.less]}
+        {**plain(each), "more": found.words[each.more], "less": found.words[each.less]}
         for each in differential.findings()
     ]
 
@@ -109,7 +107,7 @@ def _confusion(found: Diagnosis, each: Confusion) -> dict[str, Any]:
         "errors": each.errors,
         "rules": {name: _shares(shares) for name, shares in each.shares.items()},
         "findings": _findings(found, each.differential[found.level]),
-        "told": asdict(each.told),
+        "told": each.told,
     }
 
 
@@ -195,7 +193,7 @@ def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
         context: fingerprints of classifier and VLM.
     """
     # One entry: the library writes several in an order of its own, a new one each time.
-    metadata = {"context": json.dumps(dict(context), sort_keys=True)}
+    metadata = {"context": json_text(dict(sorted(context.items())), None)}
     content: bytes = save(aligned.to_arrays(), metadata=metadata)
     return content
 
@@ -204,7 +202,7 @@ def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
     """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
     try:
         with safe_open(path, framework="numpy") as file:
-            found = json.loads((file.metadata() or {})["context"])
+            found = parse_json((file.metadata() or {})["context"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         made = AffineMap.from_arrays(arrays)
     except (OSError, SafetensorError, KeyError, ValueError) as error:

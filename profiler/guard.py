@@ -13,9 +13,8 @@ belongs to one set of weights and refuses every other. Its file is safetensors: 
 of JSON, nothing that could be executed.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import get_ident
 from typing import Any, NamedTuple
@@ -45,6 +44,7 @@ from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
+from profiler.plain_json import json_text, parse_json
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
 from profiler.views import VIEWS, check_views
@@ -353,10 +353,10 @@ class Guard:
             "rule": self.rule.name,
             "views": self.views,
             "concepts": self.space.names,
-            "threshold": asdict(self.threshold),
-            "context": asdict(self.context),
+            "threshold": self.threshold,
+            "context": self.context,
         }
-        text = json.dumps(content, ensure_ascii=False)
+        text = json_text(content, None)
         dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         write_atomically(path, save(dense, metadata={"guard": text}))
 
@@ -369,7 +369,7 @@ class Guard:
         """
         try:
             with safe_open(str(path), framework="np") as file:
-                content = json.loads((file.metadata() or {})["guard"])
+                content = parse_json((file.metadata() or {})["guard"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if content["format"] in (FORMAT, WITH_VIEWS):
                 return _from_file(content, arrays)

@@ -1,7 +1,7 @@
 """What a guard was found to be worth on held-out images, and its file ``guard.json``."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from profiler.detector.metrics import GRID, Band, Interval
 from profiler.detector.thresholds import Threshold
 from profiler.guard import Context
-from profiler.plain_json import json_text
+from profiler.plain_json import json_text, plain
 
 FORMAT = 1
 """Version of ``guard.json``."""
@@ -165,10 +165,10 @@ def guard_json(found: Assessment) -> str:
         "command": found.command,
         "date": found.date,
         "guard": {
-            **asdict(found.context),
+            **plain(found.context),
             "rule": found.rule,
             "views": found.views,
-            "threshold": {**asdict(found.threshold), "text": found.threshold.text},
+            "threshold": {**plain(found.threshold), "text": found.threshold.text},
             "classes_without_errors": found.weak_classes,
         },
         "data": {
@@ -192,14 +192,14 @@ def guard_json(found: Assessment) -> str:
         "coverage_at_5_percent_risk": found.at_risk,
         "curves": {
             "grid": GRID,
-            "roc": {name: asdict(band) for name, band in found.roc.items()},
-            "risk_coverage": {name: asdict(band) for name, band in found.risk.items()},
+            "roc": found.roc,
+            "risk_coverage": found.risk,
         },
         "scores": {"right": found.right_scores, "wrong": found.wrong_scores},
         "examples": {
-            "flagged": [asdict(each) for each in found.flagged],
-            "missed": [asdict(each) for each in found.missed],
-            "false_alarms": [asdict(each) for each in found.alarms],
+            "flagged": found.flagged,
+            "missed": found.missed,
+            "false_alarms": found.alarms,
         },
         "bootstrap": {"draws": found.draws, "seed": found.seed, "level": 0.95},
         "versions": found.versions,
@@ -217,12 +217,9 @@ def _condition(each: Condition) -> dict[str, Any]:
                 "flagged_defects", "flagged_right",
             )
         },
-        "metrics": {
-            detector: {name: asdict(value) for name, value in row.items()}
-            for detector, row in each.metrics.items()
-        },
+        "metrics": each.metrics,
         "lead_over_best_baseline": {
-            name: {**asdict(value), "baseline": each.best[name]}
+            name: {**plain(value), "baseline": each.best[name]}
             for name, value in each.lead.items()
         },
     }  # fmt: skip

@@ -42,8 +42,10 @@ class LayerLabels:
         score: (K, R) similarity of those concepts; NaN for a dead unit.
         p_value: (K,) share of the layer's null distribution that scores at least as high as the
             best concept; NaN for a dead unit.
-        dead: (K,) units whose pooled activation is the same on every probe image.
-        top_images: (K, G) probe images with the highest activation, highest first.
+        dead: (K,) units whose pooled activation is the same on every probe image, or on all but
+            one or two.
+        top_images: (K, G) probe images with the highest activation, highest first; -1 in place
+            of those that share the unit's lowest activation.
         top_activations: (K, G) the pooled activations on those images.
         null_scores: (D,) best scores of random image lists in this layer, ascending.
     """
@@ -112,6 +114,7 @@ def label_layers(
             None if matrices is None else matrices[index],
             np.flatnonzero(~layer.dead),
             slice(None) if part is None else part.living(layer),
+            layer.listed(length, len(images))[~layer.dead],
         )
         for index, layer in enumerate(layers)
     ]
@@ -120,9 +123,42 @@ def label_layers(
     for tile in similarity.score(units, images, concepts, null, reduce):
         best[tile.layer].merge(tile)
     return [
-        _assemble(shard, found, np.sort(null_scores), bool(len(every)))
+        _assemble(shard, found, np.sort(null_scores), bool(len(every)), len(images))
         for shard, found, null_scores, every in zip(shards, best, null.best, units, strict=True)
     ]
+
+
+def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[str]:
+    """What has to be said of top lists that activations alone do not decide, a sentence each.
+
+    Args:
+        layers: with their top lists.
+        top: how many images of each list are used.
+        images: of the probe set.
+    """
+    silent: dict[str, int] = {}
+    saturated: dict[str, int] = {}
+    for layer in layers:
+        short = ~layer.dead & (layer.listed(top, images) < top)
+        silent[layer.layer] = int(np.count_nonzero(short))
+        saturated[layer.layer] = int(np.count_nonzero(layer.saturated(top)))
+    said = []
+    for counts, what in (
+        (
+            silent,
+            f"are silent, at their lowest activation, on all but fewer than {top} images; "
+            "their top lists hold only the others",
+        ),
+        (
+            saturated,
+            f"are at their highest activation on more than {top} images; their top lists hold "
+            "those that come first in the folder, so their labels depend on the order of the files",
+        ),
+    ):
+        if number := sum(counts.values()):
+            where = ", ".join(f"{name} ({n:,})" for name, n in counts.items() if n)
+            said.append(f"{number:,} of the units {what}: {where}")
+    return said
 
 
 @dataclass(frozen=True)
@@ -210,7 +246,7 @@ def _insert(
 
 
 def _assemble(
-    tops: LayerTops, best: _Best, null_scores: FloatArray, any_alive: bool
+    tops: LayerTops, best: _Best, null_scores: FloatArray, any_alive: bool, images: int
 ) -> LayerLabels:
     alive = ~tops.dead
     score = np.full((tops.units, KEPT_LABELS), np.nan, dtype=np.float32)
@@ -219,16 +255,20 @@ def _assemble(
     # With fewer than five concepts in all, the places left over hold no concept.
     score[alive] = np.where(best.concept >= 0, best.score, np.nan)
     concept[alive] = best.concept
+    kept = tops.images.shape[1]
     if len(null_scores):
         at_least = len(null_scores) - np.searchsorted(null_scores, score[alive, 0], side="left")
-        p_value[alive] = (1 + at_least) / (1 + len(null_scores))
+        # Without a concept, where the similarity has no score for any, there is none either.
+        p_value[alive] = np.where(
+            best.concept[:, 0] >= 0, (1 + at_least) / (1 + len(null_scores)), np.nan
+        )
     return LayerLabels(
         tops.layer,
         concept,
         score,
         p_value,
         tops.dead,
-        tops.images,
+        np.where(np.arange(kept) < tops.listed(kept, images)[:, None], tops.images, -1),
         tops.activations,
         null_scores if any_alive else null_scores[:0],
     )

@@ -64,7 +64,7 @@ def fingerprint(run: ProfileRun) -> str:
                 layer.layer,
                 [words.get((layer.layer, unit), "") for unit in range(layer.units)],
                 [
-                    [run.image_names[image] for image in shown]
+                    [run.image_names[image] for image in shown if image >= 0]
                     for shown in layer.top_images[:, :SHOWN_IMAGES].tolist()
                 ],
             ]

@@ -24,29 +24,28 @@ probe images, the model that read them, the concept set, the similarity, p-value
 
 import csv
 import io
-import json
 import math
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from profiler.ask import Sorting
-from profiler.errors import InputError, OutputError
+from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
+from profiler.plain_json import from_plain, json_text, plain, read_json
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.store import remove_file, write_atomically
 
@@ -348,7 +347,7 @@ class ProfileRun:
         masks = [self.trusted(layer) for layer in self.layers]
         evaluation = self.record.evaluation
         return {
-            **(asdict(evaluation) if evaluation else {}),
+            **(plain(evaluation) if evaluation else {}),
             "layers": [
                 {
                     "layer": layer.layer,
@@ -399,7 +398,7 @@ class ProfileRun:
 
         The record says that the folder is complete, so it comes last.
         """
-        profile = json.dumps(self.profile.to_json(), indent=1, ensure_ascii=False)
+        profile = json_text(self.profile.to_json())
         return {
             "descriptions.csv": self.descriptions_csv(),
             "profile.json": profile,
@@ -478,22 +477,19 @@ class ProfileRun:
     def _json(self) -> str:
         content = {
             "format": FORMAT,
-            "record": TypeAdapter(Record).dump_python(self.record, mode="json"),
-            "threshold": _THRESHOLD.dump_python(self.threshold, mode="json"),
-            "sorting": TypeAdapter(Sorting).dump_python(self.sorting, mode="json"),
+            "record": self.record,
+            "threshold": self.threshold,
+            "sorting": self.sorting,
             "summary": self.summary,
             "summary_author": self.summary_author,
-            "summary_usage": TypeAdapter(Usage).dump_python(self.summary_usage, mode="json"),
+            "summary_usage": self.summary_usage,
             # For people and scripts; what follows from the rest is not read back.
             "usage": self.usage.to_json(),
             "warnings": self.warnings,
             "concepts": self.concepts,
             "images": self.image_names,
         }
-        return json.dumps(content, indent=1, ensure_ascii=False)
-
-
-_THRESHOLD: TypeAdapter[Threshold | None] = TypeAdapter(Threshold | None)
+        return json_text(content)
 
 
 def _write_pictures(folder: Path, pictures: Mapping[int, bytes]) -> None:
@@ -593,7 +589,8 @@ def _unpack_quality(content: bytes, names: Sequence[str]) -> tuple[LayerQuality,
 
 
 def _summary_json(summary: QualitySummary) -> dict[str, Any]:
-    return asdict(summary) | {
+    return {
+        **plain(summary),
         "survival": summary.survival,
         "stable_share": summary.stable_share,
         "repeated_share": summary.repeated_share,
@@ -603,42 +600,65 @@ def _summary_json(summary: QualitySummary) -> dict[str, Any]:
 def load_run(folder: Path | str) -> ProfileRun:
     """Read a finished run back; raises :class:`InputError` where the folder is none."""
     folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise InputError(f"{str(folder)!r} is not a finished run: 'run.json' is missing")
+    content = read_json(folder / "run.json", "run", (FORMAT,))
     try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise InputError(
-                f"{str(folder)!r} holds a run of format {content.get('format')!r}; this version "
-                f"reads format {FORMAT}"
-            )
-        record = TypeAdapter(Record).validate_python(content["record"])
-        arrays = load((folder / "units.safetensors").read_bytes())
-        names = [layer.name for layer in record.subject.layers]
-        return ProfileRun(
-            record,
-            tuple(
-                LayerLabels(layer.name, **{name: arrays[f"{i}.{name}"] for name in _ARRAYS})
-                for i, layer in enumerate(record.subject.layers)
-            ),
-            tuple(content["concepts"]),
-            tuple(content["images"]),
-            {
-                int(path.stem): path.read_bytes()
-                for path in sorted((folder / "images").glob("*.webp"))
-            },
-            _THRESHOLD.validate_python(content["threshold"]),
-            TypeAdapter(Sorting).validate_python(content["sorting"]),
-            content["summary"],
-            content["summary_author"],
-            TypeAdapter(Usage).validate_python(content.get("summary_usage", {})),
-            _unpack_quality((folder / _QUALITY_FILES[1]).read_bytes(), names)
-            if record.evaluation
-            else (),
-        )
+        run = _from_json(content, folder)
+        _check_arrays(run)
     except FileNotFoundError as error:
         raise InputError(
             f"{str(folder)!r} is not a finished run: {Path(str(error.filename)).name!r} is missing"
         ) from error
-    except (OSError, KeyError, TypeError, ValidationError, SafetensorError, ValueError) as error:
-        raise InputError(
-            f"the run in {str(folder)!r} is damaged: {str(error).splitlines()[0]}"
-        ) from error
+    except KeyError as error:
+        raise InputError(f"the run in {str(folder)!r} is damaged: it has no {error}") from error
+    except (OSError, TypeError, AttributeError, SafetensorError, ValueError) as error:
+        raise InputError(f"the run in {str(folder)!r} is damaged: {first_line(error)}") from error
+    return run
+
+
+def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
+    record = from_plain(Record, content["record"])
+    arrays = load((folder / "units.safetensors").read_bytes())
+    names = [layer.name for layer in record.subject.layers]
+    threshold = content["threshold"]
+    return ProfileRun(
+        record,
+        tuple(
+            LayerLabels(layer, **{name: arrays[f"{place}.{name}"] for name in _ARRAYS})
+            for place, layer in enumerate(names)
+        ),
+        from_plain(tuple[str, ...], content["concepts"]),
+        from_plain(tuple[str, ...], content["images"]),
+        {
+            int(path.stem): path.read_bytes()
+            for path in sorted((folder / "images").glob("*.webp"))
+            if path.stem.isdecimal()
+        },
+        None if threshold is None else from_plain(Threshold, threshold),
+        from_plain(Sorting, content["sorting"]),
+        from_plain(str, content["summary"]),
+        from_plain(str, content["summary_author"]),
+        from_plain(Usage, content.get("summary_usage", {})),
+        _unpack_quality((folder / _QUALITY_FILES[1]).read_bytes(), names)
+        if record.evaluation
+        else (),
+    )
+
+
+def _check_arrays(run: ProfileRun) -> None:
+    """Raise ValueError where the arrays are those of another run."""
+    for layer, info in zip(run.layers, run.record.subject.layers, strict=True):
+        rows = {len(getattr(layer, name)) for name in _ARRAYS if name != "null_scores"}
+        if rows != {info.units}:
+            raise ValueError(f"units.safetensors does not have the units of layer {layer.layer!r}")
+        if layer.concept.max(initial=-1) >= len(run.concepts) or (
+            layer.top_images.max(initial=-1) >= len(run.image_names)
+        ):
+            raise ValueError(
+                f"units.safetensors names concepts or images of layer {layer.layer!r} that "
+                "run.json does not know"
+            )
+        for word in (run.concepts[c] for c in layer.concept[run.trusted(layer), 0]):
+            if word not in run.sorting.category:
+                raise ValueError(f"run.json has no category for the trusted label {word!r}")

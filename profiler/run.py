@@ -39,6 +39,7 @@ from profiler.labels import (
     LayerLabels,
     Threshold,
     label_layers,
+    list_warnings,
     null_threshold,
 )
 from profiler.llm import LLM
@@ -553,6 +554,7 @@ def _pictures(
     shown = np.unique(
         np.concatenate([layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels])
     )
+    shown = shown[shown >= 0]
     with progress.stage("thumbnails", len(shown)) as advance:
         made = thumbnails(
             probe, [int(found.kept[i]) for i in shown], workers=workers, advance=advance
@@ -578,6 +580,8 @@ def _record(
             f"{len(found.skipped)} of {len(probe.names)} probe images could not be read and were "
             f"left out ({examples}{', …' if len(found.skipped) > 3 else ''})"
         )
+    if top and found.tops:
+        warnings += list_warnings(found.tops, top, len(found.kept))
     if concepts.dropped:
         warnings.append(f"{concepts.dropped} concepts were given more than once and count once")
     return Record(

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +48,7 @@ from profiler.inputs import ConceptSet
 from profiler.labelled import ClassNames, LabelledImages, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
+from profiler.plain_json import json_text, read_json
 from profiler.report import render_check
 from profiler.results import VLMRecord
 from profiler.run import NONE, Clock, Services, check_writable, versions
@@ -209,7 +209,7 @@ def check(
             "vlm_fingerprint": vlm.fingerprint,
             "specs": file.title,
         }
-        files["certificates.json"] = json.dumps(to_json(certificates, context))
+        files["certificates.json"] = json_text(to_json(certificates, context), None)
     for name, content in files.items():
         write_atomically(out / name, content)
     return found
@@ -220,11 +220,12 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
 
     Reads no model and calls no solver; raises :class:`InputError` for a file that holds none.
     """
+    what = "file of certificates"
+    content = read_json(path, what)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read certificates from {str(path)!r}: {error}") from None
-    found = from_json(content)
+        found = from_json(content)
+    except InputError as error:
+        raise InputError(f"{what} {str(path)!r}: {error}") from error
     if not found:
         raise InputError(f"{str(path)!r} holds no proof")
     return [(each, each.complaint()) for each in found]

@@ -49,7 +49,10 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a whole file or nothing; raises :class:`OutputError` with the reason."""
     with _whole_file(path) as draft:
-        draft.file.write(content.encode() if isinstance(content, str) else content)
+        # The name of a file need not be text; what of it is none is written as Python escapes it.
+        draft.file.write(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
 
 
 @dataclass
@@ -284,7 +287,9 @@ def remove_file(path: Path) -> None:
 
 # --- records --------------------------------------------------------------------------------
 
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, ResourceError, struct.error)
+_DAMAGES = (
+    OSError, ValueError, KeyError, TypeError, RecursionError, ResourceError, struct.error,
+)  # fmt: skip
 """Whatever reading a damaged file may raise."""
 
 

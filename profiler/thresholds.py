@@ -1,14 +1,12 @@
 """``threshold.json``: a threshold as a file, to be used on other runs of the same context."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from profiler.calibration import ExpectedRating
 from profiler.errors import InputError
 from profiler.labels import Threshold
+from profiler.plain_json import from_plain, json_text, read_json
 
 FORMAT = 1
 """Version of ``threshold.json``."""
@@ -22,7 +20,7 @@ def threshold_json(threshold: Threshold, expected: ExpectedRating | None = None)
             "score": expected.score.tolist(),
             "rating": expected.rating.tolist(),
         }
-    return json.dumps(content, indent=1, ensure_ascii=False)
+    return json_text(content)
 
 
 def read_threshold(text: str) -> float | Threshold:
@@ -35,19 +33,10 @@ def read_threshold(text: str) -> float | Threshold:
     except ValueError:
         pass
     path = Path(text)
+    if not path.exists():
+        raise InputError(f"--threshold {text!r} is not a valid float, and there is no such file")
+    content = read_json(path, "threshold file", (FORMAT,))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"--threshold {text!r} is not a valid float, and there is no such file"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"threshold file {text!r} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{text!r} is no threshold file of format {FORMAT}")
-    try:
-        return TypeAdapter(Threshold).validate_python(content)
-    except ValidationError as error:
-        raise InputError(
-            f"threshold file {text!r} is damaged: {error.errors()[0]['msg']}"
-        ) from error
+        return from_plain(Threshold, content)
+    except ValueError as error:
+        raise InputError(f"threshold file {text!r} is damaged: {error}") from error

@@ -49,7 +49,9 @@ def test_any_batching_gives_what_sorting_everything_gives(
     wanted = sorted_at_once(values, length)
     np.testing.assert_array_equal(tops.images, wanted)
     np.testing.assert_array_equal(tops.activations, np.take_along_axis(values.T, wanted, axis=1))
-    np.testing.assert_array_equal(tops.dead, values.min(axis=0) == values.max(axis=0))
+    moved = (tops.activations > values.min(axis=0)[:, None]).sum(axis=1)
+    fewest = max(1, min(3, tops.images.shape[1] // 5))
+    np.testing.assert_array_equal(tops.dead, moved < fewest)
 
 
 def test_more_images_than_the_buffer_holds() -> None:

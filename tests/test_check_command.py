@@ -209,7 +209,8 @@ def test_wrong_calls(command: Command, folder: Path) -> None:
     assert "is no region" in command(*arguments(folder, SPECS, "--region", "box")).error
     assert "unknown class of --on" in command(*arguments(folder, SPECS, "--on", "rad")).error
     assert "this is no file of certificates" in _verify(command, folder, '{"proofs": []}')
-    assert "cannot read certificates" in _verify(command, folder, "{")
+    assert "is damaged: it is no JSON or was cut off" in _verify(command, folder, "{")
+    assert "nested too deeply" in _verify(command, folder, "[" * 100_000)
 
 
 def _verify(command: Command, folder: Path, content: str) -> str:

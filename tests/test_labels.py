@@ -20,6 +20,7 @@ from profiler.labels import (
     Part,
     Threshold,
     label_layers,
+    list_warnings,
     merge_labels,
     null_tail,
     null_threshold,
@@ -526,3 +527,109 @@ def test_a_given_threshold_is_exceeded_not_reached() -> None:
 def test_null_tail_counts_one_more_than_was_drawn() -> None:
     tail = null_tail(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0.0, 2.0, 3.0]))
     np.testing.assert_allclose(tail, [5 / 5, 2 / 5, 1 / 5])
+
+
+# --- units that are silent on most images ----------------------------------------------------
+
+
+def colors(order: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A hundred images of five colours, in some order, and a layer of ReLU units.
+
+    Units 0 to 4 see a colour on twenty images each. Unit 5 sees colour 0 on four images alone,
+    unit 6 on two, unit 7 never; unit 8 is at 6, its highest, on sixty images.
+    """
+    rng = np.random.default_rng(5)
+    color = np.repeat(np.arange(5), 20)
+    words = np.eye(8)[:6]
+    images = unit(words[color] + 0.02 * rng.normal(size=(100, 8)))
+    activations = np.zeros((100, 9))
+    for k in range(5):
+        activations[color == k, k] = rng.uniform(1, 2, 20)
+    activations[[3, 7, 11, 15], 5] = [1, 2, 3, 4]
+    activations[[3, 7], 6] = [1, 2]
+    activations[:, 8] = np.where(color < 3, 6.0, rng.uniform(0, 1, 100))
+    return images[order], words, activations[order].astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["soft-wpmi", "wpmi", "rank_reorder"])
+def test_the_order_of_the_files_does_not_decide_what_a_silent_unit_is_called(name: str) -> None:
+    found = []
+    orders = [np.arange(100), np.arange(100)[::-1], np.random.default_rng(1).permutation(100)]
+    for order in orders:
+        images, words, activations = colors(order)
+        (layer,) = label_layers(
+            [tops_of(activations[:, :8], 100)], images, words, similarity=SIMILARITIES[name], top=20
+        )
+        assert layer.dead.tolist() == [False] * 6 + [True, True]
+        shown = [order[row[row >= 0]].tolist() for row in layer.top_images[:6]]
+        assert [len(row) for row in shown] == [20] * 5 + [4]
+        assert shown[5] == [15, 11, 7, 3]
+        found.append(layer)
+    for layer in found:
+        if name != "rank_reorder":  # which asks for an order among the images of a colour
+            assert layer.concept[:5, 0].tolist() == [0, 1, 2, 3, 4]
+            # Four images of twenty: the prior, which knows unit 0, leaves them no say.
+            assert not null_threshold([layer]).trusts(layer)[5]
+        np.testing.assert_allclose(layer.score[:6], found[0].score[:6], atol=1e-4)
+        np.testing.assert_array_equal(layer.concept[:6, 0], found[0].concept[:6, 0])
+
+
+@pytest.mark.parametrize("name", ["soft-wpmi", "wpmi", "rank_reorder"])
+def test_short_lists_in_shards_are_scored_to_the_bit_as_in_one_piece(name: str) -> None:
+    images, words, activations = colors(np.arange(100))
+    tops = tops_of(activations, 100)
+    similarity = SIMILARITIES[name]
+    (whole,) = label_layers([tops], images, words, similarity=similarity, top=20)
+    shared = Together(2)
+
+    def shard(index: int) -> LayerLabels:
+        (found,) = label_layers(
+            [tops], images, words, similarity=similarity, top=20,
+            part=Part(index, 2), reduce=shared.of(index),
+        )  # fmt: skip
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        merged = merge_labels(list(pool.map(shard, range(2))))
+    for field in ("concept", "score", "p_value", "dead", "top_images"):
+        np.testing.assert_array_equal(getattr(merged, field), getattr(whole, field))
+
+
+def test_a_unit_that_is_mostly_silent_is_not_trusted_for_one_image_more_than_chance() -> None:
+    """Random images move forty units, three each: of a list of ten, that is no evidence."""
+    rng = np.random.default_rng(3)
+    words = unit(rng.normal(size=(200, 16)))
+    images = unit(words[np.arange(1000) % 200] + 0.15 * rng.normal(size=(1000, 16)))
+    activations = np.zeros((1000, 40), dtype=np.float32)
+    for k in range(40):
+        activations[rng.choice(1000, 3, replace=False), k] = [1, 2, 3]
+    for similarity in (SIMILARITIES["soft-wpmi"], SIMILARITIES["wpmi"]):
+        (layer,) = label_layers(
+            [tops_of(activations, 100)], images, words, similarity=similarity, top=10,
+            null_draws=500,
+        )  # fmt: skip
+        assert not layer.dead.any()
+        assert null_threshold([layer]).trusts(layer).sum() <= 2
+
+
+def test_the_only_lowest_image_is_no_tie() -> None:
+    """A list as long as the probe set holds every image, the lowest too."""
+    tops = tops_of(np.array([[3.0, 0], [2, 0], [1, 1]]), 3)
+    assert tops.listed(3, 3).tolist() == [3, 1]
+    assert tops.listed(2, 3).tolist() == [2, 1]
+
+
+def test_units_that_share_their_highest_activation_are_found() -> None:
+    *_, activations = colors(np.arange(100))
+    tops = tops_of(activations, 100)
+    assert np.flatnonzero(tops.saturated(20)).tolist() == [8]
+    assert not tops.saturated(60).any()
+
+
+def test_lists_that_activations_do_not_decide_are_spoken_of() -> None:
+    *_, activations = colors(np.arange(100))
+    silent, saturated = list_warnings([tops_of(activations, 100, "relu")], 20, 100)
+    assert silent.startswith("1 of the units are silent")
+    assert silent.endswith("their top lists hold only the others: relu (1)")
+    assert saturated.endswith("depend on the order of the files: relu (1)")
+    assert list_warnings([tops_of(activations[:, :5], 100)], 20, 100) == []

@@ -1,6 +1,7 @@
 """Soft-WPMI against the formula written out, and the properties the rest of the code rests on."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -476,3 +477,136 @@ def test_embeddings_that_are_no_numbers_are_refused_by_all(
     images = np.where(np.arange(60)[:, None] == np.argmax(activations[:, 0]), np.nan, images)
     with pytest.raises(InputError, match="NaN or infinite"), np.errstate(invalid="ignore"):
         scores(similarity, images, concepts, activations, 12)
+
+
+# --- what the reference gives ----------------------------------------------------------------
+
+REFERENCE = Path(__file__).parent / "clip_dissect_reference.npz"
+"""What CLIP-Dissect's released functions gave, in float32, for numbers without ties. They have no
+rank reordering to hold against: its random orders are drawn without a seed."""
+
+
+@pytest.mark.parametrize(
+    ("name", "similarity", "length", "rounding"),
+    [
+        # The reference sums a hundred logarithms of small differences in float32, and is 1.8e-4
+        # away from the formula in float64 where this package is 4.4e-5 away.
+        ("soft_wpmi_top100", SoftWPMI(), 100, 2e-4),
+        ("soft_wpmi_top10", SoftWPMI(), 10, 1e-4),
+        ("wpmi_top28", WPMI(), 28, 1e-4),
+        ("cosine", Cosine(), 1, 1e-6),
+        ("cosine_cubed", CosineCubed(), 1, 1e-6),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_agrees_with_the_released_functions(
+    name: str, similarity: Similarity, length: int, rounding: float
+) -> None:
+    given = np.load(REFERENCE)
+    wanted = given[name]
+    got = scores(similarity, given["images"], given["concepts"], given["activations"], length)
+    np.testing.assert_array_equal(got.argmax(axis=1), wanted.argmax(axis=1))
+    np.testing.assert_allclose(got.max(axis=1), wanted.max(axis=1), atol=min(rounding, 1e-4))
+    np.testing.assert_allclose(got, wanted, atol=rounding, rtol=0)
+
+
+# --- units that are silent on most images ----------------------------------------------------
+
+
+def silent_on_most(activations: FloatArray) -> FloatArray:
+    """Unit k is above zero on 3 + 2 k images, and no two of them are equal."""
+    found = np.zeros_like(activations)
+    for k, a in enumerate(activations.T):
+        moved = np.argsort(-a)[: 3 + 2 * k]
+        found[moved, k] = 1 + a[moved] - a[moved].min()
+    return found
+
+
+def short_scores(
+    similarity: Similarity,
+    images: FloatArray,
+    concepts: FloatArray,
+    activations: FloatArray,
+    length: int,
+    own: slice = slice(None),
+) -> FloatArray:
+    top = np.argsort(-activations, axis=0, kind="stable")[:length].T
+    values = np.take_along_axis(activations.T, top, axis=1)
+    listed = (values > activations.min(axis=0)[:, None]).sum(axis=1)
+    units = Units(top, values, activations, np.arange(len(top)), own, listed)
+    null = Null(3, 0, [np.full(3, -np.inf, dtype=np.float32)])
+    tiles = list(similarity.score([units], images, concepts, null))
+    return np.concatenate([tile.scores for tile in tiles], axis=1)
+
+
+def plain_short_pmi(
+    images: FloatArray,
+    concepts: FloatArray,
+    activations: FloatArray,
+    length: int,
+    similarity: SoftWPMI | WPMI,
+) -> FloatArray:
+    """The formula in loops; a rank without an image takes the mean over all images."""
+    powers = np.exp(similarity.temperature * (images @ concepts.T))
+    q = powers / powers.sum(axis=1, keepdims=True)
+    units = activations.shape[1]
+    offset, slope = similarity.factors(length)
+    evidence = np.zeros((units, len(concepts)))
+    for k, a in enumerate(activations.T):
+        moved = [n for n in np.argsort(-a, kind="stable") if a[n] > a.min()][:length]
+        for m in range(len(concepts)):
+            for r in range(length):
+                each = [math.log(offset[r] + slope[r] * q[n, m]) for n in range(len(images))]
+                evidence[k, m] += each[moved[r]] if r < len(moved) else sum(each) / len(each)
+    prior = np.log(np.exp(evidence).sum(axis=0) / units)
+    return evidence - similarity.prior_weight * prior
+
+
+@pytest.mark.parametrize("similarity", [SoftWPMI(), WPMI()], ids=lambda each: each.name)
+@pytest.mark.parametrize("chunk", [7, 32_768])
+def test_a_rank_without_an_image_says_what_a_random_image_says(
+    made: tuple[FloatArray, FloatArray, FloatArray],
+    similarity: SoftWPMI | WPMI,
+    chunk: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "ROW_CHUNK", chunk)
+    monkeypatch.setattr(base, "CONCEPT_BLOCK", 10)
+    images, concepts, activations = made
+    silent = silent_on_most(activations)
+    wanted = plain_short_pmi(images, concepts, silent, 10, similarity)
+    got = short_scores(similarity, images, concepts, silent, 10)
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    np.testing.assert_array_equal(got.argmax(axis=1), wanted.argmax(axis=1))
+
+
+def test_rank_reordering_leaves_out_images_without_an_order(
+    made: tuple[FloatArray, FloatArray, FloatArray],
+) -> None:
+    images, concepts, activations = made
+    silent = silent_on_most(activations)
+    got = short_scores(RankReorder(), images, concepts, silent, 12)
+    for k, a in enumerate(silent.T):
+        length = min(12, 3 + 2 * k)
+        top = np.argsort(-a, kind="stable")[:length]
+        t, rising = a[top], a[top][::-1]
+        orders = [np.random.default_rng([0, i]).permutation(12) for i in range(5)]
+        chance = [np.abs(rising - rising[order[order < length]]) ** 3 for order in orders]
+        for m, concept in enumerate(concepts):
+            p = images[top] @ concept
+            error = np.mean(np.abs(t[np.argsort(p, kind="stable")] - rising) ** 3)
+            wanted = -(error / np.mean(chance)) / math.sqrt(p.mean())
+            assert got[k, m] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "similarity", [SoftWPMI(), WPMI(), RankReorder()], ids=lambda each: each.name
+)
+def test_full_lists_score_to_the_bit_as_if_no_list_could_be_short(
+    made: tuple[FloatArray, FloatArray, FloatArray], similarity: Similarity
+) -> None:
+    images, concepts, activations = made
+    np.testing.assert_array_equal(
+        short_scores(similarity, images, concepts, activations, 12),
+        scores(similarity, images, concepts, activations, 12),
+    )

@@ -3,13 +3,12 @@
 Only files that this package has made are counted or removed, whatever else lies in the folder.
 """
 
-import json
 import re
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +61,8 @@ def list_(as_json: AsJSON = False) -> None:
     Fingerprints are cut short; --json has the whole keys. Results that a run left unfinished are
     of the kind "shards"; the next run goes on with them.
     """
+    from profiler.plain_json import json_text
+
     store = Store(cache_folder())
     rows = [
         *map(_row, store.entries()),
@@ -87,7 +88,7 @@ def list_(as_json: AsJSON = False) -> None:
             ],
             "strays": [{"name": stray.path.name, "bytes": stray.size} for stray in strays],
         }
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        typer.echo(json_text(content, None))
         return
     if not rows and not strays:
         typer.echo(f"nothing in {store.folder}")
@@ -279,29 +280,48 @@ def _stray_row(stray: Stray) -> _Row:
 
 def in_words(entry: Entry) -> str:
     """What an entry is, as far as its key tells; fingerprints are cut short."""
-    key = entry.key
-    if not key:
+    if not entry.key:
         return "damaged record"
     parts = []
-    for part in ("subject", "vlm", "probe", "captions"):
-        if part in key:
-            parts.append(f"{part} {_short(str(key[part]))}")
-    if layers := key.get("layers"):
-        names = [str(layer[0]) for layer in layers]
-        parts.append(
-            f"{_count(len(names), 'layer')} ({', '.join(names[:3])}{', …' if names[3:] else ''})"
-        )
-    if "length" in key:
-        parts.append(f"top {key['length']}")
-    if key.get("matrices"):
-        parts.append("with matrices")
-    if images := key.get("images"):
-        parts.append(f"images {images[0]} to {images[1] - 1}")
-    return ", ".join(parts)
+    for name, said in _PARTS.items():
+        if name in entry.key:
+            # Keys change with versions, and all of them lie side by side.
+            try:
+                parts.append(said(entry.key[name]))
+            except (TypeError, ValueError, LookupError):
+                parts.append(f"{name} as another version writes them")
+    return ", ".join(filter(None, parts)) or "written by another version"
 
 
-def _short(fingerprint: str) -> str:
-    return re.sub(r"[0-9a-f]{16,}", lambda found: found[0][:8], fingerprint)
+def _layers_in_words(layers: Sequence[Sequence[str]]) -> str:
+    names = [str(layer[0]) for layer in layers]
+    return f"{_count(len(names), 'layer')} ({', '.join(names[:3])}{', …' if names[3:] else ''})"
+
+
+def _images_in_words(images: Sequence[int] | str) -> str:
+    if isinstance(images, str):
+        return f"images {_short(images)}"
+    start, stop = images
+    return f"images {start} to {stop - 1}"
+
+
+def _short(fingerprint: object) -> str:
+    return re.sub(r"[0-9a-f]{16,}", lambda found: found[0][:8], str(fingerprint))
+
+
+_PARTS: Mapping[str, Callable[[Any], str]] = {
+    "dead weights of": lambda subject: f"unused weights of {_short(subject)}",
+    "subject": lambda subject: f"subject {_short(subject)}",
+    "vlm": lambda vlm: f"vlm {_short(vlm)}",
+    "probe": lambda probe: f"probe {_short(probe)}",
+    "captions": lambda captions: f"captions {_short(captions)}",
+    "change": lambda change: f"after {change}",
+    "layers": _layers_in_words,
+    "length": lambda length: f"top {length}",
+    "matrices": lambda kept: "with matrices" if kept else "",
+    "images": _images_in_words,
+}
+"""The parts of keys in words, in their order in a line."""
 
 
 def _llm_row(folder: Path) -> list[_Row]:

@@ -1,6 +1,5 @@
 """``profiler compare``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -383,10 +382,11 @@ def _folder_name(names: Sequence[str]) -> str:
 
 def _show(done: "Compared", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import comparison_tables, stderr
+    from profiler.plain_json import json_text, read_json
 
     if as_json:
-        content = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"report": str(out / "compare.html"), **content}, ensure_ascii=False))
+        content = read_json(out / "comparison.json", "outcome")
+        typer.echo(json_text({"report": str(out / "compare.html"), **content}, None))
         return
     for table in comparison_tables(done.comparison):
         stderr.print(table)

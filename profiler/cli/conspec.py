@@ -1,6 +1,5 @@
 """``profiler check`` and ``profiler mine``."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,6 +228,7 @@ def _pointing() -> Iterator[None]:
 
 
 def _verify(path: Path, as_json: bool) -> None:
+    from profiler.plain_json import json_text
     from profiler.specifying import verify
 
     found = verify(path)
@@ -237,7 +237,7 @@ def _verify(path: Path, as_json: bool) -> None:
             {"spec": each.spec, "on": each.on, "formula": str(each.formula), "complaint": wrong}
             for each, wrong in found
         ]
-        typer.echo(json.dumps({"proofs": proofs}, ensure_ascii=False))
+        typer.echo(json_text({"proofs": proofs}, None))
     else:
         for each, wrong in found:
             typer.echo(
@@ -255,10 +255,11 @@ def _verify(path: Path, as_json: bool) -> None:
 def _show(done: "Checked", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import stderr
     from profiler.pages.of_check import check_table
+    from profiler.plain_json import json_text, read_json
 
     if as_json:
-        content = json.loads((out / "check.json").read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"report": str(out / "check.html"), **content}, ensure_ascii=False))
+        content = read_json(out / "check.json", "outcome")
+        typer.echo(json_text({"report": str(out / "check.html"), **content}, None))
         return
     for line in check_table(done):
         stderr.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -331,6 +332,8 @@ def mine(
     Pairs of concepts are chosen on three fifths of the images and measured on the others. From a
     table, those that the classifier violates most come first.
     """
+    from profiler.plain_json import json_text
+
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     from profiler.specifying import MineOptions, SpecOptions, read_table
@@ -392,4 +395,4 @@ def mine(
             for each in done.proposals
         ],
     }
-    typer.echo(json.dumps(content, ensure_ascii=False))
+    typer.echo(json_text(content, None))

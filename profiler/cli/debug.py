@@ -167,11 +167,11 @@ def debug(
 
 
 def _show(done: "Diagnosis", out: Path, as_json: bool) -> None:
-    import json
+    from profiler.plain_json import json_text, read_json
 
     if as_json:
-        content = json.loads((out / "diagnosis.json").read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"report": str(out / "debug.html"), **content}, ensure_ascii=False))
+        content = read_json(out / "diagnosis.json", "outcome")
+        typer.echo(json_text({"report": str(out / "debug.html"), **content}, None))
         return
     typer.echo(done.told.text, err=True)
     typer.echo(str(out / "debug.html"))

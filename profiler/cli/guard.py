@@ -1,7 +1,6 @@
 """``profiler guard fit``, ``score`` and ``eval``."""
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
@@ -367,6 +366,8 @@ def evaluate(
 
     Images that the guard was made from are recognised by their content and left out.
     """
+    from profiler.plain_json import json_text, read_json
+
     size = batch_size_of(batch_size)
     target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
     _check_level(target, confidence)
@@ -411,8 +412,8 @@ def evaluate(
         Services(progress=TerminalProgress()),
     )
     if as_json:
-        content = json.loads((out / "guard.json").read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"report": str(out / "guard.html"), **content}, ensure_ascii=False))
+        content = read_json(out / "guard.json", "outcome")
+        typer.echo(json_text({"report": str(out / "guard.html"), **content}, None))
         return
     _show(found)
     typer.echo(str(out / "guard.html"))
@@ -469,6 +470,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
     from profiler.detector.reasons import SHOWN
+    from profiler.plain_json import json_text
 
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:
@@ -488,7 +490,7 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
                 "problem": row.problem or None,
                 "views": row.views,
             }
-            file.write(json.dumps(content, ensure_ascii=False) + "\n")
+            file.write(json_text(content, None) + "\n")
         else:
             said = [*row.reasons, *[""] * (SHOWN - len(row.reasons))]
             label = row.predicted if row.predicted >= 0 else ""

@@ -1,6 +1,5 @@
 """``profiler rate`` and ``profiler calibrate``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,6 +120,7 @@ def calibrate(
     from profiler.ask import Category
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.plain_json import json_text
     from profiler.results import load_run
     from profiler.run import ProfileOptions, Services, choose_device
     from profiler.store import Store, cache_folder
@@ -166,7 +166,7 @@ def calibrate(
             Services(model, Store(cache_folder()), TerminalProgress()),
         )
     if as_json:
-        typer.echo(json.dumps(calibrated_json(done, folder), ensure_ascii=False))
+        typer.echo(json_text(calibrated_json(done, folder), None))
     else:
         if stderr.is_terminal:
             stderr.print(_table(done.found))

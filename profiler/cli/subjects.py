@@ -1,6 +1,5 @@
 """``profiler layers``, and the options about subjects that every command shares."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +85,8 @@ def list_layers(
     Each with its kind, the shape of its output for one image, its number of units, how they are
     pooled, and how often it runs in one pass (the last run counts).
     """
+    from profiler.plain_json import json_text
+
     options = subject_options(checkpoint, partial, weights, preprocess, seed)
     from profiler.run import choose_device
     from profiler.subject import load_subject
@@ -94,7 +95,7 @@ def list_layers(
     wanted = split(layers) if layers else [g for g, names in network.groups.items() if names]
     found = network.layers(wanted, pool)
     if as_json:
-        typer.echo(json.dumps(_as_json(network, found), ensure_ascii=False))
+        typer.echo(json_text(_as_json(network, found), None))
     else:
         _print(network, found)
 

@@ -1,7 +1,5 @@
 """``profiler vlms``: what can read the images here."""
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,17 +18,20 @@ def list_vlms(as_json: AsJSON = False) -> None:
     Each with what it can see, what its weights weigh, whether it needs a download, and, for
     conse, how much each of its vocabularies counts.
     """
+    from profiler.plain_json import json_text
     from profiler.vlm.catalogue import vlms
 
     found = vlms()
     if as_json:
-        typer.echo(json.dumps([_as_json(entry) for entry in found], ensure_ascii=False))
+        typer.echo(json_text([_as_json(entry) for entry in found], None))
     else:
         _print(found)
 
 
 def _as_json(entry: "Entry") -> dict[str, object]:
-    return {**asdict(entry), "weights": dict(entry.weights)}
+    from profiler.plain_json import plain
+
+    return {**plain(entry), "weights": dict(entry.weights)}
 
 
 def _print(found: "tuple[Entry, ...]") -> None:

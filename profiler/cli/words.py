@@ -1,6 +1,5 @@
 """``profiler categorize`` and ``profiler import``, and the options about words that all share."""
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -248,6 +247,7 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
     """The outcome on standard output: the report's path, or everything as JSON."""
     from profiler.cli.terminal import profile_table, stderr
+    from profiler.plain_json import json_text
 
     if as_json:
         content = {
@@ -261,7 +261,7 @@ def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
             "summary": done.summary,
             "warnings": list(done.warnings),
         }
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        typer.echo(json_text(content, None))
         return
     if stderr.is_terminal:
         stderr.print(profile_table(done))

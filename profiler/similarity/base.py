@@ -44,6 +44,8 @@ class Units:
         matrix: (N, all units) the activations on every image, where a similarity needs them.
         columns: (K,) the units' columns in ``matrix``.
         own: which of the K units this process scores; all, unless the layer is shared out.
+        listed: (K,) how many images of each top list are evidence; the others, at the list's end,
+            share the unit's lowest activation. None: all.
     """
 
     top: IntArray
@@ -51,9 +53,23 @@ class Units:
     matrix: Rows | None
     columns: IntArray
     own: slice
+    listed: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.top)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(K,) images of each top list that are evidence."""
+        length = self.top.shape[1]
+        if self.listed is None:
+            return np.full(len(self), length, dtype=np.int64)
+        return np.asarray(self.listed, dtype=np.int64)
+
+    @property
+    def short(self) -> bool:
+        """Whether any list has images that are none."""
+        return bool((self.lengths < self.top.shape[1]).any())
 
 
 @dataclass(frozen=True)
@@ -184,17 +200,26 @@ class Similarity(Protocol):
 
 
 def listed_rows(
-    layers: Sequence[Units], null: Null, images: int
+    layers: Sequence[Units], null: Null, images: int, *others: IntArray
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
     """The images that stand in some top list or random list, and the lists as places among them.
 
+    Args:
+        layers: with the top lists.
+        null: with the random lists.
+        images: of the probe set.
+        others: further lists.
+
     Returns:
-        (n,) image indices, ascending; (R, T) the random lists; for each layer (K, T) its top lists.
+        (n,) image indices, ascending; (R, T) the random lists; for each layer (K, T) its top lists,
+        with -1 for images that are no evidence, and after them the further lists.
     """
     length = max(layer.top.shape[1] for layer in layers)
-    lists = [null.lists(images, length), *(layer.top for layer in layers)]
+    lists = [null.lists(images, length), *(layer.top for layer in layers), *others]
     used = np.unique(np.concatenate([each.ravel() for each in lists]))
     random, *rows = (np.searchsorted(used, each) for each in lists)
+    for layer, own in zip(layers, rows, strict=False):
+        own[np.arange(own.shape[1]) >= layer.lengths[:, None]] = -1
     return used, random, rows
 
 

@@ -12,6 +12,11 @@ highest first.
     D[m]    = logsumexp_k L[k, m] − log K                           prior, over the whole layer
     score   = L − λ D
 
+At the ranks of images that share the unit's lowest activation, which its list names by their place
+in the folder alone, stands instead what a random image says on average: the mean over probe images
+n of the same logarithm, with Q[n, m] for Q[n_r, m]. So units that are silent on most images meet
+the others, and the null distribution, at equal length.
+
 The prior couples the units of a layer: a unit's score depends on which units it is scored with,
 so a layer is always scored as a whole. Nothing of size (N, M) or (K, M) is ever held: concepts
 and images are taken in blocks, and only images that stand in some top list get a row of Q.
@@ -49,6 +54,9 @@ from profiler.similarity.kernels import (
     subtract_prior,
 )
 
+NEUTRAL = 1024
+"""Images over which a rank's logarithm is averaged: all of a smaller probe set; of a larger one so
+many for each rank, drawn at random."""
 _HIGHEST_TEMPERATURE = 40.0
 """So that the least exponential of the softmax, exp(−2a), stays in float32's range."""
 
@@ -69,7 +77,7 @@ def short_list(images: int, reference: int) -> int:
 class _PMI(ABC):
     """What soft-WPMI and WPMI share; they differ in the evidence of one image."""
 
-    version = 1
+    version = 2
     needs_matrix = False
     null_draws = 5000
 
@@ -106,55 +114,98 @@ class _PMI(ABC):
         reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
-        used, null_rows, rows = listed_rows(layers, null, len(images))
+        neutral = _neutral_images(layers, null, len(images))
+        used, null_rows, rows = listed_rows(layers, null, len(images), neutral)
+        *rows, neutral = rows
         # Every shard takes the rows of all units: products of other shapes may differ in the
         # last bit.
         own = [every[layer.own] for every, layer in zip(rows, layers, strict=True)]
         probabilities = ConceptProbabilities(images, used, concepts, self.temperature)
         for lo, pieces in probabilities.blocks():
-            null_evidence, *evidence = self.evidence(pieces, [null_rows, *own])
+            null_evidence, *evidence, average = self.evidence(pieces, [null_rows, *own], neutral)
+            # From each rank to the end of the list.
+            rest = np.cumsum(average[::-1], axis=0, dtype=np.float64)[::-1].astype(np.float32)
             for index, found in enumerate(evidence):
                 if not len(layers[index]):
                     continue
+                lengths = layers[index].lengths[layers[index].own]
+                short = lengths < layers[index].top.shape[1]
+                found[short] += rest[lengths[short]]
                 prior = Prior.of(found, reduce)
                 yield Tile(index, 0, lo, prior.score(found, self.prior_weight))
                 if null.draws:
                     prior.raise_to_guests(null_evidence, self.prior_weight, null.best[index])
 
     def evidence(
-        self, pieces: "Iterator[tuple[int, FloatArray]]", lists: Sequence[IntArray]
+        self,
+        pieces: "Iterator[tuple[int, FloatArray]]",
+        lists: Sequence[IntArray],
+        neutral: IntArray | None = None,
     ) -> list[NDArray[np.float32]]:
         """L for several sets of top lists.
 
         Args:
             pieces: (index of the first row, Q of some rows (n, B)); together all rows.
-            lists: (K, T) rows of Q, highest activation first.
+            lists: (K, T) rows of Q, highest activation first; -1 for none.
+            neutral: (T, J) rows of Q for each rank.
 
         Returns:
-            (K, B) for each; agrees with the plain sum of logarithms to about 1e-5.
+            (K, B) for each of the lists; agrees with the plain sum of logarithms to about 1e-5.
+            With ``neutral``, (T, B) after them: the mean of each rank's logarithms.
         """
-        sums: list[NDArray[np.float32]] = []
         rows = [np.ascontiguousarray(each, dtype=np.int64) for each in lists]
+        sums: list[NDArray[np.float32]] = []
         for first, q in pieces:
             if not sums:
                 sums = [np.zeros((len(each), q.shape[1]), dtype=np.float32) for each in rows]
-            for each, into in zip(rows, sums, strict=True):
-                offset, slope = self.factors(each.shape[1])
-                # Factors from 1e-7 to 1 are moved into the middle of the range that products of
-                # many may take; a power of two costs no precision.
-                shift = round(-np.log2(offset.min()) / 2)
-                offset, slope = np.ldexp(offset, shift), np.ldexp(slope, shift)
-                add_logs(
-                    q,
-                    first,
-                    each,
-                    offset.astype(np.float32),
-                    slope.astype(np.float32),
-                    shift,
-                    group_of(offset.min(), (offset + slope).max()),
-                    into,
-                )
+                if neutral is not None:
+                    sums.append(np.zeros((len(neutral), q.shape[1]), dtype=np.float32))
+            for each, into in zip(rows, sums, strict=False):
+                _add(q, first, each, *self.factors(each.shape[1]), into)
+            if neutral is not None and len(neutral):
+                for offset, slope, each, into in zip(
+                    *self.factors(len(neutral)), neutral[:, None], sums[-1][:, None], strict=True
+                ):
+                    same = np.ones(each.shape[1])
+                    _add(q, first, each, offset * same, slope * same, into)
+        if neutral is not None and len(neutral):
+            sums[-1] /= neutral.shape[1]
         return sums
+
+
+def _add(
+    q: FloatArray,
+    first: int,
+    rows: IntArray,
+    offset: FloatArray,
+    slope: FloatArray,
+    into: NDArray[np.float32],
+) -> None:
+    # Factors from 1e-7 to 1 are moved into the middle of the range that products of many may
+    # take; a power of two costs no precision.
+    shift = round(-np.log2(offset.min(initial=1)) / 2)
+    offset, slope = np.ldexp(offset, shift), np.ldexp(slope, shift)
+    add_logs(
+        q,
+        first,
+        rows,
+        offset.astype(np.float32),
+        slope.astype(np.float32),
+        shift,
+        group_of(offset.min(), (offset + slope).max()),
+        into,
+    )
+
+
+def _neutral_images(layers: Sequence[Units], null: Null, images: int) -> NDArray[np.int64]:
+    """(T, J) for each rank the images that stand for any; none where no list is short."""
+    if not any(layer.short for layer in layers):
+        return np.empty((0, 0), dtype=np.int64)
+    length = max(layer.top.shape[1] for layer in layers)
+    if images <= NEUTRAL:
+        return np.tile(np.arange(images), (length, 1))
+    rng = np.random.default_rng([null.seed, images])
+    return np.stack([rng.choice(images, NEUTRAL, replace=False) for _ in range(length)])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ have, were that order the unit's own.
 
     error = mean_i |t_i − t̂_i|³ / the same for five random orders, on average
     score = − error / √(mean_i P[n_i, m])
+
+Images that share the unit's lowest activation have no order, and are left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +43,7 @@ class RankReorder:
     """Share of the probe set in a unit's top list."""
 
     name = "rank_reorder"
-    version = 1
+    version = 2
     needs_matrix = False
     null_draws = 1000
 
@@ -82,11 +84,14 @@ class RankReorder:
                 if not len(layer):
                     continue
                 values = layer.activations.astype(np.float64)
-                scores = _scores(cosines, own[layer.own], values[layer.own], orders)
+                lengths = layer.lengths
+                scores = _scores(
+                    cosines, own[layer.own], values[layer.own], lengths[layer.own], orders
+                )
                 yield Tile(index, 0, part.start, scores)
                 if null.draws:
-                    lent = values[np.arange(null.draws) % len(layer)]
-                    scores = _scores(cosines, null_rows, lent, orders)
+                    lent = np.arange(null.draws) % len(layer)
+                    scores = _scores(cosines, null_rows, values[lent], lengths[lent], orders)
                     best = null.best[index]
                     np.maximum(best, scores.max(axis=1), out=best)
 
@@ -96,18 +101,24 @@ def _scores(
     cosines: NDArray[np.float32],
     top: NDArray[np.int64],
     values: NDArray[np.float64],
+    lengths: NDArray[np.int64],
     orders: NDArray[np.int64],
 ) -> NDArray[np.float32]:  # pragma: no cover - compiled
-    units, length = top.shape
+    units = len(top)
     width = cosines.shape[1]
     out = np.empty((units, width), dtype=np.float32)
     for k in numba.prange(units):
-        falling = values[k]
+        length = lengths[k]
+        falling = values[k, :length]
         rising = falling[::-1]
         by_chance = 0.0
         for order in orders:
-            for i in range(length):
-                by_chance += abs(rising[i] - rising[order[i]]) ** 3
+            # A random order of all ranks, without those that are missing, is one of the others.
+            i = 0
+            for other in order:
+                if other < length:
+                    by_chance += abs(rising[i] - rising[other]) ** 3
+                    i += 1
         by_chance /= len(orders)
         for m in range(width):
             own = np.empty(length, dtype=np.float32)
