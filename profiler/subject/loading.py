@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError, UsageError
-from profiler.subject.checkpoints import Checkpoint, Shapes, fit, load, read_checkpoint
+from profiler.subject.checkpoints import Checkpoint, Fit, Shapes, fit, load, read_checkpoint
 from profiler.subject.factories import call_factory, factory_identity
 from profiler.subject.groups import all_group
 from profiler.subject.network import Subject
@@ -30,6 +30,8 @@ class SubjectOptions:
         weights: ``default``, ``none`` for random ones, or a name torchvision gives.
         preprocess: KEY=VALUE text or ``FILE.py:FUNCTION``; None for the model's own.
         seed: of random weights.
+        checkpoint_key: which of several networks in the checkpoint: its keys, or the beginning
+            of its names, joined by dots.
     """
 
     checkpoint: Path | None = None
@@ -37,10 +39,13 @@ class SubjectOptions:
     weights: str = DEFAULT
     preprocess: str | None = None
     seed: int = 0
+    checkpoint_key: str = ""
 
     def __post_init__(self) -> None:
         if self.partial and self.checkpoint is None:
             raise UsageError("--partial is about a file; name one with --checkpoint")
+        if self.checkpoint_key and self.checkpoint is None:
+            raise UsageError("--checkpoint-key is about a file; name one with --checkpoint")
         if self.checkpoint is not None and self.weights not in (DEFAULT, "none"):
             raise UsageError(
                 f"--weights {self.weights!r} and --checkpoint both name weights; give one of them"
@@ -105,24 +110,27 @@ def _seeded(seed: int) -> Iterator[None]:
 def _with_checkpoint(
     spec: str, source: Source, checkpoint: Checkpoint, options: SubjectOptions
 ) -> Made:
-    with _seeded(options.seed):
-        made = source.bare(None)
-    fitted = fit(checkpoint, made.model)
-    classes = _classes_of(made.model, fitted.misshapen) if source.can_resize else None
-    if classes is not None:
+    def fitted_to(classes: int | None) -> tuple[Made, Fit]:
         with _seeded(options.seed):
             made = source.bare(classes)
-        fitted = fit(checkpoint, made.model)
+        return made, fit(checkpoint, made.model, options.checkpoint_key, source.unused)
+
+    made, fitted = fitted_to(None)
+    classes = _classes_of(made.model, fitted.misshapen) if source.can_resize else None
+    if classes is not None:
+        made, fitted = fitted_to(classes)
     weights = load(checkpoint, fitted, made.model, options.partial, spec)
-    if checkpoint.step is not None:
-        weights += f" (step {checkpoint.step:g})"
+    if fitted.step is not None:
+        weights += f" (step {fitted.step:g})"
     if classes is not None:
         weights += f", {classes} classes"
     if not fitted.is_whole:
         rest = f"random, seed {options.seed}" if source.has_weights else "as the factory made it"
         weights += f"; the rest {rest}"
         log.warning("%s", weights)
-    return replace(made, weights=weights, step=checkpoint.step)
+    if source.unsaid:
+        log.warning("checkpoint %r: %s", str(checkpoint.path), source.unsaid)
+    return replace(made, weights=weights, step=fitted.step)
 
 
 def _classes_of(model: nn.Module, misshapen: Mapping[str, Shapes]) -> int | None:

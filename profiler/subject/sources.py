@@ -61,6 +61,8 @@ class Source:
         bare: makes it without trained weights, with so many classes, or as many as it has.
         has_weights: whether the source has weights of its own that ``bare`` leaves out.
         can_resize: whether ``bare`` heeds the number of classes.
+        unused: beginnings of names whose weights decide nothing in evaluation.
+        unsaid: what decides about the output and no file of weights says, with what was assumed.
     """
 
     identity: str
@@ -68,6 +70,8 @@ class Source:
     bare: Callable[[int | None], Made]
     has_weights: bool = True
     can_resize: bool = True
+    unused: tuple[str, ...] = ()
+    unsaid: str = ""
 
 
 def find_source(spec: str) -> Source:
