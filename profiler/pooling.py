@@ -261,7 +261,8 @@ def _declared(owner: nn.Module) -> tuple[int, bool]:
 def _tokens_in(owner: nn.Module, known: re.Pattern[str]) -> int:
     """How many tokens it keeps under such names."""
     found: dict[str, int] = {}
-    for name, token in owner.named_parameters(recurse=False):
+    kept = (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))
+    for name, token in kept:
         if known.fullmatch(name) and token.dim():
             found[name.rstrip("_0123456789")] = token.numel() // token.shape[-1]
     return sum(found.values())
