@@ -1,9 +1,11 @@
 """A classifier in two halves: an encoder, and the linear layer that reads it."""
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,16 @@ from torch import nn
 
 from profiler.errors import InputError, UnknownNameError
 from profiler.subject import Preprocess, Subject
-from profiler.subject.hooks import COPIES, tensors_of
-from profiler.subject.preprocessing import trial_image
+from profiler.subject.heads import Head, same_order
+from profiler.subject.hooks import tensors_of
+from profiler.subject.network import not_alone, varied
 
 Float64 = NDArray[np.float64]
 
 _NAMED = 8
 """Linear layers that an error names, the last ones."""
+_PICTURES = 8
+"""Different pictures on which a head is held against the network, and against W z + b."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ class Classifier:
 
     Attributes:
         subject: the whole network.
-        head: name of its last linear layer.
+        head: name of its last linear layer; or of several whose sum or mean is the output, as
+            :attr:`profiler.subject.heads.Head.text` writes it. They are one linear layer: of the
+            features that they all read, or else of what each of them reads, side by side.
         weights: W (C, f).
         bias: b (C,); zeros where the layer has none.
     """
@@ -74,40 +81,34 @@ class Classifier:
     def find(cls, subject: Subject, head: str | None = None) -> "Classifier":
         """Divide a network at its last linear layer.
 
-        That is the linear layer, or convolution of one position, that runs last and whose outputs
-        are ranked as those of the network are, as they are if a softmax follows.
+        That is what gives the network's outputs, or outputs that are ranked as they are, as if a
+        softmax follows: a linear layer, a convolution of one position, anything else that is
+        linear in one row of features, or several such whose sum or mean is the output.
 
         Args:
             subject: the network.
             head: name of the layer, where it is to be another one. Its outputs are the logits,
-                whatever follows.
+                whatever follows. Several are named as ``a + b`` or ``(a + b) / 2``.
 
         Raises:
-            InputError: there is no such layer, or the outputs of the network are not its.
+            InputError: there is no such layer, the outputs of the network are not its, or it is
+                not linear.
         """
-        modules = dict(subject.model.named_modules())
-        if head is not None and head not in modules:
-            linear = [name for name, module in modules.items() if _is_linear(module)]
-            raise UnknownNameError(f"linear layer of {subject.name}", head, linear)
-        if head is not None and not _is_linear(modules[head]):
-            kind = type(modules[head]).__name__
-            raise InputError(f"--head {head}: a {kind} is no linear layer{_known(subject)}")
-        ran, output = _trial(subject)
-        if head is None:
-            head = _last(subject, ran, output)
-        elif head not in ran:
-            raise InputError(f"--head {head}: this layer of {subject.name} does not run")
-        elif (problem := _unfit(ran[head])) or len(ran[head][1][0]) < 2:
-            raise InputError(f"--head {head}: {problem or 'it has one output, not a class each'}")
-        layer: Any = modules[head]
-        weights = layer.weight.detach().flatten(1).double().cpu().numpy()
-        if not np.isfinite(weights).all():
-            raise InputError(f"layer {head!r} of {subject.name} holds NaN or infinite weights")
-        bias = np.zeros(len(weights))
-        if layer.bias is not None:
-            bias = layer.bias.detach().double().cpu().numpy()
-        norms = tuple(name for name, module in modules.items() if _keeps_statistics(module))
-        return cls(subject, head, weights, bias, norms)
+        parts, seen = _head(subject, None if head is None else _named(subject, head))
+        read = [z for z, _, _ in seen.values()]
+        shared = all(z.shape == read[0].shape and torch.equal(z, read[0]) for z in read)
+        found = [_matrix(subject, name, z, y) for name, (z, y, _) in seen.items()]
+        join = np.add.reduce if shared else np.hstack
+        weights = join([w for w, _ in found]) / parts.divisor
+        bias = np.sum([b for _, b in found], axis=0) / parts.divisor
+        modules = subject.model.named_modules()
+        norms = tuple(name for name, module in modules if _keeps_statistics(module))
+        return cls(subject, parts.text, weights, bias, norms)
+
+    @cached_property
+    def _parts(self) -> Head:
+        """What :attr:`head` says."""
+        return _named(self.subject, self.head)
 
     @property
     def name(self) -> str:
@@ -156,7 +157,7 @@ class Classifier:
         drifts: list[torch.Tensor] = []
         with self._watched(drifts):
             features, logits = self._halves(images)
-        drift = torch.stack(drifts).amax(dim=0) if drifts else None
+        drift = torch.stack(drifts).amax(dim=0)[: len(images)] if drifts else None
         return Halves(features.float(), logits.float(), drift)
 
     def read(self, readings: Sequence[Reading], images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -173,19 +174,16 @@ class Classifier:
 
     def _halves(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The input and the output of the head; where it runs several times, of the last run."""
-        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-            seen[:] = [(inputs[0].flatten(1), output.flatten(1))]
-
-        handle = self.subject.model.get_submodule(self.head).register_forward_hook(hook)
-        try:
-            self.subject.model(
-                images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            )
-        finally:
-            handle.remove()
-        return seen[0]
+        with _seeing(self.subject, self._parts.names) as seen:
+            self.subject.model(self.subject.on_device(not_alone(images)))
+        rows = [seen[name][:2] for name in self._parts.names]
+        features = [read[: len(images)].flatten(1) for read, _ in rows]
+        logits = [made[: len(images)].flatten(1) for _, made in rows]
+        if len(rows) == 1:
+            return features[0], logits[0]
+        # Of several that read the same features, the first tells them all.
+        z = features[0] if features[0].shape[1] == self.features else torch.cat(features, dim=1)
+        return z, torch.stack(logits).sum(dim=0) / self._parts.divisor
 
     @contextmanager
     def _watched(self, drifts: list[torch.Tensor]) -> Iterator[None]:
@@ -284,82 +282,149 @@ def _keeps_statistics(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
 
 
-_Ran = dict[str, tuple[torch.Tensor, torch.Tensor]]
-"""Input and output of each linear layer, in the order of their last run."""
+_Seen = dict[str, tuple[torch.Tensor, torch.Tensor, int]]
+"""By name: input and output of the last run, and how many runs there were; by order of last runs."""
 
 
-def _trial(subject: Subject) -> tuple[_Ran, torch.Tensor | None]:
-    """What the linear layers, and the network itself, make of a test picture."""
-    ran: _Ran = {}
+@contextmanager
+def _seeing(subject: Subject, names: Iterable[str]) -> Iterator[_Seen]:
+    """Within the context, what these modules are given and give."""
+    seen: _Seen = {}
 
     def hook_for(name: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            ran.pop(name, None)
+            runs = seen.pop(name)[2] if name in seen else 0
             if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
-                ran[name] = inputs[0], output
+                seen[name] = inputs[0], output, runs + 1
 
         return hook
 
     handles = [
-        module.register_forward_hook(hook_for(name))
-        for name, module in subject.model.named_modules()
-        if _is_linear(module)
+        subject.model.get_submodule(name).register_forward_hook(hook_for(name)) for name in names
     ]
     try:
-        image = subject.preprocess(trial_image())
-        images = image.unsqueeze(0).repeat(COPIES, 1, 1, 1).to(subject.device)
-        with torch.inference_mode():
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _named(subject: Subject, text: str) -> Head:
+    """The head a user names."""
+    modules = dict(subject.model.named_modules())
+    head = Head((text,)) if text in modules else Head.of(text)
+    for name in head.names:
+        if name not in modules or not name:
+            linear = [name for name, module in modules.items() if _is_linear(module)]
+            raise UnknownNameError(f"linear layer of {subject.name}", name, linear)
+        if next(modules[name].parameters(), None) is None:
+            kind = type(modules[name]).__name__
+            raise InputError(f"--head {name}: a {kind} is no linear layer{_known(subject)}")
+    return head
+
+
+def _head(subject: Subject, given: Head | None) -> tuple[Head, _Seen]:
+    """The head, given or found, and what it makes of different pictures."""
+    linear = [name for name, module in subject.model.named_modules() if _is_linear(module)]
+    head = given or subject.head
+    watched = dict.fromkeys([*linear, *(head.names if head else ())])
+    try:
+        images = varied(subject.trial_images(_PICTURES))
+        with torch.inference_mode(), _seeing(subject, watched) as ran:
             outputs = tensors_of(subject.model(images))
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{subject.name} fails on a test picture: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    fitting = [output for output in outputs if output.dim() == 2 and len(output) == COPIES]
-    return ran, fitting[0] if fitting else None
-
-
-def _last(subject: Subject, ran: _Ran, output: torch.Tensor | None) -> str:
-    """The linear layer whose outputs are those of the network."""
-    if not ran:
-        raise InputError(
-            f"{subject.name} has no linear layer, so it cannot be divided into encoder and head"
-        )
-    name = list(ran)[-1]
-    problem = _unfit(ran[name])
-    if not problem and output is None:
-        problem = "the network does not give rows of class scores (images, classes)"
-    if not problem and output is not None:
-        logits = ran[name][1].flatten(1)
-        if logits.shape != output.shape:
-            problem = f"it gives {logits.shape[1]} numbers, the network {output.shape[1]}"
-        elif logits.shape[1] < 2:
-            problem = "it has one output, not one a class"
-        elif not _same_ranks(logits, output):
-            problem = "the network ranks its outputs otherwise"
+    if head is None:
+        last = next((name for name in reversed(ran) if name in linear), None)
+        if last is None:
+            raise InputError(
+                f"{subject.name} has no linear layer, so it cannot be divided into encoder and head"
+            )
+        head = Head((last,))
+    problem = _unfit(head, ran)
+    if not problem and (given is None or len(given.names) > 1):
+        logits = sum(ran[name][1].flatten(1) for name in head.names) / head.divisor
+        problem = _unlike(torch.as_tensor(logits), outputs)
+    if problem and given is not None:
+        raise InputError(f"--head {head.text}: {problem}")
     if problem:
         raise InputError(
-            f"the last linear layer of {subject.name}, {name!r}, is not its head: {problem}; "
+            f"the last linear layer of {subject.name}, {head.text!r}, is not its head: {problem}; "
             f"name the layer with --head{_known(subject)}"
         )
-    return name
+    return head, {name: ran[name] for name in head.names}
 
 
-def _unfit(seen: tuple[torch.Tensor, torch.Tensor]) -> str:
-    """Why a layer is not a head; empty if it may be one."""
-    given, made = (tuple(tensor.shape) for tensor in seen)
-    if given[0] != COPIES or any(side != 1 for side in (*given[2:], *made[2:])):
-        return f"it reads {given[1:]} for an image, not one row of features"
+def _unfit(head: Head, ran: _Seen) -> str:
+    """Why modules are no head; empty if they may be one."""
+    for name in head.names:
+        if name not in ran:
+            return f"layer {name!r} does not run"
+        read, made, _ = ran[name]
+        if len(read) != _PICTURES or any(side != 1 for side in (*read.shape[2:], *made.shape[2:])):
+            return f"it reads {tuple(read.shape[1:])} for an image, not one row of features"
+        if made.shape[1] < 2:
+            return "it has one output, not one a class"
+        if made.shape[1] != ran[head.names[0]][1].shape[1]:
+            return "its parts do not give equally many numbers"
     return ""
 
 
-def _same_ranks(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether the larger of two numbers is so in both, but for ties that rounding makes."""
-    order = one.argsort(dim=1)
-    steps = other.gather(1, order).float().diff(dim=1)
-    return bool((steps >= -1e-6 * other.float().abs().amax()).all())
+def _unlike(logits: torch.Tensor, outputs: Sequence[torch.Tensor]) -> str:
+    """Why the outputs of a network are not those of its head; empty if they are."""
+    rows = [
+        output.flatten(1)
+        for output in outputs
+        if output.dim() > 1 and len(output) == len(logits) and output[0].numel() == len(output[0])
+    ]
+    if not rows:
+        return "the network does not give rows of class scores (images, classes)"
+    fitting = [output for output in rows if output.shape == logits.shape]
+    if not fitting:
+        return f"it gives {logits.shape[1]} numbers, the network {rows[0].shape[1]}"
+    if not any(same_order(logits, output) for output in fitting):
+        return "the network ranks its outputs otherwise"
+    return ""
+
+
+def _matrix(
+    subject: Subject, name: str, read: torch.Tensor, made: torch.Tensor
+) -> tuple[Float64, Float64]:
+    """W (C, f) and b (C,) of a module that reads and gives rows, held against what it gave.
+
+    Of a plain linear layer they are its own. Anything else is asked: b is what it makes of zeros,
+    and W what each feature adds to that. So it may hold a normalisation with statistics that are
+    kept, or several linear layers; what is not linear does not pass the comparison.
+    """
+    module: Any = subject.model.get_submodule(name)
+    if type(module) in (nn.Linear, nn.Conv2d):
+        weights = module.weight.detach().flatten(1).double()
+        bias = weights.new_zeros(len(weights)) if module.bias is None else module.bias.double()
+    else:
+        with torch.inference_mode():
+            double = copy.deepcopy(module).double()
+            width = read[0].numel()
+            units = torch.eye(width, device=read.device, dtype=torch.float64)
+            zero = units.new_zeros(1, *read.shape[1:])
+            bias = double(zero).flatten()
+            weights = (double(units.reshape(width, *read.shape[1:])).flatten(1) - bias).T
+    if not weights.isfinite().all():
+        raise InputError(f"layer {name!r} of {subject.name} holds NaN or infinite weights")
+    z, y = read.flatten(1).double(), made.flatten(1).double()
+    off = (z @ weights.T + bias - y).abs()
+    # Rounding grows with what is added up; cuDNN's rounds to ten bits.
+    allowed = max(1e-3, 2 * torch.finfo(made.dtype).eps) * (z.abs() @ weights.abs().T + bias.abs())
+    if not (off <= allowed).all():
+        raise InputError(
+            f"layer {name!r} of {subject.name}, a {type(module).__name__}, is not linear: it gives "
+            f"up to {float(off.max()):.3g} more or less than W z + b, so nothing that is worked out "
+            f"of W and b would hold for it; name another layer with --head{_known(subject)}"
+        )
+    return weights.detach().cpu().numpy(), bias.detach().cpu().numpy()
 
 
 def _known(subject: Subject) -> str:

@@ -26,17 +26,10 @@ CONVOLUTIONS = nn.modules.conv._ConvNd
 PROJECTIONS = (nn.Linear, CONVOLUTIONS)
 """Every linear layer and convolution, of any dimension."""
 
-_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding", "cls_embedding")
-_OTHER_TOKENS = (
-    "reg_token",
-    "reg_tokens",
-    "register_token",
-    "register_tokens",
-    "registers",
-    "dist_token",
-    "distillation_token",
-)
-"""Attributes under which timm, torchvision, open_clip and others keep the tokens they add."""
+_CLASS_TOKENS = re.compile(r"(cls|class)_?(tokens?|embed(ding)?s?)?_?\d*")
+_OTHER_TOKENS = re.compile(r"(reg(ister)?|dist(illation)?)(_tokens?|s)_?\d*")
+"""Attributes under which timm, torchvision, open_clip and others keep the tokens they add. Those
+that differ only in their number stand at different places, one at each."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Pooling:
         units: K.
         text: the rule in words, for example ``mean over 7 × 7``.
         axes: the axes that are pooled, if any.
-        first: the first token that counts; before it stand class and register tokens.
+        others: tokens that do not count: class and register tokens.
         token: the one token that counts, if it is one.
         largest: take the largest value over the axes, not the mean.
         windows: how many rows of the output belong to one image; they lie side by side.
@@ -56,7 +49,7 @@ class Pooling:
     units: int
     text: str
     axes: tuple[int, ...] = ()
-    first: int = 0
+    others: tuple[int, ...] = ()
     token: int | None = None
     largest: bool = False
     windows: int = 1
@@ -67,8 +60,11 @@ class Pooling:
             output = output.reshape(-1, self.windows, *output.shape[1:])
         if self.token is not None:
             output = output[:, self.token]
-        elif self.first:
-            output = output[:, self.first :]
+        elif self.others == tuple(range(len(self.others))):
+            output = output[:, len(self.others) :]
+        else:
+            places = [t for t in range(output.shape[1]) if t not in self.others]
+            output = output[:, places]
         if self.axes and self.largest:
             output = output.amax(dim=self.axes)
         elif self.axes:
@@ -84,11 +80,13 @@ class Seen:
         shape: of one row of the output.
         windows: rows of the output that belong to one image.
         image: height and width of the network's input.
+        learned: of tokens, the positions that are the same for every image where they join.
     """
 
     shape: tuple[int, ...]
     windows: int = 1
     image: tuple[int, int] = (1, 1)
+    learned: tuple[int, ...] = ()
 
 
 def choose_pooling(model: nn.Module, name: str, seen: Seen, rule: str = "auto") -> Pooling:
@@ -201,47 +199,51 @@ def _unclear(name: str, seen: Seen, advice: str) -> InputError:
 
 def _of_tokens(model: nn.Module, name: str, seen: Seen, rule: str, whole: Pooling) -> Pooling:
     tokens, units = seen.shape
-    prefix, has_class = _prefix(model, name, tokens, seen.image)
+    others, has_class = _others(model, name, seen)
     if rule == "cls" and not has_class:
         raise InputError(
             f"layer {name!r} has {tokens} tokens and none of them is known as a class token; "
             "--pool auto, mean, max and patch-mean suit it"
         )
     if rule == "cls" or (rule == "auto" and has_class):
-        return Pooling(units, "class token", token=0)
-    patches = tokens - prefix
-    are_patches = prefix > 0 or _is_grid(tokens, seen.image)
+        return Pooling(units, "class token", token=others[0] if others else 0)
+    patches = tokens - len(others)
+    are_patches = bool(others) or _is_grid(tokens, seen.image)
     if rule == "patch-mean" and not (patches and are_patches):
         raise InputError(
             f"layer {name!r} has {tokens} tokens and which of them are patches cannot be told; "
             "--pool mean and max suit it"
         )
     if rule in ("auto", "patch-mean") and are_patches:
-        return Pooling(units, f"mean over {patches} patch tokens", whole.axes, prefix)
+        return Pooling(units, f"mean over {patches} patch tokens", whole.axes, others)
     return Pooling(units, f"{whole.text} tokens", whole.axes, largest=whole.largest)
 
 
-def _prefix(model: nn.Module, name: str, tokens: int, image: tuple[int, int]) -> tuple[int, bool]:
-    """(number of tokens before the patches, whether the first of them is a class token).
+def _others(model: nn.Module, name: str, seen: Seen) -> tuple[tuple[int, ...], bool]:
+    """(positions of class and register tokens, whether the first of them is a class token).
 
-    Ahead of the place where class and register tokens join there are patches alone. So what the
-    network declares is held against the number of patches, where it is known, or else against
-    the grid that patches must fill.
+    A pass shows where such tokens join. Behind that, in fewer tokens or without values to look at,
+    they are those before the patches that the network declares. Ahead of that there are patches
+    alone, so what is declared is held against the number of patches, where it is known, or else
+    against the grid that patches must fill.
     """
-    for owner in _around(model, name):
-        count, has_class = _declared(owner)
-        if count == 0:
-            continue
-        if tokens == 1:  # the class token by itself, as in CaiT's last blocks
-            return 0, has_class
-        patches = _patch_counts(owner, image)
-        joined = tokens - count in patches
-        if not joined and (tokens in patches or tokens <= count):
-            return 0, False
-        if not joined and not _is_grid(tokens - count, image) and _is_grid(tokens, image):
-            return 0, False
-        return count, has_class
-    return 0, False
+    tokens, image = seen.shape[0], seen.image
+    declared = [(owner, *_declared(owner)) for owner in _around(model, name)]
+    owner, count, has_class = next((each for each in declared if each[1]), (model, 0, False))
+    if seen.learned:
+        # Of tokens that bear no name that is known the first is taken for a class token.
+        return seen.learned, has_class or count == 0
+    if count == 0:
+        return (), False
+    if tokens == 1:  # the class token by itself, as in CaiT's last blocks
+        return (), has_class
+    patches = _patch_counts(owner, image)
+    joined = tokens - count in patches
+    if not joined and (tokens in patches or tokens <= count):
+        return (), False
+    if not joined and not _is_grid(tokens - count, image) and _is_grid(tokens, image):
+        return (), False
+    return tuple(range(count)), has_class
 
 
 def _declared(owner: nn.Module) -> tuple[int, bool]:
@@ -256,9 +258,14 @@ def _declared(owner: nn.Module) -> tuple[int, bool]:
     return 0, False
 
 
-def _tokens_in(owner: nn.Module, names: Sequence[str]) -> int:
-    found = [getattr(owner, name, None) for name in names]
-    return sum(t.numel() // t.shape[-1] for t in found if isinstance(t, torch.Tensor) and t.dim())
+def _tokens_in(owner: nn.Module, known: re.Pattern[str]) -> int:
+    """How many tokens it keeps under such names."""
+    found: dict[str, int] = {}
+    kept = (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))
+    for name, token in kept:
+        if known.fullmatch(name) and token.dim():
+            found[name.rstrip("_0123456789")] = token.numel() // token.shape[-1]
+    return sum(found.values())
 
 
 def _patch_counts(owner: nn.Module, image: tuple[int, int]) -> set[int]:

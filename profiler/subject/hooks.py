@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -40,17 +41,31 @@ def hooked(model: nn.Module, names: Sequence[str], take: Take) -> Iterator[None]
 def tensors_of(output: Any) -> list[torch.Tensor]:
     """The tensors in a module's output that can be activations: those with a batch and a unit.
 
-    Of a tuple, list or dictionary the tensors that lie in it directly; numbers, such as a loss,
-    do not count.
+    Of a tuple, list, dictionary or dataclass the tensors that lie in it directly; numbers, such as
+    a loss, do not count.
     """
     if isinstance(output, torch.Tensor):
         return [output]
     parts: Sequence[Any] = ()
     if isinstance(output, Mapping):
         parts = list(output.values())
+    elif is_dataclass(output):
+        parts = [getattr(output, field.name) for field in fields(output)]
     elif isinstance(output, tuple | list):
         parts = output
     return [p for p in parts if isinstance(p, torch.Tensor) and p.is_floating_point() and p.dim()]
+
+
+class Row(NamedTuple):
+    """What a module made of its input, where both are one row an image.
+
+    Attributes:
+        made: (B, K) what it gave.
+        read: (B, f) what it was given; None if that was no row.
+    """
+
+    made: torch.Tensor
+    read: torch.Tensor | None
 
 
 @dataclass
@@ -62,22 +77,42 @@ class Trial:
     seen: Seen | None = None
     problem: str = ""
     """Why it cannot be read; empty if it can."""
+    last: int = 0
+    """Its place in the order in which modules end their last runs."""
+    row: Row | None = None
+    """What it gave in its last run, if that is one row an image."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What one pass over :data:`COPIES` copies of an image shows of a network.
+
+    Attributes:
+        trials: of every module that ran, in the order of their first runs.
+        rows: (B, K) each: the network's outputs that are one row an image.
+    """
+
+    trials: dict[str, Trial] = field(default_factory=dict)
+    rows: tuple[torch.Tensor, ...] = ()
 
 
 COPIES = 2
 """Rows that belong to different images must be told from rows that belong to one."""
 
 
-def try_out(model: nn.Module, names: Sequence[str], images: torch.Tensor) -> dict[str, Trial]:
-    """Run ``images`` (:data:`COPIES` times the same) once; modules in the order of their first run.
+def try_out(model: nn.Module, images: torch.Tensor) -> Passed:
+    """Run ``images`` (:data:`COPIES` times the same) once.
 
     A module that runs several times counts with its last run.
     """
     trials: dict[str, Trial] = {}
+    ended = count()
 
-    def note(name: str, output: Any) -> None:
+    def note(name: str, inputs: Any, output: Any) -> None:
         trial = trials.setdefault(name, Trial())
         trial.runs += 1
+        trial.last = next(ended)
+        trial.seen, trial.row = None, None
         tensors = tensors_of(output)
         if len(tensors) != 1:
             kind = type(output).__name__
@@ -91,10 +126,60 @@ def try_out(model: nn.Module, names: Sequence[str], images: torch.Tensor) -> dic
         if not trial.problem:
             shape, windows = tuple(tensors[0].shape[1:]), len(tensors[0]) // COPIES
             trial.seen = Seen(shape, windows, (images.shape[-2], images.shape[-1]))
+        if (made := _row(tensors[0])) is not None:
+            trial.row = Row(made, _row(inputs[0]) if inputs else None)
 
-    with hooked(model, names, note), torch.inference_mode():
+    handles = [
+        module.register_forward_hook(lambda _m, inputs, output, name=name: note(name, inputs, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.inference_mode():
+            outputs = tensors_of(model(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    rows = [row for output in outputs if (row := _row(output)) is not None]
+    return Passed(trials, tuple(rows))
+
+
+@torch.inference_mode()
+def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[int, ...]]:
+    """Where class and register tokens stand: number of tokens → positions that are learned.
+
+    Where such tokens join those that were read from an image they are the same for every image;
+    behind the first attention they no longer are. So the first module counts that gives so many
+    tokens, of which some but not most are equal for the two different ``images``.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        for tensor in tensors_of(output):
+            if tensor.dim() != 3 or len(tensor) != 2 or tensor.is_meta or tensor.shape[1] in found:
+                continue
+            equal = (tensor[0] == tensor[1]).all(dim=1)
+            if 0 < int(equal.sum()) <= len(equal) // 2:
+                found[tensor.shape[1]] = tuple(equal.nonzero().flatten().tolist())
+
+    handles = [module.register_forward_hook(note) for module in model.modules()]
+    try:
         model(images)
-    return trials
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _row(output: Any) -> torch.Tensor | None:
+    """(B, K) of (B, K) or (B, K, 1, 1), a copy; None if there are more positions than one.
+
+    On the "meta" device, where values cannot be compared, the tensor itself.
+    """
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        return None
+    if output.dim() < 2 or len(output) != COPIES or any(side != 1 for side in output.shape[2:]):
+        return None
+    return output if output.is_meta else output.flatten(1).clone()
 
 
 def _disorder(output: torch.Tensor) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,17 @@ from torch import nn
 from profiler.errors import InputError, ResourceError, UnknownNameError
 from profiler.pooling import RULES, Pooling, choose_pooling
 from profiler.subject.groups import GROUPS, groups_of
-from profiler.subject.hooks import COPIES, StopForwardError, Trial, hooked, tensors_of, try_out
+from profiler.subject.heads import Head, find_head
+from profiler.subject.hooks import (
+    COPIES,
+    Passed,
+    StopForwardError,
+    Trial,
+    hooked,
+    learned_tokens,
+    tensors_of,
+    try_out,
+)
 from profiler.subject.preprocessing import Preprocess, trial_image
 
 log = logging.getLogger(__name__)
@@ -68,6 +78,9 @@ class Subject:
     input_text: str
     identity: str = ""
     step: float | None = None
+    _memory_format: list[torch.memory_format] = field(
+        default_factory=lambda: [torch.channels_last], repr=False, compare=False
+    )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -83,7 +96,12 @@ class Subject:
     @cached_property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """The members of every group of layers, in the order of definition."""
-        return groups_of(self.model)
+        return groups_of(self.model, self._passed, self.head)
+
+    @cached_property
+    def head(self) -> Head | None:
+        """What the output comes from; None where no module gives as many numbers."""
+        return find_head(self.model, self._passed)
 
     def layers(self, wanted: Sequence[str] = ("all",), pool: str = "auto") -> tuple[Layer, ...]:
         """The layers named by groups, names or globs, in the order in which they run.
@@ -91,7 +109,7 @@ class Subject:
         Args:
             wanted: ``all`` (stem, output of every stage or block, classifier), ``mlp`` (hidden
                 units of a transformer's MLPs), ``leaves`` (every convolution and linear layer),
-                names, or globs.
+                names, or globs. Where a group is empty, a module of its name is meant.
             pool: one of :data:`~profiler.pooling.RULES`. A layer asked for by its own name must
                 suit it; in a group or glob, those it does not suit keep their own rule, as a
                 patch embedding does beside blocks that have a class token.
@@ -99,9 +117,9 @@ class Subject:
         if pool not in RULES:
             raise UnknownNameError("pooling rule", pool, RULES)
         modules = dict(self.model.named_modules())
-        named = [item for item in wanted if item in modules and item and item not in GROUPS]
+        named = [item for item in wanted if item in modules and item and not self._is_group(item)]
         names = list(dict.fromkeys(name for item in wanted for name in self._members(item)))
-        trials = self._try_out(names)
+        trials = {name: each for name, each in self._passed.trials.items() if name in names}
         found: dict[str, Layer] = {}
         refused: dict[str, InputError] = {}
         fallen_back: dict[str, InputError] = {}
@@ -131,20 +149,31 @@ class Subject:
     def _members(self, item: str) -> Sequence[str]:
         """The names of the modules that a group, a name or a glob stands for."""
         modules = dict(self.model.named_modules())
-        if item in GROUPS:
-            members = self.groups[item]
-            if not members:
-                raise InputError(
-                    f"{self.name} has no layer in the group {item!r}; see profiler layers"
+        if self._is_group(item):
+            if item in modules:
+                log.info(
+                    "%r is taken for the group; the module of %s that is called so is '[%s]%s'",
+                    *(item, self.name, item[0], item[1:]),
                 )
-            return members
+            return self.groups[item]
         if item in modules and item:
             return [item]
+        if item in GROUPS:
+            raise InputError(f"{self.name} has no layer in the group {item!r}; see profiler layers")
         found = [name for name in modules if name and fnmatchcase(name, item)]
+        if not found:
+            # One module in several places stands under the first of its names.
+            places = dict(self.model.named_modules(remove_duplicate=False))
+            twins = [places[name] for name in places if name and fnmatchcase(name, item)]
+            found = [name for name, module in modules.items() if any(module is t for t in twins)]
         if not found:
             known = [*GROUPS, *filter(None, modules)]
             raise UnknownNameError(f"layer of {self.name}", item, known)
         return found
+
+    def _is_group(self, item: str) -> bool:
+        """Whether a name stands for a group: one that has members wins over a module."""
+        return item in GROUPS and bool(self.groups[item])
 
     def _layer(self, name: str, trial: Trial | None, rule: str) -> Layer:
         if trial is None:
@@ -153,11 +182,14 @@ class Subject:
         if trial.problem or trial.seen is None:
             raise InputError(f"layer {name!r} of {self.name} {trial.problem}{self._inside(name)}")
         windows, shape = trial.seen.windows, trial.seen.shape
+        seen = trial.seen
+        if len(shape) == 2 and windows == 1 and shape[0] > 1:
+            seen = replace(seen, learned=self._learned.get(shape[0], ()))
         return Layer(
             name,
             type(self.model.get_submodule(name)).__name__,
             shape if windows == 1 else (windows, *shape),
-            choose_pooling(self.model, name, trial.seen, rule),
+            choose_pooling(self.model, name, seen, rule),
             tuple(group for group, members in self.groups.items() if name in members),
             trial.runs,
         )
@@ -166,7 +198,34 @@ class Subject:
         inside = [f"{name}.{child}" for child, _ in self.model.get_submodule(name).named_children()]
         return f"; try one inside it: {', '.join(inside[:5])}" if inside else ""
 
-    def _try_out(self, names: Sequence[str]) -> dict[str, Trial]:
+    @cached_property
+    def _passed(self) -> Passed:
+        """What one pass shows, with images and weights as the network takes them."""
+        images = self.trial_images(COPIES)
+        try:
+            try:
+                return try_out(self.model, images)
+            except RuntimeError as error:
+                # Many networks flatten with view, which cannot bear channels that come last.
+                if "view size is not compatible" not in str(error):
+                    raise
+                self.model.to(memory_format=torch.contiguous_format)
+                self._memory_format[0] = torch.contiguous_format
+                return try_out(self.model, self.on_device(images))
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(f"memory ran out with {COPIES} images in {self.name}") from error
+        except Exception as error:
+            remedy = ""
+            if self._precision in (torch.float16, torch.bfloat16):
+                kind = str(self._precision).removeprefix("torch.")
+                remedy = f"; its weights are {kind}: return model.float() if it cannot take {kind}"
+            raise InputError(
+                f"{self.name} fails on an image of {images.shape[-2]} × {images.shape[-1]} pixels: "
+                f"{type(error).__name__}: {error}{remedy}"
+            ) from error
+
+    def trial_images(self, count: int) -> torch.Tensor:
+        """(count, 3, H, W): so many copies of one picture, as the preprocessing gives it."""
         try:
             image = self.preprocess(trial_image())
         except Exception as error:
@@ -180,16 +239,12 @@ class Subject:
                 f"the preprocessing of {self.name} gives {shape} for an image; it must give a "
                 "tensor (3, H, W)"
             )
-        images = self.on_device(image.unsqueeze(0).repeat(COPIES, 1, 1, 1))
-        try:
-            return try_out(self.model, names, images)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(f"memory ran out with {COPIES} images in {self.name}") from error
-        except Exception as error:
-            raise InputError(
-                f"{self.name} fails on an image of {image.shape[-2]} × {image.shape[-1]} pixels: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        return self.on_device(image.unsqueeze(0).repeat(count, 1, 1, 1))
+
+    @cached_property
+    def _learned(self) -> Mapping[int, tuple[int, ...]]:
+        """Where among so many tokens stand those that are the same for every image."""
+        return learned_tokens(self.model, varied(self.trial_images(2)))
 
     @torch.inference_mode()
     def read(self, layers: Sequence[Layer], images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -212,9 +267,10 @@ class Subject:
 
         try:
             with hooked(self.model, list(pools), take):
-                self.model(self.on_device(images))
+                self.model(self.on_device(not_alone(images)))
         except StopForwardError:
             pass
+        taken = {name: rows[: len(images)] for name, rows in taken.items()}
         self.check_taken(layers, taken, len(images))
         return taken
 
@@ -231,11 +287,33 @@ class Subject:
                 )
 
     def on_device(self, images: torch.Tensor) -> torch.Tensor:
-        """Images where the weights lie.
+        """Images where the weights lie, in the precision of the weights.
 
-        With channels last, which makes convolutions on a CPU about one and a half times as fast.
+        With channels last, which makes convolutions on a CPU about one and a half times as fast,
+        unless the network cannot take it.
         """
-        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        kind = self._precision if images.is_floating_point() else None
+        moved = images.to(self.device, kind or images.dtype, non_blocking=True)
+        return moved.contiguous(memory_format=self._memory_format[0])
+
+    @cached_property
+    def _precision(self) -> torch.dtype | None:
+        """The one type of all weights; None if there are several."""
+        kinds = {p.dtype for p in self.model.parameters() if p.is_floating_point()}
+        return kinds.pop() if len(kinds) == 1 else None
+
+
+def varied(images: torch.Tensor) -> torch.Tensor:
+    """The first of ``images`` as it is, the others with noise of its strength, ever the same."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(images[1:].shape, generator=generator).to(images)
+    mixed = images[1:] / 2 + noise * (images[:1].std() + 1e-3)
+    return torch.cat([images[:1], mixed])
+
+
+def not_alone(images: torch.Tensor) -> torch.Tensor:
+    """A single image twice: networks that squeeze would lose the axis of the images."""
+    return images.repeat(2, 1, 1, 1) if len(images) == 1 else images
 
 
 def weights_digest(model: nn.Module, extra: str = "") -> str:
