@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -145,14 +144,9 @@ def from_plain(kind: type[T], content: Any) -> T:
         ValueError: with what is wrong and where, on one line.
     """
     try:
-        found: T = _adapter(kind).validate_python(content)
+        found: T = TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
     return found
-
-
-@lru_cache(maxsize=64)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)

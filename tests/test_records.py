@@ -12,11 +12,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from command import Command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 import profiler
 from profiler.ask import Sorting
+from profiler.diagnosis_files import read_map
 from profiler.errors import InputError
 from profiler.guard import Guard
 from profiler.labels import Threshold
@@ -183,13 +186,25 @@ def a_guard(folder: Path, content: bytes) -> None:
     Guard.load(folder / "guard.safetensors")
 
 
+def what_a_guard_says(folder: Path, content: bytes) -> None:
+    said = {"guard": content.decode("latin-1")}
+    save_file({"right": np.zeros(2)}, folder / "guard.safetensors", said)
+    Guard.load(folder / "guard.safetensors")
+
+
+def what_a_map_says(folder: Path, content: bytes) -> None:
+    said = {"context": content.decode("latin-1")}
+    save_file({"matrix": np.zeros((2, 2))}, folder / "map.safetensors", said)
+    read_map(folder / "map.safetensors", {"vlm": "a1"})
+
+
 def an_outcome(folder: Path, content: bytes) -> None:
     (folder / "check.json").write_bytes(content)
     check_format(read_json(folder / "check.json", "outcome", (3,)), "x", "outcome", (3,))
 
 
 READERS: tuple[Callable[[Path, bytes], None], ...] = (
-    a_run, a_threshold, certificates, a_guard, an_outcome,
+    a_run, a_threshold, certificates, a_guard, what_a_guard_says, what_a_map_says, an_outcome,
 )  # fmt: skip
 
 
@@ -229,3 +244,13 @@ def test_a_newer_file_is_said_to_be_newer(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
         read_json(tmp_path, "outcome")
+
+
+@pytest.mark.parametrize("call", ["compare", "rate", "calibrate", "categorize"])
+def test_a_damaged_run_is_exit_two_in_every_command(
+    call: str, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_bytes(DAMAGED["deep"])
+    done = command(call, *([tmp_path] * (2 if call == "compare" else 1)))
+    assert done.status == 2
+    assert done.error == f"run {str(tmp_path / 'run.json')!r} is damaged: it is nested too deeply"
