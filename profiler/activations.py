@@ -44,7 +44,8 @@ class LayerTops:
         In lists of fewer than 15 images, one in five is enough to be alive.
         """
         moved = np.count_nonzero(self.activations > self.low[:, None], axis=1)
-        return moved < max(1, min(FEWEST, self.activations.shape[1] // 5))
+        dead: NDArray[np.bool_] = moved < max(1, min(FEWEST, self.activations.shape[1] // 5))
+        return dead
 
     def listed(self, length: int, images: int) -> IntArray:
         """(K,) how many of the first ``length`` images of each list are evidence.
@@ -56,7 +57,7 @@ class LayerTops:
             length: of the lists in use.
             images: of the probe set.
         """
-        lowest = np.count_nonzero(self.activations[:, :length] == self.low[:, None], axis=1)
+        lowest: IntArray = (self.activations[:, :length] == self.low[:, None]).sum(axis=1)
         if length == images:
             lowest[lowest == 1] = 0
         return length - lowest

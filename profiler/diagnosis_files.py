@@ -14,7 +14,7 @@ from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Differential, Heatmap
 from profiler.localization import Shares
-from profiler.plain_json import json_text, parse_json, plain
+from profiler.plain_json import from_plain, json_text, parse_json, plain
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
@@ -202,7 +202,7 @@ def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
     """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
     try:
         with safe_open(path, framework="numpy") as file:
-            found = parse_json((file.metadata() or {})["context"])
+            found = from_plain(dict[str, str], parse_json((file.metadata() or {})["context"]))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         made = AffineMap.from_arrays(arrays)
     except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -375,7 +375,14 @@ class Guard:
                 return _from_file(content, arrays)
         except ProfilerError as error:
             raise InputError(f"{str(path)!r} is not a guard: {error}") from error
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (
+            OSError,
+            SafetensorError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
             ) from error

@@ -155,9 +155,9 @@ def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[st
             "those that come first in the folder, so their labels depend on the order of the files",
         ),
     ):
-        if number := sum(counts.values()):
+        if any(counts.values()):
             where = ", ".join(f"{name} ({n:,})" for name, n in counts.items() if n)
-            said.append(f"{number:,} of the units {what}: {where}")
+            said.append(f"some units {what}: {where}")
     return said
 
 
@@ -329,8 +329,12 @@ def null_threshold(
     living = [layer for layer in layers if not layer.dead.all()]
     if any(not len(layer.null_scores) for layer in living):
         raise InputError("a threshold from the null distribution needs null draws")
-    scores = [layer.score[~layer.dead, 0].astype(np.float64) for layer in living]
-    if not scores:
+    # A unit that the similarity has no score for has no label that could be trusted.
+    scores = [
+        layer.score[~(layer.dead | np.isnan(layer.score[:, 0])), 0].astype(np.float64)
+        for layer in living
+    ]
+    if not sum(map(len, scores)):
         return Threshold(0.0, "null", dict(context or {}), None)
     pooled = np.sort(np.concatenate(scores))
     # Candidate cuts: just below the lowest score (everything passes), then each score.

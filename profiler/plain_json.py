@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from profiler.errors import InputError
-
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A float that may be NaN, in a record that is read back: JSON has null for it."""
 
 T = TypeVar("T")
 
@@ -37,7 +33,10 @@ def plain(value: Any) -> Any:
         return value.name.lower()
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
-    if isinstance(value, str | int):
+    if isinstance(value, str):
+        # The name of a file need not be text; what of it is none is written as Python escapes it.
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, int):
         return value
     if isinstance(value, float):
         if math.isnan(value):
@@ -46,13 +45,13 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(plain(key)): plain(each) for key, each in value.items()}
+        return {plain(str(plain(key))): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if isinstance(value, AbstractSet):
         return sorted(map(plain, value))
     if isinstance(value, PurePath):
-        return str(value)
+        return plain(str(value))
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 
@@ -62,9 +61,7 @@ def json_text(content: Any, indent: int | None = 1) -> str:
     >>> json_text({"share": float("nan"), "count": np.int64(2)})
     '{\n "share": null,\n "count": 2\n}'
     """
-    text = json.dumps(plain(content), indent=indent, ensure_ascii=False, allow_nan=False)
-    # A file's name need not be text; its strange bytes are half of a pair, which UTF-8 lacks.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return json.dumps(plain(content), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def parse_json(content: str | bytes) -> Any:
@@ -147,14 +144,9 @@ def from_plain(kind: type[T], content: Any) -> T:
         ValueError: with what is wrong and where, on one line.
     """
     try:
-        found: T = _adapter(kind).validate_python(content)
+        found: T = TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
     return found
-
-
-@lru_cache(maxsize=64)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)

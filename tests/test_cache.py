@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import typer
 from command import Command
+from guard_samples import write_mixed
+from tiny import CLASSES
 
 from profiler.cli.cache import ALL_KINDS, human_size
 from profiler.llm.cache import ReplyCache, reply_files
@@ -487,3 +489,92 @@ def test_options_from_a_file(command: Command, cache: Path, tmp_path: Path) -> N
     config.write_text("[cache.lst]\njson = true\n")
     done = command("--config", config, "cache", "list")
     assert (done.status, "'cache.lst' is no command; known: cache.clear" in done.error) == (2, True)
+
+
+# --- entries as the commands make them -------------------------------------------------------
+
+
+def test_whatever_the_commands_keep_is_listed_checked_and_removed(
+    command: Command, cache: Path, tmp_path: Path
+) -> None:
+    tiny = Path(__file__).parent / "tiny.py"
+    subject, vlm = f"{tiny}:subject", f"{tiny}:caption_vlm"
+    write_mixed(tmp_path / "fit", 480, seed=1)
+    write_mixed(tmp_path / "new", 80, seed=2)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\nyellow\ncyan\nmagenta\n")
+    (tmp_path / "zoo.conspec").write_text(
+        'classes red\nconcepts a = "red", b = "blue"\nspec s: predict(x, red) => >(x, a, b)\n'
+    )
+    named = ("--classes", tmp_path / "classes.txt")
+    words = ("--concepts", tmp_path / "words.txt", "--vlm", vlm, "-j", 0)
+    old, new = ("--data", tmp_path / "fit", *named), ("--data", tmp_path / "new", *named)
+    run = ("run", subject, "--probe", tmp_path / "new", *words)
+    out = [("--out", tmp_path / f"out{i}") for i in range(9)]
+    guard = ("--guard", tmp_path / "out5" / "guard.safetensors")
+    calls: list[tuple[object, ...]] = [
+        (*run, *out[0]),
+        (*run, "--similarity", "cosine", *out[1]),
+        ("compare", tmp_path / "out0", tmp_path / "out0", *out[2]),
+        ("debug", subject, *new, *words, *out[3]),
+        ("debug", subject, *new, *words, "--attack", "fgsm", *out[4]),
+        ("guard", "fit", subject, *old, *words, *out[5]),
+        ("guard", "score", subject, tmp_path / "new", *guard),
+        ("guard", "eval", subject, *new, *guard, "--draws", 20, *out[6]),
+        ("check", tmp_path / "zoo.conspec", subject, *new, "--vlm", vlm, "-j", 0, *out[7]),
+        ("mine", subject, *new, *words, "--out", tmp_path / "mined.conspec"),
+    ]
+    for call in calls:
+        done = command(*call)
+        assert done.status in (0, 1), (call, done.stderr)
+        assert "internal error" not in done.stderr, (call, done.stderr)
+    done = command("cache", "list")
+    assert done.status == 0, done.stderr
+    assert "as another version writes them" not in done.stdout
+    for said in ("unused weights of", "after FGSM", "with matrices", "captions", "texts"):
+        assert said in done.stdout, said
+    entries = json.loads(command("cache", "list", "--json").stdout)["entries"]
+    assert len(entries) >= 6
+    assert all(entry["what"] and entry["key"] for entry in entries)
+    assert "all whole" in command("cache", "verify").stdout
+    assert command("cache", "prune", "--older-than", "1h").stdout.startswith("freed 0 B")
+    assert command("cache", "prune", "--max-size", "0B", "--dry-run").status == 0
+    assert command("cache", "prune", "--max-size", "0B").status == 0
+    assert command("cache", "list").stdout.startswith("nothing in")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"images": 7},
+        {"images": {"from": 0}},
+        {"images": []},
+        {"layers": 3, "length": None, "matrices": "yes"},
+        {"layers": [[]]},
+        {"subject": ["a", "b"], "probe": None},
+        {"something": "new"},
+        {"change": "\udcff"},
+    ],
+    ids=str,
+)
+def test_keys_of_other_versions_are_listed(
+    key: dict[str, Any], command: Command, store: Store
+) -> None:
+    store.put("passes", key, {"rows": np.zeros(3, np.uint8)})
+    done = command("cache", "list")
+    assert done.status == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert json.loads(command("cache", "list", "--json").stdout)["entries"][0]["what"]
+    assert command("cache", "verify").status == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"{}", b"[1]", b'{"key": 3}', b"\xff"])
+def test_records_that_are_none_are_called_damaged(
+    content: bytes, command: Command, store: Store
+) -> None:
+    (store.folder / "texts").mkdir(parents=True)
+    (store.folder / "texts" / f"{'0' * 32}.json").write_bytes(content)
+    assert "damaged record" in command("cache", "list").stdout
+    assert "the record is damaged" in command("cache", "verify").stdout
+    assert command("cache", "prune").status == 0
+    assert store.entries() == []

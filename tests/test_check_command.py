@@ -222,3 +222,16 @@ def test_a_file_written_for_another_model_is_said_so(command: Command, folder: P
     done = command(*arguments(folder, "model other" + SPECS, "--json"))
     (warning,) = json.loads(done.stdout)["warnings"]
     assert warning.startswith("Zoo.conspec was written for other, not for")
+
+
+@pytest.mark.slow
+def test_the_model_that_needs_no_download(command: Command, folder: Path) -> None:
+    """Its record holds records of its vocabularies."""
+    done = command(*arguments(folder, SPECS, "--vlm", "conse", "--json"))
+    assert done.status in (0, 1), done.stderr
+    assert "internal error" not in done.stderr
+    found = json.loads((folder / "out" / "check.json").read_text())["vlm"]
+    assert found["name"].startswith("conse")
+    assert {"name", "words", "weight"} == set(found["vocabularies"][0])
+    assert command("cache", "list").status == 0
+    assert "all whole" in command("cache", "verify").stdout

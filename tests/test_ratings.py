@@ -669,5 +669,5 @@ def test_run_takes_a_threshold_in_its_context_only(command: Command, tmp_path: P
     assert (threshold.value, threshold.source) == (0.2, "ratings")
     refused = command(*call, "--top", 5, "--threshold", path, "--out", tmp_path / "three")
     assert refused.status == 2
-    assert "similarity: soft-wpmi (a = 10, λ = 1) v1, top 6" in refused.error
+    assert "similarity: soft-wpmi (a = 10, λ = 1) v2, top 6" in refused.error
     assert not (tmp_path / "three" / "run.json").exists()

@@ -140,7 +140,7 @@ class _PMI(ABC):
         self,
         pieces: "Iterator[tuple[int, FloatArray]]",
         lists: Sequence[IntArray],
-        neutral: IntArray | None = None,
+        neutral: NDArray[np.int64] | None = None,
     ) -> list[NDArray[np.float32]]:
         """L for several sets of top lists.
 
@@ -176,7 +176,7 @@ class _PMI(ABC):
 def _add(
     q: FloatArray,
     first: int,
-    rows: IntArray,
+    rows: NDArray[np.int64],
     offset: FloatArray,
     slope: FloatArray,
     into: NDArray[np.float32],
