@@ -1,6 +1,7 @@
 """``threshold.json``: a threshold as a file, to be used on other runs of the same context."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from profiler.calibration import ExpectedRating
 from profiler.errors import InputError
+from profiler.inputs import text_of
 from profiler.labels import Threshold
+from profiler.text import number
 
 FORMAT = 1
 """Version of ``threshold.json``."""
@@ -30,24 +33,23 @@ def read_threshold(text: str) -> float | Threshold:
 
     A threshold from a file still has to fit: see :func:`profiler.calibration.in_context`.
     """
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    if (value := number(text)) is not None:
+        return value
     path = Path(text)
+    if not path.exists():
+        raise InputError(f"--threshold {text!r} is no finite number, and there is no such file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"--threshold {text!r} is not a valid float, and there is no such file"
-        ) from None
-    except (OSError, ValueError) as error:
+        content = json.loads(text_of(path, "threshold file"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"threshold file {text!r} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{text!r} is no threshold file of format {FORMAT}")
     try:
-        return TypeAdapter(Threshold).validate_python(content)
+        threshold = TypeAdapter(Threshold).validate_python(content)
     except ValidationError as error:
         raise InputError(
             f"threshold file {text!r} is damaged: {error.errors()[0]['msg']}"
         ) from error
+    if not math.isfinite(threshold.value):
+        raise InputError(f"threshold file {text!r} is damaged: its value is {threshold.value}")
+    return threshold
