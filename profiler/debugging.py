@@ -133,7 +133,12 @@ def debug(
     )
     with clock("images"):
         clean = examine(classifier, vlm, data, options, services)
-    numbering = check_numbering(clean, classifier.outputs, trust_labels=options.trust_labels)
+    numbering = check_numbering(
+        clean,
+        classifier.outputs,
+        trust_labels=options.trust_labels,
+        assumed=bool(data.classes.assumed),
+    )
     if numbering:
         log.warning("warning: %s", numbering)
     examined = clean

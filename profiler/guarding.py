@@ -137,7 +137,12 @@ def fit_guard(
     views = None
     if options.views:
         seen, views = with_views(classifier, data, seen, options, services)
-    numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
+    numbering = check_numbering(
+        seen,
+        classifier.outputs,
+        trust_labels=options.trust_labels,
+        assumed=bool(data.classes.assumed),
+    )
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
     context = Context(

@@ -6,9 +6,7 @@ the concept set, which model read the images) stays empty in the run: see
 :mod:`profiler.results`.
 """
 
-import csv
 import hashlib
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +17,12 @@ import numpy as np
 from profiler.errors import InputError
 from profiler.labels import LayerLabels
 from profiler.results import LayerRecord, SourceRecord
+from profiler.text import Table, decoded, tidy
 
 NEEDED = ("layer", "unit", "description")
 SCORE = "similarity"
+USED = (*NEEDED, SCORE)
+_NO_SCORE = ("", "nan", "na", "n/a", "null", "none")
 _LARGEST_UNIT = 2**31
 
 
@@ -57,19 +58,17 @@ def read_descriptions(path: Path) -> Imported:
     """Read a CSV file with the columns ``layer,unit,description`` and perhaps ``similarity``.
 
     Further columns (an index, next labels, …) are ignored; a description or a score may be
-    empty. Every other fault is an :class:`InputError` with the line it stands in.
+    empty. :class:`profiler.text.Table` says what a table may look like. Every other fault is an
+    :class:`InputError` with the line it stands in.
     """
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
-    rows = _Table(path.name, text)
+    table = Table.parse(decoded(data, path.name), path.name, NEEDED)
     layers: dict[str, dict[int, _Row]] = {}
     concepts: dict[str, int] = {}
-    for row in rows:
+    for row in _rows(table):
         units = layers.setdefault(row.layer, {})
         if row.unit in units:
             raise InputError(
@@ -90,7 +89,7 @@ def read_descriptions(path: Path) -> Imported:
             path.name,
             hashlib.sha256(data).hexdigest(),
             len(found),
-            rows.ignored,
+            tuple(cell for cell in table.header if cell and cell.casefold() not in USED),
             sum(math.isnan(row.score) for row in found),
             sum(not row.description for row in found),
         ),
@@ -121,77 +120,25 @@ def _labels(name: str, rows: Sequence[_Row], concepts: dict[str, int]) -> LayerL
     )
 
 
-class _Table:
-    """The rows of a CSV text, checked one by one."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self._name = name
-        self._reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [cell.strip() for cell in next(self._lines(), (0, []))[1]]
-        if not header:
-            raise InputError(f"{name}: the first line is empty; it has to name the columns")
-        for column in (*NEEDED, SCORE):
-            if header.count(column) > 1:
-                raise InputError(f"{name}, line 1: the column {column!r} stands there twice")
-        missing = [column for column in NEEDED if column not in header]
-        if missing:
-            shown = ", ".join(repr(cell[:40]) for cell in header[:8])
-            raise InputError(
-                f"{name}, line 1: no column {' and no column '.join(map(repr, missing))}; the "
-                f"first line has to name layer, unit and description, and here holds {shown}"
-            )
-        self._columns = len(header)
-        self._place = {column: header.index(column) for column in NEEDED}
-        self._score = header.index(SCORE) if SCORE in header else None
-        self.ignored = tuple(cell for cell in header if cell and cell not in (*NEEDED, SCORE))
-
-    def __iter__(self) -> Iterator[_Row]:
-        for line, cells in self._lines():
-            if any(cell.strip() for cell in cells):
-                yield self._row(line, cells)
-
-    def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the number of the line it begins in."""
-        while True:
-            line = self._reader.line_num + 1
-            try:
-                cells = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise InputError(f"{self._name}, line {line}: {error}") from error
-            yield line, cells
-
-    def _row(self, line: int, cells: Sequence[str]) -> _Row:
-        where = f"{self._name}, line {line}"
-        if len(cells) != self._columns:
-            raise InputError(f"{where}: {len(cells)} fields, but the header has {self._columns}")
-        layer, unit, description = (cells[self._place[column]].strip() for column in NEEDED)
+def _rows(table: Table) -> Iterator[_Row]:
+    """The rows of a table, checked one by one."""
+    places = [table.at(column) for column in NEEDED]
+    score = table.at(SCORE) if table.has(SCORE) else None
+    numbers = [None] * len(table.rows) if score is None else table.numbers(SCORE)
+    for (line, cells), value in zip(table.rows, numbers, strict=True):
+        where = f"{table.source}, line {line}"
+        layer, unit, description = (tidy(cells[place]) for place in places)
         if not layer:
             raise InputError(f"{where}: the layer is empty")
-        return _Row(
-            line,
-            layer,
-            _unit(unit, where),
-            " ".join(description.split()),
-            math.nan if self._score is None else _score(cells[self._score].strip(), where),
-        )
+        if value is None:
+            # A missing score is NaN, as pandas and R write it, or empty.
+            if score is not None and cells[score].casefold() not in _NO_SCORE:
+                raise InputError(f"{where}: the similarity {cells[score][:40]!r} is not a number")
+            value = math.nan
+        yield _Row(line, layer, _unit(unit, where), description, value)
 
 
 def _unit(text: str, where: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= _LARGEST_UNIT:
         raise InputError(f"{where}: the unit {text[:40]!r} is not a whole number from 0 up")
     return int(text)
-
-
-def _score(text: str, where: str) -> float:
-    """A missing score is NaN, as pandas writes it or empty."""
-    if text.casefold() in ("", "nan"):
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value) or "_" in text:
-        raise InputError(f"{where}: the similarity {text[:40]!r} is not a number")
-    return value

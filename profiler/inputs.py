@@ -1,27 +1,31 @@
 """Probe images and concept sets: what a user brings, each with a fingerprint of its contents."""
 
 import hashlib
+import logging
 import os
+import re
 import tempfile
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from profiler.errors import DownloadError, InputError, UnknownNameError
 from profiler.resources import shipped
 from profiler.synthetic import SyntheticScenes
+from profiler.text import decoded, listed, tidy
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+log = logging.getLogger("profiler")
+
 BUILT_IN_PROBES = ("imagenette", "synthetic")
 BUILT_IN_CONCEPTS = ("common-20k", "common-3k", "imagenet-1k", "visual")
 
@@ -73,45 +77,40 @@ class ImageFolder:
     files: tuple[str, ...]
     """Paths relative to ``folder``, with forward slashes, as the file system gives them."""
     title: str
+    notes: tuple[str, ...] = ()
+    """What a reader of the results should know of the files, a sentence each."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        r"""The files' paths as text; bytes that are not UTF-8 are written ``\xff``."""
-        return tuple(
-            os.fsencode(file).decode("utf-8", errors="backslashreplace") for file in self.files
-        )
+        """The files' paths as text: see :func:`as_text`."""
+        return tuple(map(as_text, self.files))
 
     @classmethod
     def open(cls, folder: Path, *, limit: int | None = None, title: str = "") -> "ImageFolder":
-        """List the images below ``folder``, searched recursively.
+        """List the images below ``folder``, as :func:`list_images` finds them.
 
         ``limit`` keeps that many, evenly spread over the sorted list, so that a folder sorted by
-        class stays represented as a whole. Files and folders whose names begin with a dot are
-        passed over: they are copies kept by tools, such as ``._photo.jpg``, not images.
+        class stays represented as a whole.
         """
         if not folder.is_dir():
-            raise InputError(f"probe folder {str(folder)!r} is not a folder")
-        files = sorted(image_files(folder))
-        if not files:
-            raise InputError(
-                f"no images in {str(folder)!r}; looked, recursively, for files ending in "
-                + ", ".join(sorted(IMAGE_SUFFIXES))
-            )
-        return cls(
-            folder,
-            tuple(files[i] for i in spread(len(files), limit)),
-            title or folder.resolve().name,
-        )
+            raise InputError(f"probe folder {str(folder)!r} {no_folder(folder)}")
+        found = list_images(folder)
+        files = tuple(found.files[i] for i in spread(len(found.files), limit))
+        return cls(folder, files, title or folder.resolve().name, found.notes)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the names and the contents of the files."""
-        with ThreadPoolExecutor() as pool:
-            digests = pool.map(lambda file: _file_digest(self.folder / file), self.files)
-            total = hashlib.sha256()
-            for file, digest in zip(self.files, digests, strict=True):
-                total.update(os.fsencode(file) + b"\0" + digest)
+        total = hashlib.sha256()
+        for file, (_, digest) in zip(self.files, self._contents, strict=True):
+            total.update(os.fsencode(_composed(file)) + b"\0" + digest)
         return total.hexdigest()
+
+    @cached_property
+    def _contents(self) -> list[tuple[tuple[int, int], bytes]]:
+        """When each file was written, how long it is, and the hash of what it holds."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda f: _content(self.folder / f), self.files))
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
@@ -134,24 +133,246 @@ class ImageFolder:
                 with Image.open(self.folder / self.files[index]) as image:
                     if draft is not None:
                         image.draft("RGB", draft)
-                    return as_rgb(image)
+                    made = as_rgb(image)
+                self._check_unchanged(index)
+                return made
+        except UnreadableImageError:
+            raise
         except Exception as error:  # decoders raise whatever their format made them stumble over
             raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
+    def _check_unchanged(self, index: int) -> None:
+        """Refuse what is no longer what the fingerprint, and with it the cache, stands for."""
+        if "_contents" in self.__dict__:
+            written, digest = self._contents[index]
+            path = self.folder / self.files[index]
+            if _written(path) != written and _content(path)[1] != digest:
+                raise UnreadableImageError("the file was changed after the images were listed")
 
-def image_files(folder: Path) -> Iterator[str]:
-    """Paths within a folder of what looks like an image by its suffix; hidden files are not."""
 
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"folder {str(error.filename)!r} cannot be read: {error.strerror}"
-        ) from error
+# --- files -----------------------------------------------------------------------------------
 
-    for root, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(root, file) for file in files if not file.startswith(".")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield path.relative_to(folder).as_posix()
+
+@dataclass(frozen=True)
+class Listing:
+    """The images below a folder, and what was found besides.
+
+    Attributes:
+        files: paths within the folder, with forward slashes, by their letters' numbers in Unicode.
+        passed_over: how many other files, by suffix, the most frequent first.
+        notes: what a reader of the results should know, a sentence each.
+    """
+
+    files: tuple[str, ...]
+    passed_over: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def list_images(folder: Path) -> Listing:
+    """The images below a folder: the one reader of folders.
+
+    Searched recursively. Links are followed, so a folder of links reads like the copy that they
+    stand for; of links that lead back to a folder they lie in, nothing is read. An image is known
+    by its suffix, whatever its case, if this machine's Pillow can read the kind; without a suffix
+    by its content. What begins with a dot or ends in a tilde, and what systems put beside images
+    (``__MACOSX``, ``@eaDir``, ``Thumbs.db`` …) is not there. All other files are counted, and
+    named on the log.
+
+    Raises:
+        InputError: a folder cannot be read, or there is no image.
+    """
+    files: list[str] = []
+    others: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    linked = False
+    todo = [(str(folder), "", frozenset[tuple[int, int]]())]
+    while todo:
+        path, within, above = todo.pop()
+        try:
+            own = os.stat(path)
+            here = above | {(own.st_dev, own.st_ino)}
+            with os.scandir(path) as entries:
+                inside = [entry for entry in entries if not is_by_product(entry.name)]
+        except OSError as error:
+            raise InputError(
+                f"folder {path!r} cannot be read: {error.strerror or error}"
+            ) from error
+        for entry in inside:
+            kind = _kind(entry)
+            linked = linked or entry.is_symlink()
+            if kind == "folder":
+                it = os.stat(entry.path)
+                if (it.st_dev, it.st_ino) in here:
+                    others["leading back to a folder above"] += 1
+                else:
+                    todo.append((entry.path, f"{within}{entry.name}/", here))
+            elif kind == "file" and _is_image(entry):
+                files.append(within + entry.name)
+            elif kind == "file":
+                suffix = as_text(os.path.splitext(entry.name)[1].lower()) or "without a suffix"
+                others[suffix] += 1
+                examples.setdefault(suffix, entry.path)
+            else:
+                others[kind] += 1
+    files.sort(key=lambda file: (_composed(file), file))
+    passed = dict(sorted(others.items(), key=lambda item: (-item[1], item[0])))
+    if not files:
+        raise InputError(_nothing(folder, passed))
+    notes = _notes(passed, examples)
+    if passed and not notes:
+        log.info("%s beside the images in %s", _told(passed), folder)
+    if linked and (twice := _twice(folder, files)):
+        notes.append(f"{twice} of {len(files)} images are there once more, through links")
+    for note in notes:
+        log.warning("warning: %s", note)
+    return Listing(tuple(files), passed, tuple(notes))
+
+
+_BY_PRODUCTS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information",
+     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+)  # fmt: skip
+_NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
+"""Formats that Pillow names and cannot decode, or not without another program."""
+_FEATURES = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+"""Formats that a Pillow may be built without, by what it calls that part of it."""
+_BY_CONTENT = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+"""Formats whose first bytes tell them from anything else; a camera's raw data is a TIFF."""
+_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,4}")
+_UNREAD = frozenset(
+    {".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".hif", ".j2k", ".jp2", ".jxl",
+     ".jxr", ".nef", ".orf", ".raf", ".rw2", ".svg", ".webp"}
+)  # fmt: skip
+"""Suffixes of pictures that this machine's Pillow may be unable to read."""
+ARCHIVES = (".tar", ".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in small letters, of the pictures that this machine's Pillow can read."""
+    return frozenset(
+        suffix.lower()
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN
+        and kind not in _NO_PICTURES
+        and (kind not in _FEATURES or features.check(_FEATURES[kind]))
+    )
+
+
+def as_text(name: str) -> str:
+    r"""A file's name as text: composed letters; bytes that are not UTF-8 are written ``\xff``."""
+    return os.fsencode(_composed(name)).decode("utf-8", errors="backslashreplace")
+
+
+def no_folder(path: Path) -> str:
+    """Why a path is no folder of images, and what to do; follows the path in a message."""
+    if not path.exists():
+        return "does not exist"
+    name = path.name.lower()
+    if name.endswith(ARCHIVES):
+        return f"is an archive: unpack it (tar xf, unzip) and give the folder, not {path.suffix}"
+    if name.endswith(_TABLES):
+        return "is a table, not a folder; give the folder that the images lie in"
+    return "is a file, not a folder; give the folder that the images lie in"
+
+
+def text_of(path: Path, what: str) -> str:
+    """A file's text (:func:`profiler.text.decoded`); ``what`` says in messages what it is."""
+    try:
+        return decoded(path.read_bytes(), f"{what} {str(path)!r}")
+    except OSError as error:
+        raise InputError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _composed(name: str) -> str:
+    """A name as it is compared: a Mac's file system takes letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_by_product(name: str) -> bool:
+    """Whether a name is one that systems and tools give to what they put beside images."""
+    return name.startswith(".") or name.endswith("~") or name.lower() in _BY_PRODUCTS
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file``, or what else; a link that leads nowhere is a file nobody can read."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file() or not os.path.exists(entry.path):
+            return "file"
+    except OSError:  # a link in a circle
+        return "file"
+    return "neither file nor folder"  # to open a pipe would wait for ever
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in image_suffixes():
+        return True
+    return not _SUFFIX.fullmatch(suffix) and _holds_image(entry.path)
+
+
+def _holds_image(path: str) -> bool:
+    """Whether a file is an image by its first bytes, whatever it is called."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_BY_CONTENT):
+                return True
+    except Exception:  # as many kinds as there are decoders
+        return False
+
+
+def _told(passed: dict[str, int]) -> str:
+    count = sum(passed.values())
+    kinds = listed([f"{number} {kind}" for kind, number in passed.items()], quote=False)
+    return f"{count} file{'' if count == 1 else 's'} passed over: {kinds}"
+
+
+def _notes(passed: dict[str, int], examples: dict[str, str]) -> list[str]:
+    """What was passed over, if pictures are among it."""
+    unread = [kind for kind in passed if kind in _UNREAD]
+    other = [kind for kind in passed if kind in examples and kind not in unread]
+    hidden = [kind for kind in other if _holds_image(examples[kind])]
+    if not unread and not hidden:
+        return []
+    why = []
+    if unread:
+        why.append(f"Pillow cannot read {listed(unread, quote=False)} here; convert them")
+    if hidden:
+        why.append(
+            f"{listed(hidden, quote=False)} hold images by their content; give them the suffix of "
+            "their kind"
+        )
+    return [f"{_told(passed)} ({'; '.join(why)})"]
+
+
+def _nothing(folder: Path, passed: dict[str, int]) -> str:
+    said = f"no images in {str(folder)!r}"
+    if not passed:
+        return f"{said}: nothing is in it"
+    if any(kind in ARCHIVES for kind in passed):
+        said += "; unpack the archives in it"
+    return f"{said}; {_told(passed)}; images are known by suffixes such as .jpg, .png and .webp"
+
+
+def _twice(folder: Path, files: Sequence[str]) -> int:
+    """How many files are the same as one before them, through links."""
+    seen: set[tuple[int, int]] = set()
+    twice = 0
+    for file in files:
+        try:
+            it = os.stat(folder / file)
+        except OSError:
+            continue
+        twice += (it.st_dev, it.st_ino) in seen
+        seen.add((it.st_dev, it.st_ino))
+    return twice
+
+
+# --- pixels ----------------------------------------------------------------------------------
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -270,13 +491,20 @@ def spread(total: int, limit: int | None) -> list[int]:
     return [i * total // limit for i in range(limit)]
 
 
-def _file_digest(path: Path) -> bytes:
+def _content(path: Path) -> tuple[tuple[int, int], bytes]:
+    """When a file was written and how long it is; the hash of what it holds."""
     try:
+        written = _written(path)
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            return written, hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         # An unreadable file is skipped and counted when its turn comes; it has a name, no content.
-        return f"unreadable: {type(error).__name__}".encode()
+        return (0, 0), f"unreadable: {type(error).__name__}".encode()
+
+
+def _written(path: Path) -> tuple[int, int]:
+    it = path.stat()
+    return it.st_mtime_ns, it.st_size
 
 
 @dataclass(frozen=True)
@@ -299,7 +527,8 @@ def open_concepts(name: str) -> ConceptSet:
     """A concept set by built-in name or by path of a text file.
 
     A line is a concept, optionally followed by a tab and its category; blanks and lines that
-    begin with ``#`` say nothing; of a concept given twice the first is kept.
+    begin with ``#`` say nothing; of a concept given twice the first is kept. Letters are composed
+    and quotation marks plain, as :func:`profiler.text.tidy` has it.
     """
     if name in BUILT_IN_CONCEPTS:
         path = shipped("concept_sets") / f"{name}.txt"
@@ -309,17 +538,12 @@ def open_concepts(name: str) -> ConceptSet:
         raise UnknownNameError(
             "concept set", name, BUILT_IN_CONCEPTS, hint="or give the path of a text file"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"concept file {str(path)!r} cannot be read as UTF-8 text: {error}"
-        ) from error
+    text = text_of(path, "concept file")
     words: dict[str, str | None] = {}
     dropped = 0
-    for line in text.splitlines():
+    for line in re.split(r"\r\n|\r|\n", text):
         word, _, category = line.partition("\t")
-        word = " ".join(word.split())
+        word = tidy(word)
         if not word or word.startswith("#"):
             continue
         if word in words:

@@ -15,7 +15,7 @@ from profiler.collect import AUTO_BATCH, Advance, Collected, Skipped
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
 from profiler.inputs import ProbeSet, spread
-from profiler.labelled import LabelledImages, suspicious
+from profiler.labelled import LabelledImages, reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
 from profiler.store import Store
@@ -198,18 +198,23 @@ class _Attacked:
         return attacked, torch.stack([self._vlm.preprocess(picture) for picture in pictures])
 
 
-def check_numbering(seen: Observation, outputs: int, *, trust_labels: bool) -> str:
+def check_numbering(
+    seen: Observation, outputs: int, *, trust_labels: bool, assumed: bool = False
+) -> str:
     """A sentence, if labels and outputs seem to be numbered differently; else empty.
 
     Args:
         seen: what was observed of the images as they are.
         outputs: number of the classifier's outputs.
         trust_labels: go on all the same.
+        assumed: whether nobody said in which order the classes come.
 
     Raises:
         InputError: with the sentence, unless ``trust_labels``.
     """
     numbering = suspicious(seen.truth, seen.predicted, outputs)
+    if assumed and not numbering:
+        numbering = reordered(seen.truth, seen.predicted, outputs)
     if numbering and not trust_labels:
         raise InputError(f"{numbering}; go on all the same with --trust-labels")
     return numbering

@@ -25,6 +25,7 @@ from profiler.ratings import (
     write_ratings,
 )
 from profiler.results import SHOWN_IMAGES, ProfileRun, load_run
+from profiler.text import decoded
 
 try:
     import fcntl
@@ -205,8 +206,11 @@ class RatingBook:
             ) from error
 
     def _mend(self) -> None:
-        """Bring the end of the file in order after a crash in the middle of a row."""
+        """Bring the file in order, after a crash in the middle of a row or a spreadsheet."""
         content = self.path.read_bytes()
+        if not _is_own(content):
+            self._rewrite(content)
+            return
         whole = _whole_lines(self.path, self.fingerprint).encode()
         if content == whole:
             return
@@ -220,6 +224,29 @@ class RatingBook:
         except OSError as error:
             raise OutputError(f"cannot write {str(self.path)!r}: {error.strerror}") from error
 
+    def _rewrite(self, content: bytes) -> None:
+        """Write the file as this program does, so that rows can be appended to it.
+
+        In place, since a lock is held on it; what stood there is kept beside it.
+        """
+        self._load()
+        kept = self.path.with_name(f"{FILE}.bak")
+        log.info("%s, saved by another program, is written anew and kept as %s", self.path, kept)
+        try:
+            kept.write_bytes(content)
+            with self.path.open("r+b") as file:
+                file.truncate(file.write(self.export().encode()))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {str(self.path)!r}: {error.strerror}") from error
+
+
+def _is_own(content: bytes) -> bool:
+    """Whether a ratings file begins as this program writes it, perhaps cut off within."""
+    header = header_line().encode()
+    return content.startswith(header[: len(content)])
+
 
 def _whole_lines(path: Path, run: str) -> str:
     """The file without a last row that was cut off; it ends with the run's fingerprint if whole."""
@@ -229,27 +256,20 @@ def _whole_lines(path: Path, run: str) -> str:
         return ""
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if not _is_own(content):
+        return decoded(content, str(path))  # written anew by something else, as a whole
     head, line_break, last = content.rpartition(b"\n")
     if last.rstrip().endswith(run.encode()) or last == header_line().strip().encode():
         content += b"\n"
     elif last:
         log.warning("warning: the last row of %s was cut off and is left out", path)
         content = head + line_break
-    return decode(content, str(path))
-
-
-def decode(content: bytes, source: str) -> str:
-    """Text of a ratings file; names the line that is not UTF-8."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{source}, line {line}: this is not UTF-8 text") from error
+    return decoded(content, str(path))
 
 
 def read_file(path: Path) -> str:
     """Text of a ratings file that a user names."""
     try:
-        return decode(path.read_bytes(), str(path))
+        return decoded(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"ratings file {str(path)!r} cannot be read: {error.strerror}") from error

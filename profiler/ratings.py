@@ -12,7 +12,7 @@ taken back stays there, followed by a row that says ``undo``.
 import csv
 import io
 import math
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import InputError
+from profiler.text import Table, tidy
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -93,22 +94,31 @@ class RatingBasis:
 
 # -- raters ------------------------------------------------------------------------------------
 
-_NAME = re.compile(r"\w[\w .'’-]{0,39}")
+_LONGEST_NAME = 40
+_WITHIN_NAMES = frozenset(" .'-‐‑·・\u200c\u200d")  # the last two join letters
 
 
 def check_rater(name: str) -> str:
-    """A rater's name with its blanks in order; raises :class:`InputError` on what is no name.
+    """A rater's name as it is kept: see :func:`profiler.text.tidy`.
+
+    Letters and digits of every script are welcome, with the marks that go with them. Raises
+    :class:`InputError` on what is no name.
 
     >>> check_rater("  Anna  B. ")
     'Anna B.'
     """
-    tidy = " ".join(name.split())
-    if not _NAME.fullmatch(tidy):
+    kept = tidy(name)
+    kinds = [unicodedata.category(sign)[0] for sign in kept]
+    fits = all(
+        kind in "LMN" or sign in _WITHIN_NAMES or sign == "_"
+        for sign, kind in zip(kept, kinds, strict=True)
+    )
+    if not (fits and 0 < len(kept) <= _LONGEST_NAME and kinds[0] in "LN"):
         raise InputError(
-            f"{name!r} is no rater's name: write 1 to 40 letters, digits, blanks or . - ' and "
-            "begin with a letter or digit"
+            f"{name!r} is no rater's name: write 1 to {_LONGEST_NAME} letters, digits, blanks or "
+            ". - ' and begin with a letter or digit"
         )
-    return tidy
+    return kept
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -146,6 +156,7 @@ def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) ->
     """The ratings that stand in a file, in the order they were given.
 
     Columns are found by their names, in any order; ``description`` and ``time`` may be missing.
+    :class:`profiler.text.Table` says what a table may look like; another column does no harm.
     Everything is checked, and the first row that cannot be used is named by its line.
 
     Args:
@@ -159,65 +170,43 @@ def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) ->
             other than the run's, a value other than 0, 0.5, 1, ``skip`` and ``undo``, a second
             rating by the same rater of the same unit, or a row from another run.
     """
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    found: dict[tuple[str, str, int], tuple[int, Rating]] = {}
-    columns: dict[str, int] = {}
-    try:
-        for row in reader:
-            line = reader.line_num
-            try:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if not columns:
-                    columns = _columns(row)
-                    continue
-                if len(row) != len(columns):
-                    raise InputError(f"{len(row)} cells where the header has {len(columns)}")  # noqa: TRY301
-                cells = {name: row[place] for name, place in columns.items()}
-                _take(cells, units, run, found, line)
-            except InputError as error:
-                raise InputError(f"{source}, line {line}: {error}") from error
-    except csv.Error as error:
-        raise InputError(f"{source}, line {reader.line_num}: {error}") from error
-    if not columns:
+    if not text.strip():
         raise InputError(f"{source} is empty; its first line should be {header_line().strip()}")
+    table = Table.parse(text, source, _NEEDED)
+    places = {name: table.at(name) for name in COLUMNS if table.has(name)}
+    found: dict[tuple[str, str, int], tuple[int, Rating]] = {}
+    values = table.numbers("rating")
+    for (line, row), value in zip(table.rows, values, strict=True):
+        try:
+            cells = {name: row[place] for name, place in places.items()}
+            _take(cells, value, units, run, found, line)
+        except InputError as error:
+            raise InputError(f"{source}, line {line}: {error}") from error
     return tuple(rating for _, rating in found.values())
-
-
-def _columns(row: Sequence[str]) -> dict[str, int]:
-    names = [cell.strip() for cell in row]
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        raise InputError(
-            f"the header lacks {', '.join(missing)}; it should be {header_line().strip()}"
-        )
-    if len(set(names)) < len(names):
-        raise InputError("the header names a column twice")
-    return {name: place for place, name in enumerate(names)}
 
 
 def _take(
     cells: Mapping[str, str],
+    value: float | None,
     units: Mapping[Unit, str],
     run: str,
     found: dict[tuple[str, str, int], tuple[int, Rating]],
     line: int,
 ) -> None:
     """Check one row and let it act on the ratings found so far."""
-    if cells["run"].strip() != run:
+    if cells["run"] != run:
         raise InputError(
-            f"the row belongs to another run ({cells['run'].strip() or 'none named'}); "
-            f"this one is {run}"
+            f"the row belongs to another run ({cells['run'] or 'none named'}); this one is {run}"
         )
     rater = check_rater(cells["rater"])
     about = _unit(cells["layer"], cells["unit"], units)
     given = cells.get("description")
-    if given is not None and given != units[about]:
+    if given is not None and tidy(given) != tidy(units[about]):
         raise InputError(
             f"unit {about[1]} of {about[0]!r} is described as {units[about]!r} in this run, "
             f"not {given!r}"
         )
-    answer = cells["rating"].strip()
+    answer = cells["rating"]
     key = (rater, *about)
     if answer == _UNDO:
         if key not in found:
@@ -229,30 +218,21 @@ def _take(
         raise InputError(
             f"{rater} has rated unit {about[1]} of {about[0]!r} before, on line {found[key][0]}"
         )
-    value = None if answer == _SKIP else _value(answer)
-    found[key] = line, Rating(rater, *about, value, cells.get("time", "").strip())
+    if answer != _SKIP and value not in (YES, MAYBE, NO):
+        raise InputError(f"rating {answer!r} is none of 0, 0.5, 1, skip and undo")
+    value = None if answer == _SKIP else abs(value or 0.0)  # there is a −0
+    found[key] = line, Rating(rater, *about, value, cells.get("time", ""))
 
 
 def _unit(layer: str, unit: str, units: Mapping[Unit, str]) -> Unit:
-    text = unit.strip()
-    if not (text.isascii() and text.isdigit()):
+    if not (unit.isascii() and unit.isdigit()):
         raise InputError(f"unit {unit!r} is no whole number")
-    about = (layer, int(text))
+    about = (layer, int(unit))
     if about not in units:
         if not any(known == layer for known, _ in units):
             raise InputError(f"this run has no layer {layer!r} with units to rate")
-        raise InputError(f"layer {layer!r} has no unit {text} with a score")
+        raise InputError(f"layer {layer!r} has no unit {unit} with a score")
     return about
-
-
-def _value(answer: str) -> float:
-    try:
-        value = float(answer)
-    except ValueError:
-        value = math.nan
-    if value not in (YES, MAYBE, NO):
-        raise InputError(f"rating {answer!r} is none of 0, 0.5, 1, skip and undo")
-    return abs(value)
 
 
 # -- the sample --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import logging
+import math
 import platform
 import time
 from collections import Counter
@@ -140,6 +141,10 @@ class ProfileOptions:
     command: str = ""
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threshold, float) and not math.isfinite(self.threshold):
+            raise UsageError(f"a threshold is a finite number, not {self.threshold}")
 
 
 def profile(
@@ -584,6 +589,7 @@ def _record(
         warnings += list_warnings(found.tops, top, len(found.kept))
     if concepts.dropped:
         warnings.append(f"{concepts.dropped} concepts were given more than once and count once")
+    warnings += getattr(probe, "notes", ())
     return Record(
         command=options.command,
         date=options.date,

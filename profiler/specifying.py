@@ -1,6 +1,5 @@
 """The stories of specs: held against images and regions; proposed from images."""
 
-import csv
 import datetime
 import logging
 import re
@@ -44,7 +43,7 @@ from profiler.conspec import check as check_names
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
-from profiler.inputs import ConceptSet
+from profiler.inputs import ConceptSet, text_of
 from profiler.labelled import ClassNames, LabelledImages, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
@@ -53,6 +52,7 @@ from profiler.report import render_check
 from profiler.results import VLMRecord
 from profiler.run import NONE, Clock, Services, check_writable, versions
 from profiler.store import write_atomically
+from profiler.text import Table, tidy
 from profiler.verify import (
     SECONDS,
     Ball,
@@ -304,7 +304,12 @@ def _observed(
     services: Services,
 ) -> tuple[Observation, str]:
     seen = examine(classifier, vlm, data, options, services)
-    numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
+    numbering = check_numbering(
+        seen,
+        classifier.outputs,
+        trust_labels=options.trust_labels,
+        assumed=bool(data.classes.assumed),
+    )
     return seen, numbering
 
 
@@ -424,27 +429,31 @@ def _annotations(
             f"hasCon(x, {min(asked)}) asks for annotated images; give them with --annotations "
             "FILE, a CSV whose header is image and the concepts, and whose cells are 0 or 1"
         )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read annotations from {str(path)!r}: {error}") from None
-    if not rows or "image" not in rows[0]:
-        raise InputError(f"{path.name}: no column 'image' in the header")
-    for concept in asked:
-        if concept not in rows[0]:
-            raise InputError(f"{path.name}: no column {concept!r}, for which hasCon asks")
-    known = {row["image"]: row for row in rows}
+    table = Table.parse(text_of(path, "annotations"), path.name, ["image", *sorted(asked)])
+    image = table.at("image")
+    given = [tidy(cells[image]).replace("\\", "/") for _, cells in table.rows]
+    lines: dict[str, int] = {}
+    for row, name in enumerate(given):
+        if lines.setdefault(name, row) != row:
+            raise InputError(
+                f"{path.name}, line {table.rows[row][0]}: image {name!r} stands in line "
+                f"{table.rows[lines[name]][0]} already"
+            )
+    shown = {concept: table.numbers(concept) for concept in asked}
     found = {concept: np.zeros(len(seen), dtype=bool) for concept in asked}
     for place, index in enumerate(seen.kept.tolist()):
         name = data.names[index]
-        if name not in known:
+        at = lines.get(tidy(name).replace("\\", "/"))
+        if at is None:
             raise InputError(f"{path.name}: no row for image {name!r}")
+        line, cells = table.rows[at]
         for concept in asked:
-            cell = (known[name][concept] or "").strip()
-            if cell not in ("0", "1"):
-                raise InputError(f"{path.name}: {concept} of {name!r} is {cell!r}, not 0 or 1")
-            found[concept][place] = cell == "1"
+            if shown[concept][at] not in (0, 1):
+                raise InputError(
+                    f"{path.name}, line {line}: {concept} of {name!r} is "
+                    f"{cells[table.at(concept)]!r}, not 0 or 1"
+                )
+            found[concept][place] = shown[concept][at] == 1
     return found
 
 
@@ -748,30 +757,21 @@ class AttributeTable:
 
 def read_table(path: Path) -> AttributeTable:
     """Read a CSV of ``class,attribute,attribute …``; raises :class:`InputError`."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read a table from {str(path)!r}: {error}") from None
-    if len(rows) < 2 or len(rows[0]) < 3:
+    table = Table.parse(text_of(path, "table"), path.name)
+    names = tuple(map(tidy, table.header))
+    if not table.rows or len(names) < 3:
         raise InputError(f"{path.name}: needs a header class,attribute,attribute … and a class")
-    header = tuple(cell.strip() for cell in rows[0])
-    values = []
-    for number, row in enumerate(rows[1:], 2):
-        try:
-            shares = [float(cell) for cell in row[1:]]
-        except ValueError:
-            shares = []
-        if len(shares) != len(header) - 1 or not all(0 <= share <= 1 for share in shares):
-            raise InputError(
-                f"{path.name}, line {number}: expected {len(header) - 1} shares between 0 and 1"
-            )
-        values.append(shares)
-    classes = tuple(row[0].strip() for row in rows[1:])
-    for what, names in (("class", classes), ("attribute", header[1:])):
-        if len(set(names)) < len(names):
+    classes = tuple(tidy(cells[0]) for _, cells in table.rows)
+    for what, given in (("class", classes), ("attribute", names)):
+        if len(set(given)) < len(given):
             raise InputError(f"{path.name}: a {what} stands there twice")
-    return AttributeTable(classes, header[1:], np.array(values))
+    columns = [table.numbers(name) for name in names[1:]]
+    for (line, _), shares in zip(table.rows, zip(*columns, strict=True), strict=True):
+        if not all(share is not None and 0 <= share <= 1 for share in shares):
+            raise InputError(
+                f"{path.name}, line {line}: expected {len(columns)} shares between 0 and 1"
+            )
+    return AttributeTable(classes, names[1:], np.array(columns, dtype=np.float64).T)
 
 
 def _pairs_of(

@@ -1,5 +1,6 @@
 """``threshold.json``: a threshold as a file, to be used on other runs of the same context."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from profiler.calibration import ExpectedRating
 from profiler.errors import InputError
 from profiler.labels import Threshold
 from profiler.plain_json import from_plain, json_text, read_json
+from profiler.text import number
 
 FORMAT = 1
 """Version of ``threshold.json``."""
@@ -28,15 +30,16 @@ def read_threshold(text: str) -> float | Threshold:
 
     A threshold from a file still has to fit: see :func:`profiler.calibration.in_context`.
     """
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    if (value := number(text)) is not None:
+        return value
     path = Path(text)
     if not path.exists():
-        raise InputError(f"--threshold {text!r} is not a valid float, and there is no such file")
+        raise InputError(f"--threshold {text!r} is no finite number, and there is no such file")
     content = read_json(path, "threshold file", (FORMAT,))
     try:
-        return from_plain(Threshold, content)
+        threshold = from_plain(Threshold, content)
     except ValueError as error:
         raise InputError(f"threshold file {text!r} is damaged: {error}") from error
+    if not math.isfinite(threshold.value):
+        raise InputError(f"threshold file {text!r} is damaged: its value is {threshold.value}")
+    return threshold

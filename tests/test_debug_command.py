@@ -357,3 +357,29 @@ def test_an_image_that_became_wrong_has_two_pictures(tmp_path: Path) -> None:
     first = int(np.flatnonzero(data.truth == 0)[0])
     assert found.examples[0][0] == len(data.names) + first
     assert found.thumbnails[len(data.names) + first] == found.thumbnails[first]
+
+
+def test_class_folders_in_the_order_of_the_outputs_need_no_names(
+    command: Command, folder: Path
+) -> None:
+    for number, name in enumerate(CLASSES):
+        (folder / "images" / name).rename(folder / "images" / f"{number} {name}")
+    call = [part for part in arguments(folder, "--json") if part != "--classes"]
+    done = command(*(part for part in call if part != folder / "classes.txt"))
+    assert done.status == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["after"]["share"] == 1
+    remark = f"nothing names the model's {len(CLASSES)} outputs: they are assumed to be the class"
+    assert remark in done.stderr
+    assert remark in (folder / "out" / "debug.html").read_text(encoding="utf-8").replace(
+        "&#39;", "'"
+    )
+
+
+def test_class_folders_in_another_order_are_suspected(command: Command, folder: Path) -> None:
+    """Sorted they are blue, cyan, green, red; the outputs are red, green, blue, cyan."""
+    call = [part for part in arguments(folder) if part != "--classes"]
+    done = command(*(part for part in call if part != folder / "classes.txt"))
+    assert done.status == 2
+    assert "100.0 % of the predictions would be right if the outputs came in another" in done.error
+    assert "which was assumed, it is 0.0 %: say what they are called with --classes" in done.error

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import shutil
 import struct
 import tarfile
@@ -25,9 +26,11 @@ from torchvision.datasets import Imagenette
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
 from profiler.inputs import (
     BUILT_IN_CONCEPTS,
-    IMAGE_SUFFIXES,
     ImageFolder,
+    Listing,
     UnreadableImageError,
+    image_suffixes,
+    list_images,
     open_concepts,
     open_probe,
     spread,
@@ -77,13 +80,156 @@ def test_files_that_begin_with_a_dot_are_no_images(tmp_path: Path) -> None:
     assert ImageFolder.open(tmp_path).names == ("photo.jpg",)
 
 
-def test_every_suffix_on_the_list_can_be_written_and_read(tmp_path: Path) -> None:
-    for suffix in sorted(IMAGE_SUFFIXES):
-        image = flat().convert("L") if suffix == ".pgm" else flat()
-        image.save(tmp_path / f"image{suffix}")
+needs_links = pytest.mark.skipif(os.name != "posix", reason="links need rights on this system")
+
+
+@needs_links
+def test_links_are_followed_as_if_the_files_were_there(tmp_path: Path) -> None:
+    """A subset of a large set is often made of links, to class folders or to files."""
+    write_images(tmp_path / "large" / "cat", 2)
+    write_images(tmp_path / "large" / "dog", 2)
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    for kind in ("cat", "dog"):
+        (data / "own").mkdir(parents=True, exist_ok=True)
+        (data / kind).symlink_to(tmp_path / "large" / kind)
+        (data / "own" / f"{kind}.png").symlink_to(tmp_path / "large" / kind / "0000_red.png")
+    write_images(tmp_path / "large" / "cat" / "deeper", 1)
+    shutil.copytree(data, copy)  # which copies what links stand for
+    linked, copied = ImageFolder.open(data), ImageFolder.open(copy)
+    assert len(linked.names) == 7
+    assert linked.names == copied.names
+    assert linked.fingerprint == copied.fingerprint
+    assert linked.notes == ("2 of 7 images are there once more, through links",)
+    assert copied.notes == ()
+
+
+@needs_links
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    write_images(tmp_path / "a" / "b", 1)
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "here").symlink_to(".")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    found = list_images(tmp_path)
+    assert found.files == ("a/b/0000_red.png",)
+    assert found.passed_over == {"leading back to a folder above": 2, "without a suffix": 1}
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_is_an_image_nobody_can_read(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")  # to open it would wait for ever
     folder = ImageFolder.open(tmp_path)
-    assert len(folder.names) == len(IMAGE_SUFFIXES)
+    assert folder.names == ("gone.png",)
+    with pytest.raises(UnreadableImageError, match="FileNotFoundError"):
+        folder.read(0)
+
+
+def test_what_systems_put_beside_images_is_not_there(tmp_path: Path) -> None:
+    for name in ("1.png", "__MACOSX/1.png", "@eaDir/1.png", ".ipynb_checkpoints/1.png", "1.png~"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        flat().save(tmp_path / name, "PNG")
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == Listing(("1.png",), {}, ())
+
+
+def test_what_is_passed_over_is_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_images(tmp_path, 3)
+    for name in ("a.txt", "b.TXT"):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO", "profiler"):
+        assert ImageFolder.open(tmp_path).notes == ()
+    assert "2 files passed over: 2 .txt" in caplog.text, "on the log only: no picture is lost"
+    for number in range(10):
+        (tmp_path / f"{number}.heic").touch()
+    (note,) = ImageFolder.open(tmp_path).notes
+    assert note == (
+        "12 files passed over: 10 .heic, 2 .txt (Pillow cannot read .heic here; convert them)"
+    )
+
+
+def test_without_a_suffix_the_content_tells_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    for name in ("3f2a9c", "scan.0001", "photo.jpg_large", "photo.dat"):
+        flat("lime").save(tmp_path / name, "PNG")
+    flat("lime").save(tmp_path / "really a jpeg.png", "JPEG")
+    (tmp_path / "README").write_text("P1 is no picture, though it begins like one")
+    folder = ImageFolder.open(tmp_path)
+    assert folder.names == ("3f2a9c", "photo.jpg_large", "really a jpeg.png", "scan.0001")
+    assert all(corner(folder.read(i))[1] > 250 for i in range(4))
+    assert folder.notes == (
+        "2 files passed over: 1 .dat, 1 without a suffix (.dat hold images by their content; give "
+        "them the suffix of their kind)",
+    )
+
+
+def test_accents_apart_and_together_are_one_name(tmp_path: Path) -> None:
+    """A Mac's file system takes letters and accents apart; a copy elsewhere is the same set."""
+    prints = set()
+    for name in ("cafe\u0301", "caf\u00e9"):
+        folder = tmp_path / str(len(prints))
+        folder.mkdir()
+        for stem in (name, "cafz", "cafa"):
+            flat().save(folder / f"{stem}.png")
+        images = ImageFolder.open(folder)
+        assert images.names == ("cafa.png", "cafz.png", "caf\u00e9.png")
+        assert images.read(2).size == (8, 8)
+        prints.add(images.fingerprint)
+    assert len(prints) == 1
+
+
+def test_a_name_may_hold_what_a_table_or_a_page_must_escape(tmp_path: Path) -> None:
+    for name in ('a, "b".png', "two\nlines.png", "<b>.png"):
+        flat().save(tmp_path / name)
+    folder = ImageFolder.open(tmp_path)
+    assert folder.names == ("<b>.png", 'a, "b".png', "two\nlines.png")
+    assert [folder.read(i).size for i in range(3)] == [(8, 8)] * 3
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_unreadable_and_a_folder_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    first = min(tmp_path.iterdir())
+    first.chmod(0)
+    folder = ImageFolder.open(tmp_path)
+    with pytest.raises(UnreadableImageError, match="Permission"):
+        folder.read(0)
+    (tmp_path / "closed").mkdir(0)
+    with pytest.raises(InputError, match=r"folder .*closed' cannot be read: Permission denied"):
+        ImageFolder.open(tmp_path)
+
+
+def test_every_usual_kind_of_picture_is_read(tmp_path: Path) -> None:
+    suffixes = [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".JPG",
+        ".pgm",
+        ".Png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ico",
+        ".tga",
+    ]
+    for suffix in suffixes:
+        image = flat().convert("L") if suffix == "pgm" else flat("white")
+        image.save(tmp_path / f"image.{suffix}")
+    folder = ImageFolder.open(tmp_path)
+    assert len(folder.names) == len(suffixes)
     assert {folder.read(i).mode for i in range(len(folder.names))} == {"RGB"}
+
+
+def test_no_suffix_is_taken_for_a_picture_that_pillow_only_knows_by_name() -> None:
+    assert not {".eps", ".h5", ".mpg", ".pdf", ".ps", ".wmf"} & image_suffixes()
 
 
 def test_a_limit_leaves_a_folder_sorted_by_class_represented(tmp_path: Path) -> None:
@@ -127,9 +273,29 @@ def test_folders_that_hold_nothing_to_see(tmp_path: Path, make: str) -> None:
         folder.mkdir()
     if make == "no images":
         (folder / "readme.txt").touch()
-    wanted = "is not a folder" if make in ("missing", "file") else r"no images in .*\.jpg"
-    with pytest.raises(InputError, match=wanted):
+    wanted = {
+        "missing": "does not exist",
+        "file": "is a file, not a folder; give the folder that the images lie in",
+        "empty": "no images in .*: nothing is in it",
+        "no images": r"no images in .*; 1 file passed over: 1 \.txt; images are known by .*\.jpg",
+    }
+    with pytest.raises(InputError, match=wanted[make]):
         ImageFolder.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("images.zip", r"probe folder .* is an archive: unpack it \(tar xf, unzip\)"),
+        ("images.tar", "is an archive: unpack it"),
+        ("labels.csv", "is a table, not a folder; give the folder that the images lie in"),
+        ("photo.png", "is a file, not a folder"),
+    ],
+)
+def test_a_probe_that_is_one_file_says_what_to_give(tmp_path: Path, name: str, wanted: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=wanted):
+        open_probe(str(tmp_path / name), tmp_path)
 
 
 @pytest.mark.parametrize("limit", [0, -3])
@@ -205,6 +371,20 @@ def test_a_file_that_vanishes_is_no_crash(photos: Path) -> None:
     assert len(folder.fingerprint) == 64
     with pytest.raises(UnreadableImageError, match="FileNotFoundError"):
         folder.read(0)
+
+
+def test_a_file_that_is_changed_after_its_fingerprint_is_not_read(photos: Path) -> None:
+    """What the cache keeps under a fingerprint has to be about the files it is of."""
+    folder = ImageFolder.open(photos)
+    first, second = (photos / name for name in folder.names[:2])
+    flat("blue").save(first)
+    assert corner(folder.read(0))[2] == 255, "before there is a fingerprint, it may be"
+    assert folder.fingerprint
+    os.utime(second, (0, 0))
+    flat("lime").save(first)
+    with pytest.raises(UnreadableImageError, match="was changed after the images were listed"):
+        pickle.loads(pickle.dumps(folder)).read(0)
+    assert folder.read(1), "touched, but the same"
 
 
 # --- pixels ----------------------------------------------------------------------------------
@@ -394,12 +574,18 @@ def concept_file(folder: Path, content: str | bytes) -> str:
         pytest.param("golden   retriever\n", ("golden retriever",), id="spaces"),
         pytest.param("Zürich\nсобака\n犬\n", ("Zürich", "собака", "犬"), id="scripts"),
         pytest.param("{}\n%s\n", ("{}", "%s"), id="braces"),
+        pytest.param("red\ngreen\n".encode("utf-16"), ("red", "green"), id="UTF-16"),
+        pytest.param("cafe\u0301\ncaf\u00e9\n", ("café",), id="an accent apart"),
+        pytest.param("jack-o’-lantern\n", ("jack-o'-lantern",), id="curly quotes"),
+        pytest.param("golden\u00a0retriever\n", ("golden retriever",), id="no-break space"),
+        pytest.param("red\u200b\nred\ufeff\n\u200e\n", ("red",), id="marks nobody sees"),
+        pytest.param("فیل‌ها\n", ("فیل‌ها",), id="a joiner that is spelling"),
+        pytest.param("a\u2028b\n", ("a b",), id="only line ends end a line"),
     ],
 )
-def test_one_concept_a_line(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
+def test_one_concept_a_line(tmp_path: Path, content: str | bytes, words: tuple[str, ...]) -> None:
     concepts = open_concepts(concept_file(tmp_path, content))
     assert concepts.words == words
-    assert concepts.dropped == 0
     assert concepts.categories == (None,) * len(words)
     assert concepts.title == "words.txt"
 
@@ -432,9 +618,16 @@ def test_a_file_without_concepts_is_refused(tmp_path: Path, content: str) -> Non
         open_concepts(concept_file(tmp_path, content))
 
 
-@pytest.mark.parametrize("content", ["red\n".encode("utf-16"), b"caf\xe9\n", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_no_utf8_text_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"red\ncaf\xe9\n", r"words\.txt', line 2: this is not UTF-8 text \(byte 7\); save it as"),
+        (b"\x89PNG\r\n\x1a\n", "line 1: this is not UTF-8 text"),
+        (b"\xff\xfer\0\0\xd8", "line 1: this is not UTF-16 text"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, wanted: str) -> None:
+    with pytest.raises(InputError, match=wanted):
         open_concepts(concept_file(tmp_path, content))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from profiler.errors import InputError
 from profiler.inputs import ProbeSet, UnreadableImageError
@@ -23,6 +24,7 @@ from profiler.labelled import (
     natural,
     open_classes,
     open_labelled,
+    reordered,
     suspicious,
 )
 
@@ -91,8 +93,15 @@ def test_class_folders_without_an_image_are_said(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     written(tmp_path / "dog9" / "notes.txt", "")
     images = open_labelled(tmp_path, PETS)
-    assert images.empty == ("__MACOSX", "dog9", "dog10")
-    assert images.remarks()[0] == "class folders without an image: '__MACOSX', 'dog9', 'dog10'"
+    assert images.empty == ("dog9", "dog10")
+    assert images.remarks()[0] == "class folders without an image: 'dog9', 'dog10'"
+
+
+def test_pictures_that_are_passed_over_are_among_the_remarks(tmp_path: Path) -> None:
+    tree(tmp_path, *(f"{name}/{i}.png" for name in PETS.names for i in "ab"))
+    written(tmp_path / "cat" / "phone.heic", "")
+    (remark,) = open_labelled(tmp_path, PETS).remarks()
+    assert remark.startswith("1 file passed over: 1 .heic (Pillow cannot read .heic here")
 
 
 def test_images_outside_a_class_folder_are_an_error(tmp_path: Path) -> None:
@@ -252,9 +261,14 @@ def test_numbers_come_in_the_order_of_counting(numbers: list[int]) -> None:
         pytest.param("path\tlabel\nx/2.png\tdog\nx/1.png\tcat\n", id="tabs"),
         pytest.param("path,label\nx\\2.png,dog\nx\\1.png,cat\n", id="backslashes"),
         pytest.param("path,label\nx/2.png,2\nx/1.png,0\n", id="indices"),
+        pytest.param("path|label\nx/2.png|dog\nx/1.png|cat\n", id="bars"),
+        pytest.param("sep=;\r\npath;label\r\nx/2.png;dog\r\nx/1.png;cat\r\n", id="Excel's sep"),
+        pytest.param("path;label;a, b\nx/2.png;dog;\nx/1.png;cat;1, 2\n", id="commas within"),
+        pytest.param('path, label\n"x/2.png", dog,\n"x/1.png", cat,,\n', id="trailing commas"),
+        pytest.param("path\tlabel\nx/2.png\tdog\nx/1.png\tcat\n".encode("utf-16"), id="UTF-16"),
     ],
 )
-def test_a_table_of_path_and_label(tmp_path: Path, content: str) -> None:
+def test_a_table_of_path_and_label(tmp_path: Path, content: str | bytes) -> None:
     tree(tmp_path, "x/1.png", "x/2.png")
     images = open_labelled(written(tmp_path / "labels.csv", content), PETS)
     assert images.names == ("x/2.png", "x/1.png"), "in the order of the file"
@@ -277,10 +291,10 @@ def test_paths_are_relative_to_the_table_or_absolute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        ("", "line 1: the header must name the columns path and label once each, got ''"),
-        ("file,label\n1.png,cat\n", "the columns path and label once each, got 'file,label'"),
-        ("1.png,cat\n", "the columns path and label once each"),
-        ("path,label,label\n1.png,cat,cat\n", "once each"),
+        ("", "line 1: no column 'path'; the header holds nothing"),
+        ("file,label\n1.png,cat\n", "line 1: no column 'path'; the header holds 'file', 'label'"),
+        ("\n1.png,cat\n", "line 2: no column 'path'"),
+        ("path,label,Label \n1.png,cat,cat\n", "line 1: the column 'label' stands there twice"),
         ("path,label\n", "lists no image"),
         ("path,label\n1.png,cat\n2.png\n", "line 3: 1 fields, but the header has 2"),
         ("path,label\n1.png,guinea, pig\n", "line 2: 3 fields, .* needs quotes"),
@@ -289,8 +303,9 @@ def test_paths_are_relative_to_the_table_or_absolute(tmp_path: Path) -> None:
         ('path,label\n1.png,"cat\n', "line 2: unexpected end of data"),
         ("path,label\n1.png,cat\n0.png,cat\n.,cat\n", r"2 files are not there: '0.png' \(line 3\)"),
         ("path,label\n1.png,cat\n./1.png,dog\n", r"1 image is listed twice: './1.png' \(lines 2 a"),
-        ("path,label\n1.png,cat\n".encode("utf-16"), "is not UTF-8 text"),
-        (b"path,label\n1.png,caf\xe9\n", r"is not UTF-8 text \(byte 20\)"),
+        (b"path,label\n1.png,caf\xe9\n", r"line 2: this is not UTF-8 text \(byte 20\); save it as"),
+        ("path,label\n1.png,c\n".encode("utf-16le"), "UTF-16 without a mark that says so"),
+        ("path,label\nC:\\a\\1.png,cat\n", "relative to .*; those with a drive belong to another"),
         ("path,label\n1.png\0,cat\n", "not there"),
     ],
 )
@@ -299,6 +314,37 @@ def test_tables_that_cannot_be_used(tmp_path: Path, content: str | bytes, wanted
     with pytest.raises(InputError, match=wanted) as no:
         find_labelled(written(tmp_path / "t.csv", content))
     assert "\n" not in str(no.value)
+
+
+def test_an_archive_for_data_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"images.tar.gz' is an archive: unpack it \(tar xf, unz"):
+        find_labelled(written(tmp_path / "images.tar.gz", b"\x1f\x8b\x08"))
+
+
+@pytest.mark.parametrize("on_disk", ["cafe\u0301.png", "caf\u00e9.png"])
+@pytest.mark.parametrize("in_table", ["cafe\u0301.png", "caf\u00e9.png"])
+def test_accents_in_a_table_and_on_disk_may_be_spelled_differently(
+    tmp_path: Path, on_disk: str, in_table: str
+) -> None:
+    tree(tmp_path, on_disk)
+    found = find_labelled(written(tmp_path / "t.csv", f"path,label\n{in_table},cat\n"))
+    assert found.images.read(0).size == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("called", "label"),
+    [
+        ("café", "cafe\u0301"),
+        ("jack-o'-lantern", "jack-o’-lantern"),
+        ("guinea pig", "guinea\u00a0pig"),
+        ("dog", "dog\u200b"),
+        ("Straße", "STRASSE"),
+    ],
+)
+def test_a_name_is_the_same_however_its_signs_are_written(called: str, label: str) -> None:
+    classes = ClassNames.of_list([called, "else"], "by hand")
+    assert indices([label], classes) == [0]
+    assert indices([called], ClassNames.of_list([label, "else"], "by hand")) == [0]
 
 
 def test_a_long_list_of_absent_files_is_cut(tmp_path: Path) -> None:
@@ -328,6 +374,9 @@ def test_no_table_whatever_is_a_crash(
         ("c.txt", "cat\rguinea pig\rdog"),
         ("c.csv", "index,name\n1,guinea pig\n0,cat\n2,dog\n"),
         ("c.csv", '0,"cat"\n1,"guinea pig"\n2,"dog"\n'),
+        ("c.csv", '"0";"cat"\n"1";"guinea pig"\n"2";"dog"\n'),
+        ("c.csv", "id|class\n0|cat\n1|guinea pig\n2|dog\n"),
+        ("c.txt", "cat\nguinea pig\ndog\n".encode("utf-16")),
         ("c.tsv", "2\tdog\n0\tcat\n1\tguinea pig\n"),
         ("c.json", '["cat", "guinea pig", "dog"]'),
         ("c.json", '{"1": "guinea pig", "0": "cat", "2": "dog"}'),
@@ -335,7 +384,7 @@ def test_no_table_whatever_is_a_crash(
         ("c.txt", ' {"guinea pig": 1, "cat": 0, "dog": 2}'),
     ],
 )
-def test_names_of_outputs_from_a_file(tmp_path: Path, name: str, content: str) -> None:
+def test_names_of_outputs_from_a_file(tmp_path: Path, name: str, content: str | bytes) -> None:
     classes, mapping = open_classes(written(tmp_path / name, content), 3)
     assert classes.names == ("cat", "guinea pig", "dog")
     assert classes.synsets == ("", "", "")
@@ -382,7 +431,8 @@ def test_synsets_and_synonyms_from_a_file(tmp_path: Path, name: str, content: st
         ("c.json", "[" * 100_000, "is not JSON"),
         ("c.txt", b"caf\xe9\n", "is not UTF-8 text"),
         ("c.csv", "label,class\n", "maps no label"),
-        ("c.csv", "label,class\ncat\n", "line 2: needs a label and a class, got 'cat'"),
+        ("c.csv", "label,class\ncat\n", "line 2: 1 fields, but the header has 2"),
+        ("c.csv", "label,class\ncat,\n", "line 2: needs a label and a class, got 'cat,'"),
         ("c.csv", "label,class\na,dog\na,cat\n", "line 3: 'a' was given as 'dog' before and is"),
         ("c.csv", "label,class\na,dog\n", "says what labels mean, not what the model's 3 outputs"),
     ],
@@ -435,6 +485,72 @@ def test_imagenet_is_known_by_its_number_of_outputs(outputs: int) -> None:
 def test_other_numbers_of_outputs_need_names(outputs: int) -> None:
     with pytest.raises(InputError, match=f"{outputs} outputs are called; give --classes FILE"):
         open_classes(None, outputs)
+
+
+# --- where nothing names the outputs ---------------------------------------------------------
+
+
+def test_as_many_class_folders_as_outputs_are_taken_for_them_in_sorted_order(
+    tmp_path: Path,
+) -> None:
+    """As torchvision's ImageFolder numbers them, which most classifiers are trained with."""
+    tree(tmp_path, *(f"{name}/{i}.png" for name in ("zebra", "ant", "bee") for i in "ab"))
+    classes, mapping = open_classes(None, 3, data=tmp_path)
+    assert (classes.names, mapping) == (("ant", "bee", "zebra"), {})
+    assert ImageFolder(tmp_path).classes == list(classes.names)
+    images = open_labelled(tmp_path, classes)
+    assert images.truth.tolist() == [0, 0, 1, 1, 2, 2]
+    assert images.remarks() == [
+        "nothing names the model's 3 outputs: they are assumed to be the class folders in their "
+        "sorted order, 'ant', 'bee', 'zebra'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folders", "wanted"),
+    [
+        (["a", "b"], r"give --classes FILE.*; '.*' has 2 class folders"),
+        (["train", "val", "test"], "give --classes FILE"),
+        (
+            ["c1", "c2", "c10"],
+            r"torchvision and timm would number .* 'c1', 'c10', 'c2' or 'c1', 'c2'",
+        ),
+        (
+            ["Bee", "ant", "cow"],
+            "number them differently: from 'Bee', 'ant', 'cow' or 'ant', 'Bee'",
+        ),
+    ],
+)
+def test_an_order_of_class_folders_that_is_not_sure_is_refused(
+    tmp_path: Path, folders: list[str], wanted: str
+) -> None:
+    tree(tmp_path, *(f"{name}/1.png" for name in folders))
+    with pytest.raises(InputError, match=wanted):
+        open_classes(None, 3, data=tmp_path)
+
+
+def test_what_names_the_outputs_goes_before_the_folders(tmp_path: Path) -> None:
+    tree(tmp_path / "data", *(f"{name}/1.png" for name in ("x", "y", "z")))
+    names = written(tmp_path / "c.txt", "cat\nguinea pig\ndog\n")
+    assert open_classes(names, 3, data=tmp_path / "data")[0].names == PETS.names
+    assert open_classes(None, 3, PETS.names, data=tmp_path / "data")[0].names == PETS.names
+    table = written(tmp_path / "t.csv", "path,label\ndata/x/1.png,x\n")
+    with pytest.raises(InputError, match="give --classes FILE"):
+        open_classes(None, 3, data=table)
+
+
+def test_an_assumed_order_that_another_fits_far_better_is_suspected() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(5), 40)
+    predicted = np.where(rng.random(200) < 0.9, truth, rng.integers(0, 5, 200))
+    assert reordered(truth, predicted, 5) == ""
+    assert reordered(truth, rng.integers(0, 5, 200), 5) == "", "guesses suit no order"
+    assert reordered(np.arange(5), np.arange(5)[::-1], 5) == "", "too few images to say"
+    swapped = np.array([1, 0, 2, 3, 4])
+    said = reordered(truth, swapped[predicted], 5)
+    right, best = np.mean(truth == swapped[predicted]), np.mean(truth == predicted)
+    assert said.startswith(f"{100 * best:.1f} % of the predictions would be right if the outputs")
+    assert f"was assumed, it is {100 * right:.1f} %: say what they are called with --cl" in said
 
 
 def test_names_that_the_weights_bring() -> None:

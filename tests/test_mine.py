@@ -62,8 +62,9 @@ def test_pairs_of_a_table() -> None:
     ("text", "said"),
     [
         ("class,a\ncat,1", "needs a header"),
-        ("class,a,b\ncat,1", "line 2: expected 2 shares"),
+        ("class,a,b\ncat,1", "line 2: 2 fields, but the header has 3"),
         ("class,a,b\ncat,1,2", "line 2: expected 2 shares"),
+        ("class;a;b\ncat;0,5;nan", "line 2: expected 2 shares"),
         ("class,a,b\ncat,1,x", "line 2: expected 2 shares"),
         ("class,a,a\ncat,1,0", "an? attribute stands there twice"),
         ("class,a,b\ncat,1,0\ncat,0,1", "a class stands there twice"),
@@ -109,6 +110,14 @@ def test_mined_specs_hold_when_they_are_checked(command: Command, folder: Path) 
         *("--classes", folder / "classes.txt", "--vlm", VLM, "-j", 0, "--out", folder / "out"),
     )
     assert done.status == 0, done.stderr
+
+
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    text = "class;wings;long, snout\r\nplane;1;0,25\r\ncafe\u0301;0;0,5;\r\n"
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    table = read_table(tmp_path / "t.csv")
+    assert (table.classes, table.attributes) == (("plane", "café"), ("wings", "long, snout"))
+    assert table.frequencies.tolist() == [[1, 0.25], [0, 0.5]]
 
 
 def test_a_table_seeds_specs_the_most_violated_first(command: Command, folder: Path) -> None:

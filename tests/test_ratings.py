@@ -26,6 +26,7 @@ from profiler.errors import ContextError, InputError, OutputError, ResourceError
 from profiler.labels import LayerLabels, Threshold
 from profiler.rating_book import RatingBook, described_units, fingerprint
 from profiler.ratings import (
+    COLUMNS,
     Rating,
     Unit,
     agreement,
@@ -38,6 +39,7 @@ from profiler.ratings import (
     write_ratings,
 )
 from profiler.results import load_run
+from profiler.text import decoded
 from profiler.thresholds import read_threshold, threshold_json
 
 NAN = math.nan
@@ -94,7 +96,7 @@ def test_columns_go_by_name_and_a_spreadsheet_mark_is_no_column() -> None:
         (f"anna,fc,-1,blue,1,,{RUN}\n", "unit '-1' is no whole number"),
         (f"anna,fc,1,green,1,,{RUN}\n", "is described as 'blue' in this run, not 'green'"),
         (f"=2+2,fc,1,blue,1,,{RUN}\n", "'=2+2' is no rater's name"),
-        ("anna,fc,1\n", "3 cells where the header has 7"),
+        ("anna,fc,1\n", "3 fields, but the header has 7"),
         (f'anna,fc,1,"blue,1,,{RUN}\n', "unexpected end of data"),
     ],
 )
@@ -106,10 +108,47 @@ def test_a_bad_row_is_named_by_its_line(bad: str, message: str) -> None:
 
 
 def test_a_bad_header_is_line_1() -> None:
-    with pytest.raises(InputError, match=r"line 1: the header lacks rater, run"):
+    with pytest.raises(InputError, match=r"line 1: no column 'rater'; the header holds 'layer', "):
         read_ratings("layer,unit,rating\n", "r.csv", UNITS, RUN)
     with pytest.raises(InputError, match="is empty"):
         read_ratings("", "r.csv", UNITS, RUN)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        (";", "utf-8"),
+        (";", "utf-8-sig"),
+        ("\t", "utf-16"),
+        ("|", "utf-8"),
+    ],
+)
+def test_a_ratings_file_that_a_spreadsheet_saved(text: str, mark: str) -> None:
+    """A German Excel separates by semicolons and writes a half as 0,5."""
+    rows = [",".join(COLUMNS), f"Jose\u0301,fc,1,blue,0.5,,{RUN}", f"José,conv,0,red,1,,{RUN}"]
+    content = "\r\n".join(row.replace(",", text).replace("0.5", "0,5") for row in rows)
+    read = read_ratings(decoded(content.encode(mark), "r.csv"), "r.csv", UNITS, RUN)
+    assert read == (Rating("José", "fc", 1, 0.5), Rating("José", "conv", 0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("Jose\u0301", "José"),
+        ("O’Neill", "O'Neill"),
+        ("Anna\u00a0B.\u200b", "Anna B."),
+        ("नमिता", "नमिता"),
+        ("มานี", "มานี"),
+        ("فاطمة", "فاطمة"),
+        ("עִבְרִית", "עִבְרִית"),
+        ("Đặng Thị Ngọc", "Đặng Thị Ngọc"),
+        ("علی‌رضا", "علی‌رضا"),
+        ("李小龍", "李小龍"),
+        ("Núria Col·lell", "Núria Col·lell"),
+    ],
+)
+def test_names_of_people_in_every_script(given: str, kept: str) -> None:
+    assert check_rater(given) == check_rater(check_rater(given)) == kept
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a" * 41, "@anna", "an\nna\x00", "<b>"])
@@ -438,12 +477,19 @@ def test_a_threshold_file_is_read_back(tmp_path: Path) -> None:
     path.write_text(threshold_json(threshold))
     assert read_threshold(str(path)) == threshold
     assert read_threshold("0.25") == 0.25
-    for content in ("[]", "{", '{"format": 1, "value": "x", "source": "ratings"}'):
+    damaged = ("x", "NaN", "Infinity")
+    for content in (
+        "[]",
+        "{",
+        "[" * 100_000,
+        *(f'{{"format": 1, "value": {each}, "source": "given"}}' for each in damaged),
+    ):
         path.write_text(content)
         with pytest.raises(InputError, match=r"threshold file"):
             read_threshold(str(path))
-    with pytest.raises(InputError, match="'high' is not a valid float, and there is no such file"):
-        read_threshold("high")
+    for text in ("high", "nan", "inf", "1e999", "1_0"):
+        with pytest.raises(InputError, match=f"'{text}' is no finite number, and there is no such"):
+            read_threshold(text)
 
 
 # --- the book ------------------------------------------------------------------------------------
@@ -499,6 +545,22 @@ def test_a_row_cut_off_by_a_crash_is_mended(folder: Path, cut: int) -> None:
     with again.held():
         again.add("anna", ("fc", 7), 0.5)
     assert [rating.unit for rating in RatingBook(folder).ratings] == [*range(kept), 7]
+
+
+def test_a_file_that_a_spreadsheet_saved_can_be_gone_on_with(folder: Path) -> None:
+    book = RatingBook(folder)
+    for unit in range(3):
+        book.add("anna", ("fc", unit), 0.5)
+    path = folder / "ratings.csv"
+    saved = path.read_text().replace(",", ";").replace("0.5", "0,5").replace("\n", "\r\n")
+    path.write_bytes(saved.encode("utf-8-sig"))
+    again = RatingBook(folder)
+    assert again.ratings == book.ratings
+    with again.held():
+        again.add("ben", ("fc", 7), 1.0)
+    assert RatingBook(folder).ratings == again.ratings
+    assert path.read_text().startswith(",".join(COLUMNS))
+    assert (folder / "ratings.csv.bak").read_bytes() == saved.encode("utf-8-sig")
 
 
 def test_a_disk_that_fails_leaves_the_file_as_it_was(

@@ -20,8 +20,10 @@ from llm_server import Behaviour, Body, Fail, Hang, LLMServer, Say, asked, sort_
 from tiny import COLORS, write_images
 
 from profiler.cli.words import language_model
-from profiler.errors import InputError
+from profiler.errors import InputError, UsageError
+from profiler.importing import read_descriptions
 from profiler.llm import OpenAICompatible
+from profiler.run import ProfileOptions
 
 HERE = Path(__file__).parent
 TINY_VLM = f"{HERE / 'tiny.py'}:vlm"
@@ -614,7 +616,7 @@ class TestImport:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "the first line is empty"),
+            ("", "line 1: no column 'layer'; the header holds nothing"),
             ("layer,unit,description\n", "there is nothing below its header"),
             ("layer,unit,similarity\na,0,1\n", "line 1: no column 'description'"),
             ("layer,unit,description,unit\na,0,dog,1\n", "line 1: the column 'unit' stands there"),
@@ -644,12 +646,46 @@ class TestImport:
         assert (done.status, message in done.error) == (2, True), done.stderr
         assert not (folder / "run").exists()
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Layer;Unit;Description;Similarity\nfc;0;dog, wet;0,75\nfc;1;cat;1,234\n",
+            "sep=|\nlayer|unit|description|similarity\nfc|0|dog, wet|0.75\nfc|1|cat|1.234\n",
+            "layer\tunit\tdescription\tsimilarity\rfc\t0\tdog, wet\t7.5e-1\rfc\t1\tcat\t1.234\r",
+            'unit,layer,similarity,description\n0,fc,0.75,"dog, wet"\n1,fc,1.234,cat,\n',
+        ],
+    )
+    def test_tables_as_spreadsheets_write_them(self, tmp_path: Path, text: str) -> None:
+        for mark in ("utf-8", "utf-8-sig", "utf-16"):
+            (tmp_path / "d.csv").write_bytes(text.encode(mark))
+            found = read_descriptions(tmp_path / "d.csv")
+            assert found.concepts == ("dog, wet", "cat")
+            assert found.labels[0].score[:, 0].tolist() == [0.75, 1.234]
+            assert found.source.ignored == ()
+
+    def test_commas_among_points_are_no_decimal_marks(self, tmp_path: Path) -> None:
+        """1,234 beside 0.5 is a thousand and more, or a slip: nobody can know."""
+        text = "layer;unit;description;similarity\nfc;0;dog;0.5\nfc;1;cat;1,234\n"
+        (tmp_path / "d.csv").write_text(text)
+        with pytest.raises(InputError, match="line 3: the similarity '1,234' is not a number"):
+            read_descriptions(tmp_path / "d.csv")
+
+    @pytest.mark.parametrize("threshold", ["nan", "inf", "-inf"])
+    def test_a_threshold_that_is_no_number_is_refused(
+        self, command: Command, folder: Path, threshold: str
+    ) -> None:
+        done = imported(command, folder, f"--threshold={threshold}")
+        assert (done.status, "is no finite number" in done.error) == (2, True)
+        assert not (folder / "run").exists()
+        with pytest.raises(UsageError, match="a threshold is a finite number"):
+            ProfileOptions(threshold=float(threshold))
+
     def test_a_file_that_cannot_be_read(self, command: Command, folder: Path) -> None:
         done = command("import", folder / "nowhere.csv", "--out", folder / "run")
         assert (done.status, "No such file" in done.error) == (2, True)
         (folder / "bad.csv").write_bytes(b"layer,unit,description\na,0,\xff\n")
         done = command("import", folder / "bad.csv", "--out", folder / "run")
-        assert (done.status, "is not UTF-8 text" in done.error) == (2, True)
+        assert (done.status, "line 2: this is not UTF-8 text" in done.error) == (2, True)
 
     def test_the_name_of_the_network(self, command: Command, folder: Path) -> None:
         (folder / "resnet50_places").mkdir()

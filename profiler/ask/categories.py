@@ -1,11 +1,14 @@
 """The categories words are sorted into."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import InputError
+from profiler.inputs import text_of
 from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN
+from profiler.text import tidy
 
 _LONGEST = 60
 _RESERVED = ("uninterpretable", "dead")
@@ -56,12 +59,7 @@ def read_categories(path: Path | str) -> tuple[Category, ...]:
     are the same name.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"the categories {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"the categories {path} are not UTF-8 (byte {error.start})") from error
+    lines = re.split(r"\r\n|\r|\n", text_of(path, "category file"))
     found: dict[str, tuple[int, Category]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -80,7 +78,7 @@ def read_categories(path: Path | str) -> tuple[Category, ...]:
 
 def _parse(line: str, where: str) -> Category:
     separator = "\t" if "\t" in line else ":"
-    name, _, description = (" ".join(part.split()) for part in line.partition(separator))
+    name, _, description = (tidy(part) for part in line.partition(separator))
     if not name:
         raise InputError(f"{where}: a description without a category's name before it")
     if len(name) > _LONGEST:

@@ -1,6 +1,7 @@
 """The application itself: what every command shares, and how the outcome becomes an exit status."""
 
 import logging
+import math
 import os
 import sys
 import tomllib
@@ -9,13 +10,39 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from typer.core import TyperGroup
 
 from profiler import __version__
 from profiler.allocator import keep_freed_memory
 from profiler.errors import InputError, ProfilerError
 
+
+class _Commands(TyperGroup):
+    """The commands; no option of any of them takes NaN or an infinite number.
+
+    Python reads both as floats, and NaN lies within every range: all comparisons with it are
+    false.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        groups: list[Any] = [self]
+        for group in groups:
+            for command in group.commands.values():
+                groups += [command] if hasattr(command, "commands") else []
+                for parameter in command.params:
+                    parameter.callback = parameter.callback or _finite
+
+
+def _finite(context: Any, parameter: Any, value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number", ctx=context, param=parameter)
+    return value
+
+
 app = typer.Typer(
     name="profiler",
+    cls=_Commands,
     help="Say in words what a vision network has learned and where it fails.",
     no_args_is_help=True,
     add_completion=True,

@@ -432,7 +432,7 @@ def _seconds(text: str) -> float:
 
 
 def _amount(text: str, units: Mapping[str, int], option: str, wanted: str) -> float:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", text)
     if not found or found[2].lower() not in units:
         raise UsageError(f"{option} {text!r} is no {wanted}")
     return float(found[1]) * units[found[2].lower()]

@@ -1,5 +1,6 @@
 """The options about classifiers and labelled images, shared by the commands that judge answers."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from profiler.labelled import LabelledImages
     from profiler.llm import LLM
 
+log = logging.getLogger("profiler")
+
 DataPath = Annotated[
     Path,
     typer.Option(
@@ -32,7 +35,8 @@ ClassesFile = Annotated[
     typer.Option(
         "--classes",
         help="What the outputs are called, one a line or as JSON; or a CSV label,class that says "
-        "which output each label of the data means.  [default: the weights' own names]",
+        "which output each label of the data means.  [default: the names that come with the "
+        "weights; ImageNet's for 1000 outputs; or the class folders of --data, sorted]",
     ),
 ]
 HeadName = Annotated[
@@ -123,7 +127,9 @@ def open_data(
     """The labelled images of the options, for a classifier with so many outputs."""
     from profiler.labelled import open_classes, open_labelled
 
-    names, mapping = open_classes(classes, outputs)
+    names, mapping = open_classes(classes, outputs, data=data)
+    if names.assumed:
+        log.warning("warning: %s", names.assumed)
     return open_labelled(data, names, mapping, limit=limit)
 
 

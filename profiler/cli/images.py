@@ -21,7 +21,7 @@ ConceptsName = Annotated[
 Limit = Annotated[int | None, typer.Option(help="Use so many probe images, evenly spread.")]
 Top = Annotated[
     int | None,
-    typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]"),
+    typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]", min=1),
 ]
 BatchSize = Annotated[str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")]
 Workers = Annotated[
@@ -43,7 +43,7 @@ def batch_size_of(text: str) -> int | None:
     """``--batch-size``; None for auto."""
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
     return int(text)
 

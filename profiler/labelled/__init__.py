@@ -3,10 +3,12 @@
 ::
 
     find_labelled(path)                  images, and a label of each as the data writes it
-    open_classes(file, outputs)          what the outputs are called: file, weights or ImageNet
+    open_classes(file, outputs)          what the outputs are called: file, weights, ImageNet or
+                                         class folders
     match_classes(labels, classes)       label → output, or one error that lists what has none
     open_labelled(path, classes)         all of it: a probe set with a true class an image
     suspicious(truth, predicted)         whether the two seem to be numbered differently
+    reordered(truth, predicted, outputs) … whether an order that was assumed seems to be wrong
 
 A label that could mean two outputs is an error, never a guess: a wrong match would come back as a
 fault of the network under study.
@@ -16,7 +18,7 @@ from profiler.labelled.files import open_classes
 from profiler.labelled.images import LabelledImages, open_labelled
 from profiler.labelled.matching import Matched, match_classes
 from profiler.labelled.names import IMAGENETS, ClassNames, fold
-from profiler.labelled.numbering import suspicious
+from profiler.labelled.numbering import reordered, suspicious
 from profiler.labelled.reading import Found, find_labelled, natural
 
 __all__ = [
@@ -31,5 +33,6 @@ __all__ = [
     "natural",
     "open_classes",
     "open_labelled",
+    "reordered",
     "suspicious",
 ]

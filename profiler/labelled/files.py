@@ -5,19 +5,22 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from profiler.errors import InputError
+from profiler.inputs import text_of
+from profiler.labelled.matching import SPLITS
 from profiler.labelled.names import SYNSET, ClassNames
-from profiler.labelled.text import listed, rows_of, text_of
+from profiler.labelled.reading import class_folders
+from profiler.text import Table, listed, tidy
 
-_NUMBERED = re.compile(r"\s*([0-9]{1,9})\s*[,;\t]\s*(\S.*)", re.DOTALL)
-_MAPPING_HEADER = re.compile(r"\"?label\"?\s*[,;\t]\s*\"?class\"?", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*\"?([0-9]{1,9})\"?\s*[,;\t|]\s*(\S.*)", re.DOTALL)
 
 
 def open_classes(
-    path: Path | None, outputs: int, names: Sequence[str] = ()
+    path: Path | None, outputs: int, names: Sequence[str] = (), data: Path | None = None
 ) -> tuple[ClassNames, dict[str, str]]:
     """What the outputs are called, and what labels mean beside their names.
 
@@ -28,6 +31,10 @@ def open_classes(
             ``label,class``, or JSON, ``{label: class}``.
         outputs: how many the classifier has.
         names: one an output, as the weights' own metadata name them.
+        data: the labelled images. Where nothing names the outputs, and this is a folder with as
+            many class folders, these are taken for the classes in their sorted order, as
+            torchvision's ``ImageFolder`` and timm number them, if both sort them alike; the names
+            then say so.
 
     Returns:
         The names, and label → class (name, synset or index), empty without a mapping.
@@ -36,7 +43,12 @@ def open_classes(
         InputError: the file cannot be used, or nothing says what the outputs are called.
     """
     if path is None:
-        return ClassNames.of_outputs(outputs, names), {}
+        try:
+            return ClassNames.of_outputs(outputs, names), {}
+        except InputError as error:
+            if names or data is None or not data.is_dir():
+                raise
+            return _of_folders(data, outputs, str(error)), {}
     read = _read_classes(path, outputs)
     if isinstance(read, ClassNames):
         return read, {}
@@ -50,6 +62,22 @@ def open_classes(
         ) from error
 
 
+def _of_folders(data: Path, outputs: int, unnamed: str) -> ClassNames:
+    folders = class_folders(data)
+    if len(folders) != outputs or SPLITS & {name.casefold() for name in folders}:
+        raise InputError(f"{unnamed}; {str(data)!r} has {len(folders)} class folders")
+    if folders != sorted(folders):
+        raise InputError(
+            f"{unnamed}; {str(data)!r} has as many class folders, but torchvision and timm would "
+            f"number them differently: from {listed(sorted(folders)[:3])} or {listed(folders[:3])}"
+        )
+    assumed = (
+        f"nothing names the model's {outputs} outputs: they are assumed to be the class folders in "
+        f"their sorted order, {listed(folders)}"
+    )
+    return replace(ClassNames.of_list(folders, "the class folders, sorted"), assumed=assumed)
+
+
 def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
     text = text_of(path, "class file")
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
@@ -57,7 +85,7 @@ def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
     rows = [line.strip() for line in re.split(r"\r\n|\r|\n", text.rstrip())]
     if not rows[0] and len(rows) == 1:
         raise InputError(f"class file {str(path)!r} is empty; write the name of an output a line")
-    if _MAPPING_HEADER.fullmatch(rows[0]):
+    if any({"label", "class"} <= _header(row) for row in rows[:2]):  # Excel's sep=; may be first
         return _mapping(path, text)
     for line, row in enumerate(rows, 1):
         if not row:
@@ -65,7 +93,7 @@ def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
                 f"{path.name}, line {line} is empty: every line is an output, so take the line out"
                 " or write its name"
             )
-    first = 1 if re.fullmatch(r"\s*(index|id|idx)\s*[,;\t].*", rows[0], re.IGNORECASE) else 0
+    first = 1 if _header(rows[0]) & {"index", "id", "idx"} else 0
     body = rows[first:]
     if body and (first or _NUMBERED.fullmatch(body[0])):
         numbered = []
@@ -117,7 +145,7 @@ def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]
         pairs = [(int(key), _json_name(path, value)) for key, value in content.items()]
         return _in_order(path, pairs, outputs)
     return {
-        " ".join(key.split()): str(value) if type(value) is int else _json_name(path, value)
+        tidy(key): str(value) if type(value) is int else _json_name(path, value)
         for key, value in content.items()
     }
 
@@ -170,15 +198,14 @@ def _named(entries: Sequence[str], path: Path) -> ClassNames:
 
 
 def _mapping(path: Path, text: str) -> dict[str, str]:
-    rows = rows_of(path, text)
-    next(rows)
+    table = Table.parse(text, path.name, ("label", "class"))
+    places = table.at("label"), table.at("class")
     mapping: dict[str, str] = {}
-    for line, cells in rows:
-        row = [" ".join(cell.split()) for cell in cells]
-        if len(row) != 2 or not all(row):
+    for line, cells in table.rows:
+        row = [tidy(cells[place]) for place in places]
+        if not all(row):
             raise InputError(
-                f"{path.name}, line {line}: needs a label and a class, got {','.join(row)[:60]!r}; "
-                "a name that holds the separator needs quotes"
+                f"{path.name}, line {line}: needs a label and a class, got {','.join(row)[:60]!r}"
             )
         if mapping.setdefault(row[0], row[1]) != row[1]:
             raise InputError(
@@ -188,6 +215,10 @@ def _mapping(path: Path, text: str) -> dict[str, str]:
     if not mapping:
         raise InputError(f"{path.name} maps no label: there is nothing below its header")
     return mapping
+
+
+def _header(row: str) -> set[str]:
+    return {cell.strip(' "').casefold() for cell in re.split(r"[,;\t|]", row)}
 
 
 def _cells(row: str) -> list[str]:

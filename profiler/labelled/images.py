@@ -16,7 +16,7 @@ from profiler.inputs import ImageFolder, spread
 from profiler.labelled.matching import match_classes
 from profiler.labelled.names import ClassNames
 from profiler.labelled.reading import find_labelled
-from profiler.labelled.text import listed
+from profiler.text import listed
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -92,7 +92,9 @@ class LabelledImages:
 
     def remarks(self) -> list[str]:
         """What a reader should know of the labels, a sentence each; empty where all is plain."""
-        said = []
+        said = list(self.images.notes)
+        if self.classes.assumed:
+            said.append(self.classes.assumed)
         if self.empty:
             said.append(f"class folders without an image: {listed(self.empty)}")
         if self.missing:

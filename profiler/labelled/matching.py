@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from profiler.errors import InputError
 from profiler.labelled.names import SYNSET, ClassNames, fold, in_wordnet
-from profiler.labelled.text import SHOWN, listed
+from profiler.text import SHOWN, listed, tidy
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of a data set that are no classes."""
@@ -50,14 +50,14 @@ def match_classes(
     """
     mapping = mapping or {}
     wanted = list(dict.fromkeys(labels))
-    targets = {label: mapping.get(" ".join(label.split()), label) for label in wanted}
+    targets = {label: mapping.get(tidy(label), label) for label in wanted}
     _refuse_counting_from_one(targets, classes)
     found = {label: classes.candidates(target) for label, target in targets.items()}
     unknown = [label for label in wanted if not found[label]]
     several = [label for label in wanted if len(found[label]) > 1]
     if unknown or several:
         _refuse(unknown, several, targets, found, classes)
-    given = {" ".join(label.split()) for label in wanted}
+    given = set(map(tidy, wanted))
     return Matched(
         {label: outputs[0] for label, outputs in found.items()},
         tuple(label for label in mapping if label not in given),

@@ -9,6 +9,7 @@ from typing import cast
 
 from profiler.errors import InputError
 from profiler.inputs import open_concepts
+from profiler.text import tidy
 
 IMAGENETS = {
     1000: "imagenet-1k",
@@ -42,6 +43,8 @@ class ClassNames:
     synonyms: tuple[tuple[str, ...], ...]
     synsets: tuple[str, ...]
     source: str
+    assumed: str = ""
+    """A sentence where their order is assumed: see :func:`profiler.labelled.open_classes`."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,7 +54,7 @@ class ClassNames:
         """From one text an output: a name, ``name, synonym``, a synset, or ``synset name``."""
         names, synonyms, synsets = [], [], []
         for entry in entries:
-            whole, synset = " ".join(entry.split()), ""
+            whole, synset = tidy(entry), ""
             if known := SYNSET.fullmatch(whole):
                 synset = known[1]
                 whole = known[2] or in_wordnet(synset) or synset
@@ -142,7 +145,7 @@ class ClassNames:
         before a name, the index, the name or synonym without heed to case, blanks, hyphens and
         underscores.
         """
-        label = " ".join(label.split())
+        label = tidy(label)
         if self._plain and len(self._exact.get(label, ())) == 1:
             return self._exact[label]
         if known := SYNSET.fullmatch(label):
@@ -169,7 +172,7 @@ def fold(name: str) -> str:
     >>> fold("Boeing_747-400")
     'boeing-747-400'
     """
-    name = unicodedata.normalize("NFKC", name).strip().casefold()
+    name = unicodedata.normalize("NFKC", tidy(name)).casefold()
     return _BETWEEN.sub("", _BEFORE_DIGIT.sub("-", name))
 
 

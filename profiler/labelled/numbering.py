@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
 from profiler.errors import InputError
@@ -73,3 +74,35 @@ def _majorities(
     """
     lead = np.bincount(truth, weights=shifted.astype(float) - plain.astype(float))
     return int((lead > 0).sum()), int((lead < 0).sum())
+
+
+def reordered(truth: IntArray, predicted: IntArray, outputs: int) -> str:
+    """A sentence where another order of the classes suits the predictions far better.
+
+    For an order that nobody gave. Of all ways to put one class to each output, the one that makes
+    most predictions right is compared with the order as it stands, as in :func:`suspicious`. A
+    network that confuses two classes throughout looks the same, so this is no fault of labels
+    that name their outputs.
+
+    Args:
+        truth: (n,) true classes in the order assumed.
+        predicted: (n,) predicted classes.
+        outputs: how many there are.
+
+    Returns:
+        The sentence; empty where there is nothing to suspect.
+    """
+    counts = np.zeros((outputs, outputs), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    moved = rows != columns
+    hits = int(counts[rows, columns][moved].sum())
+    before = int(counts[rows, rows][moved].sum())
+    if hits < 3 * before or not binom.sf(hits - 1, hits + before, 0.5) < CHANCE:
+        return ""
+    best, plain = counts[rows, columns].sum(), np.trace(counts)
+    return (
+        f"{100 * best / len(truth):.1f} % of the predictions would be right if the outputs came in "
+        f"another order; in that of the class folders, which was assumed, it is "
+        f"{100 * plain / len(truth):.1f} %: say what they are called with --classes FILE"
+    )

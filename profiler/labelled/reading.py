@@ -2,12 +2,22 @@
 
 import os
 import re
+import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import InputError
-from profiler.inputs import ImageFolder, image_files
-from profiler.labelled.text import as_text, counted, listed, rows_of, text_of
+from profiler.inputs import (
+    ARCHIVES,
+    ImageFolder,
+    as_text,
+    is_by_product,
+    list_images,
+    no_folder,
+    text_of,
+)
+from profiler.text import Table, counted, listed
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,10 @@ def find_labelled(path: Path) -> Found:
     """The images of a folder with a subfolder a class, or of a CSV, with their labels.
 
     In a folder, images belong to the subfolder of the first level they lie in, however deep, and
-    come in the order a person would put them (2 before 10). What begins with a dot is passed
-    over. A CSV has the columns ``path`` and ``label``; other columns are ignored; paths are
-    relative to the CSV, and the images keep its order.
+    come in the order a person would put them (2 before 10); :func:`profiler.inputs.list_images`
+    says which files these are. A CSV (:class:`profiler.text.Table`) has the columns ``path`` and
+    ``label``; other columns are ignored; paths are relative to the CSV, and the images keep its
+    order.
 
     Raises:
         InputError: no such folder or file; images outside any class folder; no image; rows that
@@ -44,31 +55,27 @@ def find_labelled(path: Path) -> Found:
 
 
 def _of_folder(folder: Path) -> Found:
-    try:
-        inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"folder {str(folder)!r} cannot be read: {error.strerror}") from error
-    classes = [entry.name for entry in inside if entry.is_dir()]
-    # A subset of a large set is often made of links to its class folders.
-    links = [entry for entry in inside if entry.is_symlink() and entry.is_dir()]
-    files = list(image_files(folder))
-    files += [f"{link.name}/{file}" for link in links for file in image_files(link)]
-    loose = sorted((file for file in files if "/" not in file), key=natural)
+    found = list_images(folder)
+    loose = sorted((file for file in found.files if "/" not in file), key=natural)
     if loose:
         raise InputError(
             f"images directly in {str(folder)!r}: {listed(loose)}; put each into a subfolder "
             "named after its class, or give a CSV with the columns path,label"
         )
-    if not files:
-        ImageFolder.open(folder)  # says what was looked for
-    files.sort(key=natural)
-    images = ImageFolder(folder, tuple(files), folder.resolve().name)
-    filled = {file.split("/", 1)[0] for file in files}
-    return Found(
-        images,
-        tuple(name.split("/", 1)[0] for name in images.names),
-        tuple(as_text(name) for name in sorted(set(classes) - filled, key=natural)),
-    )
+    files = tuple(sorted(found.files, key=natural))
+    images = ImageFolder(folder, files, folder.resolve().name, found.notes)
+    labels = tuple(name.split("/", 1)[0] for name in images.names)
+    empty = [name for name in class_folders(folder) if name not in set(labels)]
+    return Found(images, labels, tuple(empty))
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The folders of the first level, in the order a person would put them."""
+    try:
+        inside = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except OSError as error:
+        raise InputError(f"folder {str(folder)!r} cannot be read: {error.strerror}") from error
+    return sorted({as_text(name) for name in inside if not is_by_product(name)}, key=natural)
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -83,6 +90,8 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def _of_table(path: Path) -> Found:
+    if path.suffix.lower() in ARCHIVES:
+        raise InputError(f"{str(path)!r} {no_folder(path)}")
     rows = _table(path, text_of(path, "table of images"))
     files: list[str] = []
     labels: list[str] = []
@@ -104,6 +113,7 @@ def _of_table(path: Path) -> Found:
         raise InputError(
             f"{path.name}: {counted(absent, 'file')} not there: {listed(absent, quote=False)}; "
             f"paths are relative to {str(path.parent)!r}"
+            + ("; those with a drive belong to another machine" if _DRIVE.match(absent[0]) else "")
         )
     if twice:
         raise InputError(
@@ -113,38 +123,29 @@ def _of_table(path: Path) -> Found:
     return Found(ImageFolder(path.parent, tuple(files), path.name), tuple(labels))
 
 
+_DRIVE = re.compile(r"'[A-Za-z]:[\\/]")
+
+
 def _existing(folder: Path, name: str) -> str | None:
     """The path as this system writes it, or None where there is no such file."""
-    for candidate in (name, name.replace("\\", "/")):  # as Windows writes it
-        if (folder / candidate).is_file():
-            return candidate
+    for spelled in (name, name.replace("\\", "/")):  # as Windows writes it
+        for form in ("NFC", "NFD"):  # as file systems keep accents
+            candidate = unicodedata.normalize(form, spelled)
+            for each in dict.fromkeys((spelled, candidate)):
+                with suppress(OSError, ValueError):
+                    if (folder / each).is_file():
+                        return each
     return None
 
 
 def _table(path: Path, text: str) -> list[tuple[int, str, str]]:
     """Line, path and label of each row."""
-    wanted = ("path", "label")
-    rows = rows_of(path, text)
-    header = [cell.casefold() for cell in next(rows, (1, []))[1]]
-    for column in wanted:
-        if header.count(column) != 1:
-            raise InputError(
-                f"{path.name}, line 1: the header must name the columns path and label once each, "
-                f"got {','.join(header)[:80]!r}"
-            )
-    where = [header.index(column) for column in wanted]
-    found: list[tuple[int, str, str]] = []
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise InputError(
-                f"{path.name}, line {line}: {len(cells)} fields, but the header has {len(header)}; "
-                "a field that holds the separator needs quotes"
-            )
-        name, label = (cells[i] for i in where)
-        for column, value in zip(wanted, (name, label), strict=True):
-            if not value:
+    table = Table.parse(text, path.name, ("path", "label"))
+    where = {column: table.at(column) for column in ("path", "label")}
+    for line, cells in table.rows:
+        for column, place in where.items():
+            if not cells[place]:
                 raise InputError(f"{path.name}, line {line}: the {column} is empty")
-        found.append((line, name, label))
-    if not found:
+    if not table.rows:
         raise InputError(f"{path.name} lists no image: there is nothing below its header")
-    return found
+    return [(line, cells[where["path"]], cells[where["label"]]) for line, cells in table.rows]

@@ -1,5 +1,6 @@
 """A user's own classifier as a vocabulary: the names of its classes become words."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.inputs import open_concepts
+from profiler.inputs import open_concepts, text_of
 from profiler.subject import Subject, load_subject
+from profiler.text import tidy
 from profiler.vlm.space import Vocabulary
 
 
@@ -66,8 +68,8 @@ def _names(file: str, subject: Subject, outputs: int) -> tuple[str, ...]:
     if file:
         if not Path(file).is_file():
             raise InputError(f"there is no file of class names {file!r}")
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-        return tuple(" ".join(line.split()) for line in lines if line.strip())
+        lines = map(tidy, re.split(r"\r\n|\r|\n", text_of(Path(file), "file of class names")))
+        return tuple(filter(None, lines))
     own = _own_names(subject.model)
     if own:
         return own
