@@ -16,7 +16,7 @@ from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Differential, Heatmap
 from profiler.localization import Shares
-from profiler.plain_json import json_text
+from profiler.plain_json import json_text, parse_json
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
@@ -204,7 +204,7 @@ def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
     """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
     try:
         with safe_open(path, framework="numpy") as file:
-            found = json.loads((file.metadata() or {})["context"])
+            found = parse_json((file.metadata() or {})["context"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         made = AffineMap.from_arrays(arrays)
     except (OSError, SafetensorError, KeyError, ValueError) as error:

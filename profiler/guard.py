@@ -45,6 +45,7 @@ from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
+from profiler.plain_json import parse_json
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
 from profiler.views import VIEWS, check_views
@@ -369,7 +370,7 @@ class Guard:
         """
         try:
             with safe_open(str(path), framework="np") as file:
-                content = json.loads((file.metadata() or {})["guard"])
+                content = parse_json((file.metadata() or {})["guard"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if content["format"] in (FORMAT, WITH_VIEWS):
                 return _from_file(content, arrays)

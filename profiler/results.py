@@ -47,6 +47,7 @@ from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
+from profiler.plain_json import parse_json
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.store import remove_file, write_atomically
 
@@ -604,7 +605,7 @@ def load_run(folder: Path | str) -> ProfileRun:
     """Read a finished run back; raises :class:`InputError` where the folder is none."""
     folder = Path(folder)
     try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "run.json").read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise InputError(
                 f"{str(folder)!r} holds a run of format {content.get('format')!r}; this version "

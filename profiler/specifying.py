@@ -49,6 +49,7 @@ from profiler.inputs import ConceptSet
 from profiler.labelled import ClassNames, LabelledImages, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
+from profiler.plain_json import parse_json
 from profiler.report import render_check
 from profiler.results import VLMRecord
 from profiler.run import NONE, Clock, Services, check_writable, versions
@@ -221,9 +222,14 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
     Reads no model and calls no solver; raises :class:`InputError` for a file that holds none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
         raise InputError(f"cannot read certificates from {str(path)!r}: {error}") from None
+    except ValueError as error:
+        raise InputError(
+            f"cannot read certificates from {str(path)!r}: the file is damaged, or is no JSON: "
+            f"{error}"
+        ) from None
     found = from_json(content)
     if not found:
         raise InputError(f"{str(path)!r} holds no proof")

@@ -25,6 +25,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from profiler.errors import EnvironmentFailure, OutputError, ResourceError
+from profiler.plain_json import parse_json
 
 Array = NDArray[Any]
 
@@ -297,7 +298,7 @@ class _Record:
 
     @classmethod
     def read(cls, path: Path) -> "_Record":
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         record = cls(path, content["key"], content["sha256"], str(content.get("part_of", "")))
         # The record has no checksum of its own, but its name is the hash of its key, and what
         # names a file is nothing but a hash.
@@ -383,7 +384,7 @@ def _safetensors(arrays: Mapping[str, Array | RowStream]) -> Iterator[Any]:
 def _contents(path: Path) -> dict[str, StoredRows]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     return {
         name: StoredRows(
             path,

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from profiler.calibration import ExpectedRating
 from profiler.errors import InputError
 from profiler.labels import Threshold
+from profiler.plain_json import parse_json
 
 FORMAT = 1
 """Version of ``threshold.json``."""
@@ -36,7 +37,7 @@ def read_threshold(text: str) -> float | Threshold:
         pass
     path = Path(text)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"--threshold {text!r} is not a valid float, and there is no such file"

@@ -11,6 +11,7 @@ from typing import Any
 from profiler.errors import InputError
 from profiler.labelled.names import SYNSET, ClassNames
 from profiler.labelled.text import listed, rows_of, text_of
+from profiler.plain_json import parse_json
 
 _NUMBERED = re.compile(r"\s*([0-9]{1,9})\s*[,;\t]\s*(\S.*)", re.DOTALL)
 _MAPPING_HEADER = re.compile(r"\"?label\"?\s*[,;\t]\s*\"?class\"?", re.IGNORECASE)
@@ -98,8 +99,8 @@ def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]
         return dict(pairs)
 
     try:
-        content = json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text, once)
+    except ValueError as error:
         raise InputError(f"class file {str(path)!r} is not JSON: {error}") from error
     if isinstance(content, list) and content:
         return _as_many(path, [_json_name(path, entry) for entry in content], outputs)
