@@ -135,9 +135,9 @@ def lost_certificates() -> str:
 
 def proxy_variable(scheme: str, host: str) -> str:
     """The variable that names the proxy for a server; empty where none stands between."""
-    from urllib.request import proxy_bypass_environment
+    from urllib.request import proxy_bypass
 
-    if proxy_bypass_environment(host):
+    if proxy_bypass(host):
         return ""
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     return next((name for name in names if os.environ.get(name)), "")
