@@ -230,7 +230,10 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
             f"cannot read certificates from {str(path)!r}: the file is damaged, or is no JSON: "
             f"{error}"
         ) from None
-    found = from_json(content)
+    try:
+        found = from_json(content)
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}") from error
     if not found:
         raise InputError(f"{str(path)!r} holds no proof")
     return [(each, each.complaint()) for each in found]

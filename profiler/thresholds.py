@@ -1,6 +1,7 @@
 """``threshold.json``: a threshold as a file, to be used on other runs of the same context."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,13 @@ def read_threshold(text: str) -> float | Threshold:
     A threshold from a file still has to fit: see :func:`profiler.calibration.in_context`.
     """
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         pass
+    else:
+        if not math.isfinite(number):
+            raise InputError(f"--threshold {text!r} is no number that a score could lie above")
+        return number
     path = Path(text)
     try:
         content = parse_json(path.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ vlm = subject
 
 CONSPEC = """
 concepts red, green
-spec redness: for x: >(x, red, green)
+spec redness: >(x, red, green)
 """
 
 
@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.txt").write_text("red\ngreen\n")
     (folder / "classes.txt").write_text("red\ngreen\nblue\ncyan\n")
     (folder / "spec.conspec").write_text(CONSPEC)
-    (folder / "bad.conspec").write_text("spec redness: for x: >(x, red\n")
+    (folder / "bad.conspec").write_text("concepts red, green\nspec redness: >(x, red\n")
     (folder / "labels.csv").write_text("layer,unit,description,similarity\nl,0,red,0.3\n")
     (folder / "table.csv").write_text("class,red,green\nred,1,0\n")
     (folder / "blank.txt").write_text("\n# nothing\n")
@@ -88,7 +88,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (READERS, "--precision fp16 --device cpu", "fp16"),
     (READERS, "-b 0", "--batch-size '0'"),
     (READERS, "-b many", "--batch-size 'many'"),
-    (READERS, "-j -1", "-1"),
+    (READERS, "-j -1", "--workers"),
     (READERS, "--limit 0", "0"),
     (READERS, "--vlm clip", "clip"),
     (READERS, "--vlm nowhere.py:vlm", "nowhere.py"),
@@ -121,7 +121,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (ASKERS, "--llm scripted:nowhere.jsonl", "nowhere.jsonl"),
     (ASKERS, "--llm m --llm-base-url localhost:8080", "--llm-base-url is not an http"),
     ({"run"}, "--bootstrap 5", "--evaluate"),
-    ({"run"}, "--null-draws -1", "-1"),
+    ({"run"}, "--null-draws -1", "--null-draws"),
     # Comparisons
     ({"compare"}, "--fail-on js>>1", "js>>1"),
     ({"compare"}, "--fail-on beauty>1", "beauty"),
@@ -153,11 +153,11 @@ WRONG: list[tuple[set[str], str, str]] = [
     # Specifications
     ({"check"}, "--region sphere:1", "sphere"),
     ({"check"}, "--region box:-1", "-1"),
-    ({"check"}, "--timeout -1", "-1"),
+    ({"check"}, "--timeout -1", "--timeout"),
     ({"check"}, "--annotations nowhere.csv", "nowhere.csv"),
     ({"mine"}, "--table nowhere.csv", "nowhere.csv"),
-    ({"mine"}, "--least-rate 2", "2"),
-    ({"mine"}, "--per-class 0", "0"),
+    ({"mine"}, "--least-rate 2", "--least-rate"),
+    ({"mine"}, "--per-class 0", "--per-class"),
 ]
 
 CALLS = [
@@ -170,13 +170,16 @@ CALLS = [
         (RIGHT["run"].replace("net.py:subject", "nowhere.py:subject"), "nowhere.py"),
         (RIGHT["run"].replace("net.py:subject", "resnet5"), "resnet5"),
         (RIGHT["check"].replace("spec.conspec", "nowhere.conspec"), "nowhere.conspec"),
-        (RIGHT["check"].replace("spec.conspec", "bad.conspec"), "bad.conspec:1"),
+        (RIGHT["check"].replace("spec.conspec", "bad.conspec"), "bad.conspec:3"),
         ("check spec.conspec net.py:subject", "--data"),
         ("check --verify nowhere.json", "nowhere.json"),
         ("check --verify blank.json", "blank.json"),
         ("check --verify deep.json", "damaged"),
         ("check spec.conspec --verify deep.json", "--verify"),
-        ("debug net.py:subject --data data --out out --concepts-from empty", "'empty' is not a fin"),
+        (
+            "debug net.py:subject --data data --out out --concepts-from empty",
+            "'empty' is not a fin",
+        ),
         ("debug net.py:subject --data data --out out --propose-concepts", "name one with --llm"),
         (f"--config nowhere.toml {RIGHT['run']}", "nowhere.toml"),
         ("guard score net.py:subject images --guard nowhere", "nowhere"),

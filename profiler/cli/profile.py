@@ -20,6 +20,7 @@ from profiler.cli.images import (
     Workers,
     batch_size_of,
     check_precision,
+    check_profiling,
 )
 from profiler.cli.subjects import (
     CheckpointFile,
@@ -144,6 +145,7 @@ def run(
     # What costs nothing to check is checked before anything is loaded.
     size = batch_size_of(batch_size)
     check_precision(precision, device)
+    check_profiling(subject, vlm, pool, limit, top)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
