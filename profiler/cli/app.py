@@ -14,13 +14,29 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
+import typer.core
 
 from profiler import __version__
 from profiler.allocator import keep_freed_memory
-from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of, first_line
+from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
+
+_STORY = (
+    *("run", "layers", "compare", "debug", "guard", "check", "mine"),
+    *("rate", "calibrate", "categorize", "import", "scenes", "vlms", "cache"),
+)
+"""The commands in the order in which one comes to need them."""
+
+
+class _ByStory(typer.core.TyperGroup):
+    """Lists the commands in that order, whatever the order of the modules' imports."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(super().list_commands(ctx), key=_STORY.index)
+
 
 app = typer.Typer(
     name="profiler",
+    cls=_ByStory,
     help="Say in words what a vision network has learned and where it fails.",
     no_args_is_help=True,
     add_completion=True,
@@ -166,7 +182,8 @@ def _own_fault(error: Exception) -> str:
         where = f"please report it with the file {file.name}"
     except OSError:
         where = "please report it; its traceback could not be written to a file"
-    said = _without_secrets(f"{type(error).__name__}: {first_line(error)}")
+    first = str(error).strip().partition("\n")[0]
+    said = _without_secrets(f"{type(error).__name__}: {first}")
     return f"internal error: {said[:200]}; this is a fault of profiler, not yours: {where}"
 
 

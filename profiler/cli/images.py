@@ -57,7 +57,7 @@ def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: i
     find_source(subject)
     check_vlm(vlm)
     if pool not in RULES:
-        raise UnknownNameError("pooling", pool, RULES)
+        raise UnknownNameError("pooling rule", pool, RULES)
     for name, number in (("--limit", limit), ("--top", top)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, got {number}")
