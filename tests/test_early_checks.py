@@ -1,7 +1,8 @@
 """What costs nothing to check is checked before anything is loaded, downloaded or computed.
 
-Each command is called with one thing wrong at a time, and with a network and a VLM that leave a
-mark when they are made. A wrong call ends with one line, and leaves no mark.
+Each command is called with one thing wrong at a time, with a network and a VLM that leave a mark
+when they are made, and with images whose download leaves one. A wrong call ends with one line, and
+leaves no mark.
 """
 
 from collections.abc import Iterator
@@ -55,11 +56,17 @@ def untouched(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     (mark := files / "touched").unlink(missing_ok=True)
+
+    def download(_: Path) -> Path:
+        mark.touch()
+        return files / "images"
+
+    monkeypatch.setattr("profiler.inputs._imagenette", download)
     yield mark
     mark.unlink(missing_ok=True)
 
 
-IMAGES = "--vlm net.py:vlm --probe images --concepts words.txt --out out -j 0"
+IMAGES = "--vlm net.py:vlm --probe imagenette --concepts words.txt --out out -j 0"
 DATA = "--data data --vlm net.py:vlm --concepts words.txt --out out -j 0"
 RIGHT = {
     "run": f"run net.py:subject {IMAGES}",
@@ -71,7 +78,7 @@ RIGHT = {
     "mine": f"mine net.py:subject {DATA}",
     "import": "import labels.csv --vlm net.py:vlm --out out",
 }
-"""A call that gets as far as the network, or as the VLM where there is none."""
+"""A call that gets as far as the images, the network or, without one, the VLM."""
 
 NETWORKS = {"run", "layers", "compare", "debug", "guard fit", "check", "mine"}
 READERS = NETWORKS - {"layers"}
@@ -186,6 +193,8 @@ CALLS = [
         ("guard score net.py:subject images --fail-on-drift", "--watch"),
         ("guard eval net.py:subject --data data --guard nowhere", "nowhere"),
         ("guard eval net.py:subject --data data --attack magic", "magic"),
+        ("guard eval net.py:subject --data nowhere", "nowhere"),
+        ("guard eval net.py:subject --data data --classes nowhere.txt", "nowhere.txt"),
         ("guard eval net.py:subject --data data --corrupt rain:1", "rain"),
         ("compare net.py:subject", "two"),
         ("categorize empty --llm none", "'empty' is not a finished run"),

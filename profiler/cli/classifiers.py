@@ -138,18 +138,12 @@ def check_early(
     """
     from profiler.ask import load_prompts
     from profiler.cli.images import check_profiling
-    from profiler.labelled.reading import find_labelled
-    from profiler.labelled.text import text_of
     from profiler.run import check_writable, choose_device
 
     subject_options(*subject_own)
     check_profiling(subject, vlm, "auto", limit, None)
     choose_device(device)
-    # A folder of folders is read once, and later: it may hold a million images.
-    if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
-        find_labelled(data)
-    if classes is not None:
-        text_of(classes, "class file")
+    check_data(data, classes)
     words = None
     if concepts or concepts_from:
         words = choose_concepts(concepts, concepts_from, propose, (), None, None)
@@ -159,6 +153,18 @@ def check_early(
             raise UsageError("--propose-concepts asks an LLM; name one with --llm")
     check_writable(out)
     return words
+
+
+def check_data(data: Path, classes: Path | None) -> None:
+    """Refuse labelled images or names of classes that are not there."""
+    from profiler.labelled.reading import find_labelled
+    from profiler.labelled.text import text_of
+
+    # A folder of folders is read once, and later: it may hold a million images.
+    if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
+        find_labelled(data)
+    if classes is not None:
+        text_of(classes, "class file")
 
 
 def open_classifier(

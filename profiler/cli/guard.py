@@ -22,6 +22,7 @@ from profiler.cli.classifiers import (
     DataPath,
     HeadName,
     ProposeConcepts,
+    check_data,
     check_early,
     choose_concepts,
     open_classifier,
@@ -398,15 +399,17 @@ def evaluate(
     corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
     from profiler.cli.terminal import TerminalProgress
     from profiler.guarding import BATCH, REFERENCE, AssessOptions, assess_guard
-    from profiler.run import Services, choose_device
+    from profiler.run import Services, check_writable, choose_device
 
+    check_data(data, classes)
     path = _path(guard, subject)
     made = _load(guard, subject, target, confidence)
+    out = out or path.parent
+    check_writable(out)
     classifier = open_classifier(
         subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
     )
     images = open_data(data, classes, classifier.outputs, limit)
-    out = out or path.parent
     reference = path.parent / REFERENCE
     called = how_called(context, date)
     found = assess_guard(

@@ -165,8 +165,6 @@ def run(
     load_prompts(prompts)
     cache = cache_folder()
     with language_model(llm, llm_base_url, llm_refresh) as model:
-        images = open_probe(probe, cache, limit=limit, seed=seed)
-
         from profiler.cli.terminal import TerminalProgress
         from profiler.evaluation import DRAWS
         from profiler.run import ProfileOptions, Services, check_writable, choose_device, profile
@@ -176,6 +174,7 @@ def run(
         out = out or Path("reports", _folder_name(subject, checkpoint, vlm, probe))
         check_writable(out)
         place = choose_device(device)
+        images = open_probe(probe, cache, limit=limit, seed=seed)  # the first that may download
         network = load_subject(subject, place, own)
         done = profile(
             network,
