@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -64,8 +64,14 @@ def json_text(content: Any, indent: int | None = 1) -> str:
     return json.dumps(plain(content), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def parse_json(content: str | bytes) -> Any:
+def parse_json(
+    content: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
     """The value that JSON stands for.
+
+    Args:
+        content: JSON, UTF-8 where it is bytes.
+        pairs: makes a value of the pairs of each object, in place of a dictionary.
 
     Raises:
         ValueError: with the reason, also where it is nested so deeply that whoever walks through
@@ -79,7 +85,7 @@ def parse_json(content: str | bytes) -> Any:
     if not content.strip():
         raise ValueError("it is empty")
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"it is no JSON or was cut off ({where}: {error.msg})") from None

@@ -318,7 +318,11 @@ def sort_labels(
     """Sort the trusted labels into categories and write the summary."""
     words = trusted_words(run)
     sorting = sort_words(words, options, texts, services)
-    log.info("%s labels sorted by %s", len(words), sorting.sorter)
+    if words:
+        labels = "1 label" if len(words) == 1 else f"{len(words):,} labels"
+        log.info("%s sorted by %s", labels, sorting.sorter)
+    else:
+        log.info("no label is trusted, so none was sorted into a category")
     run = replace(run, sorting=sorting)
     run = with_summary(run, services.llm, options.prompts)
     if services.llm is not None:

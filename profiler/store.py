@@ -24,7 +24,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from profiler.errors import EnvironmentFailure, OutputError, ResourceError
+from profiler.errors import EnvironmentFailure, OutputError, ResourceError, folder_variable
+from profiler.plain_json import parse_json
 
 Array = NDArray[Any]
 
@@ -42,8 +43,24 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(json|safetensors)\.[0-9a-f]{16}")
 
 
 def cache_folder() -> Path:
-    """``PROFILER_CACHE_DIR``, or the user's cache folder by the platform's custom."""
-    return Path(os.environ.get("PROFILER_CACHE_DIR") or platformdirs.user_cache_dir("profiler"))
+    """``PROFILER_CACHE_DIR``, or the user's cache folder by the platform's custom.
+
+    Raises :class:`OutputError` where it is not there and cannot be made. One that is there but
+    may not be written to serves as long as nothing new has to be kept.
+    """
+    given = os.environ.get("PROFILER_CACHE_DIR")
+    folder = Path(given or platformdirs.user_cache_dir("profiler"))
+    whole = folder.absolute()
+    standing = next(each for each in (whole, *whole.parents) if each.exists())
+    if standing.is_dir() and (standing == whole or os.access(standing, os.W_OK)):
+        return folder
+    what = "that PROFILER_CACHE_DIR names" if given else repr(str(folder))
+    why = (
+        "the folder above it may not be written to" if standing.is_dir() else "a file is in its way"
+    )
+    raise OutputError(
+        f"the cache folder {what} cannot be made: {why}; set PROFILER_CACHE_DIR to another folder"
+    )
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -81,7 +98,9 @@ def _whole_file(path: Path) -> Iterator[_Draft]:
             temporary.unlink()
         if isinstance(error, OSError):
             reason = error.strerror or error
-            raise OutputError(f"cannot write {str(path)!r}: {reason}") from error
+            variable = folder_variable(path)
+            where = f", in the folder that {variable} names" if variable else ""
+            raise OutputError(f"cannot write {str(path)!r}{where}: {reason}") from error
         raise
 
 
@@ -302,7 +321,7 @@ class _Record:
 
     @classmethod
     def read(cls, path: Path) -> "_Record":
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         record = cls(path, content["key"], content["sha256"], str(content.get("part_of", "")))
         # The record has no checksum of its own, but its name is the hash of its key, and what
         # names a file is nothing but a hash.
@@ -388,7 +407,7 @@ def _safetensors(arrays: Mapping[str, Array | RowStream]) -> Iterator[Any]:
 def _contents(path: Path) -> dict[str, StoredRows]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     return {
         name: StoredRows(
             path,

@@ -18,7 +18,7 @@ class Outcome:
     @property
     def error(self) -> str:
         """The one line of complaint; fails if there is a traceback or more than one line."""
-        lines = [line for line in self.stderr.splitlines() if "error" in line.lower()]
+        lines = [line for line in self.stderr.splitlines() if "error:" in line.lower()]
         assert "Traceback" not in self.stderr, self.stderr
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith("profiler: error: ")

@@ -46,6 +46,15 @@ class Raw:
 
     body: bytes
     content_type: str = "application/json"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def message(content: object, finish: str = "stop", **more: object) -> Raw:
+    """A chat completion whose message is as it stands."""
+    body = completion(None, finish)
+    body["choices"][0]["message"] = {"role": "assistant", "content": content, **more}
+    return Raw(json.dumps(body).encode())
 
 
 class Hang:
@@ -153,8 +162,8 @@ class LLMServer:
                     case Fail(status, message, headers, code, param):
                         error = {"message": message, "type": "error", "code": code, "param": param}
                         self.send(status, json.dumps({"error": error}).encode(), headers)
-                    case Raw(body, content_type):
-                        self.send(200, body, {"Content-Type": content_type})
+                    case Raw(body, content_type, status, headers):
+                        self.send(status, body, {"Content-Type": content_type, **headers})
                     case Hang():
                         server._closing.wait()
                         self.close_connection = True

@@ -170,11 +170,13 @@ def test_unknown_names_are_refused_before_anything_is_loaded(
 def test_classes_that_the_model_lacks_are_refused_before_the_vlm(
     command: Command, folder: Path
 ) -> None:
+    (folder / "broken.py").write_text("def vlm():\n    raise AssertionError('it was loaded')\n")
+    vlm = f"{folder / 'broken.py'}:vlm"
     specs = 'classes red, moon = "grean" spec a: predict(x, red)'
-    done = command(*arguments(folder, specs, "--vlm", "no/such.py:vlm"))
+    done = command(*arguments(folder, specs, "--vlm", vlm))
     assert done.status == 2
     assert "unknown class of the model 'grean'; near names: green" in done.error
-    done = command(*arguments(folder, "spec a: predict(x, rde)", "--vlm", "no/such.py:vlm"))
+    done = command(*arguments(folder, "spec a: predict(x, rde)", "--vlm", vlm))
     assert "unknown class 'rde'; near names: red" in done.error
 
 

@@ -5,6 +5,7 @@ Whatever happens to a run, the same command afterwards ends with the bytes of an
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from command import Command, Outcome, in_own_process
 from PIL import Image
 from tiny import write_images
 
+from profiler.errors import CERTIFICATES
 from profiler.store import Store
 
 HERE = Path(__file__).parent
@@ -354,6 +356,123 @@ def test_files_may_not_grow(stage: Path, folder: Path, start: Start) -> None:
     done = start(here, cache, arguments("-j", 0)).wait()
     assert done.status == 0, done.stderr
     identical(stage, here, but="run.json")  # there it says how many processes decode
+
+
+# --- errors that nobody expected -------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """``failing(error, *options)`` calls a command in the middle of which ``error`` arises."""
+
+    def fail(error: BaseException, *options: object) -> Outcome:
+        def vlms() -> None:
+            raise error
+
+        monkeypatch.setattr("profiler.vlm.catalogue.vlms", vlms)
+        return command("vlms", *options)
+
+    return fail
+
+
+def test_a_fault_of_our_own_asks_for_a_report(
+    failing: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a status of its own: 1 would say that a check had failed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    monkeypatch.setenv("HF_TOKEN", "hf-0123456789")
+    monkeypatch.setenv("https_proxy", "http://me:0123456789@proxy:1")
+    said = "sk-0123456789 and hf-0123456789 by http://me:01234@proxy:1\nmore"
+    done = failing(TypeError(said), "--json")
+    (file,) = tmp_path.glob("profiler-error-*.txt")
+    assert done.status == 70
+    assert done.error == (
+        "internal error: TypeError: [OPENAI_API_KEY] and [HF_TOKEN] by http://proxy:1; this is a "
+        f"fault of profiler, not yours: please report it with the file {file}"
+    )
+    content = file.read_text()
+    assert content.startswith("profiler ")
+    assert "\nprofiler vlms --json\n" in content
+    assert "in vlms\n    raise error\n" in content
+    assert "01234" not in content
+    assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "No space left on device: '/x"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "Permission denied: '/x'"),
+        (OSError("half a line\nand more"), "half a line and more"),
+        (MemoryError(), "memory ran out"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (RuntimeError("torch_shm: Too many open files (24)"), "Too many open files: torch_shm"),
+        (RuntimeError("received 0 items of ancdata"), "Too many open files: received 0"),
+    ],
+)
+def test_what_the_surroundings_did_is_one_line(
+    failing: Callable[..., Outcome], error: Exception, said: str
+) -> None:
+    done = failing(error)
+    assert done.status == 3
+    assert said in done.error
+
+
+@pytest.mark.parametrize(
+    ("variable", "error", "said"),
+    [
+        ("HF_HOME", PermissionError(13, "Permission denied", "/h/hub"), "the one that HF_HOME"),
+        ("TORCH_HOME", OSError(30, "Read-only file system", "/h/a/b"), "the one that TORCH_HOME"),
+        ("SSL_CERT_FILE", FileNotFoundError(2, "No such file or directory"), "(SSL_CERT_FILE"),
+        ("https_proxy", OSError("Cannot connect to proxy."), "(a proxy is named by https_proxy)"),
+    ],
+)
+def test_the_variable_behind_an_error_is_named(
+    failing: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    error: Exception,
+    said: str,
+) -> None:
+    for name in CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/h")
+    done = failing(error)
+    assert done.status == 3
+    assert said in done.error
+
+
+def test_an_interruption_has_the_status_of_one(failing: Callable[..., Outcome]) -> None:
+    done = failing(KeyboardInterrupt())
+    assert (done.status, done.stderr) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_failed_check(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    env = {**os.environ, "PROFILER_CACHE_DIR": str(tmp_path)}
+    call = [sys.executable, "-m", "profiler", "cache", "list"]
+    done = subprocess.run(
+        call, env=env, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("below", ["", "deep/down"])
+def test_a_cache_folder_that_cannot_be_made(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(tmp_path / "file" / below))
+    done = command("cache", "list")
+    assert done.status == 3
+    assert done.error == (
+        "the cache folder that PROFILER_CACHE_DIR names cannot be made: a file is in its way; set "
+        "PROFILER_CACHE_DIR to another folder"
+    )
 
 
 # --- difficult images ------------------------------------------------------------------------

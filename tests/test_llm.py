@@ -1,5 +1,7 @@
 """The client against a real HTTP server, and the scripted stand-in."""
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -7,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from llm_server import (
@@ -17,9 +20,11 @@ from llm_server import (
     LLMServer,
     Raw,
     Say,
+    message,
 )
 
 import profiler
+from profiler.ask.answers import json_objects
 from profiler.errors import InputError, LLMError, OutputError, UsageError
 from profiler.llm import OpenAICompatible, Price, Recording, Request, Scripted, Usage, open_llm
 
@@ -181,7 +186,8 @@ def test_does_not_wait_longer_than_it_may(serve: Any, connect: Any, clock: Clock
     [
         (Fail(401, "Incorrect key sk-very-secret-0123456789"), "refused the key in OPENAI_API_KEY"),
         (Fail(403, "not for you"), "refused the key in OPENAI_API_KEY"),
-        (Fail(404, "no such thing"), "has no model 'm'"),
+        (Fail(404, "The model `m` does not exist"), "has no model 'm': The model `m` does not"),
+        (Fail(404, "no such thing"), r"404 at …/chat/completions: no such thing; either its addr"),
         (Fail(429, "You exceeded your quota", code="insufficient_quota"), "exceeded your quota"),
         (Fail(501, "not here"), "not here"),
         (Fail(500, "do not try", headers={"x-should-retry": "false"}), "do not try"),
@@ -220,10 +226,24 @@ def test_nobody_listens(clock: Clock) -> None:
     llm.close()
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host/v1", "http://"])
-def test_bad_address(url: str) -> None:
-    with pytest.raises(InputError, match="is not an http or https URL"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8080", "ftp://host/v1", "http://", "http://host:port/v1", "http://[::1/v1"),
+        *("http://user:p/ss@host/v1", "http://user:p?ss@host/v1", "http://user:p#ss@host/v1"),
+        *("user:p@ss@host/v1", "http://host name/v1", '"http://user:p@ss@host:x"'),
+    ],
+)
+def test_bad_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not shown, for nobody can say where its password begins and ends."""
+    with pytest.raises(InputError, match=r"--llm-base-url is not an http or https URL") as error:
         OpenAICompatible("m", url)
+    assert url == "http://" or url not in str(error.value)
+    assert "ss@" not in str(error.value)
+    assert ("write %40 for @" in str(error.value)) == ("@" in url)
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(InputError, match=r"the address in OPENAI_BASE_URL is not an http"):
+        OpenAICompatible("m")
 
 
 def test_address_from_the_environment(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,9 +264,19 @@ def test_azure_style_address(serve: Any) -> None:
     llm.close()
 
 
-def test_passwords_in_addresses_are_not_shown() -> None:
-    llm = OpenAICompatible("m", "http://user:pass@localhost:1/v1")
-    assert llm.fingerprint == "m at http://localhost:1/v1"
+@pytest.mark.parametrize("password", ["pass", "p@ss", "p%40ss", "p@s:s"])
+def test_passwords_in_addresses_are_sent_and_not_shown(
+    serve: Any, clock: Clock, password: str
+) -> None:
+    server = serve(Fail(500, "the password is not p@ss"))
+    url = server.url.replace("//", f"//user:{password}@")
+    llm = OpenAICompatible("m", url, sleep=clock.sleep, clock=clock, max_attempts=1)
+    assert llm.fingerprint == f"m at {server.url}"
+    with pytest.raises(LLMError) as error:
+        llm.complete(QUESTION)
+    assert f"the LLM server {server.url} reports" in str(error.value)
+    scheme, sent = server.headers[0]["authorization"].split()
+    assert (scheme, base64.b64decode(sent).decode()) == ("Basic", f"user:{unquote(password)}")
     llm.close()
 
 
@@ -343,6 +373,323 @@ def test_refusal_and_truncation(serve: Any, connect: Any) -> None:
     )
     assert (llm.complete(QUESTION).refusal, llm.complete(QUESTION).truncated) == ("no", True)
     assert "content filter" in llm.complete(QUESTION).refusal
+
+
+# Where it is asked
+
+
+@pytest.mark.parametrize(
+    "nowhere",
+    [
+        Raw(b"404 page not found", "text/plain", 404),  # Ollama
+        Raw(b'{"detail": "Not Found"}', status=404),  # vLLM
+        Raw(b'{"error": "Unexpected endpoint or method. (POST /chat/completions)"}'),  # LM Studio
+        Raw(b"<!DOCTYPE html><title>Chat</title>", "text/html"),  # a page for people
+        Raw(b'{"detail": "Method Not Allowed"}', status=405),
+    ],
+)
+def test_an_address_without_v1(serve: Any, clock: Clock, nowhere: Raw) -> None:
+    server = serve(nowhere)
+    root = server.url.removesuffix("/v1")
+    llm = OpenAICompatible("m", root, sleep=clock.sleep, clock=clock)
+    assert llm.complete(QUESTION).text == "a color"
+    assert llm.complete(QUESTION).text == "a color"
+    assert server.paths == ["/chat/completions", *["/v1/chat/completions"] * 2]
+    assert clock.waits == []
+    llm.close()
+
+
+def test_nothing_below_v1_either(serve: Any, clock: Clock) -> None:
+    server = serve(answer=lambda _: Fail(404, "not here"))
+    llm = OpenAICompatible("m", server.url.removesuffix("/v1"), sleep=clock.sleep, clock=clock)
+    with pytest.raises(
+        LLMError, match=r"status 404 .* not here; either its address is wrong \(mos"
+    ):
+        llm.complete(QUESTION)
+    server.plan.extend([Fail(404, "nothing"), Fail(404, "model 'm' not found, try pulling it")])
+    with pytest.raises(LLMError, match=r"has no model 'm': model 'm' not found"):
+        llm.complete(QUESTION)
+    llm.close()
+
+
+def test_the_whole_address_of_an_endpoint(serve: Any) -> None:
+    server = serve()
+    llm = OpenAICompatible("m", f"{server.url}/chat/completions/")
+    llm.complete(QUESTION)
+    assert server.paths == ["/v1/chat/completions"]
+    llm.close()
+
+
+# What an answer looks like
+
+JSON = '{"1": "color"}'
+
+
+def stream(*deltas: dict[str, str], finish: str | None = "stop") -> Raw:
+    """An answer as events, though nobody asked for them."""
+    choices: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
+    choices.append({"delta": {}, "finish_reason": finish})
+    events = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices]
+    return Raw((": busy\n\n" + "".join(events) + "data: [DONE]\n\n").encode(), "text/event-stream")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        message([{"type": "text", "text": JSON}]),
+        message(  # Magistral
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "{} or …"}]},
+                {"type": "text", "text": JSON[:5]},
+                {"type": "text", "text": JSON[5:]},
+            ]
+        ),
+        message([{"type": "novelty", "x": 1}, {"type": "output_text", "text": JSON}]),
+        message([JSON[:4], JSON[4:]]),
+        message({"1": "color"}),
+        message("", reasoning_content=JSON),  # LM Studio, vLLM
+        message(None, reasoning=f"Red is a color.\n```json\n{JSON}\n```"),  # OpenRouter
+        message(None, tool_calls=[{"function": {"name": "categories", "arguments": JSON}}]),
+        message(None, function_call={"arguments": JSON}),
+        stream({"role": "assistant", "content": ""}, {"content": JSON[:6]}, {"content": JSON[6:]}),
+        stream({"reasoning_content": "Hm."}, {"content": JSON}),
+        Raw(b"\xef\xbb\xbf\n\n" + message(JSON).body),
+        Raw(b"[" + message(JSON).body + b"]"),
+        Raw(json.dumps({"choices": [{"text": JSON}]}).encode()),
+        Raw(gzip.compress(message(JSON).body), headers={"Content-Encoding": "gzip"}),
+    ],
+)
+def test_whatever_is_an_answer_is_used(serve: Any, connect: Any, answer: Raw) -> None:
+    server = serve(answer)
+    text = connect(server).complete(QUESTION).text
+    assert json_objects(text) == [{"1": "color"}]
+    assert "thinking" not in text
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'<think>Is {{}} right? {{"1": "object"}}</think>{JSON}',
+        f'The user asks … {{"1": "object"}}\n</think>\n\n{JSON}',
+        f'[THINK]{{"1": "object"}}[/THINK]{JSON}',
+        f'<|channel|>analysis<|message|>{{"1": "part"}}<|end|><|channel|>final<|message|>{JSON}',
+        f"{JSON}<thought>that was easy</thought>",
+        f"```json\n{JSON}\n```",
+    ],
+)
+def test_thoughts_are_no_answers(text: str) -> None:
+    assert json_objects(text) == [{"1": "color"}]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        message("", reasoning_content=f"It could be {JSON}, or not."),
+        message("", "length", reasoning_content=JSON),
+        message(None),
+        message([]),
+        message("<think>" + JSON, "length"),
+    ],
+)
+def test_a_draft_is_no_answer(serve: Any, connect: Any, answer: Raw) -> None:
+    assert json_objects(connect(serve(answer)).complete(QUESTION).text) == []
+
+
+def test_thoughts_are_no_free_text(serve: Any, connect: Any) -> None:
+    llm = connect(serve(message("", reasoning_content="I should write {}")))
+    assert llm.complete(replace(QUESTION, schema=None)).text == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Raw(b""), "it is empty"),
+        (Raw(b'{"choices": []}'), "it holds no choices"),
+        (Raw(b'{"choices": [{"message": null}]}'), "its choice holds no message"),
+        (Raw(b'{"error": {"message": "overloaded"}}'), "it is an error: overloaded"),
+        (Raw(b"<html><h1>Sign in</h1>", "text/html"), "a page of HTML; is the address right"),
+        (Raw(b"[" * 100_000), r"'\[\[\["),
+        (Raw(b'"hello"'), "'\"hello\"'"),
+        (stream({"content": JSON}, finish=None), "a stream of events without an end"),
+        (Raw(b"data: {\n\n", "text/event-stream"), "'data: {'"),
+        (Raw(b"no gzip", headers={"Content-Encoding": "gzip"}), "cannot be re"),
+        (Raw(b"<html>bad gateway", "text/html", 502), "reports: .*a page of HTML"),
+    ],
+)
+def test_what_is_no_answer_is_one_line(serve: Any, connect: Any, answer: Raw, said: str) -> None:
+    with pytest.raises(LLMError, match=said) as error:
+        connect(serve(answer=lambda _: answer), max_attempts=2).complete(QUESTION)
+    assert "\n" not in str(error.value)
+    assert "(2 attempts)" in str(error.value)
+    assert "<" not in str(error.value)
+
+
+# More that servers object to
+
+
+def crashes_over(*forms: str, status: int = 500, message: str = "") -> Any:
+    def answer(body: dict[str, Any]) -> Say | Fail:
+        form = body.get("response_format", {}).get("type", "text")
+        return Fail(status, message) if form in forms else Say("{}")
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (500, "Failed to parse grammar"),  # llama.cpp
+        (400, "Failed to initialize samplers: Unexpected empty grammar stack"),
+        (404, "No endpoints found that can handle the requested parameters."),  # OpenRouter
+    ],
+)
+def test_an_objection_to_the_form_by_any_status(
+    serve: Any, connect: Any, clock: Clock, status: int, words: str
+) -> None:
+    server = serve(answer=crashes_over("json_schema", "json_object", status=status, message=words))
+    llm = connect(server)
+    llm.complete(QUESTION)
+    llm.complete(QUESTION)
+    assert (len(server.bodies), clock.waits) == (4, [])
+
+
+def test_a_server_that_crashes_over_the_form(serve: Any, connect: Any, clock: Clock) -> None:
+    """One crash may be chance, so it is asked twice before the form is given up."""
+    server = serve(answer=crashes_over("json_schema", message="Internal Server Error"))
+    llm = connect(server)
+    llm.complete(QUESTION)
+    llm.complete(QUESTION)
+    forms = [body["response_format"]["type"] for body in server.bodies]
+    assert forms == ["json_schema"] * 2 + ["json_object"] * 2
+    assert len(clock.waits) == 2
+
+
+def test_a_crash_does_not_cost_a_form_that_works(serve: Any, connect: Any) -> None:
+    server = serve(Say("{}"), Fail(500), Fail(500), Fail(500))
+    llm = connect(server)
+    llm.complete(QUESTION)
+    llm.complete(QUESTION)
+    assert {body["response_format"]["type"] for body in server.bodies} == {"json_schema"}
+
+
+@pytest.mark.parametrize(
+    "words", ["System role not supported", "Conversation roles must alternate user/assistant/…"]
+)
+def test_a_model_without_a_system_role(serve: Any, connect: Any, words: str) -> None:
+    def answer(body: dict[str, Any]) -> Say | Fail:
+        return Fail(500, words) if body["messages"][0]["role"] == "system" else Say("{}")
+
+    server = serve(answer=answer)
+    llm = connect(server)
+    llm.complete(QUESTION)
+    llm.complete(QUESTION)
+    assert len(server.bodies) == 3
+    assert server.bodies[-1]["messages"] == [
+        {"role": "user", "content": "be brief\n\nwhat is red?"}
+    ]
+    assert server.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+# The environment
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("sk-very\nsecret", "a line break"),
+        ("sk-very\r\nsecret", "a line break"),
+        ("sk-very secret", "a space"),
+        ("sk-s\u00e9cret", "a character outside ASCII"),
+        ("sk-\u201csecret\u201d", "a character outside ASCII"),
+        ("sk-sec\x07ret", "a control character"),
+    ],
+)
+def test_a_key_that_cannot_be_one(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, key: str, what: str
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, key)
+        with pytest.raises(InputError, match=f"variable {name} holds {what}") as error:
+            OpenAICompatible("m", serve().url)
+        assert "sk-" not in str(error.value)
+        assert "cret" not in str(error.value)
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("key", ["", "  ", "\n"])
+def test_an_empty_key_is_none(serve: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(LLMError, match="OPENAI_API_KEY is empty"):
+        OpenAICompatible("gpt-4o")
+    llm = OpenAICompatible("m", serve().url)
+    assert llm.complete(QUESTION).text == "a color"
+    llm.close()
+
+
+def test_the_line_end_after_a_key_is_not_part_of_it(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-0123456789\r\n")
+    server = serve()
+    connect(server).complete(QUESTION)
+    assert server.headers[0]["authorization"] == "Bearer sk-0123456789"
+
+
+@pytest.mark.parametrize("key", ["e", "none", "ollama"])
+def test_a_key_that_is_none_does_not_shred_messages(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server = serve(Fail(422, "none of the elements here is ollama"))
+    with pytest.raises(LLMError) as error:
+        connect(server).complete(replace(QUESTION, schema=None))
+    assert str(error.value) == (
+        f"the LLM server {server.url} reports: none of the elements here is ollama"
+    )
+
+
+def test_certificates_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing")
+    for path in (tmp_path / "secret", tmp_path / "empty.pem"):
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        with pytest.raises(
+            InputError, match="SSL_CERT_FILE names no file of certificates"
+        ) as error:
+            OpenAICompatible("m", "https://127.0.0.1:1/v1")
+        assert str(path) not in str(error.value)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["foo://secret:9", "http://secret:port:x", "socks5://secret:9"])
+def test_a_proxy_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(InputError, match=f"the proxy that .*{variable} names cannot") as error:
+        OpenAICompatible("m", "http://127.0.0.1:1/v1")
+    assert "secret" not in str(error.value)
+
+
+def test_a_proxy_that_refuses_is_named(
+    serve: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    with LLMServer() as gone:
+        address = gone.url.removesuffix("/v1")
+    monkeypatch.setenv("http_proxy", address.replace("//", "//user:secret@"))
+    llm = OpenAICompatible("m", server.url, sleep=clock.sleep, clock=clock, max_attempts=1)
+    with pytest.raises(LLMError) as error:
+        llm.complete(QUESTION)
+    assert "(through the proxy that http_proxy names) cannot be reached" in str(error.value)
+    assert "NO_PROXY" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert address not in str(error.value)
+    llm.close()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    llm = OpenAICompatible("m", server.url)
+    assert llm.complete(QUESTION).text == "a color"
+    llm.close()
 
 
 # The cache

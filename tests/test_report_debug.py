@@ -178,12 +178,14 @@ def test_no_errors_are_said_not_drawn() -> None:
     assert "No differential: no image was answered wrongly." in words
 
 
-def test_a_poor_map_is_said_wherever_something_rests_on_it() -> None:
+def test_a_poor_map_is_warned_of_once_and_named_wherever_something_rests_on_it() -> None:
     poor = SAMPLES["poor"]()
     outline = Outline(render_debug(debug_page(poor)))
     said = [text for tag, _, text in outline.texts if tag == "p" and "poor map" in text.lower()]
     assert len(said) == 5, "finding, confusions, rules, concepts, map"
-    assert sum("(R² = 0.12)" in text for text in said) == 4
+    assert sum("(R² = 0.12)" in text for text in said) == 1
+    yellow = [kind for tag, kind, _ in outline.texts if tag == "p" and kind.get("class") == "doubt"]
+    assert len(yellow) == 2, "at the top, and with the map"
     assert sum("12\u202f% of what the VLM sees" in text for text in said) == 1
     verdicts = "So do the verdicts of “zero-shot” and “heatmap” and “class-mean”."
     assert sum(verdicts in text for text in said) == 1

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_BEGINS = r"(?:<(?:seed:)?(?:think|thinking|thought|reasoning)>|\[THINK\])"
+_ENDS = (
+    r"(?:</(?:seed:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]"
+    r"|<\|channel\|>final<\|message\|>)"
+)
+_WHOLE = re.compile(rf"{_BEGINS}.*?{_ENDS}", re.DOTALL | re.IGNORECASE)
+# Begun by the template, so that only its end is there; or cut off before its end.
+_HALF = re.compile(rf"\A.*{_ENDS}|{_BEGINS}.*\Z", re.DOTALL | re.IGNORECASE)
+_TOKEN = re.compile(r"<\|[a-z_]+\|>")
 _STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 
 
@@ -30,7 +38,18 @@ def json_objects(text: str) -> list[dict[str, Any]]:
     >>> json_objects('{"1": "a", "2')
     []
     """
-    return list(_scan(_THINKING.sub("", text)))
+    return list(_scan(without_thoughts(text)))
+
+
+def without_thoughts(text: str) -> str:
+    """What a model says, without the train of thought that some write before it.
+
+    >>> without_thoughts("The user wants red … {}</think>red"), without_thoughts("<think>Hm, red")
+    ('red', '')
+    >>> without_thoughts("<think>Hm.</think>red [THINK]or not[/THINK]")
+    'red'
+    """
+    return _TOKEN.sub("", _HALF.sub("", _WHOLE.sub("", text))).strip()
 
 
 def _scan(text: str) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
+from profiler.ask.answers import without_thoughts
 from profiler.ask.facts import Facts, Number, Unit
 from profiler.ask.prompts import Prompts, load_prompts
 from profiler.errors import LLMError
@@ -139,8 +140,7 @@ def _request(
 
 def _paragraph(reply: Reply) -> str:
     """Strip a train of thought, fences and line breaks."""
-    text = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", "", reply.text, flags=re.DOTALL)
-    text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*```\w*\s*$", "", without_thoughts(reply.text), flags=re.MULTILINE)
     return " ".join(text.split())
 
 

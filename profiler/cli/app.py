@@ -3,9 +3,14 @@
 import logging
 import math
 import os
+import re
+import shlex
 import sys
+import tempfile
 import tomllib
+import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
@@ -14,11 +19,17 @@ from typer.core import TyperGroup
 
 from profiler import __version__
 from profiler.allocator import keep_freed_memory
-from profiler.errors import InputError, ProfilerError
+from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
+
+_STORY = (
+    *("run", "layers", "compare", "debug", "guard", "check", "mine"),
+    *("rate", "calibrate", "categorize", "import", "scenes", "vlms", "cache"),
+)
+"""The commands in the order in which one comes to need them."""
 
 
 class _Commands(TyperGroup):
-    """The commands; no option of any of them takes NaN or an infinite number.
+    """The commands in the order of the story; no option of any takes NaN or an infinite number.
 
     Python reads both as floats, and NaN lies within every range: all comparisons with it are
     false.
@@ -32,6 +43,9 @@ class _Commands(TyperGroup):
                 groups += [command] if hasattr(command, "commands") else []
                 for parameter in command.params:
                     parameter.callback = parameter.callback or _finite
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(super().list_commands(ctx), key=_STORY.index)
 
 
 def _finite(context: Any, parameter: Any, value: Any) -> Any:
@@ -90,7 +104,7 @@ def _show_version(wanted: bool) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"config file {str(path)!r} cannot be read: {error}") from error
     return _options_of(cast("Any", typer.main.get_command(app)), content, str(path), ())
 
@@ -138,20 +152,68 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore")  # other packages' advice to their developers
     try:
         status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
     except ProfilerError as error:
         status = _fail(str(error), error.exit_status)
     except _ClickError as error:
         status = _fail(cast("Any", error).format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
         status = _fail("interrupted", 130)
-    except MemoryError:
-        status = _fail("memory ran out", 3)
     except BrokenPipeError:
-        status = 3
+        status = _unheard()
+    except SystemExit as error:
+        # What typer makes of a reader that has gone away would read as a check that failed.
+        gone = isinstance(error.__context__, BrokenPipeError)
+        status = _unheard() if gone else cast("int", error.code)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is not None:
+            status = _fail(str(failure), failure.exit_status)
+        else:
+            status = _fail(_own_fault(error), INTERNAL)
     sys.exit(status)
 
 
 def _fail(message: str, status: int) -> int:
     # One line, whatever a library put into its message.
-    typer.echo(f"profiler: error: {' '.join(message.split())}", err=True)
+    with suppress(BrokenPipeError):
+        typer.echo(f"profiler: error: {' '.join(message.split())}", err=True)
     return status
+
+
+def _unheard() -> int:
+    """Nobody reads the output any more; nothing is said when Python flushes it at the end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 3
+
+
+def _own_fault(error: Exception) -> str:
+    """One line that asks for a report, and a file with the traceback for it."""
+    text = (
+        f"profiler {__version__}, Python {sys.version.split()[0]}, {sys.platform}\n"
+        f"{shlex.join(['profiler', *sys.argv[1:]])}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="profiler-error-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(_without_secrets(text))
+        where = f"please report it with the file {file.name}"
+    except OSError:
+        where = "please report it; its traceback could not be written to a file"
+    first = str(error).strip().partition("\n")[0]
+    said = _without_secrets(f"{type(error).__name__}: {first}")
+    return f"internal error: {said[:200]}; this is a fault of profiler, not yours: {where}"
+
+
+def _without_secrets(text: str) -> str:
+    """Without the values of variables that hold a secret, and without passwords in addresses."""
+    for name, value in os.environ.items():
+        if (
+            re.search(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", name, re.I)
+            and len(value.strip()) >= 8
+        ):
+            for shape in (value.strip(), repr(value.strip())[1:-1]):
+                text = text.replace(shape, f"[{name}]")
+    return re.sub(r"(?<=://)[^\s/'\"]*@", "", text)

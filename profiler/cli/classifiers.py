@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.subjects import subject_options
+from profiler.cli.words import language_model
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +102,73 @@ def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, see
     if attack is not None:
         return Change(attack=Attack(attack, parse_eps(eps), steps, seed))
     return Change(corruption=None if corrupt is None else Corruption.parse(corrupt))
+
+
+def check_early(
+    *,
+    subject: str,
+    device: str,
+    subject_own: tuple[Path | None, bool, str, str | None, int],
+    vlm: str,
+    data: Path,
+    classes: Path | None,
+    limit: int | None,
+    out: Path,
+    concepts: str | None,
+    concepts_from: Path | None = None,
+    propose: bool = False,
+    llm: tuple[str, str | None] = ("none", None),
+    prompts: Path | None = None,
+) -> "ConceptSet | None":
+    """Check what costs nothing before the network is loaded.
+
+    Args:
+        subject: the network.
+        device: ``--device``.
+        subject_own: the arguments of :func:`subject_options`.
+        vlm: ``--vlm``.
+        data: ``--data``.
+        classes: ``--classes``.
+        limit: ``--limit``.
+        out: the folder that will be written to.
+        concepts: ``--concepts``.
+        concepts_from: ``--concepts-from``.
+        propose: ``--propose-concepts``.
+        llm: ``--llm`` and ``--llm-base-url``.
+        prompts: ``--prompts``.
+
+    Returns:
+        The concepts, where the classes need not be known for them.
+    """
+    from profiler.ask import load_prompts
+    from profiler.cli.images import check_profiling
+    from profiler.run import check_writable, choose_device
+
+    subject_options(*subject_own)
+    check_profiling(subject, vlm, "auto", limit, None)
+    choose_device(device)
+    check_data(data, classes)
+    words = None
+    if concepts or concepts_from:
+        words = choose_concepts(concepts, concepts_from, propose, (), None, None)
+    load_prompts(prompts)
+    with language_model(*llm, refresh=False) as model:
+        if propose and model is None:
+            raise UsageError("--propose-concepts asks an LLM; name one with --llm")
+    check_writable(out)
+    return words
+
+
+def check_data(data: Path, classes: Path | None) -> None:
+    """Refuse labelled images or names of classes that are not there."""
+    from profiler.labelled.reading import find_labelled
+    from profiler.labelled.text import text_of
+
+    # A folder of folders is read once, and later: it may hold a million images.
+    if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
+        find_labelled(data)
+    if classes is not None:
+        text_of(classes, "class file")
 
 
 def open_classifier(

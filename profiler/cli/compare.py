@@ -23,6 +23,7 @@ from profiler.cli.images import (
     Workers,
     batch_size_of,
     check_precision,
+    check_profiling,
 )
 from profiler.cli.subjects import (
     Device,
@@ -185,6 +186,8 @@ def compare(
     slots = _named(_slots(targets, own), name or [])
     finished = [slot for slot in slots if isinstance(slot, NamedRun)]
     missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
+    for slot in missing:
+        check_profiling(slot.subject, vlm, pool, limit, top)
     shared = common_categories(finished) if finished and wanted is None else ()
     sorted_into = wanted or tuple(Category(*pair) for pair in shared) or DEFAULT
     rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
@@ -203,12 +206,15 @@ def compare(
     called = how_called(context, date)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         services = Services(model, Store(cache), TerminalProgress())
+        if missing:
+            words = open_concepts(concepts)
+            images = open_probe(probe, cache, limit=limit, seed=seed)
         made = iter(
             profile_missing(
                 missing,
                 open_vlm(vlm, place),
-                open_probe(probe, cache, limit=limit, seed=seed),
-                open_concepts(concepts),
+                images,
+                words,
                 out,
                 place,
                 ProfileOptions(

@@ -14,6 +14,7 @@ from profiler.cli.classifiers import (
     DataLimit,
     DataPath,
     HeadName,
+    check_early,
     choose_concepts,
     open_classifier,
     open_data,
@@ -154,6 +155,7 @@ def check(
     from profiler.checked import RegionChoice
     from profiler.conspec import check as check_names
     from profiler.conspec import read
+    from profiler.labelled.text import text_of
 
     wanted = region or ([DEFAULT_REGION] if formal else [])
     regions = tuple(dict.fromkeys(RegionChoice.parse(each) for each in wanted))
@@ -164,16 +166,29 @@ def check(
         if not specs.concepts and concepts is not None:
             words = choose_concepts(concepts, None, False, (), None, None)
         check_names(specs, None, words.words if words else None)
+    out = out or Path("reports", file_name(f"check-{file.stem}-{stem_of(subject)}"))
+    check_early(
+        subject=subject,
+        device=device,
+        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        vlm=vlm,
+        data=data,
+        classes=classes,
+        limit=limit,
+        out=out,
+        concepts=concepts,
+    )
+    if annotations is not None:
+        text_of(annotations, "file of annotations")
 
     from profiler.cli.terminal import TerminalProgress
-    from profiler.run import Services, check_writable, choose_device
+    from profiler.run import Services, choose_device
     from profiler.specifying import SpecOptions
     from profiler.specifying import check as hold
     from profiler.store import Store, cache_folder
     from profiler.vlm import open_vlm
 
     place = choose_device(device)
-    out = out or Path("reports", file_name(f"check-{file.stem}-{stem_of(subject)}"))
     classifier = open_classifier(
         subject, place, head, checkpoint, partial, weights, preprocess, seed
     )
@@ -187,7 +202,6 @@ def check(
             words = attributes_for([images.classes.names[i] for i in set(images.truth.tolist())])
         # The VLM and the images come last: what names no output is refused before.
         write_out(specs, name_outputs(specs, images.classes), entries_of(specs, words))
-        check_writable(out)
         done = hold(
             specs,
             words,
@@ -341,21 +355,31 @@ def mine(
 
     if table is not None:
         read_table(table)
+    out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
+    words = check_early(
+        subject=subject,
+        device=device,
+        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        vlm=vlm,
+        data=data,
+        classes=classes,
+        limit=limit,
+        out=out.parent,
+        concepts=concepts,
+    )
     from profiler.cli.terminal import TerminalProgress
     from profiler.run import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import open_vlm
 
     place = choose_device(device)
-    out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
     classifier = open_classifier(
         subject, place, head, checkpoint, partial, weights, preprocess, seed
     )
     images = open_data(data, classes, classifier.outputs, limit)
-    words = None
-    if table is None or concepts is not None:
+    if table is None and words is None:
         present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
-        words = choose_concepts(concepts, None, False, present, None, None)
+        words = choose_concepts(None, None, False, present, None, None)
     done = propose(
         words,
         classifier,

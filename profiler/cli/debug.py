@@ -19,6 +19,7 @@ from profiler.cli.classifiers import (
     HeadName,
     ProposeConcepts,
     change_of,
+    check_early,
     choose_concepts,
     open_classifier,
     open_data,
@@ -121,26 +122,38 @@ def debug(
     if level not in LEVELS:
         raise UnknownNameError("level", level, LEVELS)
     change = change_of(attack, eps, attack_steps, corrupt, seed)
-    from profiler.ask import load_prompts
-
-    load_prompts(prompts)
+    out = out or Path("reports", file_name(f"debug-{stem_of(subject)}"))
+    words = check_early(
+        subject=subject,
+        device=device,
+        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        vlm=vlm,
+        data=data,
+        classes=classes,
+        limit=limit,
+        out=out,
+        concepts=concepts,
+        concepts_from=concepts_from,
+        propose=propose_concepts,
+        llm=(llm, llm_base_url),
+        prompts=prompts,
+    )
     from profiler.cli.terminal import TerminalProgress
     from profiler.debugging import DebugOptions
     from profiler.debugging import debug as tell
-    from profiler.run import Services, check_writable, choose_device
+    from profiler.run import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import open_vlm
 
     place = choose_device(device)
-    out = out or Path("reports", file_name(f"debug-{stem_of(subject)}"))
     classifier = open_classifier(
         subject, place, head, checkpoint, partial, weights, preprocess, seed
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with language_model(llm, llm_base_url, llm_refresh) as model:
-        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
-        words = choose_concepts(concepts, concepts_from, propose_concepts, present, model, prompts)
-        check_writable(out)
+        if words is None:
+            present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
+            words = choose_concepts(None, None, propose_concepts, present, model, prompts)
         done = tell(
             classifier,
             open_vlm(vlm, place),

@@ -21,6 +21,8 @@ from profiler.cli.classifiers import (
     DataPath,
     HeadName,
     ProposeConcepts,
+    check_data,
+    check_early,
     choose_concepts,
     open_classifier,
     open_data,
@@ -185,23 +187,38 @@ def fit(
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard import FILE
     from profiler.guarding import GuardOptions, check_rule, fit_guard
-    from profiler.run import Services, check_writable, choose_device
+    from profiler.run import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.views import parse_views
     from profiler.vlm import open_vlm
 
     wanted = parse_views(views)
     check_rule(rule, wanted)
-    place = choose_device(device)
     out = out or _folder(subject)
+    words = check_early(
+        subject=subject,
+        device=device,
+        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        vlm=vlm,
+        data=data,
+        classes=classes,
+        limit=limit,
+        out=out,
+        concepts=concepts,
+        concepts_from=concepts_from,
+        propose=propose_concepts,
+        llm=(llm, llm_base_url),
+        prompts=prompts,
+    )
+    place = choose_device(device)
     classifier = open_classifier(
         subject, place, head, checkpoint, partial, weights, preprocess, seed
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with language_model(llm, llm_base_url, llm_refresh) as model:
-        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
-        words = choose_concepts(concepts, concepts_from, propose_concepts, present, model, prompts)
-        check_writable(out)
+        if words is None:
+            present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
+            words = choose_concepts(None, None, propose_concepts, present, model, prompts)
         guard = fit_guard(
             classifier,
             open_vlm(vlm, place),
@@ -383,15 +400,17 @@ def evaluate(
     corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
     from profiler.cli.terminal import TerminalProgress
     from profiler.guarding import BATCH, REFERENCE, AssessOptions, assess_guard
-    from profiler.run import Services, choose_device
+    from profiler.run import Services, check_writable, choose_device
 
+    check_data(data, classes)
     path = _path(guard, subject)
     made = _load(guard, subject, target, confidence)
+    out = out or path.parent
+    check_writable(out)
     classifier = open_classifier(
         subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
     )
     images = open_data(data, classes, classifier.outputs, limit)
-    out = out or path.parent
     reference = path.parent / REFERENCE
     called = how_called(context, date)
     found = assess_guard(

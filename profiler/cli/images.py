@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from profiler.errors import UsageError
+from profiler.errors import UnknownNameError, UsageError
 
 VLMName = Annotated[
     str,
@@ -46,6 +46,24 @@ def batch_size_of(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
     return int(text)
+
+
+def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: int | None) -> None:
+    """What costs nothing to check of the options about profiling."""
+    from profiler.pooling import RULES
+    from profiler.subject import factory_file
+    from profiler.subject.sources import find_source
+    from profiler.vlm import check_vlm
+
+    find_source(subject)
+    if ".py:" in subject:
+        factory_file(subject)
+    check_vlm(vlm)
+    if pool not in RULES:
+        raise UnknownNameError("pooling rule", pool, RULES)
+    for name, number in (("--limit", limit), ("--top", top)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, got {number}")
 
 
 def check_precision(precision: str, device: str) -> None:

@@ -20,6 +20,7 @@ from profiler.cli.images import (
     Workers,
     batch_size_of,
     check_precision,
+    check_profiling,
 )
 from profiler.cli.subjects import (
     CheckpointFile,
@@ -144,6 +145,7 @@ def run(
     # What costs nothing to check is checked before anything is loaded.
     size = batch_size_of(batch_size)
     check_precision(precision, device)
+    check_profiling(subject, vlm, pool, limit, top)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
@@ -163,8 +165,6 @@ def run(
     load_prompts(prompts)
     cache = cache_folder()
     with language_model(llm, llm_base_url, llm_refresh) as model:
-        images = open_probe(probe, cache, limit=limit, seed=seed)
-
         from profiler.cli.terminal import TerminalProgress
         from profiler.evaluation import DRAWS
         from profiler.run import ProfileOptions, Services, check_writable, choose_device, profile
@@ -174,6 +174,7 @@ def run(
         out = out or Path("reports", _folder_name(subject, checkpoint, vlm, probe))
         check_writable(out)
         place = choose_device(device)
+        images = open_probe(probe, cache, limit=limit, seed=seed)  # the first that may download
         network = load_subject(subject, place, own)
         done = profile(
             network,

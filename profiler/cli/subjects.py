@@ -88,9 +88,11 @@ def list_layers(
     from profiler.plain_json import json_text
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed)
+    from profiler.cli.images import check_profiling
     from profiler.run import choose_device
     from profiler.subject import load_subject
 
+    check_profiling(subject, "conse", pool, None, None)
     network = load_subject(subject, choose_device(device), options)
     wanted = split(layers) if layers else [g for g, names in network.groups.items() if names]
     found = network.layers(wanted, pool)

@@ -14,6 +14,7 @@ from profiler.inputs import text_of
 from profiler.labelled.matching import SPLITS
 from profiler.labelled.names import SYNSET, ClassNames
 from profiler.labelled.reading import class_folders
+from profiler.plain_json import parse_json
 from profiler.text import Table, listed, tidy
 
 _NUMBERED = re.compile(r"\s*\"?([0-9]{1,9})\"?\s*[,;\t|]\s*(\S.*)", re.DOTALL)
@@ -126,8 +127,8 @@ def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]
         return dict(pairs)
 
     try:
-        content = json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text, once)
+    except ValueError as error:
         raise InputError(f"class file {str(path)!r} is not JSON: {error}") from error
     if isinstance(content, list) and content:
         return _as_many(path, [_json_name(path, entry) for entry in content], outputs)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import diskcache
 
 from profiler.errors import OutputError
+from profiler.plain_json import parse_json
 
 FORMAT = 1
 """Version of the records; part of every key."""
@@ -117,7 +118,7 @@ def _answer(record: object) -> str | None:
     """The text of a record, if it has the checksum that stands beside it."""
     if not isinstance(record, str):
         return None
-    content = json.loads(record)
+    content = parse_json(record)
     text = content.get("text") if isinstance(content, dict) else None
     if not isinstance(text, str) or content.get("sha256", _digest(text)) != _digest(text):
         return None

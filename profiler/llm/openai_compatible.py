@@ -1,8 +1,8 @@
 """Any server that speaks OpenAI's chat completions. The only module that knows openai and tenacity.
 
 OpenAI itself, Azure-style gateways, vLLM, llama.cpp, Ollama, LM Studio and others differ in what
-they accept. A :class:`Dialect` says what to send; it starts with everything and gives up what a
-server objects to, once per server.
+they accept. A :class:`Dialect` says what to send and where; it starts with everything and gives up
+what a server objects to, once per server.
 """
 
 import email.utils
@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import openai
 import tenacity
 
-from profiler.errors import InputError, LLMError
+from profiler.errors import CERTIFICATES, InputError, LLMError, first_line, proxy_variable
+from profiler.llm.answers import BadBodyError, read_answer
 from profiler.llm.base import Reply, Request, Usage
 from profiler.llm.cache import FORMAT, ReplyCache
 from profiler.llm.prices import Price, openai_price
@@ -30,21 +31,32 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 _HEALING = frozenset({408, 409, 425, 429})
 _HOPELESS = frozenset({501, 505})
 _OBJECTIONS = frozenset({400, 415, 422, 501})
+# llama.cpp says 500 of a schema that it cannot follow, and OpenRouter 404 of one nobody can.
+_SOMETIMES_OBJECTIONS = frozenset({404, 500})
 # Objections whose code says that they are about something else than the form of the answer.
 _NOT_ABOUT_FORM = ("context_length", "model_not_found", "content_filter", "content_policy")
 _FORMS = ("json_schema", "json_object", "text")
-_ABOUT_FORM = re.compile(r"response_format|json|schema|grammar|structured|guided", re.IGNORECASE)
+_ABOUT_FORM = re.compile(
+    r"response_format|json|schema|grammar|structured|guided|parameters", re.IGNORECASE
+)
+_ABOUT_SYSTEM = re.compile(r"system role|role.{0,30}system|roles must alternate", re.IGNORECASE)
+_ABOUT_MODEL = re.compile(r"model|deployment", re.IGNORECASE)
+_NO_SUCH_PLACE = frozenset({404, 405})
+_SHORTEST_SECRET = 8
+"""Characters; what people write where no key is needed is shorter, and may be part of any word."""
 
 
 class OpenAICompatible:
     """A model behind an OpenAI-compatible server.
 
     The key comes from the environment only (``OPENAI_API_KEY``) and is never stored or shown.
+    Raises :class:`InputError` for a key, address, proxy or certificates that cannot be used.
 
     Args:
         model: the model's name on the server.
         base_url: where the server is; otherwise ``OPENAI_BASE_URL``, otherwise OpenAI. A query
-            such as ``?api-version=…`` is sent with every request.
+            such as ``?api-version=…`` is sent with every request. Where nothing is found there,
+            ``/v1`` below it is tried.
         cache_dir: folder of accepted replies; None keeps none.
         refresh: do not read that folder, only write to it.
         timeout: longest silence of the server within one attempt, in seconds.
@@ -70,7 +82,9 @@ class OpenAICompatible:
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        url, query = _split_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
+        given = base_url or (os.environ.get("OPENAI_BASE_URL") or "").strip() or OPENAI_URL
+        source = "--llm-base-url" if base_url else "the address in OPENAI_BASE_URL"
+        url, query = _split_url(given, source)
         self.model = self.name = model
         self.url = _without_password(url)
         self.fingerprint = f"{model} at {self.url}"
@@ -79,22 +93,33 @@ class OpenAICompatible:
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait  # so that closing ends a wait
         self._clock = clock
-        self._key = os.environ.get("OPENAI_API_KEY") or ""
+        self._key = _from_environment("OPENAI_API_KEY")
+        for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+            _from_environment(name)
         if not self._key and url == OPENAI_URL:
+            empty = "is empty" if "OPENAI_API_KEY" in os.environ else "is not set"
             raise LLMError(
                 f"model {model!r} is asked for at {OPENAI_URL}, but the environment variable "
-                "OPENAI_API_KEY is not set; set it, name another server with --llm-base-url, "
+                f"OPENAI_API_KEY {empty}; set it, name another server with --llm-base-url, "
                 "or use --llm none"
             )
+        password = unquote(urlsplit(url).password or "")
+        self._secrets = [each for each in (self._key, password) if len(each) >= _SHORTEST_SECRET]
+        self._proxy = proxy_variable(urlsplit(url).scheme, urlsplit(url).netloc.rpartition("@")[2])
         self._price = price or (openai_price(model) if url == OPENAI_URL else None)
-        self._client = openai.OpenAI(
-            api_key=self._key or "none",  # the package wants one; a server without keys ignores it
-            base_url=url,
-            default_query=query,
-            # Azure's deployments, told by their query, read the key from a header of their own.
-            default_headers={"api-key": self._key} if self._key and "api-version" in query else {},
-            max_retries=0,  # tenacity retries, so that there is one place that does
-        )
+        try:
+            self._client = openai.OpenAI(
+                api_key=self._key or "none",  # the package wants one; without keys it is ignored
+                base_url=url,
+                default_query=query,
+                # Azure's deployments, told by their query, read the key from a header of their own.
+                default_headers=(
+                    {"api-key": self._key} if self._key and "api-version" in query else {}
+                ),
+                max_retries=0,  # tenacity retries, so that there is one place that does
+            )
+        except Exception as error:  # what it reads of the environment has errors of many kinds
+            raise InputError(_unusable(error, source)) from None
         self._cache = ReplyCache(cache_dir)
         self._dialect = Dialect()
         self._learning = threading.RLock()
@@ -140,38 +165,54 @@ class OpenAICompatible:
             retry=tenacity.retry_if_exception(_may_heal),
             reraise=True,
         )
-        attempts = 0
+        attempts = crashes = 0
 
         def attempt() -> Reply:
-            nonlocal attempts
+            nonlocal attempts, crashes
             attempts += 1
             left = self.total_time - (self._clock() - start)
-            return self._ask(request, min(self.timeout, max(left, 1e-3)))
+            # One crash may be chance. A server that crashes twice may do so over the form.
+            dialect = self._dialect.lowered(crashes - 1, request)
+            try:
+                return self._ask(request, dialect, min(self.timeout, max(left, 1e-3)))
+            except openai.InternalServerError as error:
+                crashes += error.status_code == 500
+                raise
 
         try:
             return retrying(attempt)
-        except (openai.OpenAIError, _BadBodyError) as error:
+        except (openai.OpenAIError, BadBodyError) as error:
             raise LLMError(self._explain(error, attempts)) from error
 
     def _wait(self, seconds: float) -> None:
         self._sleep(seconds)
 
-    def _ask(self, request: Request, timeout: float) -> Reply:
+    def _ask(self, request: Request, dialect: "Dialect", timeout: float) -> Reply:
         """One answer, giving up what the server objects to until it accepts the request."""
-        dialect = self._dialect
+        first: openai.APIStatusError | None = None
         while True:
             arguments = dialect.arguments(self.model, request)
+            client = self._client
+            if dialect.below:
+                place = f"{str(client.base_url).rstrip('/')}{dialect.below}"
+                client = client.with_options(base_url=place)
             try:
-                raw = self._client.chat.completions.with_raw_response.create(
-                    **arguments, timeout=timeout
-                )
+                raw = client.chat.completions.with_raw_response.create(**arguments, timeout=timeout)
+                reply = read_answer(str(raw.text), request, self._price)
             except openai.APIStatusError as error:
-                lesser = dialect.without(error, request)
+                lesser = dialect.without(error, request, self.url)
                 if lesser is None:
+                    # Nothing below /v1 either: what was said of the address itself counts.
+                    if first and error.status_code in _NO_SUCH_PLACE:
+                        raise (error if _ABOUT_MODEL.search(_said(error)) else first) from None
                     raise
+                first = first or (error if lesser.below != dialect.below else None)
                 dialect = lesser
+            except BadBodyError as error:
+                if not (error.wrong_place and dialect.may_lie_below(self.url)):
+                    raise
+                dialect = replace(dialect, below="/v1")
             else:
-                reply = _read(str(raw.text), self._price)
                 self._learn(dialect, request)
                 return reply
 
@@ -185,28 +226,36 @@ class OpenAICompatible:
     def _explain(self, error: Exception, attempts: int) -> str:
         """Say what happened, in one line."""
         tried = f" ({attempts} attempts)" if attempts > 1 else ""
+        server = f"the LLM server {self.url}"
+        if self._proxy:
+            server += f" (through the proxy that {self._proxy} names)"
         match error:
             case openai.APITimeoutError():
-                text = f"the LLM server {self.url} did not answer in time{tried}"
+                text = f"{server} did not answer in time{tried}"
             case openai.APIConnectionError():
-                cause = error.__cause__ or error
-                text = f"the LLM server {self.url} cannot be reached: {cause}{tried}"
+                text = f"{server} cannot be reached: {_cause(error)}{tried}"
+                if self._proxy:
+                    text += "; NO_PROXY names the servers that no proxy is used for"
             case openai.APIStatusError(status_code=401 | 403):
                 key = "the key in OPENAI_API_KEY" if self._key else "a request without a key"
                 hint = "" if self._key else "; set OPENAI_API_KEY"
-                text = f"the LLM server {self.url} refused {key}: {error.message}{hint}"
-            case openai.APIStatusError(status_code=404):
-                text = f"the LLM server {self.url} has no model {self.model!r}: {error.message}"
+                text = f"{server} refused {key}: {_said(error)}{hint}"
+            case openai.APIStatusError(status_code=404) if _ABOUT_MODEL.search(_said(error)):
+                text = f"{server} has no model {self.model!r}: {_said(error)}"
+            case openai.APIStatusError(status_code=status) if status in _NO_SUCH_PLACE:
+                text = (
+                    f"{server} answers with status {status} at …/chat/completions: {_said(error)}; "
+                    f"either its address is wrong (most end in /v1), or it has no model "
+                    f"{self.model!r}"
+                )
             case openai.APIStatusError():
                 wait = _asked_wait(error)
                 asks = f"; it asks to wait {wait:,.0f} s" if wait else ""
-                text = f"the LLM server {self.url} reports: {error.message}{asks}{tried}"
+                text = f"{server} reports: {_said(error)}{asks}{tried}"
             case _:
-                text = (
-                    f"the LLM server {self.url} gave an answer that cannot be read: {error}{tried}"
-                )
-        if self._key:
-            text = text.replace(self._key, "…")
+                text = f"{server} gave an answer that cannot be read: {error}{tried}"
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
         text = " ".join(text.split())
         return text if len(text) <= 400 else text[:399] + "…"
 
@@ -225,6 +274,9 @@ class Dialect:
     form_is_known: bool = False
     omitted: frozenset[str] = frozenset()
     limit_name: str = "max_tokens"
+    takes_system: bool = True
+    below: str = ""
+    """What is added to the server's address."""
 
     def knows(self, request: Request) -> bool:
         """Whether a request like this one has nothing more to teach."""
@@ -243,14 +295,35 @@ class Dialect:
             {"role": "system", "content": request.system},
             {"role": "user", "content": request.user},
         ]
+        if not self.takes_system:
+            messages = [{"role": "user", "content": f"{request.system}\n\n{request.user}"}]
         return {"model": model, "messages": messages, **given}
 
-    def without(self, error: openai.APIStatusError, request: Request) -> "Dialect | None":
+    def may_lie_below(self, url: str) -> bool:
+        """Whether the server's interface may begin at ``/v1`` below the address that was given."""
+        return not self.below and not re.search(r"/v\d", urlsplit(url).path)
+
+    def lowered(self, steps: int, request: Request) -> "Dialect":
+        """Ask for a form so many steps less strict, as far as none is known to work."""
+        if steps < 1 or self.knows(request):
+            return self
+        place = _FORMS.index(self.form) + steps
+        return replace(self, form=_FORMS[min(place, len(_FORMS) - 1)])
+
+    def without(self, error: openai.APIStatusError, request: Request, url: str) -> "Dialect | None":
         """Give up what ``error`` objects to; None where that is nothing."""
-        if error.status_code not in _OBJECTIONS:
-            return None
         complaint = f"{error.param or ''} {error.message} {json.dumps(error.body, default=str)}"
         if any(code in f"{error.code}" for code in _NOT_ABOUT_FORM):
+            return None
+        known = _ABOUT_MODEL.search(complaint) is not None
+        if error.status_code in _NO_SUCH_PLACE and not known and self.may_lie_below(url):
+            return replace(self, below="/v1")
+        about_system = error.status_code in {400, 500} and _ABOUT_SYSTEM.search(complaint)
+        if self.takes_system and about_system:
+            return replace(self, takes_system=False)
+        if error.status_code not in _OBJECTIONS and not (
+            error.status_code in _SOMETIMES_OBJECTIONS and _ABOUT_FORM.search(complaint)
+        ):
             return None
         sent = self.arguments("", request)
         if "max_tokens" in sent and "max_completion_tokens" in complaint:
@@ -274,43 +347,6 @@ class Dialect:
         return {"type": "json_schema", "json_schema": schema}
 
 
-class _BadBodyError(Exception):
-    """The server said 200, but what it sent is no chat completion."""
-
-
-def _read(body: str, price: Price | None) -> Reply:
-    """Take the reply from a response's body, tolerant of what servers leave out."""
-    try:
-        data = json.loads(body)
-    except ValueError as error:
-        raise _BadBodyError(f"{body[:120]!r}") from error
-    try:
-        choice = data["choices"][0]
-        message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
-        finish = choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _BadBodyError(f"{body[:120]!r}") from error
-    if finish == "content_filter":
-        refusal = refusal or "the server's content filter stopped the answer"
-    if not isinstance(text, str):
-        text = ""
-    if isinstance(refusal, str) and refusal:
-        return Reply("", _usage(data, price), refusal=refusal)
-    return Reply(text, _usage(data, price), truncated=finish == "length")
-
-
-def _usage(data: Mapping[str, Any], price: Price | None) -> Usage:
-    counts = data.get("usage")
-    if not isinstance(counts, dict):
-        return Usage(requests=1, cost=None)
-    sent, received = (
-        value if isinstance(value := counts.get(name), int) else 0
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    return Usage(1, 0, sent, received, price.cost(sent, received) if price else None)
-
-
 def _may_heal(error: BaseException) -> bool:
     """Whether asking again may help."""
     match error:
@@ -320,7 +356,7 @@ def _may_heal(error: BaseException) -> bool:
             if error.code == "insufficient_quota":  # a 429 that waiting does not cure
                 return False
             return status in _HEALING or (status >= 500 and status not in _HOPELESS)
-        case openai.APIConnectionError() | _BadBodyError():
+        case openai.APIConnectionError() | BadBodyError():
             return True
     return False
 
@@ -351,18 +387,87 @@ def _asked_wait(error: openai.APIStatusError) -> float | None:
         return None
 
 
-def _split_url(url: str) -> tuple[str, dict[str, str]]:
-    """Split off the query and the closing slash."""
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InputError(
-            f"the LLM server's address {_without_password(url)!r} is not an http or https URL; "
-            "an example: http://localhost:11434/v1"
+def _said(error: openai.APIStatusError) -> str:
+    """What a server says of an error; of a page for people, that it is one."""
+    body = error.body
+    said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
+    text = str(said or error.message).removeprefix(f"Error code: {error.status_code} - ")
+    return "a page of HTML" if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE) else text
+
+
+def _cause(error: openai.APIConnectionError) -> str:
+    """The reason at the bottom, with the variable that is behind it, if one is."""
+    cause: BaseException = error.__cause__ or error
+    if isinstance(cause, UnicodeError):  # its message holds what could not be sent
+        return "a header cannot be sent, for it is not ASCII (see OPENAI_CUSTOM_HEADERS)"
+    return first_line(cause)
+
+
+def _from_environment(name: str) -> str:
+    """The value of a variable that is sent as a header: one word of printable ASCII."""
+    value = (os.environ.get(name) or "").strip()
+    wrong = next((c for c in value if not "!" <= c <= "~"), "")
+    if not wrong:
+        return value
+    kinds = {"\n": "a line break", "\r": "a line break", " ": "a space", "\t": "a tab"}
+    what = kinds.get(wrong, "a character outside ASCII" if wrong > "~" else "a control character")
+    raise InputError(
+        f"the environment variable {name} holds {what}, which no key has; set it to the key alone"
+        if name.endswith("KEY")
+        else f"the environment variable {name} holds {what}, which cannot be sent"
+    )
+
+
+def _unusable(error: Exception, source: str) -> str:
+    """Why no connection can be made with what the environment says; never a value of it."""
+    certificates = next((name for name in CERTIFICATES[:2] if os.environ.get(name)), "")
+    if isinstance(error, OSError) and certificates:
+        return (
+            f"the environment variable {certificates} names no file of certificates that can be "
+            "read; correct it, or unset it to use those of the system"
         )
-    return urlunsplit(parts._replace(query="", fragment="")).rstrip("/"), dict(
+    names = [f"{scheme}_proxy" for scheme in ("http", "https", "all")]
+    proxies = [name for each in names for name in (each, each.upper()) if os.environ.get(name)]
+    if proxies:
+        why = "SOCKS needs the package socksio" if isinstance(error, ImportError) else "an example"
+        example = "" if isinstance(error, ImportError) else ": http://proxy.example:3128"
+        return (
+            f"the proxy that the environment variable {' or '.join(proxies)} names cannot be used "
+            f"({why}{example})"
+        )
+    return f"{source} cannot be used ({type(error).__name__})"
+
+
+def _split_url(url: str, source: str) -> tuple[str, dict[str, str]]:
+    """Split off the query, the closing slash, and what the client adds itself.
+
+    A malformed address is never shown: where its password begins and ends, nobody can say.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or a bracket that is not closed
+        sound = False
+    # An @ further on shows that a password was cut off at its /, ? or #.
+    if not sound or re.search(r"\s", url.strip()) or "@" in url.partition(parts.netloc)[2]:
+        hint = ""
+        if "@" in url:
+            hint = "; in a password, write %40 for @, %2F for /, %3F for ? and %23 for #"
+        raise InputError(
+            f"{source} is not an http or https URL; an example: http://localhost:11434/v1{hint}"
+        )
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, password = user.partition(":")
+    netloc = f"{_quoted(name)}{colon}{_quoted(password)}{at}{host}"
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return urlunsplit((parts.scheme, netloc, path, "", "")).rstrip("/"), dict(
         parse_qsl(parts.query)
     )
 
 
+def _quoted(text: str) -> str:
+    return quote(unquote(text), safe="")
+
+
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    return re.sub(r"//[^/]*@", "//", url)

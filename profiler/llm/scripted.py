@@ -12,6 +12,7 @@ from typing import Any
 
 from profiler.errors import InputError, LLMError, OutputError
 from profiler.llm.base import LLM, Reply, Request, Usage
+from profiler.plain_json import parse_json
 
 _FORMS = (
     'a reply: a JSON string, {"reply": …}, {"match": REGEX, "reply": …}, '
@@ -87,7 +88,7 @@ class _Script:
             if not line.strip() or line.startswith("#"):
                 continue
             try:
-                match json.loads(line):
+                match parse_json(line):
                     case {"sort": dict(words), **rest}:
                         sorting = {**(sorting or {}), **{str(w): str(c) for w, c in words.items()}}
                         otherwise = str(rest["otherwise"]) if "otherwise" in rest else otherwise
@@ -101,8 +102,9 @@ class _Script:
                         in_order.append(reply)
                     case _:
                         raise InputError(f"{path}, line {number}: expected {_FORMS}")
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from error
+            except ValueError as error:
+                reason = getattr(error, "msg", error)
+                raise InputError(f"{path}, line {number}: not JSON ({reason})") from error
             except re.error as error:
                 raise InputError(f"{path}, line {number}: bad pattern ({error})") from error
         return cls(tuple(in_order), tuple(matching), recorded, sorting, otherwise)

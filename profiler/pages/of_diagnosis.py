@@ -117,7 +117,7 @@ def map_warning(diagnosis: Diagnosis) -> str:
 
 
 def map_note(diagnosis: Diagnosis) -> str:
-    """The same in short, for every place that rests on the map."""
+    """The same in short, for the top of the page."""
     if not diagnosis.quality.warning:
         return ""
     return (

@@ -1,6 +1,5 @@
 """Routes, and the process that serves them; no name in a request becomes a name of a file."""
 
-import json
 import logging
 import socket
 import webbrowser
@@ -17,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
+from profiler.plain_json import parse_json
 from profiler.rating_server.guard import Guard, cookie_name, same
 from profiler.rating_server.session import Session
 
@@ -171,7 +171,7 @@ def _file(media_type: str, paths: tuple[Path, ...]) -> Response:
 
 async def _content(request: Request) -> dict[str, Any]:
     try:
-        content = json.loads(await request.body())
+        content = parse_json(await request.body())
     except ValueError:
         content = None
     return content if isinstance(content, dict) else {}

@@ -58,7 +58,7 @@ class DebugPage:
     map_warning: str
     """What is to be said of the map; empty where it is a good one."""
     map_note: str
-    """The same in short, said wherever something rests on the map."""
+    """The same in short, said at the top; what rests on the map refers to it."""
     mapped: Sequence[str]
     """Rules that read the encoding through the map."""
     data_story: Sequence[str]

@@ -13,7 +13,7 @@
     hooks.py          how outputs are seen
 """
 
-from profiler.subject.factories import load_factory
+from profiler.subject.factories import factory_file, load_factory
 from profiler.subject.groups import GROUPS
 from profiler.subject.hubs import OpenCLIPWeights
 from profiler.subject.loading import SubjectOptions, load_subject
@@ -28,6 +28,7 @@ __all__ = [
     "Preprocess",
     "Subject",
     "SubjectOptions",
+    "factory_file",
     "lite_model",
     "load_factory",
     "load_subject",

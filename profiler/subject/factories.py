@@ -12,10 +12,8 @@ from profiler.errors import InputError, ProfilerError, UnknownNameError
 
 def load_factory(spec: str) -> Callable[[], Any]:
     """The function named by ``FILE.py:FACTORY``."""
-    file, _, function = spec.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise InputError(f"{spec!r}: there is no file {file!r}")
+    path = factory_file(spec)
+    file, function = str(path), spec.rpartition(":")[2]
     module_spec = importlib.util.spec_from_file_location(f"profiler_user_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise InputError(f"{spec!r}: {file!r} is not a Python file")
@@ -36,6 +34,14 @@ def load_factory(spec: str) -> Callable[[], Any]:
         raise UnknownNameError(f"function of {file}", function, names)
     made: Callable[[], Any] = factory
     return made
+
+
+def factory_file(spec: str) -> Path:
+    """The file of ``FILE.py:FACTORY``; raises :class:`InputError` where there is none."""
+    path = Path(spec.rpartition(":")[0])
+    if not path.is_file():
+        raise InputError(f"{spec!r}: there is no file {str(path)!r}")
+    return path
 
 
 def call_factory(spec: str) -> Any:

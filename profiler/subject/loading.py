@@ -14,7 +14,12 @@ from profiler.subject.checkpoints import Checkpoint, Fit, Shapes, fit, load, rea
 from profiler.subject.factories import call_factory, factory_identity
 from profiler.subject.groups import all_group
 from profiler.subject.network import Subject
-from profiler.subject.preprocessing import Preprocessing, digest_of, parse_recipe
+from profiler.subject.preprocessing import (
+    Preprocessing,
+    check_preprocess,
+    digest_of,
+    parse_recipe,
+)
 from profiler.subject.sources import DEFAULT, Made, Source, find_source
 
 log = logging.getLogger(__name__)
@@ -50,6 +55,11 @@ class SubjectOptions:
             raise UsageError(
                 f"--weights {self.weights!r} and --checkpoint both name weights; give one of them"
             )
+        # As far as it costs nothing, before a network is made.
+        if self.checkpoint is not None and not self.checkpoint.exists():
+            raise InputError(f"checkpoint {str(self.checkpoint)!r} is absent")
+        if self.preprocess is not None:
+            check_preprocess(self.preprocess)
 
 
 def load_subject(spec: str, device: torch.device, options: SubjectOptions | None = None) -> Subject:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.subject.factories import factory_file
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 
@@ -167,19 +168,7 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     number for ``resize`` is the short side; ``256x256`` gives both sides, whatever the
     proportions. One number for ``mean`` or ``std`` serves the three colours.
     """
-    given: dict[str, Any] = {}
-    for item in text.split(","):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals:
-            raise UsageError(
-                f"--preprocess {item.strip()!r} is neither KEY=VALUE nor FILE.py:FUNCTION; "
-                f"keys: {', '.join(KEYS)}"
-            )
-        if key not in KEYS:
-            raise UnknownNameError("key of --preprocess", key, KEYS)
-        if key in given:
-            raise UsageError(f"--preprocess names {key!r} twice")
-        given[key] = _value(key, value)
+    given = _given(text)
     if base is None:
         missing = [key for key in KEYS if key not in given]
         if missing:
@@ -197,6 +186,32 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
             "border would be black; give a larger resize as well"
         )
     return recipe
+
+
+def _given(text: str) -> dict[str, Any]:
+    """The values that are named, by key."""
+    given: dict[str, Any] = {}
+    for item in text.split(","):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise UsageError(
+                f"--preprocess {item.strip()!r} is neither KEY=VALUE nor FILE.py:FUNCTION; "
+                f"keys: {', '.join(KEYS)}"
+            )
+        if key not in KEYS:
+            raise UnknownNameError("key of --preprocess", key, KEYS)
+        if key in given:
+            raise UsageError(f"--preprocess names {key!r} twice")
+        given[key] = _value(key, value)
+    return given
+
+
+def check_preprocess(text: str) -> None:
+    """Raise now what would be wrong with ``--preprocess`` whatever the model's own is."""
+    if ".py:" in text:
+        factory_file(text)
+    else:
+        _given(text)
 
 
 def _value(key: str, text: str) -> Any:

@@ -29,7 +29,14 @@ from profiler.vlm.base import (
     embed_concepts,
     for_words,
 )
-from profiler.vlm.choose import DEFAULT_VLM, ConSESpec, late_vlm, open_text_encoder, open_vlm
+from profiler.vlm.choose import (
+    DEFAULT_VLM,
+    ConSESpec,
+    check_vlm,
+    late_vlm,
+    open_text_encoder,
+    open_vlm,
+)
 from profiler.vlm.clip import OpenCLIP
 from profiler.vlm.conse import ConSE
 from profiler.vlm.sentence import SentenceEncoder
@@ -47,6 +54,7 @@ __all__ = [
     "SentenceEncoder",
     "TextEncoder",
     "Vocabulary",
+    "check_vlm",
     "embed_captions",
     "embed_concepts",
     "for_words",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from profiler.errors import UnknownNameError, UsageError
-from profiler.subject import load_factory
+from profiler.subject import factory_file, load_factory
 from profiler.vlm.base import VLM, LateTextEncoder, TextEncoder
 from profiler.vlm.clip import OpenCLIP
 from profiler.vlm.conse import ConSE, Reader
@@ -24,22 +24,32 @@ def open_vlm(spec: str, device: torch.device) -> VLM:
     no argument and returns an object with the members of :class:`VLM`. The forms of ``conse`` are
     told by :class:`ConSESpec`.
     """
+    check_vlm(spec)
     if _is_conse(spec):
         return _open_conse(spec, device)
     if spec.startswith("open_clip:"):
-        arch, slash, pretrained = spec.removeprefix("open_clip:").partition("/")
-        if not slash or not pretrained:
-            raise UsageError(f"VLM {spec!r} lacks its weights; write open_clip:ARCH/PRETRAINED")
+        arch, _, pretrained = spec.removeprefix("open_clip:").partition("/")
         return OpenCLIP(arch, pretrained, device)
-    if ".py:" in spec:
-        vlm: VLM = load_factory(spec)()
-        return vlm
-    raise UnknownNameError(
-        "VLM",
-        spec,
-        [DEFAULT_VLM, "conse", "conse:objects"],
-        hint=f"write open_clip:ARCH/PRETRAINED, {CONSE_FORMS}, or FILE.py:FACTORY",
-    )
+    vlm: VLM = load_factory(spec)()
+    return vlm
+
+
+def check_vlm(spec: str) -> None:
+    """Raise :class:`UsageError` for a name that is none, before anything is loaded."""
+    if _is_conse(spec):
+        ConSESpec.parse(spec)
+    elif spec.startswith("open_clip:"):
+        if not spec.partition("/")[2]:
+            raise UsageError(f"VLM {spec!r} lacks its weights; write open_clip:ARCH/PRETRAINED")
+    elif ".py:" in spec:
+        factory_file(spec)
+    else:
+        raise UnknownNameError(
+            "VLM",
+            spec,
+            [DEFAULT_VLM, "conse", "conse:objects"],
+            hint=f"write open_clip:ARCH/PRETRAINED, {CONSE_FORMS}, or FILE.py:FACTORY",
+        )
 
 
 def open_text_encoder(spec: str, device: torch.device) -> TextEncoder:
