@@ -418,7 +418,7 @@ def _matrix(
     off = (z @ weights.T + bias - y).abs()
     # Rounding grows with what is added up; cuDNN's rounds to ten bits.
     allowed = max(1e-3, 2 * torch.finfo(made.dtype).eps) * (z.abs() @ weights.abs().T + bias.abs())
-    if not (off <= allowed).all():
+    if not (off <= allowed + torch.finfo(made.dtype).tiny).all():
         raise InputError(
             f"layer {name!r} of {subject.name}, a {type(module).__name__}, is not linear: it gives "
             f"up to {float(off.max()):.3g} more or less than W z + b, so nothing that is worked out "
