@@ -69,6 +69,11 @@ def _stages(module: nn.Module, prefix: str, is_root: bool = False) -> Iterator[t
     that holds most is looked into, and so is each list of blocks; but no block of such a list.
     """
     parts = dict(_parts(module))
+    for name, part in list(parts.items()):
+        # What also stands in a part beside it is one of that part's own, as it is used there.
+        others = (other for other in module.children() if other is not part)
+        if any(part is inner for other in others for inner in other.modules()):
+            del parts[name]
     sizes = {name: _size(part) for name, part in parts.items()}
     total = sum(sizes.values())
     alike = _alike(parts, sizes)

@@ -148,13 +148,13 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
     """Where class and register tokens stand: number of tokens → positions that are learned.
 
     Where such tokens join those that were read from an image they are the same for every image;
-    behind the first attention they no longer are. So the first module counts that gives so many
-    tokens, of which some but not most are equal for the two different ``images``.
+    behind the first attention they no longer are. So the first module counts that ends and was given,
+    or gives, so many tokens, of which some but not most are equal for the two different ``images``.
     """
     found: dict[int, tuple[int, ...]] = {}
 
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        for tensor in tensors_of(output):
+    def note(_module: nn.Module, inputs: Any, output: Any) -> None:
+        for tensor in (*tensors_of(inputs), *tensors_of(output)):
             if tensor.dim() != 3 or len(tensor) != 2 or tensor.is_meta or tensor.shape[1] in found:
                 continue
             equal = (tensor[0] == tensor[1]).all(dim=1)
