@@ -5,7 +5,7 @@ of itself; never by the network's name. An output whose axes cannot be told apar
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 

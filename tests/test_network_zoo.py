@@ -291,7 +291,9 @@ FAST = {
         "head.fc",
     ),
     "timm: windows, second version": Net(
-        of_timm("swinv2_tiny_window8_256", img_size=64, embed_dim=16, depths=(1, 1), num_heads=(2, 2)),
+        of_timm(
+            "swinv2_tiny_window8_256", img_size=64, embed_dim=16, depths=(1, 1), num_heads=(2, 2)
+        ),
         64,
         "last: patch_embed layers.{0-1} | row: head.fc",
         "head.fc",
@@ -371,8 +373,7 @@ FAST = {
     "transformers: DeiT with a teacher": Net(
         of_transformers("DeiTWithTeacher", **VIT),
         8,
-        "class: deit.embeddings deit.layers.{0-1} | row: cls_classifier "
-        "distillation_classifier",
+        "class: deit.embeddings deit.layers.{0-1} | row: cls_classifier distillation_classifier",
         "(cls_classifier + distillation_classifier) / 2",
     ),
     "transformers: BEiT": Net(
@@ -384,8 +385,7 @@ FAST = {
     "transformers: DINOv2": Net(
         of_transformers("Dinov2", **VIT),
         8,
-        "class: dinov2.embeddings dinov2.encoder.layer.0 dinov2.encoder.layer.1 | "
-        "row: classifier",
+        "class: dinov2.embeddings dinov2.encoder.layer.0 dinov2.encoder.layer.1 | row: classifier",
         "classifier",
     ),
     "transformers: DINOv2 with registers": Net(
@@ -444,7 +444,14 @@ FAST = {
         "classifier",
     ),
     "transformers: FocalNet": Net(
-        of_transformers("FocalNet", image_size=32, embed_dim=8, depths=[1, 1], focal_levels=[1, 1], focal_windows=[3, 3]),
+        of_transformers(
+            "FocalNet",
+            image_size=32,
+            embed_dim=8,
+            depths=[1, 1],
+            focal_levels=[1, 1],
+            focal_windows=[3, 3],
+        ),
         32,
         "token: focalnet.embeddings focalnet.encoder.stages.0.layers.0 "
         "focalnet.encoder.stages.0.downsample focalnet.encoder.stages.1.layers.0 | "
@@ -513,8 +520,7 @@ SLOW = {
     "timm: stages of another kind": Net(
         of_timm("visformer_tiny"),
         224,
-        "map: stem patch_embed1 stage1 patch_embed2 stage2 patch_embed3 stage3 | row: "
-        "head",
+        "map: stem patch_embed1 stage1 patch_embed2 stage2 patch_embed3 stage3 | row: head",
         "head",
     ),
     "timm: branches": Net(

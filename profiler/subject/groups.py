@@ -48,7 +48,9 @@ def all_group(
         members = [each for member in members for each in _served(model, passed, *member)]
     names = [name for name, _ in members]
     if head is not None:
-        before = [n for n in names if not any(f"{given}.".startswith(f"{n}.") for given in head.names)]
+        before = [
+            n for n in names if not any(f"{given}.".startswith(f"{n}.") for given in head.names)
+        ]
         return [n for n in before if n not in head.names] + list(head.names)
     if passed is None and members and not members[-1][1] and not names[-1].endswith("pool"):
         leaf = last_projection(model.get_submodule(names[-1]))

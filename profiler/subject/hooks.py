@@ -130,7 +130,9 @@ def try_out(model: nn.Module, images: torch.Tensor) -> Passed:
             trial.row = Row(made, _row(inputs[0]) if inputs else None)
 
     handles = [
-        module.register_forward_hook(lambda _m, inputs, output, name=name: note(name, inputs, output))
+        module.register_forward_hook(
+            lambda _m, inputs, output, name=name: note(name, inputs, output)
+        )
         for name, module in model.named_modules()
     ]
     try:
@@ -148,8 +150,9 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
     """Where class and register tokens stand: number of tokens → positions that are learned.
 
     Where such tokens join those that were read from an image they are the same for every image;
-    behind the first attention they no longer are. So the first module counts that ends and was given,
-    or gives, so many tokens, of which some but not most are equal for the two different ``images``.
+    behind the first attention they no longer are. So the first module to end counts
+    that was given, or gives, so many tokens, of which some but not most are equal for the two
+    different ``images``.
     """
     found: dict[int, tuple[int, ...]] = {}
 
