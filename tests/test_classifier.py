@@ -1,5 +1,6 @@
 """A network in two halves, and what both give."""
 
+import guard_samples
 import nets
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from profiler.classifier import Classifier, dead_weights
 from profiler.errors import InputError, UnknownNameError
+from profiler.guard import Guarded
 
 
 def images(count: int = 3, side: int = 8) -> torch.Tensor:
@@ -298,3 +300,31 @@ def test_half_precision_weights_take_the_images_of_any_preprocessing() -> None:
     made = halves.features.double().numpy() @ found.weights.T + found.bias
     assert halves.logits.dtype == torch.float32
     assert np.allclose(made, halves.logits.numpy(), atol=0.02)
+
+
+class Shared(TinyNet):
+    """The colours of :class:`TinyNet`, told by two heads of which the mean is the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = nn.Linear(4, 4, bias=False)
+        with torch.no_grad():
+            off = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+            self.two.weight.copy_(self.fc.weight - off)
+            self.fc.weight += off
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        z = self.pool(self.color(images)).flatten(1)
+        return (self.fc(z) + self.two(z)) / 2  # type: ignore[no-any-return]
+
+
+def test_a_guard_reads_two_heads_as_one() -> None:
+    made = guard_samples.guard()
+    seen = guard_samples.images_of(guard_samples.colors_of(40, 5)[0])
+    logits, usual = made.wrap(TinyNet().eval())(seen)
+    head = Classifier.find(as_subject(Shared(), 8)).head
+    assert head == "(fc + two) / 2"
+    found, verdict = Guarded(Shared().eval(), head, made.core())(seen)
+    assert torch.allclose(found, logits, atol=1e-5)
+    assert torch.allclose(verdict.score, usual.score, atol=1e-4)
+    assert torch.equal(verdict.flagged, usual.flagged)
