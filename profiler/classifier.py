@@ -283,7 +283,7 @@ def _keeps_statistics(module: nn.Module) -> bool:
 
 
 _Seen = dict[str, tuple[torch.Tensor, torch.Tensor, int]]
-"""By name: input and output of the last run, and how many runs there were; by order of last runs."""
+"""By name, in the order of last runs: input and output of the last, and how many there were."""
 
 
 @contextmanager
@@ -418,10 +418,10 @@ def _matrix(
     off = (z @ weights.T + bias - y).abs()
     # Rounding grows with what is added up; cuDNN's rounds to ten bits.
     allowed = max(1e-3, 2 * torch.finfo(made.dtype).eps) * (z.abs() @ weights.abs().T + bias.abs())
-    if not (off <= allowed).all():
+    if not (off <= allowed + torch.finfo(made.dtype).tiny).all():
         raise InputError(
             f"layer {name!r} of {subject.name}, a {type(module).__name__}, is not linear: it gives "
-            f"up to {float(off.max()):.3g} more or less than W z + b, so nothing that is worked out "
+            f"up to {float(off.max()):.3g} more or less than W z + b, so nothing worked out "
             f"of W and b would hold for it; name another layer with --head{_known(subject)}"
         )
     return weights.detach().cpu().numpy(), bias.detach().cpu().numpy()

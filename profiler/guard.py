@@ -47,6 +47,7 @@ from profiler.heatmap import Heatmap
 from profiler.plain_json import json_text, parse_json
 from profiler.store import write_atomically
 from profiler.subject import weights_digest
+from profiler.subject.heads import Head
 from profiler.views import VIEWS, check_views
 
 FloatArray = NDArray[np.floating[Any]]
@@ -730,8 +731,10 @@ class Guarded(nn.Module):
         super().__init__()
         self.model = model
         self.core = core
+        parts = Head((head,)) if head in dict(model.named_modules()) else Head.of(head)
+        self._divisor = parts.divisor
         # In a tuple, or its weights would be found twice.
-        self._head = (model.get_submodule(head),)
+        self._head = tuple(model.get_submodule(name) for name in parts.names)
         self._quick = QuickCore(core) if QuickCore.fits(core) else None
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
@@ -752,6 +755,8 @@ class Guarded(nn.Module):
 
     def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the head reads, and (B, C) what it gives."""
+        if len(self._head) > 1:
+            return self._seen_by_several(images)
         seen: list[torch.Tensor] = []
         caller = get_ident()
 
@@ -770,6 +775,26 @@ class Guarded(nn.Module):
             del hooks[key]
         features, logits = seen
         return features, logits if len(logits.shape) == 2 else logits.flatten(1)
+
+    def _seen_by_several(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of linear layers whose sum or mean is the output."""
+        seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+        caller = get_ident()
+
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+            if get_ident() == caller:
+                seen[module] = inputs[0].flatten(1), output.flatten(1)
+
+        handles = [part.register_forward_hook(hook) for part in self._head]
+        try:
+            self.model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        read, made = zip(*(seen[part] for part in self._head), strict=True)
+        # Where all of them read the same features, the guard knows those alone.
+        features = read[0] if read[0].shape[1] == len(self.core.planes) else torch.cat(read, dim=1)
+        return features, torch.stack(made).sum(dim=0) / self._divisor
 
     def _views(self, others: list[torch.Tensor]) -> ViewTensors:
         """What the head reads and gives for further views."""

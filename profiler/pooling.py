@@ -5,7 +5,7 @@ of itself; never by the network's name. An output whose axes cannot be told apar
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 
@@ -235,9 +235,10 @@ def _others(model: nn.Module, name: str, seen: Seen) -> tuple[tuple[int, ...], b
         return seen.learned, has_class or count == 0
     if count == 0:
         return (), False
-    if tokens == 1:  # the class token by itself, as in CaiT's last blocks
-        return (), has_class
     patches = _patch_counts(owner, image)
+    if tokens == 1 or (tokens <= count and tokens not in patches):
+        # Class and distillation token by themselves, as in CaiT's last blocks.
+        return tuple(range(tokens)), has_class
     joined = tokens - count in patches
     if not joined and (tokens in patches or tokens <= count):
         return (), False

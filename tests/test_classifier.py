@@ -1,5 +1,6 @@
 """A network in two halves, and what both give."""
 
+import guard_samples
 import nets
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from profiler.classifier import Classifier, dead_weights
 from profiler.errors import InputError, UnknownNameError
+from profiler.guard import Guarded
 
 
 def images(count: int = 3, side: int = 8) -> torch.Tensor:
@@ -179,3 +181,150 @@ def test_the_tokens_of_a_linear_layer_are_positions() -> None:
         layer.weight[:] = torch.tensor([[1.0, 2.0]])
     tokens = torch.tensor([[[0.0, 5.0], [1.0, 5.0]]])
     assert dead_weights(nn.Sequential(layer), [tokens]) == {"0": pytest.approx(0.8)}
+
+
+# --- heads of more than one layer, and of other kinds ----------------------------------------
+
+
+class TwoHeads(nn.Module):
+    """Two linear layers whose mean, or sum, is the output; of the same features or of two."""
+
+    def __init__(self, divisor: int = 2, apart: bool = False, classes: int = 5) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Conv2d(3, 8, 3)
+        self.one, self.two = nn.Linear(8, classes), nn.Linear(8, classes)
+        self.divisor, self.apart = divisor, apart
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.body(images)
+        z = found.mean((2, 3))
+        other = found.amax((2, 3)) if self.apart else z
+        return (self.one(z) + self.two(other)) / self.divisor  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("divisor", "text"), [(1, "one + two"), (2, "(one + two) / 2")])
+@pytest.mark.parametrize("apart", [False, True], ids=["same features", "two features"])
+def test_two_linear_heads_are_one(divisor: int, text: str, apart: bool, classes: int) -> None:
+    net = TwoHeads(divisor, apart, classes)
+    found = Classifier.find(as_subject(net, 8))
+    assert (found.head, found.outputs, found.features) == (text, classes, 16 if apart else 8)
+    halves = found.run(images())
+    made = halves.features.double().numpy() @ found.weights.T + found.bias
+    with torch.inference_mode():
+        assert np.allclose(made, net(images()).numpy(), atol=1e-5)
+        assert torch.allclose(halves.logits, net(images()), atol=1e-6)
+    if not apart:
+        with torch.inference_mode():
+            mean = (net.one.weight + net.two.weight).double().numpy() / divisor
+        assert np.allclose(found.weights, mean)
+    again = Classifier.find(as_subject(net, 8), text)
+    assert again.fingerprint == found.fingerprint
+
+
+def test_each_of_two_heads_may_be_named_by_itself() -> None:
+    net = TwoHeads()
+    found = Classifier.find(as_subject(net, 8), "two")
+    assert np.allclose(found.weights, net.two.weight.detach().numpy())
+    with pytest.raises(InputError, match=r"--head net.one \+ net.two: the network ranks"):
+        Classifier.find(as_subject(Negated(), 8), "net.one + net.two")
+
+
+class Negated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = TwoHeads()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return -self.net(images)  # type: ignore[no-any-return]
+
+
+class Cosine(nn.Linear):
+    """A head of normalised features and weights, as detection networks have it."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        w = nn.functional.normalize(self.weight)
+        return nn.functional.linear(20 * nn.functional.normalize(z), w, self.bias)
+
+
+class Doubled(nn.Linear):
+    """No plain linear layer, and yet linear: its weights count twice."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(z, 2 * self.weight, self.bias)
+
+
+def with_head(head: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def test_a_head_that_scales_its_features_is_refused() -> None:
+    for given in (None, "3"):
+        with pytest.raises(
+            InputError, match=r"'3' of net, a Cosine, is not linear: it gives up to"
+        ):
+            Classifier.find(as_subject(with_head(Cosine(8, 5)), 8), given)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [(Doubled(8, 5), "3"), (nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 5)), "3.1")],
+    ids=["subclass", "normalised"],
+)
+def test_w_and_b_are_what_the_head_does_not_what_it_keeps(head: nn.Module, name: str) -> None:
+    net = with_head(head)
+    found = Classifier.find(as_subject(net, 8))
+    assert found.head == name
+    halves = found.run(images())
+    made = halves.features.double().numpy() @ found.weights.T + found.bias
+    with torch.inference_mode():
+        assert np.allclose(made, net(images()).numpy(), atol=1e-5)
+
+
+def test_a_network_that_squeezes_its_batch_answers_to_one_image() -> None:
+    class Squeezed(TwoHeads):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).squeeze()
+
+    found = Classifier.find(as_subject(Squeezed(), 8))
+    one, three = found.run(images()[:1]), found.run(images())
+    assert one.logits.shape == (1, 5)
+    assert torch.allclose(one.logits, three.logits[:1], atol=1e-6)
+
+
+def test_half_precision_weights_take_the_images_of_any_preprocessing() -> None:
+    found = Classifier.find(as_subject(TwoHeads().bfloat16(), 8))
+    halves = found.run(images())
+    made = halves.features.double().numpy() @ found.weights.T + found.bias
+    assert halves.logits.dtype == torch.float32
+    assert np.allclose(made, halves.logits.numpy(), atol=0.02)
+
+
+class Shared(TinyNet):
+    """The colours of :class:`TinyNet`, told by two heads of which the mean is the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = nn.Linear(4, 4, bias=False)
+        with torch.no_grad():
+            off = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+            self.two.weight.copy_(self.fc.weight - off)
+            self.fc.weight += off
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        z = self.pool(self.color(images)).flatten(1)
+        return (self.fc(z) + self.two(z)) / 2  # type: ignore[no-any-return]
+
+
+def test_a_guard_reads_two_heads_as_one() -> None:
+    made = guard_samples.guard()
+    seen = guard_samples.images_of(guard_samples.colors_of(40, 5)[0])
+    logits, usual = made.wrap(TinyNet().eval())(seen)
+    head = Classifier.find(as_subject(Shared(), 8)).head
+    assert head == "(fc + two) / 2"
+    found, verdict = Guarded(Shared().eval(), head, made.core())(seen)
+    assert torch.allclose(found, logits, atol=1e-5)
+    assert torch.allclose(verdict.score, usual.score, atol=1e-4)
+    assert torch.equal(verdict.flagged, usual.flagged)

@@ -67,6 +67,25 @@ def test_a_layer_that_runs_twice_is_seen_as_such(command: Command, tmp_path: Pat
     assert rows(command("layers", f"{tmp_path / 'net.py'}:make").stdout)["0"][-1] == "2"
 
 
+def test_two_heads_that_are_averaged_are_both_there(command: Command) -> None:
+    done = command("layers", "timm/repvit_m0_9", "--weights", "none", "--layers", "all")
+    found = rows(done.stdout)
+    assert list(found) == ["stem", "stages.0", "stages.1", "stages.2", "stages.3", "head"]
+    assert found["head"][:2] == ["RepVitClassifier", "1000"]
+
+
+def test_lazy_layers_without_weights_are_refused(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "from torchvision import transforms\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), transforms.ToTensor()\n"
+    )
+    done = command("layers", f"{tmp_path / 'net.py'}:make")
+    assert done.status == 2
+    assert "lazy layers that have no weights yet: 1.weight, 1.bias; run it on one" in done.error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

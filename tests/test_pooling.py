@@ -164,6 +164,56 @@ def test_tokens_that_fill_no_grid_and_that_nobody_explains() -> None:
         pooled(model, "patch-mean")
 
 
+class Joins(nn.Module):
+    """Four patches, of values that differ with the image, and learned tokens set among them."""
+
+    def __init__(self, place: int, learned: int, **names: torch.Tensor) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 2, 4, stride=4)
+        self.block = nn.TransformerEncoderLayer(2, 1, 4, batch_first=True)
+        self.place, self.learned = place, torch.arange(2.0 * learned).reshape(1, learned, 2)
+        for name, tokens in names.items():
+            setattr(self, name, nn.Parameter(tokens))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.patches(images).flatten(2).transpose(1, 2)
+        learned = self.learned.expand(len(found), -1, -1)
+        parts = found[:, : self.place], learned, found[:, self.place :]
+        given: torch.Tensor = self.block(torch.cat(parts, dim=1))
+        return given
+
+
+@pytest.mark.parametrize("place", [0, 2, 4], ids=["first", "amid", "last"])
+def test_a_class_token_is_found_where_it_joins_whatever_it_is_called(place: int) -> None:
+    """It is the same for every image, as nothing that was read from one is."""
+    torch.manual_seed(0)
+    model = Joins(place, 1).eval()
+    subject = nets.as_subject(model, 8)
+    images = torch.rand(2, 3, 8, 8)
+    tokens = nets.output_of(model, "block", images)
+    assert subject.layers(["block"])[0].pooling == "class token"
+    torch.testing.assert_close(nets.tapped(subject, images, "block")["block"], tokens[:, place])
+    patches = torch.cat([tokens[:, :place], tokens[:, place + 1 :]], dim=1).mean(dim=1)
+    found = nets.tapped(subject, images, "block", pool="patch-mean")["block"]
+    torch.testing.assert_close(found, patches)
+
+
+def test_tokens_of_which_there_is_one_at_each_scale_count_once() -> None:
+    """``cls_token1`` to ``cls_token4`` stand at four places, as CoaT has them."""
+    ones = {f"cls_token{i}": torch.ones(1, 1, 2) for i in range(1, 5)}
+    model = Given(TOKENS[1:])
+    for name, token in ones.items():
+        setattr(model, name, nn.Parameter(token))
+    said, ((first, second), _) = pooled(model)
+    assert (said, first, second) == ("class token", 8.0, 8.0)
+
+
+def test_class_and_distillation_token_by_themselves_are_not_averaged() -> None:
+    model = Given(TOKENS[:2], cls_token=1, dist_token=1)
+    model.num_patches, model.patch_size = 4, 4
+    assert pooled(model) == ("class token", [[9.0, 0.0], [18.0, 0.0]])
+
+
 def test_the_tokens_may_be_kept_in_a_part_that_makes_the_embeddings() -> None:
     class Wrapped(nn.Module):
         def __init__(self) -> None:

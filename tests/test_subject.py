@@ -156,6 +156,60 @@ def test_a_group_without_members_is_refused() -> None:
         weightless(models.resnet18).layers(["mlp"])
 
 
+@pytest.mark.parametrize("word", ["mlp", "all", "leaves"])
+def test_a_module_called_like_a_group(word: str) -> None:
+    """Where the group has members it is meant, and a glob names the module; else the module is."""
+    net = nn.Sequential()
+    net.add_module("stem", nn.Conv2d(3, 4, 1))
+    net.add_module(word, nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU()))
+    subject = nets.as_subject(net, 8)
+    assert (names(subject, word) == [word]) == (word == "mlp")
+    assert names(subject, f"[{word[0]}]{word[1:]}") == [word]
+    blind = nets.as_subject(nn.Sequential(nn.Sequential()), 8)
+    blind.model.add_module(word, nn.ReLU())
+    assert names(blind, word) == [word]
+
+
+def test_a_module_in_two_places_answers_to_both_names() -> None:
+    step = nn.Conv2d(3, 3, 1)
+    (layer,) = nets.as_subject(nn.Sequential(step, nn.ReLU(), step), 8).layers(["2"])
+    assert (layer.name, layer.runs) == ("0", 2)
+
+
+def test_without_a_classifier_all_ends_in_the_last_stage() -> None:
+    net = models.resnet18(num_classes=2)
+    net.fc = nn.Identity()  # type: ignore[assignment]
+    assert names(nets.as_subject(net, 64)) == ["conv1", "layer1", "layer2", "layer3", "layer4"]
+
+
+def test_channels_that_come_last_give_way_to_view() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(144, 5)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.fc(self.conv(images).view(len(images), -1))
+            return logits
+
+    net = Views().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    subject = nets.as_subject(net, 8)
+    images = torch.rand(3, 3, 8, 8)
+    found = tapped(subject, images, "all")
+    assert list(found) == ["conv", "fc"]
+    with torch.inference_mode():
+        torch.testing.assert_close(found["fc"], net(images))
+
+
+def test_a_network_that_cannot_take_the_precision_of_its_weights() -> None:
+    class Careless(tiny.TinyNet):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images.float())
+
+    with pytest.raises(InputError, match=r"its weights are float16: return model\.float\(\)"):
+        nets.as_subject(Careless().half(), 8).layers()
+
+
 def test_a_classifier_of_several_layers_is_no_mlp_of_a_transformer() -> None:
     assert weightless(models.vgg11).groups["mlp"] == ()
 

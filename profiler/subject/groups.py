@@ -48,7 +48,9 @@ def all_group(
         members = [each for member in members for each in _served(model, passed, *member)]
     names = [name for name, _ in members]
     if head is not None:
-        before = [n for n in names if not any(f"{given}.".startswith(f"{n}.") for given in head.names)]
+        before = [
+            n for n in names if not any(f"{given}.".startswith(f"{n}.") for given in head.names)
+        ]
         return [n for n in before if n not in head.names] + list(head.names)
     if passed is None and members and not members[-1][1] and not names[-1].endswith("pool"):
         leaf = last_projection(model.get_submodule(names[-1]))
@@ -69,6 +71,11 @@ def _stages(module: nn.Module, prefix: str, is_root: bool = False) -> Iterator[t
     that holds most is looked into, and so is each list of blocks; but no block of such a list.
     """
     parts = dict(_parts(module))
+    for name, part in list(parts.items()):
+        # What also stands in a part beside it is one of that part's own, as it is used there.
+        others = (other for other in module.children() if other is not part)
+        if any(part is inner for other in others for inner in other.modules()):
+            del parts[name]
     sizes = {name: _size(part) for name, part in parts.items()}
     total = sum(sizes.values())
     alike = _alike(parts, sizes)

@@ -130,7 +130,9 @@ def try_out(model: nn.Module, images: torch.Tensor) -> Passed:
             trial.row = Row(made, _row(inputs[0]) if inputs else None)
 
     handles = [
-        module.register_forward_hook(lambda _m, inputs, output, name=name: note(name, inputs, output))
+        module.register_forward_hook(
+            lambda _m, inputs, output, name=name: note(name, inputs, output)
+        )
         for name, module in model.named_modules()
     ]
     try:
@@ -148,13 +150,14 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
     """Where class and register tokens stand: number of tokens → positions that are learned.
 
     Where such tokens join those that were read from an image they are the same for every image;
-    behind the first attention they no longer are. So the first module counts that gives so many
-    tokens, of which some but not most are equal for the two different ``images``.
+    behind the first attention they no longer are. So the first module to end counts
+    that was given, or gives, so many tokens, of which some but not most are equal for the two
+    different ``images``.
     """
     found: dict[int, tuple[int, ...]] = {}
 
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        for tensor in tensors_of(output):
+    def note(_module: nn.Module, inputs: Any, output: Any) -> None:
+        for tensor in (*tensors_of(inputs), *tensors_of(output)):
             if tensor.dim() != 3 or len(tensor) != 2 or tensor.is_meta or tensor.shape[1] in found:
                 continue
             equal = (tensor[0] == tensor[1]).all(dim=1)

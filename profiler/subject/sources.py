@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
 from profiler.subject.factories import call_factory, factory_identity
@@ -357,5 +358,11 @@ def _plain(model: nn.Module, spec: str) -> nn.Module:
         )
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return _plain(model.module, spec)
+    lazy = [n for n, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise InputError(
+            f"{spec} returns a network with lazy layers that have no weights yet: "
+            f"{', '.join(lazy[:4])}; run it on one image before you load its weights and return it"
+        )
     compiled = getattr(model, "_orig_mod", None)
     return _plain(compiled, spec) if isinstance(compiled, nn.Module) else model
