@@ -31,6 +31,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     PreprocessText,
@@ -123,6 +124,7 @@ def check(
     concepts: AttributesName = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -176,7 +178,7 @@ def check(
     place = choose_device(device)
     out = out or Path("reports", file_name(f"check-{file.stem}-{stem_of(subject)}"))
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with _pointing():
@@ -313,6 +315,7 @@ def mine(
     concepts: AttributesName = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -346,7 +349,7 @@ def mine(
     place = choose_device(device)
     out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     words = None

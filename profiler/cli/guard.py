@@ -38,6 +38,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     PreprocessText,
@@ -148,6 +149,7 @@ def fit(
     propose_concepts: ProposeConcepts = False,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -196,7 +198,7 @@ def fit(
     place = choose_device(device)
     out = out or _folder(subject)
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with language_model(llm, llm_base_url, llm_refresh) as model:
@@ -267,6 +269,7 @@ def score(
     ] = False,
     head: HeadName = None,
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -290,7 +293,7 @@ def score(
 
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     check_subject(made, classifier)
     looks: list[Look] = []
@@ -351,6 +354,7 @@ def evaluate(
     classes: ClassesFile = None,
     head: HeadName = None,
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -387,7 +391,7 @@ def evaluate(
     path = _path(guard, subject)
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     out = out or path.parent

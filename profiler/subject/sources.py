@@ -167,12 +167,10 @@ def _torchvision(name: str) -> Source:
     if name not in known:
         raise UnknownNameError("model", name, [*LITE_MODELS, *known], hint=FORMS)
     kept = models.get_model_weights(name)
+    settings = _settings_of_weights(name, kept.DEFAULT)
 
     def bare(classes: int | None) -> Made:
-        options = {} if classes is None else {"num_classes": classes}
-        # Auxiliary heads and slow initialisation are for training only.
-        if name in ("googlenet", "inception_v3"):
-            options["init_weights"] = False
+        options = settings if classes is None else {**settings, "num_classes": classes}
         model = models.get_model(name, weights=None, **options)
         return Made(model, of_torchvision(kept.DEFAULT.transforms()), "")
 
@@ -191,7 +189,29 @@ def _torchvision(name: str) -> Source:
             ) from error
         return Made(model, of_torchvision(weights.transforms()), f"torchvision {weights}")
 
-    return Source(f"torchvision {name}", trained, bare)
+    unsaid = (
+        f"no file of weights says whether {name} changes its input (transform_input); taken as "
+        "True, as for torchvision's own weights and what was tuned from them; of weights trained "
+        f"with False let FILE.py:FACTORY return {name}(weights=None, init_weights=False)"
+    )
+    inceptions = "transform_input" in settings
+    # Auxiliary heads run in training only.
+    unused = ("aux1.", "aux2.", "AuxLogits.") if inceptions else ()
+    return Source(
+        f"torchvision {name}", trained, bare, unused=unused, unsaid=unsaid if inceptions else ""
+    )
+
+
+def _settings_of_weights(name: str, weights: Any) -> dict[str, Any]:
+    """What torchvision sets beyond its defaults in a network that gets these weights."""
+    side = weights.meta["min_size"][0]
+    if name in ("googlenet", "inception_v3"):
+        # Filling the weights with numbers of their own takes half a minute.
+        aux = name == "inception_v3"
+        return {"transform_input": True, "aux_logits": aux, "init_weights": False}
+    if name.startswith("vit_"):
+        return {"image_size": side}
+    return {"input_size": tuple(weights.meta["min_size"])} if name.startswith("maxvit") else {}
 
 
 # --- timm ------------------------------------------------------------------------------------
@@ -316,7 +336,13 @@ def _open_clip(spec: str) -> Source:
         with weights_of.loading(spec):
             return make(pretrained)
 
-    return Source(f"open_clip {arch}", trained, lambda _: make(None), can_resize=False)
+    return Source(
+        f"open_clip {arch}",
+        trained,
+        lambda _: make(None),
+        can_resize=False,
+        unsaid="" if tag else weights_of.unsaid,
+    )
 
 
 # --- files -----------------------------------------------------------------------------------

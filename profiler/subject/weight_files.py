@@ -422,7 +422,7 @@ def _tensor_of(value: Any) -> torch.Tensor | None:
         return value.detach()
     # As projects that began with NumPy keep their weights.
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        return torch.as_tensor(np.ascontiguousarray(value).copy())
+        return torch.as_tensor(value.copy())
     return None
 
 
