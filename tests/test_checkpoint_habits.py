@@ -205,7 +205,6 @@ def pickled(folder: Path, net: nn.Module, _raw: nn.Module) -> Path:
     return folder / "model_final.pkl"
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def scripted(folder: Path, _net: nn.Module, _raw: nn.Module) -> Path:
     import warnings
 
@@ -746,7 +745,7 @@ READ: dict[str, Habit] = {
         exact=False,
         step=299,
     ),
-}  # fmt: skip
+}
 
 
 REFUSED: dict[str, Habit] = {

@@ -39,6 +39,14 @@ def check_hub(
         ) from error
 
 
+def config_of(repository: str) -> Path:
+    """The ``config.json`` of a repository on the hub, as a file of this machine."""
+    import huggingface_hub as hub
+
+    name, _, revision = repository.partition("@")
+    return Path(hub.hf_hub_download(name.strip("/"), "config.json", revision=revision or None))
+
+
 @dataclass(frozen=True)
 class OpenCLIPWeights:
     """An architecture of open_clip and the weights for it, both known to exist by name."""

@@ -1,17 +1,18 @@
 """Where a network comes from: what each kind of name means, before anything is loaded."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
 from profiler.subject.factories import call_factory, factory_identity
-from profiler.subject.hubs import OpenCLIPWeights, check_hub
+from profiler.subject.hubs import OpenCLIPWeights, check_hub, config_of
 from profiler.subject.network import Subject
 from profiler.subject.preprocessing import (
     Preprocessing,
@@ -21,6 +22,8 @@ from profiler.subject.preprocessing import (
     of_timm,
     of_torchvision,
 )
+
+_T = TypeVar("_T")
 
 DEFAULT = "default"
 """The weights a source gives when none are named."""
@@ -255,6 +258,8 @@ def _timm_config(spec: str) -> Source:
         raise InputError(
             f"{spec!r}: {place!r} is no folder with a config.json and weights, as timm saves one"
         )
+    if kind == "local-dir":
+        _check_config(spec, Path(place, "config.json"))
 
     def make(trained: bool, classes: int | None) -> Made:
         def create() -> nn.Module:
@@ -263,6 +268,7 @@ def _timm_config(spec: str) -> Source:
 
         if kind == "hf-hub":
             check_hub(place, spec, "config.json")
+            _check_config(spec, _fetch(spec, lambda: config_of(place)))
             if trained:
                 check_hub(place, spec)
             return _of_timm(_fetch(spec, create))
@@ -278,6 +284,28 @@ def _timm_config(spec: str) -> Source:
     return Source("timm", trained, lambda classes: make(False, classes))
 
 
+def _check_config(spec: str, path: Path) -> None:
+    """Complain of a model that another library describes in its ``config.json``."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{spec!r}: {path.name} is damaged: {first_line(error)}") from error
+    if not isinstance(config, dict) or "architecture" in config:
+        return
+    kinds = config.get("architectures") or [config.get("model_type")]
+    if "transformers_version" in config or "model_type" in config:
+        place = spec.partition(":")[2]
+        raise InputError(
+            f"{spec!r} is a model of transformers ({kinds[0]}), not of timm; write FILE.py:FACTORY "
+            "that returns (model, preprocess), the model from "
+            f"AutoModelForImageClassification.from_pretrained({place!r})"
+        )
+    raise InputError(
+        f"{spec!r}: its config.json names no architecture of timm; write FILE.py:FACTORY that "
+        "returns (model, preprocess)"
+    )
+
+
 def _of_timm(model: nn.Module) -> Made:
     from timm.data.config import resolve_model_data_config
 
@@ -289,7 +317,7 @@ def _of_timm(model: nn.Module) -> Made:
     return Made(model, of_timm(data), words)
 
 
-def _fetch(what: str, get: Callable[[], nn.Module]) -> nn.Module:
+def _fetch(what: str, get: Callable[[], _T]) -> _T:
     try:
         return get()
     except Exception as error:  # the hub's client has errors of many kinds
