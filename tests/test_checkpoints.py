@@ -176,6 +176,97 @@ def test_equal_weights_in_another_file_are_the_same_subject(tmp_path: Path) -> N
     assert first.fingerprint != load_subject(TINY, nets.CPU).fingerprint
 
 
+@pytest.mark.parametrize(("name", "aux"), [("googlenet", True), ("googlenet", False)])
+def test_the_network_that_torchvision_builds_for_its_own_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, aux: bool
+) -> None:
+    """No file says that its input is changed first; without that the outputs are others."""
+    torch.manual_seed(1)
+    settings = {"weights": None, "init_weights": False}
+    net = models.get_model(name, transform_input=True, aux_logits=aux, **settings).eval()
+    with torch.no_grad():  # so that there is something to see at the end
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+    subject = load(saved(tmp_path, net.state_dict()), name)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        wanted, found = net(images), subject.model(images)
+        net.transform_input = False
+        assert not torch.allclose(net(images), wanted, rtol=0.01)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    assert "no file of weights says whether googlenet changes its input" in caplog.text
+
+
+def test_inception_changes_its_input_as_with_torchvisions_weights() -> None:
+    from profiler.subject.sources import find_source
+
+    assert find_source("inception_v3").bare(7).model.transform_input is True
+    assert "aux1." in find_source("googlenet").unused
+    assert find_source("resnet18").unsaid == ""
+
+
+def test_what_a_file_of_open_clip_does_not_say() -> None:
+    from profiler.subject.sources import find_source
+
+    assert "open_clip:ViT-B-32/openai" in find_source("open_clip:ViT-B-32/none").unsaid
+    assert find_source("open_clip:ViT-B-32/openai").unsaid == ""
+    assert find_source("open_clip:ViT-B-32-quickgelu/none").unsaid == ""
+    assert find_source("open_clip:ViT-S-32/none").unsaid == ""
+
+
+def test_a_network_that_asks_for_the_version_of_its_file(tmp_path: Path) -> None:
+    net = models.mnasnet0_5()
+    content = {"state_dict": nn.DataParallel(net).state_dict()}
+    assert weights_digest(load(saved(tmp_path, content), "mnasnet0_5").model) == weights_digest(net)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(3, 3)
+        self.module = nn.Linear(3, 3)
+        self.module.weight = self.one.weight
+
+
+@pytest.mark.parametrize("tied_at_first", [True, False])
+def test_shared_tensors_that_a_file_leaves_out(tmp_path: Path, tied_at_first: bool) -> None:
+    from safetensors.torch import save_model
+
+    from profiler.subject.checkpoints import fit, load, read_checkpoint
+
+    net, model = Tied(), Tied()
+    save_model(net, str(tmp_path / "m.safetensors"))
+    if not tied_at_first:
+        model.module.weight = nn.Parameter(torch.zeros(3, 3))
+    checkpoint = read_checkpoint(tmp_path / "m.safetensors")
+    load(checkpoint, fit(checkpoint, model), model, partial=False, name="net")
+    assert weights_digest(model) == weights_digest(net)
+
+
+def test_a_part_that_is_called_as_a_wrapper_stays() -> None:
+    from profiler.subject.checkpoints import Checkpoint, fit
+
+    for prefix in ("", "module.", "net.module.", "_orig_mod."):
+        content = {prefix + name: tensor for name, tensor in Tied().state_dict().items()}
+        assert fit(Checkpoint(Path("x"), {"": content}), Tied()).is_whole
+
+
+def test_averages_without_the_buffers_are_not_taken_but_named(tmp_path: Path) -> None:
+    net, other = models.resnet18(num_classes=2), models.resnet18(num_classes=2)
+    ema = dict(other.named_parameters())
+    subject = load(saved(tmp_path, {"model": net.state_dict(), "ema": ema}), "resnet18")
+    assert weights_digest(subject.model) == weights_digest(net)
+    assert "averaged weights, but without bn1.running_mean" in subject.weights
+
+
+def test_a_key_without_a_file() -> None:
+    with pytest.raises(UsageError, match="--checkpoint-key is about a file"):
+        SubjectOptions(checkpoint_key="teacher")
+
+
 # --- what does not fit -----------------------------------------------------------------------
 
 
@@ -316,7 +407,7 @@ def test_a_file_without_weights(tmp_path: Path, content: Any, message: str) -> N
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pth' is absent"):
         load(tmp_path / "none.pth")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder without weights"):
         load(tmp_path)
 
 

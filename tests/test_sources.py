@@ -269,6 +269,20 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
         load(f"local-dir:{tmp_path}")
 
 
+def test_a_folder_of_transformers(tmp_path: Path) -> None:
+    config = {"architectures": ["ResNetForImageClassification"], "transformers_version": "5.0"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    message = (
+        r"is a model of transformers \(ResNetForImageClassification\), not of timm; write "
+        r"FILE.py:FACTORY .*AutoModelForImageClassification.from_pretrained"
+    )
+    with pytest.raises(InputError, match=message):
+        load(f"local-dir:{tmp_path}")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="names no architecture of timm"):
+        load(f"local-dir:{tmp_path}")
+
+
 # --- open_clip -------------------------------------------------------------------------------
 
 

@@ -180,12 +180,13 @@ def open_classifier(
     weights: str,
     preprocess: str | None,
     seed: int,
+    checkpoint_key: str = "",
 ) -> "Classifier":
     """The network of the options, divided into encoder and head."""
     from profiler.classifier import Classifier
     from profiler.subject import load_subject
 
-    options = subject_options(checkpoint, partial, weights, preprocess, seed)
+    options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     return Classifier.find(load_subject(subject, device, options), head)
 
 

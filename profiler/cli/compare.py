@@ -120,6 +120,14 @@ def compare(
         str, typer.Option(help="Layers of networks that are profiled; see profiler layers.")
     ] = "all",
     pool: Pool = "auto",
+    checkpoint_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Which of several networks in a checkpoint, as in run; once for all, or once for "
+            "each run: one file may be compared with itself.",
+        ),
+    ] = None,
     partial: Partial = False,
     preprocess: PreprocessText = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
@@ -182,7 +190,13 @@ def compare(
     from profiler.comparison import parse_rule
 
     order = None if timeline is None else order_of(timeline)
-    own = _Own(_checkpoints(checkpoint or []), weights or [], partial, preprocess, seed)
+    own = _Own(
+        *_keyed(_checkpoints(checkpoint or []), checkpoint_key or []),
+        weights or [],
+        partial,
+        preprocess,
+        seed,
+    )
     slots = _named(_slots(targets, own), name or [])
     finished = [slot for slot in slots if isinstance(slot, NamedRun)]
     missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
@@ -291,11 +305,26 @@ def _checkpoints(given: Sequence[str]) -> list[Path]:
     return found
 
 
+def _keyed(files: list[Path], keys: list[str]) -> tuple[list[Path], list[str]]:
+    """The files and the keys in them, as many of one as of the other, if there are keys."""
+    if len(files) == 1 and len(keys) > 1:
+        files = files * len(keys)
+    if len(keys) == 1:
+        keys = keys * max(len(files), 1)
+    if keys and len(keys) != len(files):
+        raise UsageError(
+            f"{len(keys)} --checkpoint-key for {len(files)} --checkpoint; give one for all, or "
+            "one for each"
+        )
+    return files, keys
+
+
 @dataclass(frozen=True)
 class _Own:
     """What the networks to be profiled have of their own."""
 
     checkpoints: Sequence[Path]
+    keys: Sequence[str]
     weights: Sequence[str]
     partial: bool
     preprocess: str | None
@@ -318,13 +347,15 @@ class _Own:
         every = list(subjects) * (many if len(subjects) == 1 else 1)
         return [
             Unprofiled(
-                _name_of(subject, file, weights),
+                _name_of(subject, file, key, weights),
                 subject,
                 subject_options(
-                    file, self.partial, weights or "default", self.preprocess, self.seed
+                    file, self.partial, weights or "default", self.preprocess, self.seed, key or ""
                 ),
             )
-            for subject, file, weights in zip_longest(every, self.checkpoints, self.weights)
+            for subject, file, key, weights in zip_longest(
+                every, self.checkpoints, self.keys, self.weights
+            )
         ]
 
 
@@ -373,9 +404,11 @@ def _named(
     return [replace(slot, name=name) for slot, name in zip(slots, names, strict=True)]
 
 
-def _name_of(subject: str, checkpoint: Path | None, weights: str | None) -> str:
+def _name_of(
+    subject: str, checkpoint: Path | None, key: str | None, weights: str | None
+) -> str:
     if checkpoint is not None:
-        return checkpoint.stem
+        return "-".join(filter(None, (checkpoint.stem, key)))
     stem = stem_of(subject)
     if weights == "none":
         return f"{stem}-random"

@@ -31,6 +31,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     PreprocessText,
@@ -123,6 +124,7 @@ def check(
     concepts: AttributesName = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -190,7 +192,7 @@ def check(
 
     place = choose_device(device)
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with _pointing():
@@ -328,6 +330,7 @@ def mine(
     concepts: AttributesName = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -374,7 +377,7 @@ def mine(
 
     place = choose_device(device)
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     if table is None and words is None:

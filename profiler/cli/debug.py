@@ -36,6 +36,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     PreprocessText,
@@ -79,6 +80,7 @@ def debug(
     attack_steps: AttackSteps = 10,
     corrupt: Corrupt = None,
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -147,7 +149,7 @@ def debug(
 
     place = choose_device(device)
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with language_model(llm, llm_base_url, llm_refresh) as model:

@@ -39,6 +39,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     PreprocessText,
@@ -149,6 +150,7 @@ def fit(
     propose_concepts: ProposeConcepts = False,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -212,7 +214,7 @@ def fit(
     )
     place = choose_device(device)
     classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed
+        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with language_model(llm, llm_base_url, llm_refresh) as model:
@@ -283,6 +285,7 @@ def score(
     ] = False,
     head: HeadName = None,
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -306,7 +309,7 @@ def score(
 
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     check_subject(made, classifier)
     looks: list[Look] = []
@@ -367,6 +370,7 @@ def evaluate(
     classes: ClassesFile = None,
     head: HeadName = None,
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -408,7 +412,7 @@ def evaluate(
     out = out or path.parent
     check_writable(out)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed
+        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
     )
     images = open_data(data, classes, classifier.outputs, limit)
     reference = path.parent / REFERENCE

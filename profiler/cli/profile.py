@@ -24,6 +24,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     CheckpointFile,
+    CheckpointKey,
     Device,
     Partial,
     Pool,
@@ -67,6 +68,7 @@ def run(
     ] = "all",
     pool: Pool = "auto",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -149,7 +151,7 @@ def run(
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
-    own = subject_options(checkpoint, partial, weights, preprocess, seed)
+    own = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     from profiler.similarity import open_similarity
 
     formula = open_similarity(similarity)
@@ -171,7 +173,7 @@ def run(
         from profiler.subject import load_subject
         from profiler.vlm import open_vlm
 
-        out = out or Path("reports", _folder_name(subject, checkpoint, vlm, probe))
+        out = out or Path("reports", _folder_name(subject, checkpoint, checkpoint_key, vlm, probe))
         check_writable(out)
         place = choose_device(device)
         images = open_probe(probe, cache, limit=limit, seed=seed)  # the first that may download
@@ -224,7 +226,9 @@ def scenes(
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 
 
-def _folder_name(subject: str, checkpoint: Path | None, vlm: str, probe: str) -> str:
-    tuned = [checkpoint.stem] if checkpoint else []
+def _folder_name(
+    subject: str, checkpoint: Path | None, key: str, vlm: str, probe: str
+) -> str:
+    tuned = [part for part in (checkpoint.stem, key) if part] if checkpoint else []
     parts = (stem_of(subject), *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
     return file_name("-".join(parts))

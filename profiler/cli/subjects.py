@@ -23,8 +23,18 @@ CheckpointFile = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Weights in place of the network's own: safetensors, or a file of torch.save "
-        "(read with weights_only). Names in it are unwrapped.",
+        help="Weights in place of the network's own: safetensors, a file of torch.save (of which "
+        "nothing is run), the index of shards, or a folder with one of these. Names in it are "
+        "unwrapped.",
+    ),
+]
+CheckpointKey = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint-key",
+        metavar="KEY",
+        help="Which of several networks in a checkpoint, by its keys or the beginning of its "
+        "names: teacher, module.encoder_q; . is the top.  [default: averaged weights first]",
     ),
 ]
 Partial = Annotated[
@@ -73,6 +83,7 @@ def list_layers(
     ] = None,
     pool: Pool = "auto",
     checkpoint: CheckpointFile = None,
+    checkpoint_key: CheckpointKey = "",
     partial: Partial = False,
     weights: Weights = "default",
     preprocess: PreprocessText = None,
@@ -87,7 +98,7 @@ def list_layers(
     """
     from profiler.plain_json import json_text
 
-    options = subject_options(checkpoint, partial, weights, preprocess, seed)
+    options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     from profiler.cli.images import check_profiling
     from profiler.run import choose_device
     from profiler.subject import load_subject
@@ -103,12 +114,17 @@ def list_layers(
 
 
 def subject_options(
-    checkpoint: Path | None, partial: bool, weights: str, preprocess: str | None, seed: int
+    checkpoint: Path | None,
+    partial: bool,
+    weights: str,
+    preprocess: str | None,
+    seed: int,
+    checkpoint_key: str = "",
 ) -> "SubjectOptions":
     """The options about a subject as one value."""
     from profiler.subject import SubjectOptions
 
-    return SubjectOptions(checkpoint, partial, weights, preprocess, seed)
+    return SubjectOptions(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
 
 
 def stem_of(subject: str) -> str:

@@ -6,7 +6,8 @@
     sources.py        what each kind of name stands for: torchvision, timm, open_clip, packages
     hubs.py           weights that lie elsewhere: the Hugging Face hub, tags of open_clip
     factories.py      … and FILE.py:FACTORY
-    checkpoints.py    weights out of a file
+    weight_files.py   what lies in a file of weights
+    checkpoints.py    … held against the network
     preprocessing.py  what is done to an image first
     network.py        a subject: its layers, and what they give for images
     groups.py         all, mlp, leaves

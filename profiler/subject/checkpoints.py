@@ -252,9 +252,11 @@ def _choose(
             f"meant: {listed}; pick one with --checkpoint-key, such as --checkpoint-key "
             f"{others[-1].name}"
         )
-    words = ["averaged weights"] if _is_averaged(checkpoint, best) else []
+    words = [f"without {part!r} within names" for part in _taken_out(checkpoint, best)]
+    averaged = _is_averaged(checkpoint, best)
+    words += ["averaged weights"] if averaged else []
     for other in others[:_SHOWN]:
-        kind = "the raw ones lie" if words else "another network that fits lies"
+        kind = "the raw ones lie" if averaged else "another network that fits lies"
         if _is_averaged(checkpoint, other):
             kind = "averaged weights lie"
             if _count(checkpoint, other) == 0:
@@ -264,6 +266,11 @@ def _choose(
                 kind = f"averaged weights, but without {_some(lost)}, lie"
         words.append(f"{kind} beside in {other.name}: --checkpoint-key {other.name}")
     return best, tuple(words)
+
+
+def _taken_out(checkpoint: Checkpoint, network: _Network) -> list[str]:
+    names = (name for place in network.places for name in checkpoint.states[place])
+    return sorted({part for name in names for part in name.split(".")} & network.wraps)
 
 
 def _alike(found: Sequence[_Network]) -> list[_Network]:

@@ -39,6 +39,14 @@ def check_hub(
         ) from error
 
 
+def config_of(repository: str) -> Path:
+    """The ``config.json`` of a repository on the hub, as a file of this machine."""
+    import huggingface_hub as hub
+
+    name, _, revision = repository.partition("@")
+    return Path(hub.hf_hub_download(name.strip("/"), "config.json", revision=revision or None))
+
+
 @dataclass(frozen=True)
 class OpenCLIPWeights:
     """An architecture of open_clip and the weights for it, both known to exist by name."""
@@ -72,6 +80,29 @@ class OpenCLIPWeights:
                 f"pretrained tag of open_clip {arch}", pretrained, tags, hint="or a checkpoint file"
             )
         return cls(arch, pretrained, open_clip.get_pretrained_cfg(arch, pretrained))
+
+    @property
+    def unsaid(self) -> str:
+        """What the architecture alone leaves open, and no file of weights says; empty if nothing.
+
+        Weights of one architecture were trained with one or the other activation.
+        """
+        import open_clip
+
+        if (open_clip.get_model_config(self.arch) or {}).get("quick_gelu"):
+            return ""
+        quick = [
+            tag
+            for tag in open_clip.list_pretrained_tags_by_model(self.arch)
+            if open_clip.get_pretrained_cfg(self.arch, tag).get("quick_gelu")
+        ]
+        if not quick:
+            return ""
+        return (
+            "no file of weights says whether it was trained with QuickGELU; taken as GELU; if it "
+            f"was, or was tuned from such weights ({', '.join(quick[:3])}), write "
+            f"open_clip:{self.arch}/{quick[0]}, which takes that tag's settings"
+        )
 
     @contextmanager
     def loading(self, what: str, advice: str = ADVICE) -> Iterator[None]:

@@ -1,10 +1,11 @@
 """Where a network comes from: what each kind of name means, before anything is loaded."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
 from profiler.subject.factories import call_factory, factory_identity
-from profiler.subject.hubs import OpenCLIPWeights, check_hub
+from profiler.subject.hubs import OpenCLIPWeights, check_hub, config_of
 from profiler.subject.network import Subject
 from profiler.subject.preprocessing import (
     Preprocessing,
@@ -22,6 +23,8 @@ from profiler.subject.preprocessing import (
     of_timm,
     of_torchvision,
 )
+
+_T = TypeVar("_T")
 
 DEFAULT = "default"
 """The weights a source gives when none are named."""
@@ -168,12 +171,10 @@ def _torchvision(name: str) -> Source:
     if name not in known:
         raise UnknownNameError("model", name, [*LITE_MODELS, *known], hint=FORMS)
     kept = models.get_model_weights(name)
+    settings = _settings_of_weights(name, kept.DEFAULT)
 
     def bare(classes: int | None) -> Made:
-        options = {} if classes is None else {"num_classes": classes}
-        # Auxiliary heads and slow initialisation are for training only.
-        if name in ("googlenet", "inception_v3"):
-            options["init_weights"] = False
+        options = settings if classes is None else {**settings, "num_classes": classes}
         model = models.get_model(name, weights=None, **options)
         return Made(model, of_torchvision(kept.DEFAULT.transforms()), "")
 
@@ -192,7 +193,29 @@ def _torchvision(name: str) -> Source:
             ) from error
         return Made(model, of_torchvision(weights.transforms()), f"torchvision {weights}")
 
-    return Source(f"torchvision {name}", trained, bare)
+    unsaid = (
+        f"no file of weights says whether {name} changes its input (transform_input); taken as "
+        "True, as for torchvision's own weights and what was tuned from them; of weights trained "
+        f"with False let FILE.py:FACTORY return {name}(weights=None, init_weights=False)"
+    )
+    inceptions = "transform_input" in settings
+    # Auxiliary heads run in training only.
+    unused = ("aux1.", "aux2.", "AuxLogits.") if inceptions else ()
+    return Source(
+        f"torchvision {name}", trained, bare, unused=unused, unsaid=unsaid if inceptions else ""
+    )
+
+
+def _settings_of_weights(name: str, weights: Any) -> dict[str, Any]:
+    """What torchvision sets beyond its defaults in a network that gets these weights."""
+    side = weights.meta["min_size"][0]
+    if name in ("googlenet", "inception_v3"):
+        # Filling the weights with numbers of their own takes half a minute.
+        aux = name == "inception_v3"
+        return {"transform_input": True, "aux_logits": aux, "init_weights": False}
+    if name.startswith("vit_"):
+        return {"image_size": side}
+    return {"input_size": tuple(weights.meta["min_size"])} if name.startswith("maxvit") else {}
 
 
 # --- timm ------------------------------------------------------------------------------------
@@ -236,6 +259,8 @@ def _timm_config(spec: str) -> Source:
         raise InputError(
             f"{spec!r}: {place!r} is no folder with a config.json and weights, as timm saves one"
         )
+    if kind == "local-dir":
+        _check_config(spec, Path(place, "config.json"))
 
     def make(trained: bool, classes: int | None) -> Made:
         def create() -> nn.Module:
@@ -244,6 +269,7 @@ def _timm_config(spec: str) -> Source:
 
         if kind == "hf-hub":
             check_hub(place, spec, "config.json")
+            _check_config(spec, _fetch(spec, lambda: config_of(place)))
             if trained:
                 check_hub(place, spec)
             return _of_timm(_fetch(spec, create))
@@ -259,6 +285,28 @@ def _timm_config(spec: str) -> Source:
     return Source("timm", trained, lambda classes: make(False, classes))
 
 
+def _check_config(spec: str, path: Path) -> None:
+    """Complain of a model that another library describes in its ``config.json``."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{spec!r}: {path.name} is damaged: {first_line(error)}") from error
+    if not isinstance(config, dict) or "architecture" in config:
+        return
+    kinds = config.get("architectures") or [config.get("model_type")]
+    if "transformers_version" in config or "model_type" in config:
+        place = spec.partition(":")[2]
+        raise InputError(
+            f"{spec!r} is a model of transformers ({kinds[0]}), not of timm; write FILE.py:FACTORY "
+            "that returns (model, preprocess), the model from "
+            f"AutoModelForImageClassification.from_pretrained({place!r})"
+        )
+    raise InputError(
+        f"{spec!r}: its config.json names no architecture of timm; write FILE.py:FACTORY that "
+        "returns (model, preprocess)"
+    )
+
+
 def _of_timm(model: nn.Module) -> Made:
     from timm.data.config import resolve_model_data_config
 
@@ -270,7 +318,7 @@ def _of_timm(model: nn.Module) -> Made:
     return Made(model, of_timm(data), words)
 
 
-def _fetch(what: str, get: Callable[[], nn.Module]) -> nn.Module:
+def _fetch(what: str, get: Callable[[], _T]) -> _T:
     try:
         return get()
     except Exception as error:  # the hub's client has errors of many kinds
@@ -317,7 +365,13 @@ def _open_clip(spec: str) -> Source:
         with weights_of.loading(spec):
             return make(pretrained)
 
-    return Source(f"open_clip {arch}", trained, lambda _: make(None), can_resize=False)
+    return Source(
+        f"open_clip {arch}",
+        trained,
+        lambda _: make(None),
+        can_resize=False,
+        unsaid="" if tag else weights_of.unsaid,
+    )
 
 
 # --- files -----------------------------------------------------------------------------------
