@@ -20,9 +20,9 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
     Three other numberings are tried: one higher (a model with a background class first), one
     lower, and class folders named by numbers but sorted as text (0, 1, 10, 11, …, 2). One is
     suspected where it makes at least three times as many predictions right, in three classes or
-    more, and neither chance nor likeness of neighbours would do that: beyond what wrong answers hit
-    anyway, by how often each class is predicted, and three times as often as the opposite numbering,
-    for a class is mistaken for the one before it about as often as for the one after.
+    more, beyond what wrong answers hit anyway by how often each class is predicted, and three times
+    as often as the opposite numbering: where neighbours look alike, a class is mistaken for the one
+    before it about as often as for the one after.
 
     Args:
         truth: (n,) true classes.

@@ -1,8 +1,7 @@
 """From a name and options to a :class:`~profiler.subject.network.Subject`."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from torch import nn
 
 from profiler.errors import InputError, UsageError
 from profiler.subject.checkpoints import Checkpoint, Shapes, fit, load, read_checkpoint
-from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.factories import call_factory, code_of
 from profiler.subject.groups import all_group
 from profiler.subject.network import Subject
-from profiler.subject.preprocessing import Preprocessing, digest_of, parse_recipe
+from profiler.subject.preprocessing import Preprocessing, digest_of, parse_recipe, seeded
 from profiler.subject.sources import DEFAULT, Made, Source, find_source
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
     elif options.weights == "none":
         if not source.has_weights:
             raise UsageError(f"--weights none: {spec} decides itself about its weights")
-        with _seeded(options.seed):
+        with seeded(options.seed):
             made = replace(source.bare(None), weights=f"random, seed {options.seed}")
     else:
         made = source.trained(options.weights)
@@ -75,9 +74,11 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
     if options.preprocess is None and source.has_weights and _has_other_weights(options):
         text += " (the default of the architecture)"
     model = made.model.eval().requires_grad_(False).to(device)
-    identity = "\n".join(
-        (source.identity, _structure(model), preprocessing.identity or preprocessing.text)
-    )
+    code = source.identity
+    if from_file := ".py:" in spec:
+        own = made.preprocessing.function if made.preprocessing else None
+        code = code_of(spec, model, own)
+    identity = "\n".join((code, _structure(model), preprocessing.identity or preprocessing.text))
     return Subject(
         spec,
         # Convolutions on a CPU are about one and a half times as fast with channels last.
@@ -87,6 +88,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         text,
         identity,
         made.step,
+        from_file,
     )
 
 
@@ -94,23 +96,15 @@ def _has_other_weights(options: SubjectOptions) -> bool:
     return options.checkpoint is not None or options.weights == "none"
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random weights that are the same each time, and leave no trace in what comes after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def _with_checkpoint(
     spec: str, source: Source, checkpoint: Checkpoint, options: SubjectOptions
 ) -> Made:
-    with _seeded(options.seed):
+    with seeded(options.seed):
         made = source.bare(None)
     fitted = fit(checkpoint, made.model)
     classes = _classes_of(made.model, fitted.misshapen) if source.can_resize else None
     if classes is not None:
-        with _seeded(options.seed):
+        with seeded(options.seed):
             made = source.bare(classes)
         fitted = fit(checkpoint, made.model)
     weights = load(checkpoint, fitted, made.model, options.partial, spec)
@@ -148,7 +142,7 @@ def _preprocessing(spec: str, own: Preprocessing | None, wanted: str | None) -> 
             f"--preprocess {wanted} must return a function from an RGB image to a tensor "
             f"(3, H, W); it returned {type(function).__name__}"
         )
-    identity = f"{factory_identity(wanted)} {digest_of(function, wanted).hex()}"
+    identity = f"{code_of(wanted, function)} {digest_of(function, wanted).hex()}"
     return Preprocessing(function, f"as made by {wanted}", identity)
 
 
