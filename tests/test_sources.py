@@ -168,7 +168,7 @@ def test_other_code_with_the_same_weights_is_told_apart(
 
 
 def test_what_code_reads_elsewhere_is_seen_by_what_it_does(tmp_path: Path) -> None:
-    code = USERS.replace(".relu()", " * float(SCALE.read_text())").replace(
+    code = USERS.replace("self.conv(x)", "(self.conv(x) * float(SCALE.read_text()))").replace(
         "class Net",
         "from pathlib import Path\nSCALE = Path(__file__).with_name('scale.txt')\n\nclass Net",
     )
