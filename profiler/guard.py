@@ -14,6 +14,7 @@ of JSON, nothing that could be executed.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,12 +42,12 @@ from profiler.detector.drift import DriftWatch
 from profiler.detector.kernels import ROWS, judge
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
-from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
+from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, threshold
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
 from profiler.store import write_atomically
-from profiler.subject import weights_digest
+from profiler.subject import unwrapped, weights_digest
 from profiler.views import VIEWS, check_views
 
 FloatArray = NDArray[np.floating[Any]]
@@ -101,6 +102,8 @@ class Context:
         date: of the making.
         versions: of the packages.
         notes: what else a reader should know.
+        behaviour: what it computes for fixed pictures (:attr:`profiler.subject.Subject.behaviour`),
+            where a user's own code made it.
     """
 
     subject: str = ""
@@ -123,6 +126,7 @@ class Context:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    behaviour: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,26 +191,50 @@ class Guard:
         """Whether the softmax that counts is that of the head as the images corrected it."""
         return isinstance(self.rule, WithSoftmax) and self.rule.corrected
 
+    @property
+    def remark(self) -> str:
+        """What has to be said of a threshold that flags everything, or nothing; else empty."""
+        said = remark(self.threshold, self.calibration.wrong)
+        return (
+            f"{said} (a quarter of the images that fit is given sets the threshold)" if said else ""
+        )
+
     # -- judging ---------------------------------------------------------------------------------
 
     def wrap(self, model: nn.Module) -> "Guarded":
         """A module whose call gives (logits, verdict) in one forward pass of ``model``.
 
-        A guard made with views takes one more for each of them.
+        A guard made with views takes one more for each of them. What ``torch.compile`` or
+        DataParallel put around the model comes off: compile what this returns.
 
         Raises:
             ContextError: the guard was made for other weights.
         """
+        model = unwrapped(model)
         digest = weights_digest(model)
         if digest != self.context.digest:
             raise ContextError(
                 f"this guard was made for {self.context.subject} with weights "
                 f"{self.context.digest[:12]}…, but these are {digest[:12]}…: its rows mean nothing "
-                "there; fit a guard for this network"
+                f"there; {self._way_out(model)}"
             )
         first = next(model.parameters(), None)
         core = self.core()
         return Guarded(model, self.context.head, core if first is None else core.to(first.device))
+
+    def _way_out(self, model: nn.Module) -> str:
+        """What to do about other weights; rounded ones are known by their last layer."""
+        head: Any = dict(model.named_modules()).get(self.context.head)
+        weights = getattr(head, "weight", None)
+        if isinstance(weights, torch.Tensor) and weights.dtype != torch.float32:
+            own = torch.from_numpy(self.head[0]).to(weights.dtype).reshape(-1)
+            if torch.equal(own, weights.detach().cpu().reshape(-1)):
+                kind = str(weights.dtype).removeprefix("torch.")
+                return (
+                    f"they are the guard's own in {kind}, it seems: wrap the model as it was, and "
+                    f"convert what comes of it, as in guard.wrap(model).to(torch.{kind})"
+                )
+        return "fit a guard for this network"
 
     def core(self) -> "ScoringCore":
         """The scoring alone, on features and logits; fit for ``torch.export``."""
@@ -375,13 +403,15 @@ class Guard:
                 return _from_file(content, arrays)
         except ProfilerError as error:
             raise InputError(f"{str(path)!r} is not a guard: {error}") from error
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (
+            OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError
+        ) as error:  # fmt: skip
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
             ) from error
         raise InputError(
             f"{str(path)!r} has format {content['format']}; this version reads {FORMAT} and "
-            f"{WITH_VIEWS}"
+            f"{WITH_VIEWS}; it may come of a newer one"
         )
 
 
@@ -415,6 +445,9 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             rule.softmax_.weights_ = arrays["correction.weights"]
             rule.softmax_.bias_ = arrays["correction.bias"]
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
+    cut = Threshold(**content["threshold"])
+    if math.isnan(cut.value):
+        raise InputError("its threshold is no number")
     context = dict(content["context"])
     for name in ("classes", "parts", "notes"):
         context[name] = tuple(context[name])
@@ -431,7 +464,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             arrays["calibration.levels"],
             arrays["calibration.predicted"],
         ),
-        Threshold(**content["threshold"]),
+        cut,
         Context(**context),
         arrays["seen"],
     )
@@ -727,6 +760,15 @@ class Guarded(nn.Module):
         self._head = (model.get_submodule(head),)
         self._quick = QuickCore(core) if QuickCore.fits(core) else None
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Guarded":
+        """Moves and casts the model; what judges is moved only, for its tables need precision."""
+        kept = dict(self.core.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self.core.named_buffers():
+            if buffer.dtype != kept[name].dtype:
+                setattr(self.core, name, kept[name].to(buffer.device))
+        return self
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
         # Made first: a model may change its input in place.
@@ -741,7 +783,11 @@ class Guarded(nn.Module):
             return logits, self._quick(features, logits)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
         z, y = features.detach().flatten(1).float(), logits.detach().float()
-        return logits, self.core.verdict(z, y, views=self._views(others) if others else None)
+        views = self._views(others) if others else None
+        if torch.is_autocast_enabled(z.device.type):
+            with torch.autocast(z.device.type, enabled=False):
+                return logits, self.core.verdict(z, y, views=views)
+        return logits, self.core.verdict(z, y, views=views)
 
     def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the head reads, and (B, C) what it gives."""

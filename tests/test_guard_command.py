@@ -168,7 +168,7 @@ def test_another_preprocessing_is_refused(command: Command, fitted: Path) -> Non
     images = fitted.parent / "new"
     done = command("guard", "score", SUBJECT, images, "--guard", fitted, "--preprocess", other)
     assert done.status == 2
-    assert "preprocessing or the head is not" in done.error
+    assert "but the preprocessing, or what the network computes" in done.error
 
 
 def test_eval_measures_beside_baselines(command: Command, fitted: Path) -> None:

@@ -258,7 +258,7 @@ class Subject:
         return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
 
 
-class _Doubles(TorchDispatchMode):
+class _Doubles(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees whether a number in double precision is made one of lower precision."""
 
     lost = False
@@ -287,7 +287,7 @@ def tried(model: nn.Module, preprocess: Preprocess) -> str:
         same = images[0].shape == images[1].shape
         batches = [torch.stack(images)] if same else [torch.stack([each] * 2) for each in images]
         twin = copy.deepcopy(model).cpu().double()
-        seen = _Doubles()
+        seen = _Doubles()  # type: ignore[no-untyped-call]
         with torch.inference_mode(), seeded(0), seen:
             given = [tensors_of(twin(batch.cpu().double())) for batch in batches]
     except Exception:  # whatever a network stumbles over
