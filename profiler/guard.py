@@ -13,7 +13,8 @@ belongs to one set of weights and refuses every other. Its file is safetensors: 
 of JSON, nothing that could be executed.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import get_ident
@@ -40,13 +41,13 @@ from profiler.detector.drift import DriftWatch
 from profiler.detector.kernels import ROWS, judge
 from profiler.detector.reasons import SHOWN, Reason, reasons
 from profiler.detector.strengths import StrengthsRule
-from profiler.detector.thresholds import CONFIDENCE, Threshold, above, threshold
+from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, threshold
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
 from profiler.plain_json import json_text, parse_json
 from profiler.store import write_atomically
-from profiler.subject import weights_digest
+from profiler.subject import computed, unwrapped, weights_digest
 from profiler.subject.heads import Head
 from profiler.views import VIEWS, check_views
 
@@ -102,6 +103,10 @@ class Context:
         date: of the making.
         versions: of the packages.
         notes: what else a reader should know.
+        behaviour: what it computes for fixed pictures (:attr:`profiler.subject.Subject.behaviour`),
+            where a user's own code made it.
+        shape: (3, H, W) of what it reads.
+        trial: what it computes for :func:`trial_batch` (:func:`profiler.subject.computed`).
     """
 
     subject: str = ""
@@ -124,6 +129,9 @@ class Context:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    behaviour: str = ""
+    shape: tuple[int, ...] = ()
+    trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,26 +196,57 @@ class Guard:
         """Whether the softmax that counts is that of the head as the images corrected it."""
         return isinstance(self.rule, WithSoftmax) and self.rule.corrected
 
+    @property
+    def remark(self) -> str:
+        """What has to be said of a threshold that flags everything, or nothing; else empty."""
+        said = remark(self.threshold, self.calibration.wrong)
+        return (
+            f"{said} (a quarter of the images that fit is given sets the threshold)" if said else ""
+        )
+
     # -- judging ---------------------------------------------------------------------------------
 
     def wrap(self, model: nn.Module) -> "Guarded":
         """A module whose call gives (logits, verdict) in one forward pass of ``model``.
 
-        A guard made with views takes one more for each of them.
+        A guard made with views takes one more for each of them. What ``torch.compile`` or
+        DataParallel put around the model comes off: compile what this returns.
 
         Raises:
-            ContextError: the guard was made for other weights.
+            ContextError: the guard was made for other weights, or for a network that computes
+                something else with them, as far as two images tell.
         """
+        model = unwrapped(model)
         digest = weights_digest(model)
         if digest != self.context.digest:
             raise ContextError(
                 f"this guard was made for {self.context.subject} with weights "
                 f"{self.context.digest[:12]}…, but these are {digest[:12]}…: its rows mean nothing "
-                "there; fit a guard for this network"
+                f"there; {self._way_out(model)}"
+            )
+        given = self.context.trial and computed(model, [trial_batch(self.context.shape)])
+        if given and given != self.context.trial:
+            raise ContextError(
+                f"the weights are those of {self.context.subject} as this guard was made for it, "
+                "but the network computes something else with them: fit a guard for this network"
             )
         first = next(model.parameters(), None)
         core = self.core()
         return Guarded(model, self.context.head, core if first is None else core.to(first.device))
+
+    def _way_out(self, model: nn.Module) -> str:
+        """What to do about other weights; rounded ones are known by their last layer."""
+        head: Any = dict(model.named_modules()).get(self.context.head)
+        weights = getattr(head, "weight", None)
+        if isinstance(weights, torch.Tensor) and weights.dtype != torch.float32:
+            own = torch.from_numpy(self.head[0]).to(weights.dtype).reshape(-1)
+            if torch.equal(own, weights.detach().cpu().reshape(-1)):
+                kind = str(weights.dtype).removeprefix("torch.")
+                return (
+                    f"they are the guard's own in {kind}, it seems: wrap the model as it was, and "
+                    f"convert what comes of it, as in guard.wrap(model).to(torch.{kind})"
+                )
+        return "fit a guard for this network"
 
     def core(self) -> "ScoringCore":
         """The scoring alone, on features and logits; fit for ``torch.export``."""
@@ -377,19 +416,15 @@ class Guard:
         except ProfilerError as error:
             raise InputError(f"{str(path)!r} is not a guard: {error}") from error
         except (
-            OSError,
-            SafetensorError,
-            LookupError,
-            ValueError,
-            TypeError,
-            AttributeError,
-        ) as error:
+            OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise InputError(
                 f"{str(path)!r} is not a guard: {type(error).__name__}: {error}"
             ) from error
         raise InputError(
             f"{str(path)!r} has format {content['format']}; this version reads {FORMAT} and "
-            f"{WITH_VIEWS}"
+            f"{WITH_VIEWS}; it may come of a newer one"
         )
 
 
@@ -423,9 +458,14 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             rule.softmax_.weights_ = arrays["correction.weights"]
             rule.softmax_.bias_ = arrays["correction.bias"]
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
+    if len(content["concepts"]) != len(arrays["directions"]):
+        raise InputError("it does not name as many concepts as it has directions")
+    cut = Threshold(**content["threshold"])
+    if math.isnan(cut.value):
+        raise InputError("its threshold is no number")
     context = dict(content["context"])
-    for name in ("classes", "parts", "notes"):
-        context[name] = tuple(context[name])
+    for name in ("classes", "parts", "notes", "shape"):
+        context[name] = tuple(context.get(name, ()))
     return Guard(
         space,
         aligned,
@@ -439,7 +479,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             arrays["calibration.levels"],
             arrays["calibration.predicted"],
         ),
-        Threshold(**content["threshold"]),
+        cut,
         Context(**context),
         arrays["seen"],
     )
@@ -448,6 +488,12 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 def speaker_of(plain: ConceptRule, space: ConceptSpace, found: Summaries) -> Comparisons:
     """The rule that gives reasons; see :class:`Guard`."""
     return plain if isinstance(plain, Comparisons) else LikelihoodRule(space).fit_on(found)
+
+
+def trial_batch(shape: Sequence[int]) -> torch.Tensor:
+    """Two fixed images of noise, as a preprocessing that normalises might give them."""
+    noise = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    return 4 * noise - 2
 
 
 def digest_number(content: bytes) -> int:
@@ -737,6 +783,15 @@ class Guarded(nn.Module):
         self._head = tuple(model.get_submodule(name) for name in parts.names)
         self._quick = QuickCore(core) if QuickCore.fits(core) else None
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Guarded":
+        """Moves and casts the model; what judges is moved only, for its tables need precision."""
+        kept = dict(self.core.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self.core.named_buffers():
+            if buffer.dtype != kept[name].dtype:
+                setattr(self.core, name, kept[name].to(buffer.device))
+        return self
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
         # Made first: a model may change its input in place.
@@ -751,18 +806,22 @@ class Guarded(nn.Module):
             return logits, self._quick(features, logits)
         # Detached rather than in no_grad: gradients of the logits stay, and it costs less.
         z, y = features.detach().flatten(1).float(), logits.detach().float()
-        return logits, self.core.verdict(z, y, views=self._views(others) if others else None)
+        views = self._views(others) if others else None
+        if torch.is_autocast_enabled(z.device.type):
+            with torch.autocast(z.device.type, enabled=False):
+                return logits, self.core.verdict(z, y, views=views)
+        return logits, self.core.verdict(z, y, views=views)
 
     def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the head reads, and (B, C) what it gives."""
         if len(self._head) > 1:
             return self._seen_by_several(images)
         seen: list[torch.Tensor] = []
-        caller = get_ident()
+        caller = _caller()
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             # Another thread may be using the same model.
-            if get_ident() == caller:
+            if _caller() == caller:
                 seen[:] = [inputs[0], output]
 
         # As register_forward_hook does, whose handle takes longer than the scoring; its keys are
@@ -770,9 +829,19 @@ class Guarded(nn.Module):
         hooks, key = self._head[0]._forward_hooks, -id(seen)
         hooks[key] = hook
         try:
-            self.model(images)
+            # What nn.Module.compile made of the model does not call hooks.
+            compiled = getattr(self.model, "_compiled_call_impl", None)
+            if compiled is None:
+                self.model(images)
+            else:
+                self.model._call_impl(images)  # type: ignore[no-untyped-call]
         finally:
             del hooks[key]
+        if not seen:
+            raise InputError(
+                "the layer that the guard reads did not run where hooks see it: if a part of the "
+                "model is compiled, wrap the plain model and compile what guard.wrap returns"
+            )
         features, logits = seen
         return features, logits if len(logits.shape) == 2 else logits.flatten(1)
 
@@ -817,4 +886,13 @@ def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 def _recording(tensor: torch.Tensor) -> bool:
     """Whether operations are written down, as for export: by other kinds of tensors, or traced."""
-    return type(tensor) is not torch.Tensor or torch._C._get_tracing_state() is not None
+    return (
+        torch.compiler.is_compiling()
+        or type(tensor) is not torch.Tensor
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def _caller() -> int:
+    """The thread that calls; torch.compile, which cannot ask, writes down one call."""
+    return 0 if torch.compiler.is_compiling() else get_ident()

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.attacks import Attack, PixelScale
@@ -60,17 +60,27 @@ from profiler.guard import (
     ScoringCore,
     digest_number,
     speaker_of,
+    trial_batch,
     view_tensors,
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
-from profiler.labelled import LabelledImages
+from profiler.labelled import (
+    IMAGENETS,
+    ClassNames,
+    LabelledImages,
+    fold,
+    open_classes,
+    open_labelled,
+)
+from profiler.labelled.text import listed
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
-from profiler.subject import weights_digest
+from profiler.subject import computed, weights_digest
+from profiler.subject.preprocessing import trial_image
 from profiler.views import VIEWS, check_views
 from profiler.vlm import VLM
 
@@ -88,6 +98,8 @@ REFERENCE = "reference.safetensors"
 AUTO = "auto"
 """The combination that tells wrong answers best on the part to choose on."""
 BATCH = 32
+FEWEST_RIGHT = 3
+"""Right answers of a class below which it is named, as one that says little of itself."""
 
 _NO_CUT = Threshold(float("inf"), "share", 0.0, 0, 0.0, 0.0)
 _SHOWN_EXAMPLES = 12
@@ -145,6 +157,7 @@ def fit_guard(
     )
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
+    shape = tuple(classifier.preprocess(trial_image()).shape)
     context = Context(
         subject=classifier.name,
         weights=classifier.subject.weights,
@@ -163,17 +176,29 @@ def fit_guard(
         command=options.command,
         date=options.date,
         versions=versions(),
-        notes=tuple(filter(None, (numbering, *data.remarks()))),
+        notes=tuple(filter(None, (numbering, *data.remarks(), _read_in(options)))),
+        behaviour=classifier.subject.behaviour if classifier.subject.from_file else "",
+        shape=shape,
+        trial=computed(classifier.subject.model, [trial_batch(shape)]),
     )
     head = classifier.weights, classifier.bias
     guard, reference = make_guard(
         seen, digests, concepts.words, captions, head, context, options, views
     )
-    for note in guard.context.notes:
+    for note in filter(None, (*guard.context.notes, guard.remark)):
         log.warning("warning: %s", note)
     write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
     guard.save(out / FILE)
     return guard
+
+
+def _read_in(options: GuardOptions) -> str:
+    if options.precision == "fp32" or options.views:
+        return ""
+    return (
+        f"the images were read in {options.precision}, but a guard is used in full precision: what "
+        "its threshold promises holds as far as the two give the same scores"
+    )
 
 
 def check_rule(name: str, views: Sequence[str] = ()) -> None:
@@ -221,7 +246,10 @@ def make_guard(
         return found
 
     classes = len(head[0])
-    summaries = Summaries.of(levels(parts[0]), parts[0].truth, parts[0].predicted, classes)
+    # The rule has been fitted: if it needed wrong answers, there were some.
+    summaries = Summaries.of(
+        levels(parts[0]), parts[0].truth, parts[0].predicted, classes, need_wrong=False
+    )
     empty = np.zeros(0)
     held = levels(parts[2]).astype(np.float32)
     cut = Calibration(empty, empty.astype(bool), empty, held, parts[2].predicted)
@@ -289,18 +317,29 @@ def _scored(core: ScoringCore, of: Observation, views: Views | None) -> Float64:
 def _notes(guard: Guard, aligned: AffineMap) -> Iterator[str]:
     if aligned.warning_:
         yield aligned.warning_
-    counts = guard.speaker.summaries_.wrong_count
-    if guard.weak_classes:
+    found, images = guard.speaker.summaries_, guard.context.parts[0]
+    wrong = int(found.wrong_count.sum())
+    if not wrong:
+        yield (
+            f"none of the {images} images fitted on is answered wrongly: reasons tell what is "
+            "rare among right answers"
+        )
+    elif guard.weak_classes:
         yield (
             f"{len(guard.weak_classes)} of {guard.classes} classes had no wrong answer among the "
-            f"{guard.context.parts[0]} images fitted on ({int(counts.sum())} wrong in all): for "
-            "them, what a wrong answer looks like is taken from all classes together"
+            f"{images} images fitted on ({wrong} wrong in all): for them, what a wrong answer "
+            f"looks like is taken from all classes together: {_named(guard, guard.weak_classes)}"
         )
-    if guard.threshold.useless:
+    if few := np.flatnonzero(found.right_count < FEWEST_RIGHT).tolist():
         yield (
-            f"no threshold keeps the promise that {guard.threshold.text}: everything is flagged; "
-            "ask for less or give more images"
+            f"{len(few)} of {guard.classes} classes had fewer than {FEWEST_RIGHT} right answers "
+            f"among the {images} images fitted on: what is usual for them is taken mostly from all "
+            f"classes together: {_named(guard, few)}"
         )
+
+
+def _named(guard: Guard, labels: Sequence[int]) -> str:
+    return listed([guard.class_name(label) for label in labels])
 
 
 # --- answers ---------------------------------------------------------------------------------
@@ -423,11 +462,15 @@ def with_views(
     return again, Views.together(views)
 
 
-def check_subject(guard: Guard, classifier: Classifier) -> None:
-    """Raise :class:`ContextError` unless the guard was made for this network as it is."""
+def check_subject(guard: Guard, classifier: Classifier) -> str:
+    """Raise :class:`ContextError` unless the guard was made for this network as it is.
+
+    A network out of a user's file may have other code by now. If its weights are the same, and so
+    is what it computes for fixed pictures, that is said in the sentence that is returned.
+    """
     made = guard.context
     if classifier.fingerprint == made.fingerprint:
-        return
+        return ""
     digest = weights_digest(classifier.subject.model)
     if digest != made.digest:
         raise ContextError(
@@ -435,10 +478,69 @@ def check_subject(guard: Guard, classifier: Classifier) -> None:
             f"{made.digest[:12]}…; {classifier.name} ({classifier.subject.weights}) has weights "
             f"{digest[:12]}…: fit a guard for this network"
         )
+    if classifier.head != made.head:
+        raise ContextError(
+            f"the weights are those the guard was made for, but the head is {classifier.head!r}, "
+            f"not {made.head!r}; see --head"
+        )
+    # Two hashes, of preprocessing and network; the second may be unknown.
+    known = len(made.behaviour.split()) == 2
+    if known and classifier.subject.from_file and classifier.subject.behaviour == made.behaviour:
+        return (
+            f"the code of {classifier.name} has changed since the guard was made, though not its "
+            "weights, nor what it computes for two pictures tried: fit the guard anew if the "
+            "change matters for others"
+        )
     raise ContextError(
-        f"the weights are those the guard was made for, but the preprocessing or the head is not: "
-        f"it was made with head {made.head!r}; see --preprocess and --head"
+        "the weights are those the guard was made for, but the preprocessing, or what the network "
+        "computes with them, is not: see --preprocess, or fit a guard for this network"
     )
+
+
+def check_classes(guard: Guard, names: ClassNames) -> None:
+    """Raise :class:`ContextError` if outputs are called otherwise than when the guard was made."""
+    if not guard.context.classes:
+        return
+    known = ClassNames.of_list(guard.context.classes, "the guard").with_imagenet(synonyms=True)
+    if len(known) != len(names):
+        raise ContextError(
+            f"the guard was made for {len(known)} classes; {names.source} names {len(names)}"
+        )
+    other = [
+        f"output {place} is {mine!r} in the guard and {names.names[place]!r} in {names.source}"
+        for place, mine in enumerate(known.names)
+        if not (
+            (known.synsets[place] and known.synsets[place] == names.synsets[place])
+            or {*map(fold, known.synonyms[place])} & {*map(fold, names.synonyms[place])}
+        )
+    ]
+    if other:
+        raise ContextError(
+            f"{listed(other, quote=False)}: numbers would be told of other classes than meant; "
+            "leave --classes out, and the guard's own names are taken, or fit a guard with these"
+        )
+
+
+def open_guard_data(
+    guard: Guard, path: Path, classes: Path | None = None, limit: int | None = None
+) -> LabelledImages:
+    """Labelled images for a guard, whose own names count where no file gives them.
+
+    Args:
+        guard: knows what its outputs are called.
+        path: see :func:`profiler.labelled.find_labelled`.
+        classes: see :func:`profiler.labelled.open_classes`.
+        limit: keep that many images, evenly spread.
+
+    Raises:
+        ContextError: the file calls outputs otherwise than the guard does.
+    """
+    own = guard.context.classes
+    if guard.classes in IMAGENETS and ClassNames.of_outputs(guard.classes).names == own:
+        own = ()  # ImageNet's synonyms and synsets as well, then
+    names, mapping = open_classes(classes, guard.classes, own)
+    check_classes(guard, names)
+    return open_labelled(path, names, mapping, limit=limit)
 
 
 # --- score -----------------------------------------------------------------------------------
@@ -490,10 +592,19 @@ def score_images(
         window: images that pass between two looks; None: the usual number.
         services: shows progress.
     """
-    check_subject(guard, classifier)
+    for said in filter(None, (check_subject(guard, classifier), guard.remark)):
+        log.warning("warning: %s", said)
     watch = None
     if on_look is not None:
         watch = guard.watch(**({} if window is None else {"window": window}))
+        if watch.blind:
+            log.warning(
+                "warning: a window of %d images that pass cannot be told from the %d of the "
+                "reference beyond chance, whatever it shows: take a larger --window, or fit the "
+                "guard on more images",
+                watch.window,
+                watch.reference.count,
+            )
     core = guard.core()
     names = probe.names
     with services.progress.stage("images", len(names)) as advance:
@@ -599,7 +710,8 @@ def assess_guard(
         services: shows progress.
     """
     options = options or AssessOptions()
-    check_subject(guard, classifier)
+    changed = check_subject(guard, classifier)
+    check_classes(guard, data.classes)
     check_writable(out)
     used = set(guard.seen.tolist())
     fresh = [
@@ -696,7 +808,16 @@ def assess_guard(
         command=options.command,
         date=options.date,
         versions=versions(),
-        warnings=tuple(_warnings(guard, known, len(fresh) - len(clean.rows), reference)),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    changed,
+                    *_warnings(guard, known, len(fresh) - len(clean.rows), reference),
+                    *data.remarks(),
+                ),
+            )
+        ),
     )
     for warning in assessment.warnings:
         log.warning("warning: %s", warning)
@@ -720,9 +841,16 @@ def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
     arrays: Mapping[str, NDArray[Any]] | None = None
     if reference is not None:
         try:
-            arrays = load(reference.read_bytes())
+            with safe_open(str(reference), framework="np") as file:
+                made_for = (file.metadata() or {}).get("guard")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise InputError(f"{str(reference)!r} cannot be read: {error}") from error
+        if made_for != guard.context.fingerprint:
+            raise ContextError(
+                f"{str(reference)!r} holds the answers of another network than the guard beside it "
+                "was made for; put it back, or take it away and go without Mahalanobis and KNN"
+            )
     for each in baselines():
         if isinstance(each, Mahalanobis | Neighbours):
             if arrays is None:
@@ -832,6 +960,7 @@ def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, in
 
 def _warnings(guard: Guard, known: int, unread: int, reference: Path | None) -> Iterator[str]:
     yield from guard.context.notes
+    yield guard.remark
     if known:
         yield f"{known} image(s) were left out, because the guard was made from them"
     if unread:

@@ -847,6 +847,28 @@ def test_labels_that_fit_a_third_of_the_images_as_they_stand_are_not_suspected()
     assert suspicious(truth, predicted) == ""
 
 
+@pytest.mark.parametrize("classes", [4, 10, 1000])
+def test_misclassified_images_alone_are_no_sign_of_other_numbers(classes: int) -> None:
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        truth = dice.integers(0, classes, 2000)
+        # Every other class is as likely.
+        wrong = (truth + dice.integers(1, classes, 2000)) % classes
+        assert suspicious(truth, wrong, classes) == ""
+    # Of numbers off by one, most images are right one further; the rest are these.
+    right = truth < classes - 1
+    assert "one higher" in suspicious(truth[right], truth[right] + 1, classes)
+
+
+def test_neighbours_that_look_alike_are_no_sign_of_other_numbers() -> None:
+    dice = np.random.default_rng(0)
+    truth = dice.integers(1, 999, 2000)
+    # A third of the mistakes is the breed before or after: a hundred times what chance hits.
+    near = truth + dice.choice([-1, 1], 2000)
+    wrong = np.where(dice.random(2000) < 1 / 3, near, (truth + dice.integers(2, 900, 2000)) % 1000)
+    assert suspicious(truth, wrong, 1000) == ""
+
+
 @pytest.mark.parametrize("images", [0, 1, 5])
 def test_few_images_say_nothing(images: int) -> None:
     truth = np.arange(images)

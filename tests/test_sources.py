@@ -16,6 +16,7 @@ from torchvision import models
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
 from profiler.subject import Subject, SubjectOptions, load_subject
+from profiler.subject.network import tried
 from profiler.subject.preprocessing import (
     KEYS,
     Preprocessing,
@@ -111,6 +112,113 @@ def test_the_fingerprint_of_a_file_is_that_of_its_content(
     assert fingerprint("a") == fingerprint("b") == fingerprint("b", name="other")
     assert fingerprint("a") != fingerprint("c", activation="GELU")
     assert fingerprint("a") != fingerprint("d", side=9)  # in a file that the file imports
+
+
+USERS = """
+import torch
+from torch import nn
+from torchvision import transforms
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+def make():
+    torch.manual_seed(0)
+    return Net(), transforms.Compose([transforms.Resize((9, 9)), transforms.ToTensor()])
+"""
+
+
+def fingerprint_of(file: Path, code: str) -> str:
+    file.parent.mkdir(exist_ok=True, parents=True)
+    file.write_text(code)
+    return load(f"{file}:make").fingerprint
+
+
+def test_what_python_does_not_heed_is_not_in_the_fingerprint(tmp_path: Path) -> None:
+    one = fingerprint_of(tmp_path / "net.py", USERS)
+    commented = USERS.replace(
+        "    def forward(self, x):", '    def forward(self, x):\n        """Scores."""  # (B, 2)\n'
+    )
+    assert fingerprint_of(tmp_path / "elsewhere" / "net.py", commented) == one
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (".relu()", ".tanh()"),
+        (".relu()", ".clamp(0, 1e4)"),  # the same for every picture that the test shows
+        (".mean((2, 3))", ".amax((2, 3))"),
+        ("Resize((9, 9))", "Resize((9, 9), antialias=True, interpolation=3)"),
+        ("transforms.Resize((9, 9))", "transforms.CenterCrop(9)"),
+        ("manual_seed(0)", "manual_seed(1)"),
+    ],
+)
+def test_other_code_with_the_same_weights_is_told_apart(
+    before: str, after: str, tmp_path: Path
+) -> None:
+    one = fingerprint_of(tmp_path / "net.py", USERS)
+    assert before in USERS
+    assert fingerprint_of(tmp_path / "net.py", USERS.replace(before, after)) != one
+
+
+def test_what_code_reads_elsewhere_is_seen_by_what_it_does(tmp_path: Path) -> None:
+    code = USERS.replace("self.conv(x)", "(self.conv(x) * float(SCALE.read_text()))").replace(
+        "class Net",
+        "from pathlib import Path\nSCALE = Path(__file__).with_name('scale.txt')\n\nclass Net",
+    )
+    (tmp_path / "scale.txt").write_text("1.0")
+    one = fingerprint_of(tmp_path / "net.py", code)
+    assert fingerprint_of(tmp_path / "net.py", code) == one
+    (tmp_path / "scale.txt").write_text("1.0001")
+    assert fingerprint_of(tmp_path / "net.py", code) != one
+
+
+def test_two_versions_of_a_project_find_their_own_files(tmp_path: Path) -> None:
+    for version, scale in (("old", 1), ("new", 2)):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "scaling.py").write_text(f"SCALE = {scale}\n")
+        # Imported at once, or only when the network is made.
+        (tmp_path / version / "net.py").write_text(
+            "from torch import nn\nfrom torchvision import transforms\n"
+            "def make():\n    from scaling import SCALE\n    net = nn.Conv2d(3, 2, 1)\n"
+            "    nn.init.constant_(net.weight, SCALE)\n    return net, transforms.ToTensor()\n"
+        )
+    for version, scale in (("old", 1), ("new", 2), ("old", 1)):
+        weight = load(f"{tmp_path / version / 'net.py'}:make").model.weight
+        assert float(weight.mean()) == scale  # type: ignore[arg-type, operator]
+
+
+def test_threads_batches_and_single_precision_leave_the_behaviour_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(USERS)
+    subject = load(f"{file}:make")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        assert load(f"{file}:make").behaviour == subject.behaviour
+    finally:
+        torch.set_num_threads(threads)
+    with torch.no_grad():
+        subject.model.fc.bias += 1e-4  # type: ignore[operator]
+    assert tried(subject.model, subject.preprocess) not in subject.behaviour
+
+
+class CastsDown(nn.Module):
+    """Works in single precision inside, whatever it is given."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean((2, 3)).type_as(images)
+
+
+def test_what_rounds_on_the_way_is_not_told_by_what_it_does() -> None:
+    assert tried(CastsDown(), tiny.to_tensor()) == ""
+    assert tried(tiny.TinyNet(), tiny.to_tensor()) != ""
 
 
 @pytest.mark.usefixtures("_fresh_helper")

@@ -58,7 +58,7 @@ from profiler.cli.words import (
     how_called,
     language_model,
 )
-from profiler.errors import CheckFailed, OutputError, UsageError
+from profiler.errors import CheckFailed, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from profiler.detector.drift import Look
@@ -258,7 +258,11 @@ def fit(
 def score(
     subject: SubjectName,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="A folder of images, or files.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="A folder of images, a CSV with the column path, or files.",
+        ),
     ],
     guard: GuardFile = None,
     out: Annotated[
@@ -309,9 +313,18 @@ def score(
 
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
+        subject,
+        choose_device(device),
+        head,
+        checkpoint,
+        partial,
+        weights,
+        preprocess,
+        seed,
+        checkpoint_key,
     )
     check_subject(made, classifier)
+    probe = _probe(images)
     looks: list[Look] = []
 
     def told(look: "Look") -> None:
@@ -322,7 +335,7 @@ def score(
     rows = score_images(
         made,
         classifier,
-        _probe(images),
+        probe,
         batch=size or BATCH,
         on_look=told if watch else None,
         window=window,
@@ -403,7 +416,14 @@ def evaluate(
     )
     corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
     from profiler.cli.terminal import TerminalProgress
-    from profiler.guarding import BATCH, REFERENCE, AssessOptions, assess_guard
+    from profiler.guarding import (
+        BATCH,
+        REFERENCE,
+        AssessOptions,
+        assess_guard,
+        check_subject,
+        open_guard_data,
+    )
     from profiler.run import Services, check_writable, choose_device
 
     check_data(data, classes)
@@ -412,9 +432,18 @@ def evaluate(
     out = out or path.parent
     check_writable(out)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
+        subject,
+        choose_device(device),
+        head,
+        checkpoint,
+        partial,
+        weights,
+        preprocess,
+        seed,
+        checkpoint_key,
     )
-    images = open_data(data, classes, classifier.outputs, limit)
+    check_subject(made, classifier)  # or its outputs would be held to be others'
+    images = open_guard_data(made, data, classes, limit)
     reference = path.parent / REFERENCE
     called = how_called(context, date)
     found = assess_guard(
@@ -472,10 +501,45 @@ def _probe(images: list[Path]) -> "ImageFolder":
 
     if len(images) == 1 and images[0].is_dir():
         return ImageFolder.open(images[0])
-    folders = [str(path) for path in images if path.is_dir()]
-    if folders:
-        raise UsageError(f"name one folder, or files; {folders[0]!r} is one of several names")
+    if len(images) == 1 and images[0].suffix.lower() in _TABLES and images[0].is_file():
+        return _of_table(images[0])
+    several = [str(p) for p in images if p.is_dir() or p.suffix.lower() in _TABLES]
+    if several:
+        raise UsageError(
+            f"name one folder, one table of paths, or files; {several[0]!r} is one of several names"
+            if len(images) > 1
+            else f"there is no table of images {several[0]!r}"
+        )
     return ImageFolder(Path(), tuple(map(str, images)), "images")
+
+
+_TABLES = (".csv", ".tsv")
+
+
+def _of_table(path: Path) -> "ImageFolder":
+    """The images that a table names in its column ``path``, relative to where it lies."""
+    from profiler.inputs import ImageFolder
+    from profiler.labelled.text import rows_of, text_of
+
+    rows = rows_of(path, text_of(path, "table of images"))
+    header = [cell.casefold() for cell in next(rows, (1, []))[1]]
+    if header.count("path") != 1:
+        raise InputError(
+            f"{path.name}, line 1: the header must name the column path once, got "
+            f"{','.join(header)[:80]!r}"
+        )
+    place, files = header.index("path"), []
+    for line, cells in rows:
+        if len(cells) != len(header) or not cells[place]:
+            raise InputError(
+                f"{path.name}, line {line}: {len(cells)} fields, but the header has {len(header)}"
+                if len(cells) != len(header)
+                else f"{path.name}, line {line}: the path is empty"
+            )
+        files.append(cells[place])
+    if not files:
+        raise InputError(f"{path.name} lists no image: there is nothing below its header")
+    return ImageFolder(path.parent, tuple(files), path.name)
 
 
 @contextmanager

@@ -60,25 +60,36 @@ class Summaries:
 
     @classmethod
     def of(
-        cls, strengths: FloatArray, truth: IntArray, predicted: IntArray, classes: int
+        cls,
+        strengths: FloatArray,
+        truth: IntArray,
+        predicted: IntArray,
+        classes: int,
+        *,
+        need_wrong: bool = True,
     ) -> "Summaries":
         """From strengths (n, M), or these times ‖r(z)‖, of labelled images.
 
+        Where no answer is wrong and none has to be, each comparison of wrong ones counts as open.
+
         Raises:
-            InputError: none of the answers is right, or none is wrong.
+            InputError: none of the answers is right, or none is wrong and ``need_wrong``.
         """
         found = HeatmapCollector(classes)
         found.add(strengths, truth, predicted)
         maps = found.result()
-        both = maps.summary(right=True), maps.summary(right=False)
-        if both[0] is None or both[1] is None:
-            missing = "right" if both[0] is None else "wrong"
+        usual, unusual = maps.summary(right=True), maps.summary(right=False)
+        if usual is None:
+            raise InputError(f"none of the {len(strengths)} images to fit on is answered rightly")
+        if unusual is None and need_wrong:
             raise InputError(
-                f"none of the {len(strengths)} images to fit on is answered {missing}ly: a guard "
-                "learns from the difference; give more images"
+                f"none of the {len(strengths)} images to fit on is answered wrongly: such a rule "
+                "learns from the difference; give more images, or take a rule that learns from "
+                "right answers alone (typicality, msp+typicality)"
             )
         cells = np.triu_indices(strengths.shape[1], k=1)
-        common = [each.mean[cells] for each in both if each is not None]
+        open_ = np.full(len(cells[0]), 0.5)
+        common = usual.mean[cells], open_ if unusual is None else unusual.mean[cells]
         right, wrong = np.empty((2, classes, len(cells[0])), dtype=np.float32)
         right_count, wrong_count = np.zeros((2, classes), dtype=np.int64)
         for label in range(classes):

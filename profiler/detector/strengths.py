@@ -59,7 +59,13 @@ class StrengthsRule(Sound):
         if right.all() or not right.any():
             raise InputError(
                 f"all {len(z)} images to fit on are answered {'right' if right.all() else 'wrong'}"
-                "ly: a guard learns from the difference; give more images"
+                "ly: such a rule learns from the difference; give more images"
+                + (
+                    ", or take a rule that learns from right answers alone (typicality, "
+                    "msp+typicality)"
+                    if right.all()
+                    else ""
+                )
             )
         strengths = self.concepts.strengths(z)
         common = strengths[right].mean(axis=0)

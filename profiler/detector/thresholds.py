@@ -90,6 +90,57 @@ class Threshold:
         }[self.target]
 
 
+def images_needed(target: str, level: float, confidence: float = CONFIDENCE) -> int:
+    """How many images it takes before a threshold can do more than flag everything, or nothing.
+
+    Of ``false-alarms`` right answers are meant, of ``risk`` images of which none is wrong.
+
+    >>> images_needed("false-alarms", 0.05), images_needed("risk", 0.05)
+    (19, 107)
+    """
+    if target == "risk":
+        # No error among m that pass: (1 − r)^m must be small, and the last start passes a part.
+        passing = math.log((1 - confidence) / STARTS) / math.log1p(-level)
+        return math.ceil(passing * (STARTS + 1) / STARTS - 1e-9)
+    return math.ceil(1 / level - 1 - 1e-9)
+
+
+def remark(cut: Threshold, wrong: BoolArray) -> str:
+    """What has to be said of a cut that flags everything, or nothing at all; empty otherwise.
+
+    Args:
+        cut: as set.
+        wrong: (n,) which of the images that it was set on are misclassified.
+    """
+    if math.isfinite(cut.value):
+        return ""
+    count = len(wrong) - int(wrong.sum()) if cut.target == "false-alarms" else len(wrong)
+    needed = images_needed(cut.target, cut.level, cut.confidence or CONFIDENCE)
+    kind = "right answers" if cut.target == "false-alarms" else "images"
+    there = f"{count} {kind} were there to set it on"
+    if cut.target == "passed-errors" and not cut.useless:
+        return (
+            f"nothing is flagged: {int(wrong.sum())} of {count} images are answered wrongly, so it "
+            f"holds without a threshold that {cut.text}"
+        )
+    if cut.target == "risk":
+        there += f", {int(wrong.sum())} of them wrong"
+        kind += ", if none of them is wrong"
+    if count >= needed:
+        way_out = "ask for less"
+    else:
+        least = "less" if cut.target == "risk" else f"{_least(count):g} or more"
+        way_out = f"it takes {needed} {kind}: ask for {least}, or give more images"
+    outcome = "everything is flagged" if cut.useless else "nothing is flagged, whatever it shows"
+    kept = f"no threshold {'' if cut.useless else 'but infinity '}keeps the promise"
+    return f"{outcome}: {kept} that {cut.text}; {there}, {way_out}"
+
+
+def _least(count: int) -> float:
+    """The least level, in whole hundredths, that so many images can keep."""
+    return math.ceil(100 / (count + 1) - 1e-9) / 100
+
+
 def threshold(
     target: str,
     level: float,

@@ -21,7 +21,9 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
     Three other numberings are tried: one higher (a model with a background class first), one
     lower, and class folders named by numbers but sorted as text (0, 1, 10, 11, …, 2). One is
     suspected where it makes at least three times as many predictions right, in three classes or
-    more, and chance would not do that.
+    more, beyond what wrong answers hit anyway by how often each class is predicted, and three times
+    as often as the opposite numbering: where neighbours look alike, a class is mistaken for the one
+    before it about as often as for the one after.
 
     Args:
         truth: (n,) true classes.
@@ -39,21 +41,24 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
     if not truth.size:
         return ""
     count = max(outputs or 0, int(max(truth.max(), predicted.max())) + 1)
-    as_text = np.empty(count, dtype=np.int64)
-    as_text[sorted(range(count), key=str)] = np.arange(count)
+    by_text = np.array(sorted(range(count), key=str))
+    as_text = np.argsort(by_text)
+    higher, lower = truth + 1, truth - 1
     tried = [
-        (truth + 1, "one higher (does the model have a background class first?)"),
-        (truth - 1, "one lower (are they counted from 1?)"),
+        (higher, lower, "one higher (does the model have a background class first?)"),
+        (lower, higher, "one lower (are they counted from 1?)"),
     ]
     if count > 10:  # else the orders are the same
-        tried.append((as_text[truth], "sorted as text (0, 1, 10, 11, …, 2), as folders are"))
+        told = "sorted as text (0, 1, 10, 11, …, 2), as folders are"
+        tried.append((as_text[truth], by_text[truth], told))
     plain = truth == predicted
-    for other, told in tried:
+    for other, opposite, told in tried:
         shifted = (other == predicted) & ~plain
         hits, before = int(shifted.sum()), int((plain & (other != predicted)).sum())
         for_it = _majorities(truth, shifted, plain)
         if (
-            hits >= 3 * before
+            hits >= 3 * max(before, int(((opposite == predicted) & ~plain).sum()))
+            and _beyond_chance(hits, truth, other, predicted, count)
             and for_it[0] >= max(3, 3 * for_it[1])
             and binom.sf(hits - 1, hits + before, 0.5) < CHANCE
         ):
@@ -63,6 +68,18 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
                 "and outputs seem to be numbered differently"
             )
     return ""
+
+
+def _beyond_chance(
+    hits: int, truth: IntArray, other: IntArray, predicted: IntArray, count: int
+) -> bool:
+    """Whether wrong answers that know nothing of the labels would hardly hit as often."""
+    able = (other != truth) & (other >= 0) & (other < count)
+    if not hits or not able.any():
+        return False
+    often = np.bincount(predicted, minlength=count) / len(predicted)
+    given_wrong = often[other[able]] / np.maximum(1 - often[truth[able]], 1e-12)
+    return bool(binom.sf(hits - 1, able.sum(), min(1.0, float(given_wrong.mean()))) < CHANCE)
 
 
 def _majorities(

@@ -18,7 +18,7 @@ from profiler.subject.factories import factory_file, load_factory
 from profiler.subject.groups import GROUPS
 from profiler.subject.hubs import OpenCLIPWeights
 from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.subject.network import Layer, Subject, weights_digest
+from profiler.subject.network import Layer, Subject, computed, unwrapped, weights_digest
 from profiler.subject.preprocessing import Preprocess
 from profiler.subject.sources import lite_model
 
@@ -29,9 +29,11 @@ __all__ = [
     "Preprocess",
     "Subject",
     "SubjectOptions",
+    "computed",
     "factory_file",
     "lite_model",
     "load_factory",
     "load_subject",
+    "unwrapped",
     "weights_digest",
 ]

@@ -1,8 +1,7 @@
 """From a name and options to a :class:`~profiler.subject.network.Subject`."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from profiler.errors import InputError, UsageError
 from profiler.subject.checkpoints import Checkpoint, Fit, Shapes, fit, load, read_checkpoint
-from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.factories import call_factory, code_of
 from profiler.subject.groups import all_group
 from profiler.subject.network import Subject
 from profiler.subject.preprocessing import (
@@ -19,6 +18,7 @@ from profiler.subject.preprocessing import (
     check_preprocess,
     digest_of,
     parse_recipe,
+    seeded,
 )
 from profiler.subject.sources import DEFAULT, Made, Source, find_source
 
@@ -80,7 +80,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
     elif options.weights == "none":
         if not source.has_weights:
             raise UsageError(f"--weights none: {spec} decides itself about its weights")
-        with _seeded(options.seed):
+        with seeded(options.seed):
             made = replace(source.bare(None), weights=f"random, seed {options.seed}")
     else:
         made = source.trained(options.weights)
@@ -90,9 +90,11 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
     if options.preprocess is None and source.has_weights and _has_other_weights(options):
         text += " (the default of the architecture)"
     model = made.model.eval().requires_grad_(False).to(device)
-    identity = "\n".join(
-        (source.identity, _structure(model), preprocessing.identity or preprocessing.text)
-    )
+    code = source.identity
+    if from_file := ".py:" in spec:
+        own = made.preprocessing.function if made.preprocessing else None
+        code = code_of(spec, model, own)
+    identity = "\n".join((code, _structure(model), preprocessing.identity or preprocessing.text))
     return Subject(
         spec,
         # Convolutions on a CPU are about one and a half times as fast with channels last.
@@ -102,6 +104,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         text,
         identity,
         made.step,
+        from_file,
     )
 
 
@@ -109,19 +112,11 @@ def _has_other_weights(options: SubjectOptions) -> bool:
     return options.checkpoint is not None or options.weights == "none"
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random weights that are the same each time, and leave no trace in what comes after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def _with_checkpoint(
     spec: str, source: Source, checkpoint: Checkpoint, options: SubjectOptions
 ) -> Made:
     def fitted_to(classes: int | None) -> tuple[Made, Fit]:
-        with _seeded(options.seed):
+        with seeded(options.seed):
             made = source.bare(classes)
         return made, fit(checkpoint, made.model, options.checkpoint_key, source.unused)
 
@@ -166,7 +161,7 @@ def _preprocessing(spec: str, own: Preprocessing | None, wanted: str | None) -> 
             f"--preprocess {wanted} must return a function from an RGB image to a tensor "
             f"(3, H, W); it returned {type(function).__name__}"
         )
-    identity = f"{factory_identity(wanted)} {digest_of(function, wanted).hex()}"
+    identity = f"{code_of(wanted, function)} {digest_of(function, wanted).hex()}"
     return Preprocessing(function, f"as made by {wanted}", identity)
 
 

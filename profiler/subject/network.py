@@ -1,5 +1,6 @@
 """A network under study: its layers, and what they give for images."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.errors import InputError, ResourceError, UnknownNameError
 from profiler.pooling import RULES, Pooling, choose_pooling
@@ -25,7 +27,13 @@ from profiler.subject.hooks import (
     tensors_of,
     try_out,
 )
-from profiler.subject.preprocessing import Preprocess, trial_image
+from profiler.subject.preprocessing import (
+    Preprocess,
+    digest_of,
+    seeded,
+    trial_image,
+    trial_images,
+)
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +77,7 @@ class Subject:
         identity: what tells this architecture and this preprocessing from others, apart from
             where they lie; the preprocessing in words if empty.
         step: how far its training was, if the file of its weights says so.
+        from_file: whether a user's own code made it, which its weights and settings do not tell.
     """
 
     name: str
@@ -78,14 +87,25 @@ class Subject:
     input_text: str
     identity: str = ""
     step: float | None = None
+    from_file: bool = False
     _memory_format: list[torch.memory_format] = field(
         default_factory=lambda: [torch.channels_last], repr=False, compare=False
     )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, the architecture, and the preprocessing."""
-        return weights_digest(self.model, extra=self.identity or self.input_text)
+        """Hash of the weights, the architecture, and the preprocessing.
+
+        Of a user's own code, both what it says and what it does count: the one does not show what
+        it reads elsewhere, the other not what it does with other images.
+        """
+        extra = self.identity or self.input_text
+        return weights_digest(self.model, f"{extra}\n{self.behaviour}" if self.from_file else extra)
+
+    @cached_property
+    def behaviour(self) -> str:
+        """Hash of what preprocessing and network make of two fixed pictures; see :func:`tried`."""
+        return f"{digest_of(self.preprocess, self.name).hex()} {tried(self.model, self.preprocess)}"
 
     @property
     def device(self) -> torch.device:
@@ -316,10 +336,85 @@ def not_alone(images: torch.Tensor) -> torch.Tensor:
     return images.repeat(2, 1, 1, 1) if len(images) == 1 else images
 
 
+class _Doubles(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees whether a number in double precision is made one of lower precision."""
+
+    lost = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype in (
+            torch.float32, torch.float16, torch.bfloat16
+        ):  # fmt: skip
+            given = [each for each in args if isinstance(each, torch.Tensor)]
+            self.lost |= any(each.dtype == torch.float64 for each in given)
+        return made
+
+
+def tried(model: nn.Module, preprocess: Preprocess) -> str:
+    """What a network gives for the trial images, as :func:`computed` tells it."""
+    try:
+        images = [preprocess(image).detach() for image in trial_images()]
+        # Together where they can be: some networks fail on a lone image.
+        same = images[0].shape == images[1].shape
+        batches = [torch.stack(images)] if same else [torch.stack([each] * 2) for each in images]
+    except Exception:  # whatever a preprocessing stumbles over
+        return ""
+    return computed(model, batches)
+
+
+def computed(model: nn.Module, batches: Sequence[torch.Tensor]) -> str:
+    """Hash of what a network gives for batches (B, 3, H, W); empty where it cannot be told.
+
+    It runs in double precision on a CPU, as a copy. There its outputs are the same to a dozen
+    digits, whichever device, threads or batch it is used with, so that six of them tell one
+    computation from another and nothing else. A network that does not run so, or casts its numbers
+    down on the way, is not told by what it does.
+    """
+    try:
+        twin = copy.deepcopy(model).eval().cpu().double()
+        twin = twin.to(memory_format=torch.contiguous_format)  # twice as fast, and always the same
+        seen = _Doubles()  # type: ignore[no-untyped-call]
+        with torch.inference_mode(), seeded(0), seen:
+            given = [tensors_of(twin(batch.cpu().double())) for batch in batches]
+    except Exception:  # whatever a network stumbles over
+        return ""
+    if seen.lost:
+        return ""
+    digest = hashlib.sha256()
+    for tensor in (each for batch in given for each in batch):
+        digest.update(f"{tuple(tensor.shape)} ".encode() + _six_digits(tensor))
+    return digest.hexdigest()
+
+
+def _six_digits(tensor: torch.Tensor) -> bytes:
+    """Of every number, as a share of the largest; and of that one."""
+    values = tensor.detach().double()
+    finite = values[values.isfinite()].abs()
+    largest = float(finite.max()) if len(finite) else 0.0
+    shares = (values / (largest or 1.0) * 1e6).round().nan_to_num(nan=3e6, posinf=4e6, neginf=-4e6)
+    return f"{largest:.5e} ".encode() + shares.to(torch.int64).contiguous().numpy().tobytes()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what DataParallel or ``torch.compile`` put around it."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    compiled = getattr(model, "_orig_mod", None)
+    return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
+
+
 def weights_digest(model: nn.Module, extra: str = "") -> str:
-    """SHA-256 over the names, types, shapes and values of a model's state."""
+    """SHA-256 over the names, types, shapes and values of a model's state.
+
+    What DataParallel or ``torch.compile`` put around the network, or ``torch.compile`` around a
+    part of it, does not count.
+    """
     digest = hashlib.sha256(extra.encode())
-    state: Mapping[str, torch.Tensor] = model.state_dict()
+    state: Mapping[str, torch.Tensor] = {
+        name.replace("_orig_mod.", ""): tensor
+        for name, tensor in unwrapped(model).state_dict().items()
+    }
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

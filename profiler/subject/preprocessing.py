@@ -1,7 +1,9 @@
 """What is done to an image before the network sees it: as its source says, or as the user says."""
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -245,13 +247,39 @@ def trial_image() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def trial_images() -> tuple[Image.Image, Image.Image]:
+    """The same, and large patches of pure colours, black and white, in other proportions."""
+    noise = trial_image()
+    pure = noise.crop((0, 0, 4, 3)).point(lambda value: 255 * (value > 127))
+    return noise, pure.resize((400, 300), Image.Resampling.NEAREST)
+
+
 def digest_of(function: Preprocess, name: str) -> bytes:
-    """What a function makes of the trial image: tells functions apart whose text is the same."""
-    try:
-        made = function(trial_image())
-        return made.detach().cpu().float().contiguous().numpy().tobytes()
-    except Exception as error:
-        raise InputError(
-            f"the preprocessing of {name} fails on an RGB image of 256 × 256 pixels: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    """What a function makes of the trial images: tells functions apart whose text is the same.
+
+    Raises:
+        InputError: it fails on the first; of the second this is told as well.
+    """
+    made = []
+    for image in trial_images():
+        try:
+            # A random one is known again by what it makes of the same chances.
+            with seeded(0):
+                tensor = function(image).detach().cpu().float().contiguous()
+            made.append(f"{tuple(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+        except Exception as error:
+            if not made:
+                raise InputError(
+                    f"the preprocessing of {name} fails on an RGB image of 256 × 256 pixels: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            made.append(type(error).__name__.encode())
+    return hashlib.sha256(b"".join(made)).digest()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The same random numbers each time, leaving no trace in what comes after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

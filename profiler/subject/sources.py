@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
-from profiler.subject.factories import call_factory, factory_identity
+from profiler.subject.factories import call_factory
 from profiler.subject.hubs import OpenCLIPWeights, check_hub, config_of
-from profiler.subject.network import Subject
+from profiler.subject.network import Subject, unwrapped
 from profiler.subject.preprocessing import (
     Preprocessing,
     Recipe,
@@ -390,7 +390,7 @@ def _custom(spec: str) -> Source:
                 f"RGB image to a tensor (3, H, W); it returned {type(made).__name__}"
             )
         model, preprocess = made
-        # The file's content does not show what it imports; what comes out of it does.
+        # Code does not show what it reads, as from a file of settings; what comes out of it does.
         identity = digest_of(preprocess, spec).hex()
         preprocessing = Preprocessing(preprocess, f"as made by {function}", identity)
         return Made(_plain(model, spec), preprocessing, f"as made by {spec}")
@@ -399,24 +399,22 @@ def _custom(spec: str) -> Source:
         _only_default(weights, spec)
         return make()
 
-    identity = factory_identity(spec) if Path(spec.rpartition(":")[0]).is_file() else ""
-    return Source(identity, trained, lambda _: make(), has_weights=False, can_resize=False)
+    # What its code says is known once it has run.
+    return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)
 
 
 def _plain(model: nn.Module, spec: str) -> nn.Module:
     """The network inside what DataParallel or torch.compile put around it."""
-    if isinstance(model, torch.jit.ScriptModule):
+    inside = unwrapped(model)
+    if isinstance(inside, torch.jit.ScriptModule):
         raise InputError(
             f"{spec} returns a TorchScript module, which hides its layers; return the network "
             "it was made of"
         )
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _plain(model.module, spec)
-    lazy = [n for n, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    lazy = [n for n, p in inside.named_parameters() if isinstance(p, UninitializedParameter)]
     if lazy:
         raise InputError(
             f"{spec} returns a network with lazy layers that have no weights yet: "
             f"{', '.join(lazy[:4])}; run it on one image before you load its weights and return it"
         )
-    compiled = getattr(model, "_orig_mod", None)
-    return _plain(compiled, spec) if isinstance(compiled, nn.Module) else model
+    return inside
