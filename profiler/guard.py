@@ -445,6 +445,8 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
             rule.softmax_.weights_ = arrays["correction.weights"]
             rule.softmax_.bias_ = arrays["correction.bias"]
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
+    if len(content["concepts"]) != len(arrays["directions"]):
+        raise InputError("it does not name as many concepts as it has directions")
     cut = Threshold(**content["threshold"])
     if math.isnan(cut.value):
         raise InputError("its threshold is no number")
@@ -792,11 +794,11 @@ class Guarded(nn.Module):
     def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the head reads, and (B, C) what it gives."""
         seen: list[torch.Tensor] = []
-        caller = get_ident()
+        caller = _caller()
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             # Another thread may be using the same model.
-            if get_ident() == caller:
+            if _caller() == caller:
                 seen[:] = [inputs[0], output]
 
         # As register_forward_hook does, whose handle takes longer than the scoring; its keys are
@@ -804,9 +806,16 @@ class Guarded(nn.Module):
         hooks, key = self._head[0]._forward_hooks, -id(seen)
         hooks[key] = hook
         try:
-            self.model(images)
+            # What nn.Module.compile made of the model does not call hooks.
+            compiled = getattr(self.model, "_compiled_call_impl", None)
+            (self.model if compiled is None else self.model._call_impl)(images)
         finally:
             del hooks[key]
+        if not seen:
+            raise InputError(
+                "the layer that the guard reads did not run where hooks see it: if a part of the "
+                "model is compiled, wrap the plain model and compile what guard.wrap returns"
+            )
         features, logits = seen
         return features, logits if len(logits.shape) == 2 else logits.flatten(1)
 
@@ -831,4 +840,13 @@ def _block(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 def _recording(tensor: torch.Tensor) -> bool:
     """Whether operations are written down, as for export: by other kinds of tensors, or traced."""
-    return type(tensor) is not torch.Tensor or torch._C._get_tracing_state() is not None
+    return (
+        torch.compiler.is_compiling()
+        or type(tensor) is not torch.Tensor
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def _caller() -> int:
+    """The thread that calls; torch.compile, which cannot ask, writes down one call."""
+    return 0 if torch.compiler.is_compiling() else get_ident()

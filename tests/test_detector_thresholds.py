@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.detector.thresholds import TARGETS, Threshold, above, threshold
+from profiler.detector.thresholds import (
+    TARGETS,
+    Threshold,
+    above,
+    images_needed,
+    remark,
+    threshold,
+)
 from profiler.errors import InputError, UnknownNameError, UsageError
 
 
@@ -135,3 +142,48 @@ def test_flagged_shares_hold_on_200_random_splits(splits: list[tuple], target: s
         shares.append(np.mean(counted > cut.value))
     error = np.std(shares) / np.sqrt(SPLITS)
     assert 0.1 - 1 / 400 - 4 * error <= np.mean(shares) <= 0.1 + 3 * error
+
+
+# --- thresholds that do nothing ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["share", "false-alarms", "passed-errors"])
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.1, 0.3])
+def test_so_many_images_it_takes_and_no_fewer(target: str, level: float) -> None:
+    needed = images_needed(target, level)
+    for count in (needed - 1, needed):
+        # Two wrong answers besides, which do not count where right answers are meant.
+        size = count + 2 if target == "false-alarms" else count
+        wrong = np.arange(size) >= size - 2
+        cut = threshold(target, level, np.arange(float(size)), wrong)
+        assert np.isfinite(cut.value) == (count == needed)
+        assert (f"it takes {needed} " in remark(cut, wrong)) is (count < needed)
+        assert bool(remark(cut, wrong)) is (count < needed)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.1, 0.3])
+def test_so_many_images_without_an_error_it_takes(level: float) -> None:
+    needed = images_needed("risk", level)
+    for count in (int(0.9 * needed), needed):
+        scores, wrong = np.arange(float(count)), np.zeros(count, dtype=bool)
+        cut = threshold("risk", level, scores, wrong, candidates=scores)
+        assert np.isfinite(cut.value) == (count == needed)
+        assert (f"it takes {needed} images, if none" in remark(cut, wrong)) is (count < needed)
+
+
+def test_a_promise_that_holds_by_itself_is_told_as_such() -> None:
+    wrong = np.arange(200) < 3
+    cut = threshold("passed-errors", 0.05, np.arange(200.0), wrong)
+    assert cut.value == np.inf
+    assert remark(cut, wrong) == (
+        "nothing is flagged: 3 of 200 images are answered wrongly, so it holds without a threshold "
+        "that at most 5 % of inputs are wrong and pass"
+    )
+    assert remark(threshold("share", 0.05, np.arange(200.0), wrong), wrong) == ""
+
+
+def test_too_many_errors_are_not_too_few_images() -> None:
+    wrong = np.arange(400) % 2 == 0
+    cut = threshold("risk", 0.05, np.arange(400.0), wrong, candidates=np.arange(400.0))
+    said = "400 images were there to set it on, 200 of them wrong, ask for less"
+    assert said in remark(cut, wrong)

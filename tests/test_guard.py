@@ -3,9 +3,11 @@
 import copy
 import gc
 import json
+import pickle
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Barrier
 
@@ -104,6 +106,40 @@ def test_what_is_no_guard_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "guard.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="is not a guard"):
         Guard.load(tmp_path / "guard.safetensors")
+
+
+def test_damaged_files_and_newer_ones_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "guard.safetensors"
+    GUARD.save(path)
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    said = json.loads(whole[8 : 8 + length])
+
+    def changed(**content: object) -> None:
+        text = json.dumps(json.loads(said["__metadata__"]["guard"]) | content)
+        header = json.dumps(said | {"__metadata__": {"guard": text}}).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header + whole[8 + length :])
+
+    changed()
+    Guard.load(path)
+    changed(format=3)
+    with pytest.raises(InputError, match="has format 3; this version reads 1 and 2"):
+        Guard.load(path)
+    for content in ({"threshold": {}}, {"rule": "cosine+msp"}, {"concepts": ["one"]}, {"views": 3}):
+        changed(**content)
+        if "views" not in content:  # not read of a guard without any
+            with pytest.raises(InputError, match="is not a guard"):
+                Guard.load(path)
+    changed(threshold=asdict(replace(GUARD.threshold, value=float("nan"))))
+    with pytest.raises(InputError, match="its threshold is no number"):
+        Guard.load(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="is not a guard"):
+        Guard.load(path)
+    header = json.dumps({"__metadata__": {"guard": "[" * 100_000}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(InputError, match="is not a guard"):
+        Guard.load(path)
 
 
 # --- beside a network ----------------------------------------------------------------------------
@@ -380,6 +416,100 @@ def test_a_copy_of_a_guarded_network_outlives_it() -> None:
     del guarded
     gc.collect()
     same(copied(images)[1], usual)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_guarded_network_in_another_precision_judges_few_and_many_alike(
+    dtype: torch.dtype,
+) -> None:
+    images = images_of(colors_of(FEW + 1, 8)[0]).to(dtype)
+    guarded = nn.Sequential(GUARD.wrap(TinyNet().eval())).to(dtype)
+    logits, many = guarded(images)
+    _, few = guarded(images[:FEW])
+    assert logits.dtype == dtype
+    same(few, Verdict(*(each[:FEW] for each in many)))
+    # Only the network is rounded: its own answers are judged as in full precision.
+    seen = nn.Sequential(TinyNet().eval()).to(dtype)
+    z = seen[0].pool(seen[0].color(images)).flatten(1)
+    alone = GUARD.score_features(z.float(), logits=logits.float())
+    assert torch.allclose(many.score, alone.score, rtol=1e-4, atol=1e-4)
+
+
+def test_automatic_precision_does_not_reach_the_scores() -> None:
+    images = images_of(colors_of(FEW + 1, 8)[0])
+    guarded = GUARD.wrap(TinyNet().eval())
+    with torch.autocast("cpu", torch.bfloat16):
+        _, many = guarded(images)
+        _, few = guarded(images[:FEW])
+    same(few, Verdict(*(each[:FEW] for each in many)))
+
+
+def in_place(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+def part(model: nn.Module) -> nn.Module:
+    model.color = torch.compile(model.color, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        nn.DataParallel,
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+        in_place,
+        part,
+    ],
+)
+def test_what_is_put_around_a_network_comes_off(
+    around: Callable[[nn.Module], nn.Module],
+) -> None:
+    images = images_of(colors_of(FEW + 1, 8)[0])
+    _, usual = GUARD.wrap(TinyNet().eval())(images)
+    model = around(TinyNet().eval())
+    model(images)
+    same(GUARD.wrap(model)(images)[1], usual)
+
+
+def test_a_guarded_network_can_be_compiled_pickled_and_loaded() -> None:
+    images = images_of(colors_of(FEW + 1, 8)[0])
+    guarded = GUARD.wrap(TinyNet().eval())
+    _, usual = guarded(images)
+    again = GUARD.wrap(TinyNet().eval())
+    again.load_state_dict(guarded.state_dict())
+    compiled = torch.compile(GUARD.wrap(TinyNet().eval()), backend="eager")
+    with torch.no_grad():
+        for each in (pickle.loads(pickle.dumps(guarded)), again, compiled):
+            same(each(images)[1], usual)
+
+
+class CompiledTail(TinyNet):
+    """Calls its head out of a function that is compiled."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.tail(self.pool(self.color(images)))
+        return logits
+
+    @torch.compile(backend="eager")
+    def tail(self, pooled: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(pooled.flatten(1))
+        return logits
+
+
+def test_a_head_that_hooks_cannot_see_is_said() -> None:
+    model, images = CompiledTail().eval(), images_of(colors_of(3, 1)[0])
+    with torch.no_grad():
+        model(images)
+        with pytest.raises(InputError, match=r"compile what guard\.wrap returns"):
+            GUARD.wrap(model)(images)
+
+
+def test_rounded_weights_are_told_how_to_come_by_a_guard() -> None:
+    with pytest.raises(ContextError, match=r"as in guard.wrap\(model\).to\(torch.float16\)"):
+        GUARD.wrap(TinyNet().eval().half())
 
 
 @pytest.mark.parametrize("sizes", [((2, 5), (2, 5)), ((2, 6), (2, 4)), ((2, 6), (1, 5))])

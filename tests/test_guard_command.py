@@ -14,7 +14,8 @@ from browser import chromium, opened
 from command import Command, Outcome
 from guard_samples import WORDS, write_mixed
 from PIL import Image
-from tiny import CLASSES, TinyNet, tiny_subject
+from safetensors.numpy import load_file, save_file
+from tiny import CLASSES, TinyNet, tiny_subject, write_classes
 
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
@@ -417,19 +418,180 @@ def test_eval_looks_at_views_of_attacked_images_too(
         assert view.complaints == []
 
 
-def test_images_without_an_error_teach_nothing(command: Command, tmp_path: Path) -> None:
-    from tiny import write_classes
+def fit_on(command: Command, folder: Path, data: Path, out: Path, *more: object) -> Outcome:
+    return command(
+        *("guard", "fit", SUBJECT, "--data", data, "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--out", out, *more),
+    )
 
+
+@pytest.mark.parametrize("rule", ["typicality", "msp+typicality", "likelihood", "strengths"])
+def test_right_answers_alone_teach_what_they_can(
+    command: Command, folder: Path, tmp_path: Path, rule: str
+) -> None:
     write_classes(tmp_path / "images", 12)
-    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
-    (tmp_path / "words.txt").write_text("\n".join(WORDS))
+    done = fit_on(command, folder, tmp_path / "images", tmp_path / "out", "--rule", rule)
+    if "typicality" not in rule:
+        assert done.status == 2
+        assert "learns from right answers alone (typicality, msp+typicality)" in done.error
+        return
+    assert done.status == 0, done.stderr
+    assert "none of the 24 images fitted on is answered wrongly" in done.stderr
+    # What it has never seen is strange to it, all the same, and it says why.
+    red = tmp_path / "images" / "red"
+    mixed = folder / "new" / "red"
+    share = ("--share", "0.2")
+    done = command("guard", "score", SUBJECT, mixed, "--guard", tmp_path / "out", "--json", *share)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(row["verdict"] == "flag" and row["against"] for row in rows)
+    usual = command("guard", "score", SUBJECT, red, "--guard", tmp_path / "out", "--json", *share)
+    flagged = ["flag" in line for line in usual.stdout.splitlines()]
+    assert np.mean(flagged) < np.mean([row["verdict"] == "flag" for row in rows])
+
+
+def test_a_guard_of_few_images_says_that_it_flags_nothing(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    write_mixed(tmp_path / "few", 24, seed=3)
+    done = fit_on(command, folder, tmp_path / "few", tmp_path / "out")
+    assert done.status == 0, done.stderr
+    said = (
+        "warning: nothing is flagged, whatever it shows: no threshold but infinity keeps the "
+        "promise that at most 5 % of right answers are flagged; "
+    )
+    assert said in done.stderr
+    made = Guard.load(tmp_path / "out" / "guard.safetensors")
+    right = int((~made.calibration.wrong).sum())
+    least = int(np.ceil(100 / (right + 1))) / 100
+    assert (
+        f"{right} right answers were there to set it on, it takes 19 right answers: ask for {least}"
+        " or more, or give more images (a quarter of the images that fit is given"
+    ) in done.stderr
+    assert "fewer than 3 right answers among the 12 images fitted on" in done.stderr
+    # Whoever uses it is told again, and what was said helps.
+    score = ("guard", "score", SUBJECT, folder / "new", "--guard", tmp_path / "out")
+    assert said in command(*score).stderr
+    done = command(*score, "--false-alarms", least)
+    assert "nothing is flagged" not in done.stderr
+    assert "flag" in done.stdout
+    done = command(*score, "--risk", "0.05")
+    assert "everything is flagged" in done.stderr
+    assert "it takes 107 images, if none of them is wrong" in done.stderr
+
+
+def test_outputs_that_are_called_otherwise_are_refused_by_name(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.txt"
+    call = (
+        *("guard", "eval", SUBJECT, "--guard", fitted, "--data", fitted.parent / "new"),
+        *("--draws", 20, "--out", tmp_path / "out", "--json"),
+    )
+    names.write_text("green\nred\nblue\ncyan\n")
+    done = command(*call, "--classes", names)
+    assert done.status == 2
+    assert (
+        "output 0 is 'red' in the guard and 'green' in names.txt, output 1 is 'green' in the guard "
+        "and 'red' in names.txt"
+    ) in done.error
+    assert not (tmp_path / "out").exists()
+    names.write_text("red\ngreen\nblue\n")
+    done = command(*call, "--classes", names)
+    assert "names.txt names 3 classes, but the model has 4 outputs" in done.error
+    # Another spelling is the same name; a mapping says what labels mean, not outputs; and the
+    # guard knows the names by itself.
+    names.write_text("Red\nGREEN\nblue \ncyan\n")
+    (tmp_path / "labels.csv").write_text("label,class\nred,0\ngreen,green\nblue,blue\ncyan,3\n")
+    found = [
+        json.loads(command(*call, *more).stdout)
+        for more in (("--classes", names), ("--classes", tmp_path / "labels.csv"), ())
+    ]
+    assert found[0]["conditions"] == found[1]["conditions"] == found[2]["conditions"]
+
+
+NET = """
+import tiny
+
+class Net(tiny.TinyNet):
+    def forward(self, images):
+        return super().forward(images)
+
+def make():
+    return Net(), tiny.to_tensor()
+"""
+
+
+def test_a_guard_belongs_to_what_is_computed(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.py"
+    subject, out = f"{file}:make", tmp_path / "out"
+    file.write_text(NET)
     done = command(
-        *("guard", "fit", SUBJECT, "--data", tmp_path / "images"),
-        *("--classes", tmp_path / "classes.txt", "--concepts", tmp_path / "words.txt"),
-        *("--vlm", VLM, "-j", 0, "--out", tmp_path / "out"),
+        *("guard", "fit", subject, "--data", folder / "fit", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--out", out),
+    )
+    assert done.status == 0, done.stderr
+
+    def score(code: str) -> Outcome:
+        file.write_text(code)
+        return command("guard", "score", subject, folder / "new" / "red", "--guard", out)
+
+    plain = score(NET)
+    assert (plain.status, plain.stderr) == (0, "")
+    commented = score(NET.replace("    def forward", "    # As its base does.\n\n    def forward"))
+    assert commented == plain
+    # Other code that does the same for what was tried: it may not for other images.
+    other = score(NET.replace("super().forward(images)", "super().forward(images.clamp(max=9))"))
+    assert other.stdout == plain.stdout
+    assert "the code of" in other.stderr
+    assert "has changed since the guard was made" in other.stderr
+    for changed in (
+        NET.replace("super().forward(images)", "super().forward(images.clamp(max=0.9))"),
+        NET.replace("tiny.to_tensor()", "lambda image: 0.99 * tiny.to_tensor()(image)"),
+    ):
+        done = score(changed)
+        assert done.status == 2
+        assert "or what the network computes with them, is not" in done.error
+        assert done.stdout == ""
+
+
+def test_a_table_of_paths_is_judged_in_its_order(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    images = sorted((fitted.parent / "new").rglob("*.png"))[:3]
+    table = tmp_path / "some.csv"
+    listed = [*images[::-1], tmp_path / "gone.png"]
+    table.write_text("\n".join(["note;Path", *(f"x;{path}" for path in listed)]))
+    rows = score(command, fitted, table)
+    assert [row["image"] for row in rows] == list(map(str, listed))
+    assert [bool(row["problem"]) for row in rows] == [False] * 3 + [True]
+    for content, said in (
+        ("label\nred\n", "line 1: the header must name the column path once, got 'label'"),
+        ("path\n", "lists no image"),
+        ("path,label\na.png\n", "line 2: 1 fields, but the header has 2"),
+    ):
+        table.write_text(content)
+        done = command("guard", "score", SUBJECT, table, "--guard", fitted)
+        assert (done.status, done.stdout) == (2, "")
+        assert said in done.error
+    done = command("guard", "score", SUBJECT, table, images[0], "--guard", fitted)
+    assert "name one folder, one table of paths, or files" in done.error
+    done = command("guard", "score", SUBJECT, tmp_path / "none.csv", "--guard", fitted)
+    assert "there is no table of images" in done.error
+
+
+def test_the_reference_of_another_network_is_refused(
+    command: Command, fitted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(fitted, tmp_path / "out")
+    path = tmp_path / "out" / "reference.safetensors"
+    save_file(load_file(path), path, {"guard": "of another"})
+    done = command(
+        *("guard", "eval", SUBJECT, "--guard", tmp_path / "out", "--data", fitted.parent / "new"),
     )
     assert done.status == 2
-    assert "give more images" in done.error
+    assert "holds the answers of another network" in done.error
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -93,13 +93,15 @@ class Threshold:
 def images_needed(target: str, level: float, confidence: float = CONFIDENCE) -> int:
     """How many images it takes before a threshold can do more than flag everything, or nothing.
 
-    Of ``false-alarms`` right answers are meant, of ``risk`` images that pass without an error.
+    Of ``false-alarms`` right answers are meant, of ``risk`` images of which none is wrong.
 
     >>> images_needed("false-alarms", 0.05), images_needed("risk", 0.05)
-    (19, 86)
+    (19, 107)
     """
     if target == "risk":
-        return math.ceil(math.log((1 - confidence) / STARTS) / math.log1p(-level) - 1e-9)
+        # No error among m that pass: (1 − r)^m must be small, and the last start passes a part.
+        passing = math.log((1 - confidence) / STARTS) / math.log1p(-level)
+        return math.ceil(passing * (STARTS + 1) / STARTS - 1e-9)
     return math.ceil(1 / level - 1 - 1e-9)
 
 
@@ -123,12 +125,12 @@ def remark(cut: Threshold, wrong: BoolArray) -> str:
         )
     if cut.target == "risk":
         there += f", {int(wrong.sum())} of them wrong"
-        kind += " that pass without an error among them"
+        kind += ", if none of them is wrong"
     if count >= needed:
         way_out = "ask for less"
     else:
-        least = "" if cut.target == "risk" else f" or ask for {_least(count):g} or more,"
-        way_out = f"it takes {needed} {kind};{least} give more images"
+        least = "less" if cut.target == "risk" else f"{_least(count):g} or more"
+        way_out = f"it takes {needed} {kind}: ask for {least}, or give more images"
     outcome = "everything is flagged" if cut.useless else "nothing is flagged, whatever it shows"
     kept = f"no threshold {'' if cut.useless else 'but infinity '}keeps the promise"
     return f"{outcome}: {kept} that {cut.text}; {there}, {way_out}"
