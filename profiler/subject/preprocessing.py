@@ -233,9 +233,10 @@ def trial_image() -> Image.Image:
 
 
 def trial_images() -> tuple[Image.Image, Image.Image]:
-    """The same, and a smooth picture of other proportions."""
+    """The same, and large patches of pure colours, black and white, in other proportions."""
     noise = trial_image()
-    return noise, noise.crop((0, 0, 12, 9)).resize((400, 300), Image.Resampling.BICUBIC)
+    pure = noise.crop((0, 0, 4, 3)).point(lambda value: 255 * (value > 127))
+    return noise, pure.resize((400, 300), Image.Resampling.NEAREST)
 
 
 def digest_of(function: Preprocess, name: str) -> bytes:
