@@ -808,7 +808,10 @@ class Guarded(nn.Module):
         try:
             # What nn.Module.compile made of the model does not call hooks.
             compiled = getattr(self.model, "_compiled_call_impl", None)
-            (self.model if compiled is None else self.model._call_impl)(images)
+            if compiled is None:
+                self.model(images)
+            else:
+                self.model._call_impl(images)  # type: ignore[no-untyped-call]
         finally:
             del hooks[key]
         if not seen:

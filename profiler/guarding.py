@@ -587,6 +587,14 @@ def score_images(
     watch = None
     if on_look is not None:
         watch = guard.watch(**({} if window is None else {"window": window}))
+        if watch.blind:
+            log.warning(
+                "warning: a window of %d images that pass cannot be told from the %d of the "
+                "reference beyond chance, whatever it shows: take a larger --window, or fit the "
+                "guard on more images",
+                watch.window,
+                watch.reference.count,
+            )
     core = guard.core()
     names = probe.names
     with services.progress.stage("images", len(names)) as advance:

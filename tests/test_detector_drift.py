@@ -97,3 +97,14 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_a_watch_that_saw_nothing_has_nothing_to_say() -> None:
     assert watch(np.random.default_rng(0)).finish() is None
     assert blamed([Shift(1, 2, 0.1, 0.5, 0.0)]) == [(1, 1, 0), (2, 0, 1)]
+
+
+@pytest.mark.parametrize(("reference", "window"), [(2, 100), (100, 2), (4, 5), (5, 5), (40, 40)])
+def test_a_watch_that_can_see_nothing_says_so(reference: int, window: int) -> None:
+    # In the reference every concept is above the next; in the stream it is the other way round.
+    rows = np.tile([2.0, 1.0, 0.0], (reference, 1))
+    found = Heatmap.of(rows)
+    assert found is not None
+    watch = DriftWatch(found, np.array([reference]), window=window)
+    (look,) = watch.add(np.tile([0.0, 1.0, 2.0], (window, 1)), np.zeros(window, int))
+    assert watch.blind is (not look.drifted)

@@ -116,6 +116,21 @@ class DriftWatch:
         self._all: Heatmap | None = None
         self._looks = 0
 
+    @property
+    def blind(self) -> bool:
+        """Whether a full window cannot differ from the reference beyond chance, whatever it shows.
+
+        The least p-value of n images against W is one over the ways to choose W of n + W, or two
+        where they are as many.
+        """
+        n, w, concepts = self.reference.count, self.window, self.reference.concepts
+        level = self._spent(1) / 2 / max(concepts * (concepts - 1) // 2, 1)
+        return (1 + (n == w)) / math.comb(n + w, w) > level
+
+    def _spent(self, look: int) -> float:
+        """α_k."""
+        return self.alpha * 6 / (math.pi**2 * look**2)
+
     def add(self, levels: FloatArray, predicted: IntArray) -> list[Look]:
         """Take in images that passed: strengths, or levels (n, M), and predicted classes (n,).
 
@@ -144,7 +159,7 @@ class DriftWatch:
         self._rows, self._labels = self._rows[images:], self._labels[images:]
         self._all = recent if self._all is None else self._all + recent
         self._looks += 1
-        spent = self.alpha * 6 / (math.pi**2 * self._looks**2)
+        spent = self._spent(self._looks)
         cells = recent.concepts * (recent.concepts - 1) // 2
         level = spent / 2 / cells
         before = self._classes / max(int(self._classes.sum()), 1)
