@@ -15,7 +15,7 @@ of JSON, nothing that could be executed.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import get_ident
@@ -47,7 +47,7 @@ from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
 from profiler.store import write_atomically
-from profiler.subject import unwrapped, weights_digest
+from profiler.subject import computed, unwrapped, weights_digest
 from profiler.views import VIEWS, check_views
 
 FloatArray = NDArray[np.floating[Any]]
@@ -104,6 +104,8 @@ class Context:
         notes: what else a reader should know.
         behaviour: what it computes for fixed pictures (:attr:`profiler.subject.Subject.behaviour`),
             where a user's own code made it.
+        shape: (3, H, W) of what it reads.
+        trial: what it computes for :func:`trial_batch` (:func:`profiler.subject.computed`).
     """
 
     subject: str = ""
@@ -127,6 +129,8 @@ class Context:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     behaviour: str = ""
+    shape: tuple[int, ...] = ()
+    trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,8 @@ class Guard:
         DataParallel put around the model comes off: compile what this returns.
 
         Raises:
-            ContextError: the guard was made for other weights.
+            ContextError: the guard was made for other weights, or for a network that computes
+                something else with them, as far as two images tell.
         """
         model = unwrapped(model)
         digest = weights_digest(model)
@@ -217,6 +222,12 @@ class Guard:
                 f"this guard was made for {self.context.subject} with weights "
                 f"{self.context.digest[:12]}…, but these are {digest[:12]}…: its rows mean nothing "
                 f"there; {self._way_out(model)}"
+            )
+        given = self.context.trial and computed(model, [trial_batch(self.context.shape)])
+        if given and given != self.context.trial:
+            raise ContextError(
+                f"the weights are those of {self.context.subject} as this guard was made for it, "
+                "but the network computes something else with them: fit a guard for this network"
             )
         first = next(model.parameters(), None)
         core = self.core()
@@ -451,8 +462,8 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     if math.isnan(cut.value):
         raise InputError("its threshold is no number")
     context = dict(content["context"])
-    for name in ("classes", "parts", "notes"):
-        context[name] = tuple(context[name])
+    for name in ("classes", "parts", "notes", "shape"):
+        context[name] = tuple(context.get(name, ()))
     return Guard(
         space,
         aligned,
@@ -475,6 +486,12 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 def speaker_of(plain: ConceptRule, space: ConceptSpace, found: Summaries) -> Comparisons:
     """The rule that gives reasons; see :class:`Guard`."""
     return plain if isinstance(plain, Comparisons) else LikelihoodRule(space).fit_on(found)
+
+
+def trial_batch(shape: Sequence[int]) -> torch.Tensor:
+    """Two fixed images of noise, as a preprocessing that normalises might give them."""
+    noise = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    return 4 * noise - 2
 
 
 def digest_number(content: bytes) -> int:

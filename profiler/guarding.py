@@ -60,6 +60,7 @@ from profiler.guard import (
     ScoringCore,
     digest_number,
     speaker_of,
+    trial_batch,
     view_tensors,
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
@@ -78,7 +79,8 @@ from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.run import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
-from profiler.subject import weights_digest
+from profiler.subject import computed, weights_digest
+from profiler.subject.preprocessing import trial_image
 from profiler.views import VIEWS, check_views
 from profiler.vlm import VLM
 
@@ -150,6 +152,7 @@ def fit_guard(
     numbering = check_numbering(seen, classifier.outputs, trust_labels=options.trust_labels)
     digests = [digest_of(data, int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
+    shape = tuple(classifier.preprocess(trial_image()).shape)
     context = Context(
         subject=classifier.name,
         weights=classifier.subject.weights,
@@ -170,6 +173,8 @@ def fit_guard(
         versions=versions(),
         notes=tuple(filter(None, (numbering, *data.remarks(), _read_in(options)))),
         behaviour=classifier.subject.behaviour if classifier.subject.from_file else "",
+        shape=shape,
+        trial=computed(classifier.subject.model, [trial_batch(shape)]),
     )
     head = classifier.weights, classifier.bias
     guard, reference = make_guard(

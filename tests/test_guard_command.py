@@ -20,6 +20,7 @@ from tiny import CLASSES, TinyNet, tiny_subject, write_classes
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
 from profiler.detector.combined import WithSoftmax
+from profiler.errors import ContextError
 from profiler.guard import Guard
 from profiler.guarding import answers_of
 from profiler.labelled import open_classes, open_labelled
@@ -507,6 +508,21 @@ def test_outputs_that_are_called_otherwise_are_refused_by_name(
         for more in (("--classes", names), ("--classes", tmp_path / "labels.csv"), ())
     ]
     assert found[0]["conditions"] == found[1]["conditions"] == found[2]["conditions"]
+
+
+class Squared(TinyNet):
+    """Other features from the same weights."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.square())
+
+
+def test_the_same_weights_in_another_network_are_not_wrapped(fitted: Path) -> None:
+    made = Guard.load(fitted / "guard.safetensors")
+    assert made.context.shape == (3, 8, 8)
+    made.wrap(TinyNet())
+    with pytest.raises(ContextError, match="computes something else with them"):
+        made.wrap(Squared())
 
 
 NET = """

@@ -17,7 +17,7 @@ from profiler.subject.factories import load_factory
 from profiler.subject.groups import GROUPS
 from profiler.subject.hubs import OpenCLIPWeights
 from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.subject.network import Layer, Subject, unwrapped, weights_digest
+from profiler.subject.network import Layer, Subject, computed, unwrapped, weights_digest
 from profiler.subject.preprocessing import Preprocess
 from profiler.subject.sources import lite_model
 
@@ -28,6 +28,7 @@ __all__ = [
     "Preprocess",
     "Subject",
     "SubjectOptions",
+    "computed",
     "lite_model",
     "load_factory",
     "load_subject",

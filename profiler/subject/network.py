@@ -274,7 +274,19 @@ class _Doubles(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def tried(model: nn.Module, preprocess: Preprocess) -> str:
-    """Hash of what a network gives for the trial images; empty where it cannot be told.
+    """What a network gives for the trial images, as :func:`computed` tells it."""
+    try:
+        images = [preprocess(image).detach() for image in trial_images()]
+        # Together where they can be: some networks fail on a lone image.
+        same = images[0].shape == images[1].shape
+        batches = [torch.stack(images)] if same else [torch.stack([each] * 2) for each in images]
+    except Exception:  # whatever a preprocessing stumbles over
+        return ""
+    return computed(model, batches)
+
+
+def computed(model: nn.Module, batches: Sequence[torch.Tensor]) -> str:
+    """Hash of what a network gives for batches (B, 3, H, W); empty where it cannot be told.
 
     It runs in double precision on a CPU, as a copy. There its outputs are the same to a dozen
     digits, whichever device, threads or batch it is used with, so that six of them tell one
@@ -282,11 +294,7 @@ def tried(model: nn.Module, preprocess: Preprocess) -> str:
     down on the way, is not told by what it does.
     """
     try:
-        images = [preprocess(image).detach() for image in trial_images()]
-        # Together where they can be: some networks fail on a lone image.
-        same = images[0].shape == images[1].shape
-        batches = [torch.stack(images)] if same else [torch.stack([each] * 2) for each in images]
-        twin = copy.deepcopy(model).cpu().double()
+        twin = copy.deepcopy(model).eval().cpu().double()
         seen = _Doubles()  # type: ignore[no-untyped-call]
         with torch.inference_mode(), seeded(0), seen:
             given = [tensors_of(twin(batch.cpu().double())) for batch in batches]
