@@ -15,11 +15,14 @@ from profiler.errors import InputError, UnknownNameError
 from profiler.subject import Preprocess, Subject
 from profiler.subject.hooks import COPIES, tensors_of
 from profiler.subject.preprocessing import trial_image
+from profiler.subject.trial import in_company, mismatch
 
 Float64 = NDArray[np.float64]
 
 _NAMED = 8
 """Linear layers that an error names, the last ones."""
+_ROUNDINGS = 8
+"""How many roundings of its size an output may be from W z + b; real heads stay below 2."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,9 @@ class Classifier:
         if layer.bias is not None:
             bias = layer.bias.detach().double().cpu().numpy()
         norms = tuple(name for name, module in modules.items() if _keeps_statistics(module))
-        return cls(subject, head, weights, bias, norms)
+        found = cls(subject, head, weights, bias, norms)
+        found.check_head(*(each.flatten(1) for each in ran[head]))
+        return found
 
     @property
     def name(self) -> str:
@@ -155,9 +160,9 @@ class Classifier:
         """Both halves' outputs for (B, 3, H, W) images, in one forward pass."""
         drifts: list[torch.Tensor] = []
         with self._watched(drifts):
-            features, logits = self._halves(images)
-        drift = torch.stack(drifts).amax(dim=0) if drifts else None
-        return Halves(features.float(), logits.float(), drift)
+            features, logits = self._halves(in_company(images))
+        drift = torch.stack(drifts).amax(dim=0)[: len(images)] if drifts else None
+        return Halves(features[: len(images)].float(), logits[: len(images)].float(), drift)
 
     def read(self, readings: Sequence[Reading], images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The same by name: (B, units) each, as :meth:`profiler.subject.Subject.read`."""
@@ -166,6 +171,37 @@ class Classifier:
         if halves.drift is not None:
             given["drift"] = halves.drift[:, None]
         return {reading.name: given[reading.name] for reading in readings}
+
+    def check_head(
+        self, features: torch.Tensor, logits: torch.Tensor, rounding: torch.dtype = torch.float32
+    ) -> None:
+        """Refuse a head that gives something else than W z + b: proofs and guards rest on it.
+
+        Args:
+            features: (B, f) what the head read.
+            logits: (B, C) what it gave.
+            rounding: type that its multiplications were rounded to.
+        """
+        z, y = (each.detach().double().cpu().numpy() for each in (features, logits))
+        layer: Any = self.subject.model.get_submodule(self.head)
+        eps = max(torch.finfo(each).eps for each in (rounding, layer.weight.dtype))
+        # Sums of float32 lose some bits on a CPU, and all but TF32's on a GPU.
+        eps = max(eps, 2**-18 if self.device.type == "cpu" else 2**-10)
+        said = z @ self.weights.T + self.bias
+        # Errors of single products are independent, so their squares add up.
+        size = np.sqrt(z**2 @ self.weights.T**2 + self.bias**2) + np.abs(y)
+        excess = np.nan_to_num(np.abs(said - y) - _ROUNDINGS * eps * size)
+        row, output = np.unravel_index(excess.argmax(), excess.shape)
+        if excess[row, output] > 0:
+            kind = type(layer).__name__
+            raise InputError(
+                f"the head {self.head!r} of {self.name}, a {kind}, does not give W z + b: output "
+                f"{output} of an image is {y[row, output]:.4g}, by weight and bias it is "
+                f"{said[row, output]:.4g}. What it does beside (a scale, a normalisation, an "
+                "adapter, a hook) is not in them, so nothing could be told by them: let the "
+                "network do it to the features first, or merge it into the weights of a plain "
+                "nn.Linear, or name another layer with --head"
+            )
 
     def logits(self) -> nn.Module:
         """A module (B, 3, H, W) → (B, C), through which gradients flow."""
@@ -270,7 +306,7 @@ class _Logits(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → (B, C)."""
-        return self._classifier._halves(images)[1]
+        return self._classifier._halves(in_company(images))[1][: len(images)]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -305,6 +341,7 @@ def _trial(subject: Subject) -> tuple[_Ran, torch.Tensor | None]:
         for name, module in subject.model.named_modules()
         if _is_linear(module)
     ]
+    image = torch.empty(0)
     try:
         image = subject.preprocess(trial_image())
         images = image.unsqueeze(0).repeat(COPIES, 1, 1, 1).to(subject.device)
@@ -313,6 +350,7 @@ def _trial(subject: Subject) -> tuple[_Ran, torch.Tensor | None]:
     except Exception as error:
         raise InputError(
             f"{subject.name} fails on a test picture: {type(error).__name__}: {error}"
+            f"{mismatch(subject.model, image)}"
         ) from error
     finally:
         for handle in handles:

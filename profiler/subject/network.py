@@ -16,6 +16,7 @@ from profiler.pooling import RULES, Pooling, choose_pooling
 from profiler.subject.groups import GROUPS, groups_of
 from profiler.subject.hooks import COPIES, StopForwardError, Trial, hooked, tensors_of, try_out
 from profiler.subject.preprocessing import Preprocess, trial_image
+from profiler.subject.trial import in_company, mismatch
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class Subject:
         except Exception as error:
             raise InputError(
                 f"{self.name} fails on an image of {image.shape[-2]} × {image.shape[-1]} pixels: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{mismatch(self.model, image)}"
             ) from error
 
     @torch.inference_mode()
@@ -212,11 +213,11 @@ class Subject:
 
         try:
             with hooked(self.model, list(pools), take):
-                self.model(self.on_device(images))
+                self.model(self.on_device(in_company(images)))
         except StopForwardError:
             pass
-        self.check_taken(layers, taken, len(images))
-        return taken
+        self.check_taken(layers, taken, len(in_company(images)))
+        return {name: rows[: len(images)] for name, rows in taken.items()}
 
     def check_taken(
         self, layers: Sequence[Layer], taken: Mapping[str, torch.Tensor], images: int
