@@ -244,8 +244,9 @@ def collect(
 ) -> Iterator[Collected]:
     """Run both networks over the probe set once; yield what each shard of it brought home.
 
-    First they are tried on two images (:func:`try_first`). A batch never reaches over the end of a shard, so a shard's outcome does not depend on which
-    others are made in the same call. A shard without a readable image has no units in its lists.
+    First they are tried on two images (:func:`try_first`). A batch never reaches over the end of a
+    shard, so a shard's outcome does not depend on which others are made in the same call. A shard
+    without a readable image has no units in its lists.
 
     Args:
         subject: the network under study.

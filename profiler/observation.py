@@ -239,7 +239,9 @@ def check_weights(
     if kept is None:
         size = min(seen.batch_size, AUTO_BATCH)
         batches = (
-            in_company(torch.stack([classifier.preprocess(data.read(i)) for i in shown[lo : lo + size]]))
+            in_company(
+                torch.stack([classifier.preprocess(data.read(i)) for i in shown[lo : lo + size]])
+            )
             for lo in range(0, len(shown), size)
         )
         found = dead_weights(

@@ -80,7 +80,8 @@ def collect_once(
 
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
     bits of a sum. For only with a batch size of 1, which is, does a network pass whose numbers
-    depend on the batch (:func:`profiler.collect.try_first`). Where there is a store, embeddings and ``matrices`` stay on disk.
+    depend on the batch (:func:`profiler.collect.try_first`). Where there is a store, embeddings
+    and ``matrices`` stay on disk.
     """
     total = len(probe.names)
     length = _kept_length(top, total)

@@ -109,7 +109,9 @@ def try_preprocessing(
     return made
 
 
-def _varies(make: Callable[[], Any], made: Any, same: Callable[[Any, Any], bool], least: int) -> bool:
+def _varies(
+    make: Callable[[], Any], made: Any, same: Callable[[Any, Any], bool], least: int
+) -> bool:
     """Whether what is made differs from ``made`` at some time.
 
     It is made ``least`` times, and more often where that moves a generator of random numbers: a
@@ -128,14 +130,14 @@ def _varies(make: Callable[[], Any], made: Any, same: Callable[[Any, Any], bool]
 
 def _dice() -> tuple[object, ...]:
     """The state of every generator of random numbers that a program shares."""
-    numpys: Any = np.random.get_state(legacy=False)["state"]
+    numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002  (others still draw from it)
     states = [torch.get_rng_state()]
     if torch.cuda.is_initialized():
         states += torch.cuda.get_rng_state_all()
     return (
         random.getstate(),
-        numpys["key"].tobytes(),
-        numpys["pos"],
+        numpys["state"]["key"].tobytes(),
+        numpys["state"]["pos"],
         *(state.numpy().tobytes() for state in states),
     )
 
@@ -177,7 +179,7 @@ def try_forward(
             f"{whose} is random: for the same image, {name!r}, it gives other numbers each time"
             f"{_where(apart, layer)}, and so would the same command; something in it draws random "
             "numbers though it is not trained (dropout, stochastic depth, noise): switch that off "
-            "in its factory, or seed it in its forward"
+            "in its factory, or let it draw the same for every image"
         )
     if apart > tolerance:
         raise InputError(
@@ -198,9 +200,7 @@ def _row(taken: Mapping[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]
     return {layer: values[row] for layer, values in taken.items()}
 
 
-def _apart(
-    one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]
-) -> tuple[float, str]:
+def _apart(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> tuple[float, str]:
     """The largest difference between what layers gave, relative to its size, and where it is.
 
     Numbers that are not finite do not count; whoever reads them refuses them by name.
