@@ -331,8 +331,12 @@ def try_first(
         embed = eyes.embed_images
         tried.append(("the VLM", eyes.preprocess, lambda images: {"embedding": embed(images)}))
     for who, preprocess, read in tried:
-        images = _stack(try_preprocessing(preprocess, seen, f"{who}'s"), f"{who}'s")
-        name = seen[0][0]
+        made = try_preprocessing(preprocess, seen, f"{who}'s")
+        images, name = _stack(made, f"{who}'s"), seen[0][0]
+        for (bad, _), image in zip(seen, images, strict=True):
+            # Where a guard answers alone, such an image is flagged; a pass cannot go on with it.
+            if eyes is not None and not torch.isfinite(image).all():
+                raise InputError(f"{who}'s preprocessing gives NaN or infinite numbers for {bad!r}")
         try:
             with torch.inference_mode(), _autocast(network.device, precision):
                 tolerance = TOLERANCE if precision == "fp32" else HALF_TOLERANCE

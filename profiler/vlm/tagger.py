@@ -54,7 +54,7 @@ def _outputs(subject: Subject, device: torch.device) -> int:
     try:
         with torch.inference_mode():
             image = subject.preprocess(Image.new("RGB", (256, 256)))
-            made = subject.model(in_company(image[None]).to(device))[:1]
+            made = subject.model(in_company(image[None]).to(device))
     except Exception as error:
         raise InputError(
             f"{subject.name} fails on a black image: {type(error).__name__}: {first_line(error)}"
@@ -62,9 +62,9 @@ def _outputs(subject: Subject, device: torch.device) -> int:
         ) from error
     if not (isinstance(made, torch.Tensor) and made.dim() == 2 and made.shape[1] > 1):
         raise InputError(
-            f"{subject.name} is no classifier: for one image it gives "
+            f"{subject.name} is no classifier: for two images it gives "
             f"{tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__}, "
-            "not one row of scores"
+            "not two rows of scores"
         )
     return int(made.shape[1])
 
