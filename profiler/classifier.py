@@ -111,7 +111,8 @@ class Classifier:
             bias = layer.bias.detach().double().cpu().numpy()
         norms = tuple(name for name, module in modules.items() if _keeps_statistics(module))
         found = cls(subject, head, weights, bias, norms)
-        found.check_head(*(each.flatten(1) for each in ran[head]))
+        features, logits = ran[head]
+        found.check_head(features.flatten(1), logits.flatten(1))
         return found
 
     @property

@@ -323,7 +323,8 @@ def try_first(
     if not seen:
         return
     # What torch.compile makes is made for one size of batch, so the plain networks are tried.
-    network, eyes = (getattr(each, "plain", each) for each in (subject, vlm))
+    network: Network[L] = getattr(subject, "plain", subject)
+    eyes: VLM | None = getattr(vlm, "plain", vlm)
     tried: list[tuple[str, Preprocess, Read]] = [
         ("the model", network.preprocess, lambda images: network.read(layers, images))
     ]

@@ -133,7 +133,7 @@ def _dice() -> tuple[object, ...]:
     """The state of every generator of random numbers that a program shares."""
     numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002  (others still draw from it)
     states = [torch.get_rng_state()]
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states += torch.cuda.get_rng_state_all()
     return (
         random.getstate(),
