@@ -323,7 +323,7 @@ def try_first(
     if not seen:
         return
     # What torch.compile makes is made for one size of batch, so the plain networks are tried.
-    network: Network[L] = getattr(subject, "plain", subject)
+    network: Any = getattr(subject, "plain", subject)
     eyes: VLM | None = getattr(vlm, "plain", vlm)
     tried: list[tuple[str, Preprocess, Read]] = [
         ("the model", network.preprocess, lambda images: network.read(layers, images))
