@@ -25,6 +25,7 @@ from profiler.store import Store
 from profiler.subject import Subject
 from profiler.subject.preprocessing import trial_image
 from profiler.subject.trial import in_company, try_preprocessing
+from profiler.vlm.tagger import Tagger
 
 
 @pytest.fixture
@@ -485,3 +486,23 @@ def test_rounding_is_no_difference(probe: ImageFolder, precision: str) -> None:
     wide = nn.Sequential(nn.Flatten(), nn.Linear(192, 4096), nn.ReLU(), nn.Linear(4096, 50))
     found = Classifier.find(subject(wide))
     try_first(found, found.readings, probe, precision=precision)
+
+
+# --- a classifier as a vocabulary of the VLM -------------------------------------------------
+
+
+def test_a_tagger_may_squeeze_and_is_told_of_types(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import tiny\n"
+        "class Squeezing(tiny.TinyNet):\n"
+        "    def forward(self, images):\n"
+        "        return self.fc(self.pool(self.color(images)).squeeze())\n"
+        "def squeezes(): return Squeezing(), tiny.to_tensor()\n"
+        "def half(): return tiny.TinyNet().half(), tiny.to_tensor()\n"
+    )
+    (tmp_path / "names.txt").write_text("\n".join(tiny.CLASSES))
+    cpu = torch.device("cpu")
+    tagger = Tagger(f"{tmp_path}/net.py:squeezes,{tmp_path}/names.txt", 1.0, cpu)
+    assert [rows.shape for rows in tagger.read(torch.rand(1, 3, 8, 8))] == [(1, 4)]
+    with pytest.raises(InputError, match=r"its weights are float16 .*call \.float\(\)"):
+        Tagger(f"{tmp_path}/net.py:half,{tmp_path}/names.txt", 1.0, cpu)
