@@ -17,7 +17,8 @@ from profiler.errors import InputError, UnknownNameError
 from profiler.subject import Preprocess, Subject
 from profiler.subject.heads import Head, same_order
 from profiler.subject.hooks import tensors_of
-from profiler.subject.network import not_alone, varied
+from profiler.subject.network import varied
+from profiler.subject.trial import in_company, mismatch
 
 Float64 = NDArray[np.float64]
 
@@ -25,6 +26,8 @@ _NAMED = 8
 """Linear layers that an error names, the last ones."""
 _PICTURES = 8
 """Different pictures on which a head is held against the network, and against W z + b."""
+_ROUNDINGS = 8
+"""How many roundings of its size an output may be from W z + b; real heads stay below 2."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,38 @@ class Classifier:
             given["drift"] = halves.drift[:, None]
         return {reading.name: given[reading.name] for reading in readings}
 
+    def check_head(
+        self, features: torch.Tensor, logits: torch.Tensor, rounding: torch.dtype = torch.float32
+    ) -> None:
+        """Refuse a head that gives something else than W z + b: proofs and guards rest on it.
+
+        Args:
+            features: (B, f) what the head read.
+            logits: (B, C) what it gave.
+            rounding: type that its multiplications were rounded to.
+        """
+        z, y = (each.detach().double().cpu().numpy() for each in (features, logits))
+        parts = [self.subject.model.get_submodule(name) for name in self._parts.names]
+        kinds = {each.dtype for part in parts for each in part.parameters()}
+        eps = max(torch.finfo(each).eps for each in (rounding, *kinds))
+        # Sums of float32 lose some bits on a CPU, and all but TF32's on a GPU.
+        eps = max(eps, 2**-18 if self.device.type == "cpu" else 2**-10)
+        said = z @ self.weights.T + self.bias
+        # Errors of single products are independent, so their squares add up.
+        size = np.sqrt(z**2 @ self.weights.T**2 + self.bias**2) + np.abs(y)
+        excess = np.nan_to_num(np.abs(said - y) - _ROUNDINGS * eps * size)
+        row, output = np.unravel_index(excess.argmax(), excess.shape)
+        if excess[row, output] > 0:
+            kind = " and ".join(type(part).__name__ for part in parts)
+            raise InputError(
+                f"the head {self.head!r} of {self.name}, a {kind}, does not give W z + b: output "
+                f"{output} of an image is {y[row, output]:.4g}, by weight and bias it is "
+                f"{said[row, output]:.4g}. What it does beside (a scale, a normalisation, an "
+                "adapter, a hook) is not in them, so nothing could be told by them: let the "
+                "network do it to the features first, or merge it into the weights of a plain "
+                "nn.Linear, or name another layer with --head"
+            )
+
     def logits(self) -> nn.Module:
         """A module (B, 3, H, W) → (B, C), through which gradients flow."""
         return _Logits(self)
@@ -175,7 +210,7 @@ class Classifier:
     def _halves(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The input and the output of the head; where it runs several times, of the last run."""
         with _seeing(self.subject, self._parts.names) as seen:
-            self.subject.model(self.subject.on_device(not_alone(images)))
+            self.subject.model(self.subject.on_device(in_company(images)))
         rows = [seen[name][:2] for name in self._parts.names]
         features = [read[: len(images)].flatten(1) for read, _ in rows]
         logits = [made[: len(images)].flatten(1) for _, made in rows]
@@ -268,7 +303,7 @@ class _Logits(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) → (B, C)."""
-        return self._classifier._halves(images)[1]
+        return self._classifier._halves(in_company(images))[1][: len(images)]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -337,6 +372,7 @@ def _head(subject: Subject, given: Head | None) -> tuple[Head, _Seen]:
     except Exception as error:
         raise InputError(
             f"{subject.name} fails on a test picture: {type(error).__name__}: {error}"
+            f"{mismatch(subject.model, images[0])}"
         ) from error
     if head is None:
         last = next((name for name in reversed(ran) if name in linear), None)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -12,11 +13,20 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations import LayerTops, TopCollector, merge_tops
-from profiler.errors import InputError, ResourceError
-from profiler.inputs import Previews, ProbeSet, UnreadableImageError
+from profiler.classifier import Classifier
+from profiler.errors import InputError, ProfilerError, ResourceError, first_line
+from profiler.inputs import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.pixels import by_table
 from profiler.similarity import FloatArray, IntArray, Rows
 from profiler.subject import Preprocess
+from profiler.subject.trial import (
+    HALF_TOLERANCE,
+    TOLERANCE,
+    Read,
+    applied,
+    try_forward,
+    try_preprocessing,
+)
 from profiler.vlm import VLM
 
 Advance = Callable[[int], None]
@@ -87,6 +97,8 @@ AUTO_BATCH = 64
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What multiplications may be rounded to (``torch.autocast``)."""
 ALLOWED_BAD_SHARE = 0.05
+_TRIED = 8
+"""Images among which two that can be read are looked for."""
 UNIT_TOLERANCE = 1e-2
 """How far from 1 the length of an embedding may be: half precision is allowed."""
 THUMBNAIL_SIDE = 160
@@ -152,14 +164,13 @@ class _Decoded(Dataset[_Item]):
             image = self._probe.read(index)
         except UnreadableImageError as error:
             return _Item(index, unreadable=str(error))
+        name = self._probe.names[index]
         try:
-            return _Item(index, self._for_subject(image), self._for_vlm(image))
-        except Exception as error:
-            return _Item(
-                index,
-                fault=f"preprocessing of probe image {self._probe.names[index]!r} fails: "
-                f"{type(error).__name__}: {error}",
-            )
+            # A copy, because one of the two may change its image in place, as thumbnail() does.
+            for_subject = applied(self._for_subject, image.copy(), name)
+            return _Item(index, for_subject, applied(self._for_vlm, image, name))
+        except InputError as error:
+            return _Item(index, fault=str(error))
 
 
 _NO_IMAGES = torch.empty(0)
@@ -233,8 +244,9 @@ def collect(
 ) -> Iterator[Collected]:
     """Run both networks over the probe set once; yield what each shard of it brought home.
 
-    A batch never reaches over the end of a shard, so a shard's outcome does not depend on which
-    others are made in the same call. A shard without a readable image has no units in its lists.
+    First they are tried on two images (:func:`try_first`). A batch never reaches over the end of a
+    shard, so a shard's outcome does not depend on which others are made in the same call. A shard
+    without a readable image has no units in its lists.
 
     Args:
         subject: the network under study.
@@ -256,6 +268,8 @@ def collect(
     size = batch_size or AUTO_BATCH
     batches = [[shard[i] for i in range(lo, min(lo + size, len(shard)))]
                for shard in shards for lo in range(0, len(shard), size)]  # fmt: skip
+    if batches:
+        try_first(subject, layers, probe, vlm, precision=precision, batch_size=size)
     loader = DataLoader(
         _Decoded(probe, by_table(subject.preprocess), by_table(vlm.preprocess)),
         batch_sampler=batches,
@@ -284,6 +298,70 @@ def collect(
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
         yield gathered.done(forward.size)
+
+
+def try_first(
+    subject: Network[L],
+    layers: Sequence[L],
+    probe: ProbeSet,
+    vlm: VLM | None = None,
+    *,
+    precision: str = "fp32",
+    batch_size: int = AUTO_BATCH,
+) -> None:
+    """Try both networks and their preprocessings on two images of the set, before all of them.
+
+    Takes two short forward passes of each network, and well below a second beside. Where no image
+    can be read, or not even two fit into memory, nothing is tried: the pass itself says so.
+
+    Raises:
+        InputError: a preprocessing or a network fails or is random; what a network gives for an
+            image depends on others in its batch, unless ``batch_size`` is 1; the head of a
+            classifier does not give W z + b.
+    """
+    seen = list(islice(_readable(probe), 2 if batch_size > 1 else 1))
+    if not seen:
+        return
+    # What torch.compile makes is made for one size of batch, so the plain networks are tried.
+    network: Any = getattr(subject, "plain", subject)
+    eyes: VLM | None = getattr(vlm, "plain", vlm)
+    tried: list[tuple[str, Preprocess, Read]] = [
+        ("the model", network.preprocess, lambda images: network.read(layers, images))
+    ]
+    if eyes is not None:
+        embed = eyes.embed_images
+        tried.append(("the VLM", eyes.preprocess, lambda images: {"embedding": embed(images)}))
+    for who, preprocess, read in tried:
+        made = try_preprocessing(preprocess, seen, f"{who}'s")
+        images, name = _stack(made, f"{who}'s"), seen[0][0]
+        for (bad, _), image in zip(seen, images, strict=True):
+            # Where a guard answers alone, such an image is flagged; a pass cannot go on with it.
+            if eyes is not None and not torch.isfinite(image).all():
+                raise InputError(f"{who}'s preprocessing gives NaN or infinite numbers for {bad!r}")
+        try:
+            with torch.inference_mode(), _autocast(network.device, precision):
+                tolerance = TOLERANCE if precision == "fp32" else HALF_TOLERANCE
+                taken = try_forward(read, images, name, who, tolerance)
+        except ProfilerError:
+            raise
+        except Exception as error:
+            if _is_out_of_memory(error):
+                return
+            raise InputError(
+                f"{who} fails on probe image {name!r}: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        if isinstance(network, Classifier) and read is tried[0][2]:
+            rounding = PRECISIONS[precision] or torch.float32
+            network.check_head(taken["features"], taken["logits"], rounding)
+
+
+def _readable(probe: ProbeSet) -> Iterator[tuple[str, Image.Image]]:
+    """Some images from all over the set, with their names."""
+    for index in spread(len(probe.names), _TRIED):
+        try:
+            yield probe.names[index], probe.read(index)
+        except UnreadableImageError:
+            continue
 
 
 def _next_of(decoded: Iterator[_Batch]) -> _Batch:
@@ -460,7 +538,7 @@ class _Forward:
             self._shrink(len(piece.indices))
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), _autocast(self.subject.device, self.precision):
             images = piece.images
             if self.change is not None:
                 images = self.change(piece.indices, piece.for_subject)
@@ -468,10 +546,6 @@ class _Forward:
             # Arrays of this function's own: a hook may hand out a view of a reused buffer.
             activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
             return activations, self.vlm.embed_images(images[1]).float().cpu().numpy()
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.subject.device.type, dtype) if dtype else nullcontext()
 
     def _shrink(self, tried: int) -> None:
         if not self.may_shrink:
@@ -483,6 +557,11 @@ class _Forward:
         self.size = tried // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def _stack(images: Sequence[torch.Tensor | None], whose: str) -> torch.Tensor:

@@ -70,7 +70,7 @@ class CompiledSubject:
     """A subject, read at layers that were settled when it was compiled."""
 
     def __init__(self, subject: Subject, forward: "_Compiled[dict[str, torch.Tensor]]") -> None:
-        self._subject = subject
+        self.plain = subject
         self._forward = forward
         self.preprocess: Preprocess = subject.preprocess
         self.device = subject.device
@@ -79,8 +79,8 @@ class CompiledSubject:
     @torch.inference_mode()
     def read(self, layers: Sequence[Layer], images: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """(B, 3, H, W) → (B, K) of each layer."""
-        taken = self._forward(self._subject.on_device(images))
-        self._subject.check_taken(layers, taken, self._forward.count)
+        taken = self._forward(self.plain.on_device(images))
+        self.plain.check_taken(layers, taken, self._forward.count)
         return {name: rows[: len(images)] for name, rows in taken.items()}
 
 
@@ -89,6 +89,7 @@ class CompiledVLM:
 
     def __init__(self, vlm: VLM, embed: "_Compiled[torch.Tensor]") -> None:
         self._embed = embed
+        self.plain = vlm
         self.name = vlm.name
         self.template = vlm.template
         self.limits = vlm.limits
@@ -111,8 +112,9 @@ class _Compiled(Generic[R]):
     def __init__(self, function: Callable[[torch.Tensor], R], name: str) -> None:
         self._function = torch.compile(function, dynamic=False)
         self._name = name
-        self.count = 0
-        """Images of the last call, copies included. Only what fitted into memory counts."""
+        self.count = 2
+        """Images of the last call, copies included. Only what fitted into memory counts. At least
+        two, as many networks squeeze away the axis of a batch of one."""
 
     def __call__(self, images: torch.Tensor) -> R:
         """What becomes of (B, …), and of the copies behind them."""

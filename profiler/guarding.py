@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from profiler.align import AffineMap, ConceptSpace
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
-from profiler.collect import thumbnails
+from profiler.collect import thumbnails, try_first
 from profiler.corruptions import Corruption, corrupted
 from profiler.detector.base import Detector, Views, sound
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
@@ -594,6 +594,7 @@ def score_images(
     """
     for said in filter(None, (check_subject(guard, classifier), guard.remark)):
         log.warning("warning: %s", said)
+    try_first(classifier, classifier.readings, probe, batch_size=batch)
     watch = None
     if on_look is not None:
         watch = guard.watch(**({} if window is None else {"window": window}))
@@ -726,6 +727,7 @@ def assess_guard(
             "only be assessed on others"
         )
     detectors = _detectors(guard, reference)
+    try_first(classifier, classifier.readings, data, batch_size=options.batch)
 
     def judged(title: str, probe: ProbeSet, attack: Attack | None = None) -> _Judged:
         with services.progress.stage(title, len(fresh)) as advance:

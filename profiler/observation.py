@@ -19,6 +19,7 @@ from profiler.labelled import LabelledImages, reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
 from profiler.store import Store
+from profiler.subject.trial import in_company
 from profiler.vlm import VLM, embed_captions
 
 FloatArray = NDArray[np.floating[Any]]
@@ -243,7 +244,9 @@ def check_weights(
     if kept is None:
         size = min(seen.batch_size, AUTO_BATCH)
         batches = (
-            torch.stack([classifier.preprocess(data.read(i)) for i in shown[lo : lo + size]])
+            in_company(
+                torch.stack([classifier.preprocess(data.read(i)) for i in shown[lo : lo + size]])
+            )
             for lo in range(0, len(shown), size)
         )
         found = dead_weights(

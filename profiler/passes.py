@@ -32,7 +32,7 @@ from profiler.similarity import FloatArray, Rows, blocks
 from profiler.store import Array, RowStream, Store
 from profiler.vlm import VLM
 
-VERSION = 2
+VERSION = 3
 """Changes whenever the same networks on the same images may bring home something else."""
 KEPT_LENGTH = 100
 """Length of the top lists that are kept, so that another ``--top`` needs no new pass."""
@@ -40,6 +40,8 @@ DECIDING_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow"
 """Packages that decode, resize or calculate; another version may move the last bits."""
 
 _SMALLEST_SHARD, _LARGEST_SHARD, _SHARDS = 256, 8192, 32
+_ALONE = {"batch_size": 1}
+"""What the key of a pass says that read every image alone."""
 _ON_DISK = ("embeddings", "matrix")
 _COPIED_ROWS = 4096
 
@@ -77,7 +79,9 @@ def collect_once(
     """What both networks make of the probe images, from ``store`` as far as it is there.
 
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
-    bits of a sum. Where there is a store, embeddings and ``matrices`` stay on disk.
+    bits of a sum. For only with a batch size of 1, which is, does a network pass whose numbers
+    depend on the batch (:func:`profiler.collect.try_first`). Where there is a store, embeddings
+    and ``matrices`` stay on disk.
     """
     total = len(probe.names)
     length = _kept_length(top, total)
@@ -106,6 +110,8 @@ def collect_once(
         matrices,
         precision,
     )
+    if batch_size == 1:
+        key |= _ALONE
     if change is not None:
         key["change"] = change.text
     whole = _find(store, key, layers)
@@ -157,8 +163,9 @@ def kept_pass(
         precision: as asked for then.
     """
     key = _key(fingerprints, layers, _kept_length(top, images), True, precision)
-    found = _find(store, key, layers)
-    return found or _find(store, key | {"matrices": False}, layers)
+    wanted = ({"matrices": kept} | alone for alone in ({}, _ALONE) for kept in (True, False))
+    found = (_find(store, key | each, layers) for each in wanted)
+    return next((each for each in found if each is not None), None)
 
 
 def _kept_length(top: int, images: int) -> int:

@@ -12,6 +12,7 @@
     network.py        a subject: its layers, and what they give for images
     groups.py         all, mlp, leaves
     hooks.py          how outputs are seen
+    trial.py          the first images, tried before the rest: randomness, batches, types
 """
 
 from profiler.subject.factories import factory_file, load_factory

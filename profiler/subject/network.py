@@ -34,6 +34,7 @@ from profiler.subject.preprocessing import (
     trial_image,
     trial_images,
 )
+from profiler.subject.trial import in_company, mismatch
 
 log = logging.getLogger(__name__)
 
@@ -235,13 +236,9 @@ class Subject:
         except torch.OutOfMemoryError as error:
             raise ResourceError(f"memory ran out with {COPIES} images in {self.name}") from error
         except Exception as error:
-            remedy = ""
-            if self._precision in (torch.float16, torch.bfloat16):
-                kind = str(self._precision).removeprefix("torch.")
-                remedy = f"; its weights are {kind}: return model.float() if it cannot take {kind}"
             raise InputError(
                 f"{self.name} fails on an image of {images.shape[-2]} × {images.shape[-1]} pixels: "
-                f"{type(error).__name__}: {error}{remedy}"
+                f"{type(error).__name__}: {error}{mismatch(self.model, images[0])}"
             ) from error
 
     def trial_images(self, count: int) -> torch.Tensor:
@@ -287,7 +284,7 @@ class Subject:
 
         try:
             with hooked(self.model, list(pools), take):
-                self.model(self.on_device(not_alone(images)))
+                self.model(self.on_device(in_company(images)))
         except StopForwardError:
             pass
         taken = {name: rows[: len(images)] for name, rows in taken.items()}
@@ -329,11 +326,6 @@ def varied(images: torch.Tensor) -> torch.Tensor:
     noise = torch.randn(images[1:].shape, generator=generator).to(images)
     mixed = images[1:] / 2 + noise * (images[:1].std() + 1e-3)
     return torch.cat([images[:1], mixed])
-
-
-def not_alone(images: torch.Tensor) -> torch.Tensor:
-    """A single image twice: networks that squeeze would lose the axis of the images."""
-    return images.repeat(2, 1, 1, 1) if len(images) == 1 else images
 
 
 class _Doubles(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from profiler.errors import InputError
+from profiler.errors import InputError, first_line
 from profiler.inputs import open_concepts, text_of
 from profiler.subject import Subject, load_subject
+from profiler.subject.trial import in_company, mismatch
 from profiler.text import tidy
 from profiler.vlm.space import Vocabulary
 
@@ -44,21 +45,28 @@ class Tagger:
 
     def read(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
         """(B, 3, H, W) → [(B, classes)], the softmax over the classes."""
-        images = images.to(self._device, memory_format=torch.channels_last)
-        return [self._model(images).float().softmax(dim=1)]
+        given = in_company(images).to(self._device, memory_format=torch.channels_last)
+        return [self._model(given)[: len(images)].float().softmax(dim=1)]
 
 
 def _outputs(subject: Subject, device: torch.device) -> int:
     from PIL import Image
 
-    with torch.inference_mode():
-        image = subject.preprocess(Image.new("RGB", (256, 256))).unsqueeze(0).to(device)
-        made = subject.model(image)
+    image = torch.empty(0)
+    try:
+        with torch.inference_mode():
+            image = subject.preprocess(Image.new("RGB", (256, 256)))
+            made = subject.model(in_company(image[None]).to(device))
+    except Exception as error:
+        raise InputError(
+            f"{subject.name} fails on a black image: {type(error).__name__}: {first_line(error)}"
+            f"{mismatch(subject.model, image)}"
+        ) from error
     if not (isinstance(made, torch.Tensor) and made.dim() == 2 and made.shape[1] > 1):
         raise InputError(
-            f"{subject.name} is no classifier: for one image it gives "
+            f"{subject.name} is no classifier: for two images it gives "
             f"{tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__}, "
-            "not one row of scores"
+            "not two rows of scores"
         )
     return int(made.shape[1])
 
