@@ -11,6 +11,7 @@
     preprocessing.py  what is done to an image first
     network.py        a subject: its layers, and what they give for images
     groups.py         all, mlp, leaves
+    heads.py          which modules give the output
     hooks.py          how outputs are seen
     trial.py          the first images, tried before the rest: randomness, batches, types
 """
