@@ -419,10 +419,10 @@ READ: dict[str, Habit] = {
     ),
     "parts of the network under keys of their own": Habit(
         saved(
-            lambda net, _: {
-                name: state(part) for name, part in net.named_children() if part.state_dict()
-            }
-            | {n: p.detach() for n, p in net.named_parameters(recurse=False)}
+            lambda net, _: (
+                {name: state(part) for name, part in net.named_children() if part.state_dict()}
+                | {n: p.detach() for n, p in net.named_parameters(recurse=False)}
+            )
         )
     ),
     # Training scripts.
@@ -569,8 +569,7 @@ READ: dict[str, Habit] = {
     "Lightning with an averaged copy as a part": Habit(
         saved(
             lambda net, raw: lightning(
-                state(raw, "model.")
-                | {f"ema_model.{n}": t for n, t in averaged(net).items()}
+                state(raw, "model.") | {f"ema_model.{n}": t for n, t in averaged(net).items()}
             )
         ),
         says="without the prefix 'ema_model.module.'; averaged weights; the raw ones lie beside "
@@ -642,11 +641,11 @@ READ: dict[str, Habit] = {
     "torch.compile within DataParallel": Habit(
         saved(lambda net, _: {"model": state(net, "module._orig_mod.")})
     ),
-    "DataParallel within torch.compile": Habit(saved(lambda net, _: state(net, "_orig_mod.module."))),
+    "DataParallel within torch.compile": Habit(
+        saved(lambda net, _: state(net, "_orig_mod.module."))
+    ),
     "compiled parts within DataParallel": Habit(
-        saved(
-            lambda net, raw: {f"module.{n}": t for n, t in around("_orig_mod")(net, raw).items()}
-        )
+        saved(lambda net, raw: {f"module.{n}": t for n, t in around("_orig_mod")(net, raw).items()})
     ),
     # Averaged weights.
     "RT-DETR": Habit(
@@ -719,15 +718,11 @@ READ: dict[str, Habit] = {
         saved(moco), key="module.encoder_q", says="without the prefix 'module.encoder_q.'"
     ),
     "BYOL, the online network": Habit(
-        saved(
-            lambda net, raw: lightning(state(Pair(online=Wrapped(net), target=Wrapped(raw))))
-        ),
+        saved(lambda net, raw: lightning(state(Pair(online=Wrapped(net), target=Wrapped(raw))))),
         key="online",
     ),
     # Networks pickled whole: their weights are taken out, their code is not run.
-    "torch.save(model)": Habit(
-        saved(lambda net, _: net), says=r"out of a pickled "
-    ),
+    "torch.save(model)": Habit(saved(lambda net, _: net), says=r"out of a pickled "),
     "torch.save(DataParallel(model))": Habit(saved(lambda net, _: nn.DataParallel(net))),
     "YOLOv5": Habit(
         saved(

@@ -112,7 +112,9 @@ def test_the_step_in_a_safetensors_file(tmp_path: Path) -> None:
 
 def test_what_is_left_aside_is_counted(tmp_path: Path) -> None:
     subject = load(saved(tmp_path, state("model.") | {"loss.weight": torch.ones(1)}))
-    assert "without the prefix 'model.'; 1 entry beside it left aside (loss.weight)" in subject.weights
+    assert (
+        "without the prefix 'model.'; 1 entry beside it left aside (loss.weight)" in subject.weights
+    )
 
 
 def test_a_name_that_only_looks_like_a_prefix_stays() -> None:

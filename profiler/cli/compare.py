@@ -399,9 +399,7 @@ def _named(
     return [replace(slot, name=name) for slot, name in zip(slots, names, strict=True)]
 
 
-def _name_of(
-    subject: str, checkpoint: Path | None, key: str | None, weights: str | None
-) -> str:
+def _name_of(subject: str, checkpoint: Path | None, key: str | None, weights: str | None) -> str:
     if checkpoint is not None:
         return "-".join(filter(None, (checkpoint.stem, key)))
     stem = stem_of(subject)

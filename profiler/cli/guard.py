@@ -293,7 +293,15 @@ def score(
 
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
+        subject,
+        choose_device(device),
+        head,
+        checkpoint,
+        partial,
+        weights,
+        preprocess,
+        seed,
+        checkpoint_key,
     )
     check_subject(made, classifier)
     looks: list[Look] = []
@@ -391,7 +399,15 @@ def evaluate(
     path = _path(guard, subject)
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
-        subject, choose_device(device), head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
+        subject,
+        choose_device(device),
+        head,
+        checkpoint,
+        partial,
+        weights,
+        preprocess,
+        seed,
+        checkpoint_key,
     )
     images = open_data(data, classes, classifier.outputs, limit)
     out = out or path.parent

@@ -225,9 +225,7 @@ def scenes(
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 
 
-def _folder_name(
-    subject: str, checkpoint: Path | None, key: str, vlm: str, probe: str
-) -> str:
+def _folder_name(subject: str, checkpoint: Path | None, key: str, vlm: str, probe: str) -> str:
     tuned = [part for part in (checkpoint.stem, key) if part] if checkpoint else []
     parts = (stem_of(subject), *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
     return file_name("-".join(parts))

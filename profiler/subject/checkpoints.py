@@ -130,9 +130,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_SHOWN])}{', …' * (len(names) > _SHOWN)}"
 
 
-def fit(
-    checkpoint: Checkpoint, model: nn.Module, key: str = "", unused: Sequence[str] = ()
-) -> Fit:
+def fit(checkpoint: Checkpoint, model: nn.Module, key: str = "", unused: Sequence[str] = ()) -> Fit:
     """Hold a checkpoint against a model.
 
     The weights are found by the model's own names, whatever keys and prefixes stand before all
