@@ -852,16 +852,21 @@ REFUSED: dict[str, Habit] = {
 }
 
 
+def put(path: Path, model: nn.Module, key: str) -> tuple[str, float | None]:
+    """Weights into the model; returns where they come from, in words, and the step."""
+    checkpoint = read_checkpoint(path)
+    fitted = fit(checkpoint, model, key)
+    return load(checkpoint, fitted, model, partial=False, name="net"), fitted.step
+
+
 @pytest.mark.parametrize("name", READ)
 def test_read(name: str, made: Made, images: torch.Tensor, tmp_path: Path) -> None:
     habit = READ[name]
     path = habit.write(tmp_path, made.net, made.raw)
-    checkpoint = read_checkpoint(path)
     model = filled(made.make, 3)
-    fitted = fit(checkpoint, model, habit.key)
-    words = load(checkpoint, fitted, model, partial=False, name="net")
+    words, step = put(path, model, habit.key)
     assert habit.says in words
-    assert habit.step is None or fitted.step == habit.step
+    assert habit.step is None or step == habit.step
     with torch.inference_mode():
         expected, found, other = (net(images) for net in (made.net, model, made.raw))
     assert not torch.allclose(expected, other, atol=1e-3)
@@ -878,8 +883,7 @@ def test_refused_with_a_way_out(name: str, made: Made, tmp_path: Path) -> None:
     model = filled(made.make, 3)
     before = state(model)
     with pytest.raises(InputError, match=habit.refused) as caught:
-        checkpoint = read_checkpoint(path)
-        load(checkpoint, fit(checkpoint, model, habit.key), model, partial=False, name="net")
+        put(path, model, habit.key)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -365,7 +365,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
 
 def test_a_pickled_module_that_is_another_network(tmp_path: Path) -> None:
     path = saved(tmp_path, nn.Linear(2, 2))
-    with pytest.raises(InputError, match="has no entry that fits .*: 3 missing") as caught:
+    with pytest.raises(InputError, match=r"has no entry that fits .*: 3 missing") as caught:
         load(path)
     assert "\n" not in str(caught.value)
 

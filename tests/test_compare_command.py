@@ -218,6 +218,16 @@ def test_a_timeline_by_name_counts_as_people_do(command: Command, folder: Path) 
     assert [run["name"] for run in found["runs"]] == ["epoch-1", "epoch-9", "epoch-10"]
 
 
+def test_two_networks_of_one_file_are_compared(command: Command, folder: Path) -> None:
+    student = torch.load(saved(folder / "a.pt"), weights_only=True)
+    student = student.get("state_dict", student)
+    teacher = {name: tensor * 2 for name, tensor in student.items()}
+    torch.save({"student": student, "teacher": teacher}, folder / "dino.pt")
+    call = (SUBJECT, "--checkpoint", folder / "dino.pt", "--checkpoint-key", "student")
+    found = compare(command, folder, *call, "--checkpoint-key", "teacher")
+    assert [run["name"] for run in found["runs"]] == ["dino-student", "dino-teacher"]
+
+
 def test_a_file_without_its_step_is_named(command: Command, folder: Path) -> None:
     one, other = saved(folder / "a.pt", step=1), saved(folder / "b.pt")
     done = command("compare", *checkpoints(one, other), *images(folder), "--timeline", "step",
