@@ -45,7 +45,7 @@ from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, t
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
-from profiler.plain_json import json_text, parse_json
+from profiler.plain_json import from_plain, json_text, parse_json
 from profiler.store import write_atomically
 from profiler.subject import computed, unwrapped, weights_digest
 from profiler.subject.heads import Head
@@ -460,7 +460,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
     if len(content["concepts"]) != len(arrays["directions"]):
         raise InputError("it does not name as many concepts as it has directions")
-    cut = Threshold(**content["threshold"])
+    cut = from_plain(Threshold, content["threshold"])
     if math.isnan(cut.value):
         raise InputError("its threshold is no number")
     context = dict(content["context"])

@@ -73,7 +73,6 @@ from profiler.labelled import (
     open_classes,
     open_labelled,
 )
-from profiler.labelled.text import listed
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
@@ -81,6 +80,7 @@ from profiler.run import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.subject import computed, weights_digest
 from profiler.subject.preprocessing import trial_image
+from profiler.text import listed
 from profiler.views import VIEWS, check_views
 from profiler.vlm import VLM
 

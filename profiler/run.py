@@ -711,10 +711,13 @@ class Clock:
 
 
 def check_writable(out: Path) -> None:
-    """Raise :class:`OutputError` now rather than after an hour of work."""
+    """Raise :class:`OutputError` now rather than after an hour of work; nothing is left behind."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     write_atomically(out / ".writable", "")
     try:
         (out / ".writable").unlink()
+        for folder in made:
+            folder.rmdir()
     except OSError as error:
         raise OutputError(f"cannot write to {str(out)!r}: {error.strerror}") from error
 

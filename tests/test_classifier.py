@@ -263,7 +263,7 @@ def with_head(head: nn.Module) -> nn.Sequential:
 def test_a_head_that_scales_its_features_is_refused() -> None:
     for given in (None, "3"):
         with pytest.raises(
-            InputError, match=r"'3' of net, a Cosine, is not linear: it gives up to"
+            InputError, match=r"'3' of net, a Cosine, does not give W z \+ b: output"
         ):
             Classifier.find(as_subject(with_head(Cosine(8, 5)), 8), given)
 

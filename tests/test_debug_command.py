@@ -256,7 +256,9 @@ def test_concepts_have_to_come_from_somewhere(command: Command, folder: Path) ->
     done = command(*about, "--classes", folder / "classes.txt", "--propose-concepts")
     assert done.status == 2
     assert "name one with --llm" in done.error
-    done = command(*about, "--out", folder / "out")
+    (folder / "images" / "black").mkdir()  # a fifth folder, so none says what an output is called
+    words = ("--concepts", folder / "words.txt")
+    done = command(*about, *words, "--out", folder / "out")
     assert done.status == 2
     assert "nothing says what the model's 4 outputs are called" in done.error
 

@@ -113,7 +113,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (PROFILES, "--probe nothing", "nothing"),
     (PROFILES, "--probe empty", "empty"),
     (PROFILES, "--limit -3", "-3"),
-    (PROFILES, "--top 0", "0"),
+    (PROFILES, "--top 0", "--top"),
     (PROFILES, "--similarity dice", "dice"),
     (PROFILES, "--threshold nowhere.json", "nowhere.json"),
     (PROFILES, "--threshold blank.json", "blank.json"),

@@ -583,7 +583,7 @@ def test_a_table_of_paths_is_judged_in_its_order(
     assert [row["image"] for row in rows] == list(map(str, listed))
     assert [bool(row["problem"]) for row in rows] == [False] * 3 + [True]
     for content, said in (
-        ("label\nred\n", "line 1: the header must name the column path once, got 'label'"),
+        ("label\nred\n", "line 1: no column 'path'; the header holds 'label'"),
         ("path\n", "lists no image"),
         ("path,label\na.png\n", "line 2: 1 fields, but the header has 2"),
     ):

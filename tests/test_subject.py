@@ -206,7 +206,7 @@ def test_a_network_that_cannot_take_the_precision_of_its_weights() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images.float())
 
-    with pytest.raises(InputError, match=r"its weights are float16: return model\.float\(\)"):
+    with pytest.raises(InputError, match=r"its weights are float16: call \.float\(\)"):
         nets.as_subject(Careless().half(), 8).layers()
 
 

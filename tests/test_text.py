@@ -98,7 +98,7 @@ def test_every_finite_number_is_read_as_it_is_written(value: float) -> None:
     ("call", "option"),
     [
         ("import d.csv --out o", "--threshold"),
-        ("run r --probe p", "--threshold"),
+        ("run resnet18 --probe p", "--threshold"),
         ("calibrate r", "--target"),
         ("guard fit r --data d", "--risk"),
         ("guard fit r --data d", "--share"),

@@ -161,8 +161,8 @@ def check_early(
 
 def check_data(data: Path, classes: Path | None) -> None:
     """Refuse labelled images or names of classes that are not there."""
+    from profiler.inputs import text_of
     from profiler.labelled.reading import find_labelled
-    from profiler.labelled.text import text_of
 
     # A folder of folders is read once, and later: it may hold a million images.
     if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):

@@ -157,7 +157,7 @@ def check(
     from profiler.checked import RegionChoice
     from profiler.conspec import check as check_names
     from profiler.conspec import read
-    from profiler.labelled.text import text_of
+    from profiler.inputs import text_of
 
     wanted = region or ([DEFAULT_REGION] if formal else [])
     regions = tuple(dict.fromkeys(RegionChoice.parse(each) for each in wanted))

@@ -518,27 +518,19 @@ _TABLES = (".csv", ".tsv")
 
 def _of_table(path: Path) -> "ImageFolder":
     """The images that a table names in its column ``path``, relative to where it lies."""
-    from profiler.inputs import ImageFolder
-    from profiler.labelled.text import rows_of, text_of
+    from profiler.inputs import ImageFolder, text_of
+    from profiler.labelled.reading import existing
+    from profiler.text import Table
 
-    rows = rows_of(path, text_of(path, "table of images"))
-    header = [cell.casefold() for cell in next(rows, (1, []))[1]]
-    if header.count("path") != 1:
-        raise InputError(
-            f"{path.name}, line 1: the header must name the column path once, got "
-            f"{','.join(header)[:80]!r}"
-        )
-    place, files = header.index("path"), []
-    for line, cells in rows:
-        if len(cells) != len(header) or not cells[place]:
-            raise InputError(
-                f"{path.name}, line {line}: {len(cells)} fields, but the header has {len(header)}"
-                if len(cells) != len(header)
-                else f"{path.name}, line {line}: the path is empty"
-            )
-        files.append(cells[place])
-    if not files:
+    table = Table.parse(text_of(path, "table of images"), path.name, ("path",))
+    place = table.at("path")
+    for line, cells in table.rows:
+        if not cells[place]:
+            raise InputError(f"{path.name}, line {line}: the path is empty")
+    if not table.rows:
         raise InputError(f"{path.name} lists no image: there is nothing below its header")
+    # A file that is not there is flagged with its problem, as any that cannot be read.
+    files = [existing(path.parent, cells[place]) or cells[place] for _, cells in table.rows]
     return ImageFolder(path.parent, tuple(files), path.name)
 
 

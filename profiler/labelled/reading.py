@@ -99,7 +99,7 @@ def _of_table(path: Path) -> Found:
     absent: list[str] = []
     twice: list[str] = []
     for line, name, label in rows:
-        file = _existing(path.parent, name)
+        file = existing(path.parent, name)
         if file is None:
             absent.append(f"{name!r} (line {line})")
             continue
@@ -126,7 +126,7 @@ def _of_table(path: Path) -> Found:
 _DRIVE = re.compile(r"'[A-Za-z]:[\\/]")
 
 
-def _existing(folder: Path, name: str) -> str | None:
+def existing(folder: Path, name: str) -> str | None:
     """The path as this system writes it, or None where there is no such file."""
     for spelled in (name, name.replace("\\", "/")):  # as Windows writes it
         for form in ("NFC", "NFD"):  # as file systems keep accents

@@ -49,10 +49,11 @@ def mismatch(model: nn.Module, image: torch.Tensor) -> str:
     """Why a network may have failed on a preprocessed image, and what to do; empty if unknown."""
     kinds = {each.dtype for each in model.parameters() if each.is_floating_point()}
     others = kinds - {torch.float32}
-    if image.dtype == torch.float32 and others:
+    # Images are given in the precision of the weights, where these have one.
+    if others and (image.dtype == torch.float32 or kinds == {image.dtype}):
         return (
-            f"; its weights are {_named(others)} and its images float32: call .float() on the "
-            "network in its factory (--precision rounds what is computed)"
+            f"; its weights are {_named(others)}: call .float() on the network in its factory, "
+            "unless all of it can be computed so (--precision rounds what is computed)"
         )
     if kinds and image.dtype not in kinds:
         return (
