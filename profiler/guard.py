@@ -407,6 +407,8 @@ class Guard:
         Raises:
             InputError: it is none, or damaged.
         """
+        if not Path(path).is_file():
+            raise InputError(f"there is no guard {str(path)!r}; profiler guard fit makes one")
         try:
             with safe_open(str(path), framework="np") as file:
                 content = parse_json((file.metadata() or {})["guard"])

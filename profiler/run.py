@@ -416,9 +416,7 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         vlm=run.record.vlm.name if run.record.vlm else "",
         concepts=frozenset(run.concepts),
     )
-    if not run.sorting.category:
-        return narrate(facts, llm, prompts_dir=prompts)
-    # The model has sorted, and that is paid for: a run is not lost for its summary.
+    # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
 
 

@@ -39,7 +39,7 @@ from profiler.synthetic import SyntheticScenes
 REPOSITORY = Path(__file__).parent.parent
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = {"probe": 4, "data": 12, "others": 8, "training": 100}
+PARTS = {"probe": 4, "data": 20, "others": 8, "training": 100}
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150
@@ -152,8 +152,8 @@ def step(text: str, *more: object, statuses: Sequence[int] = (0,)) -> Step:
 # --- what the user brings ----------------------------------------------------------------------
 
 
-def prepare(folder: Path) -> list[str]:
-    """Images by class, a trained network with checkpoints, the user's texts; gives the classes."""
+def prepare(folder: Path) -> None:
+    """Images by class, a trained network with two checkpoints, and the user's own text files."""
     folder.mkdir(parents=True, exist_ok=True)
     classes = deal(folder, cifar() if CIFAR.is_file() else scenes())
     shutil.copytree(REPOSITORY / "prompts", folder / "prompts")
@@ -163,7 +163,10 @@ def prepare(folder: Path) -> list[str]:
         "names.txt": classes,
         "words.txt": WORDS,
         "categories.txt": ["thing: a thing", "look: how something looks"],
-        "script.jsonl": [json.dumps({"sort": {}, "otherwise": "object"})],
+        "script.jsonl": [
+            json.dumps({"sort": {}, "otherwise": "object"}),
+            json.dumps({"match": "profile of a neural", "reply": "The network was profiled."}),
+        ],
         "options.toml": ["[vlms]", "json = true"],
         "zoo.conspec": [SPEC.format(*classes)],
         "descriptions.csv": [
@@ -187,7 +190,6 @@ def prepare(folder: Path) -> list[str]:
     train(folder, classes)
     torch.manual_seed(0)
     torch.save(open_clip.create_model(CLIP).state_dict(), folder / "clip.pt")
-    return classes
 
 
 def deal(folder: Path, images: Iterator[tuple[str, Image.Image]]) -> list[str]:
@@ -238,7 +240,7 @@ def train(folder: Path, classes: Sequence[str]) -> None:
 
 # --- the way -----------------------------------------------------------------------------------
 
-NET_150 = "net.py:net --checkpoint step-150.pt"
+NET_150 = "net.py:net --checkpoint step-150.pt --checkpoint-key state_dict"
 FEW = "--layers stem,block2 --probe probe --concepts words.txt"
 QUICK = "-b 32 -j 0 --device cpu --precision fp32 --seed 0 --no-allow-bad --date 2026-01-01"
 PIXELS = "--preprocess resize=32,crop=32,interpolation=bilinear,mean=0,std=1"
@@ -247,12 +249,11 @@ CHECK = (0, 1, 4)
 """What a check may say: it holds, it fails, it is undecided."""
 
 
-def way(server: str, first_class: str) -> Iterator[Step]:
+def way(server: str) -> Iterator[Step]:
     """Every command, in the order in which a user comes to them, and with every VLM.
 
     Args:
         server: address of an OpenAI-compatible server.
-        first_class: name of one of the classes.
     """
     llm = f"--llm tour --llm-base-url {server} --llm-refresh --prompts prompts"
     sorted_by = f"{llm} --llm-lenient --llm-concurrency 2 --votes 2 --categories categories.txt"
@@ -267,7 +268,7 @@ def way(server: str, first_class: str) -> Iterator[Step]:
     for place, vlm in enumerate(VLMS):
         yield from stories(vlm, f"vlm{place}", llm)
     yield from profiles(sorted_by)
-    yield from classifiers(llm, first_class)
+    yield from classifiers(llm)
     yield from people(llm)
     yield from cache()
 
@@ -342,6 +343,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     )
     yield step(
         "compare net.py:net --checkpoint step-000.pt --checkpoint step-150.pt --partial"
+        " --checkpoint-key state_dict --checkpoint-key state_dict"
         f" {FEW} {see} --own-thresholds --draws 0 --out own -j 0"
     )
     yield step(
@@ -355,7 +357,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     yield step("categorize imported")
 
 
-def classifiers(llm: str, first_class: str) -> Iterator[Step]:
+def classifiers(llm: str) -> Iterator[Step]:
     """What else can be asked about classifiers: every option of debug, guard, check and mine."""
     see = "--vlm conse"
     known = f"{NET_150} --classes names.txt --data data"
@@ -364,14 +366,13 @@ def classifiers(llm: str, first_class: str) -> Iterator[Step]:
     yield step(
         f"debug {known} {see} {QUICK} {PAGE} {whole} --propose-concepts --out proposed {llm}"
     )
-    yield step(f"debug {known} {see} --concepts-from vlm0/lite --out from-run -j 0")
+    yield step(f"debug {known} {see} --concepts-from full --out from-run -j 0")
     yield step(
         f"guard fit {known} {see} {QUICK} {whole} --propose-concepts --out asked {llm}"
         " --rule msp+typicality --views mirrored --share 0.1"
     )
     yield step(
-        f"guard fit {known} {see} --concepts-from vlm0/lite --out risky -j 0"
-        " --risk 0.9 --confidence 0.5"
+        f"guard fit {known} {see} --concepts-from full --out risky -j 0 --risk 0.9 --confidence 0.5"
     )
     yield step(
         f"guard fit {known} {see} --concepts words.txt --out passed -j 0 --passed-errors 0.8"
@@ -401,7 +402,7 @@ def classifiers(llm: str, first_class: str) -> Iterator[Step]:
     yield step(
         f"check zoo.conspec {known} {see} {QUICK} {PAGE} {whole} --concepts words.txt"
         f" --annotations annotations.csv --on",
-        first_class,
+        "one",
         "--region",
         "hull",
         "--region",
@@ -451,13 +452,13 @@ def cache() -> Iterator[Step]:
 
 def walk(folder: Path) -> Iterator[Done]:
     """Prepare the folder and take every step in it, as one user with one cache would."""
-    classes = prepare(folder)
+    prepare(folder)
     with (
         contextlib.chdir(folder),
         mock.patch.dict(os.environ, {"PROFILER_CACHE_DIR": "cache"}),
         LLMServer(answer) as server,
     ):
-        for taken in way(server.url, classes[0]):
+        for taken in way(server.url):
             yield rate(taken) if "--no-browser" in taken.arguments else take(taken)
 
 
@@ -467,7 +468,8 @@ def answer(body: dict[str, Any]) -> Say:
     if "attributes" in text:
         return Say(json.dumps({"attributes": list(WORDS)}))
     try:
-        return Say(json.dumps(dict.fromkeys(asked(body), "thing")))
+        kind = "thing" if "a thing" in body["messages"][0]["content"] + text else "object"
+        return Say(json.dumps(dict.fromkeys(asked(body), kind)))
     except IndexError:
         return Say("The network was profiled.")
 
