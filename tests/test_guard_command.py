@@ -257,7 +257,7 @@ def test_a_stream_that_changes_is_reported_with_its_concepts(
         (("--share", "0.1", "--risk", "0.1"), "exclude each other"),
         (("--risk", "1.5"), "between 0 and 1"),
         (("--fail-on-drift",), "needs --watch"),
-        (("--guard", "nowhere.safetensors"), "is not a guard"),
+        (("--guard", "nowhere.safetensors"), "there is no guard 'nowhere.safetensors'"),
     ],
 )
 def test_wrong_calls_get_one_clear_line(

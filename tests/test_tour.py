@@ -17,7 +17,7 @@ DOCS = (tour.REPOSITORY / "README.md", *(tour.REPOSITORY / "docs").glob("*.md"))
 
 
 def test_every_command_and_option_is_on_the_tour() -> None:
-    assert tour.unused(list(tour.way("http://127.0.0.1:1", "one"))) == []
+    assert tour.unused(list(tour.way("http://127.0.0.1:1"))) == []
 
 
 def test_every_command_of_the_docs_exists() -> None:
