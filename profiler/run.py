@@ -283,7 +283,7 @@ def import_descriptions(
         raise UsageError(f"--threshold has nothing to cut: {path.name} holds no similarity")
     check_writable(out)
     log.info(
-        "%d units in %d layers, %d different descriptions",
+        "%d units in %d layer(s), %d different descriptions",
         found.source.rows,
         len(found.layers),
         len(found.concepts),

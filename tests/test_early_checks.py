@@ -191,6 +191,8 @@ CALLS = [
         (f"--config nowhere.toml {RIGHT['run']}", "nowhere.toml"),
         ("guard score net.py:subject images --guard nowhere", "nowhere"),
         ("guard score net.py:subject images --fail-on-drift", "--watch"),
+        ("guard score net.py:subject nowhere", "there is no image, folder or table 'nowhere'"),
+        ("guard score net.py:subject images --out words.txt/rows.csv", "words.txt"),
         ("guard eval net.py:subject --data data --guard nowhere", "nowhere"),
         ("guard eval net.py:subject --data data --attack magic", "magic"),
         ("guard eval net.py:subject --data nowhere", "nowhere"),

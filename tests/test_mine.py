@@ -112,6 +112,16 @@ def test_mined_specs_hold_when_they_are_checked(command: Command, folder: Path) 
     assert done.status == 0, done.stderr
 
 
+def test_a_file_without_a_spec_is_said_so(command: Command, folder: Path) -> None:
+    done = command(
+        *("mine", SUBJECT, "--data", folder / "images", "--classes", folder / "classes.txt"),
+        *("--concepts", folder / "words.txt", "--vlm", VLM, "-j", 0, "--least-rate", 1),
+        *("--out", folder / "mined.conspec"),
+    )
+    assert done.status == 0
+    assert "nothing holds often enough to be proposed" in done.stderr
+
+
 def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
     text = "class;wings;long, snout\r\nplane;1;0,25\r\ncafe\u0301;0;0,5;\r\n"
     (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tour
 from browser import chromium, opened
+from command import Command
 from safetensors.numpy import load_file
 
 from profiler.guard import Guard
@@ -30,6 +31,12 @@ def test_every_command_of_the_docs_exists() -> None:
     assert len(told) > 10
     for words in told:
         assert words in found or words.split()[0] in found, words
+
+
+def test_help_lists_the_commands_in_the_order_of_the_story(command: Command) -> None:
+    listed = re.findall(r"^  ([a-z]+) ", command("--help").stdout.partition("Commands:")[2], re.M)
+    assert listed[:7] == ["run", "layers", "compare", "debug", "guard", "check", "mine"]
+    assert set(listed) == {name.split()[0] for name in tour.commands()}
 
 
 # One test, because all of it happens in one folder with one cache.

@@ -33,7 +33,7 @@ from llm_server import LLMServer, Say, asked
 from PIL import Image
 from torch import nn
 
-from profiler import cli
+from profiler import cli, collect
 from profiler.synthetic import SyntheticScenes
 
 REPOSITORY = Path(__file__).parent.parent
@@ -450,10 +450,24 @@ def cache() -> Iterator[Step]:
 # --- walking it --------------------------------------------------------------------------------
 
 
-def walk(folder: Path) -> Iterator[Done]:
-    """Prepare the folder and take every step in it, as one user with one cache would."""
+def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
+    """Prepare the folder and take every step in it, as one user with one cache would.
+
+    Args:
+        folder: to be made.
+        trials: gets the seconds for which each pass first tried its inputs on two images.
+    """
     prepare(folder)
+    try_first = collect.try_first
+
+    def timed(*given: Any, **named: Any) -> None:
+        began = time.perf_counter()
+        try_first(*given, **named)
+        if trials is not None:
+            trials.append(time.perf_counter() - began)
+
     with (
+        mock.patch.object(collect, "try_first", timed),
         contextlib.chdir(folder),
         mock.patch.dict(os.environ, {"PROFILER_CACHE_DIR": "cache"}),
         LLMServer(answer) as server,
@@ -576,8 +590,8 @@ def main() -> None:
     """Walk the tour and print a line a command."""
     folder = Path(sys.argv[1])
     began, faults = time.perf_counter(), 0
-    done = []
-    for one in walk(folder):
+    done, trials = [], list[float]()
+    for one in walk(folder, trials):
         done.append(one)
         faults += bool(one.fault)
         print(f"{one.seconds:6.1f} s  {one.status:3}  {one.step}", flush=True)
@@ -585,6 +599,7 @@ def main() -> None:
             print(f"    {one.fault}", flush=True)
     left = unused([one.step for one in done])
     print("\n".join(f"not on the tour: {name}" for name in left))
+    print(f"inputs were tried first in {len(trials)} passes, {max(trials):.2f} s at most")
     print(f"{len(done)} commands in {time.perf_counter() - began:.0f} s, {faults} with a fault")
     sys.exit(bool(faults or left))
 

@@ -401,6 +401,12 @@ def mine(
         ),
         Services(None, Store(cache_folder()), TerminalProgress()),
     )
+    if not done.proposals:
+        typer.echo(
+            f"warning: nothing holds often enough to be proposed, so {out} holds no spec; lower "
+            "--least-rate, or give more images",
+            err=True,
+        )
     if not as_json:
         typer.echo(str(out))
         return

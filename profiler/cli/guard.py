@@ -309,8 +309,11 @@ def score(
         raise UsageError("--fail-on-drift needs --watch")
     from profiler.cli.terminal import TerminalProgress
     from profiler.guarding import BATCH, check_subject, score_images
-    from profiler.run import Services, choose_device
+    from profiler.run import Services, check_writable, choose_device
 
+    probe = _probe(images)
+    if out is not None and not out.exists():
+        check_writable(out.parent)
     made = _load(guard, subject, target, confidence)
     classifier = open_classifier(
         subject,
@@ -324,7 +327,6 @@ def score(
         checkpoint_key,
     )
     check_subject(made, classifier)
-    probe = _probe(images)
     looks: list[Look] = []
 
     def told(look: "Look") -> None:
@@ -510,6 +512,9 @@ def _probe(images: list[Path]) -> "ImageFolder":
             if len(images) > 1
             else f"there is no table of images {several[0]!r}"
         )
+    if not any(path.exists() for path in images):
+        # One of many that is gone is flagged; a name that leads nowhere is a wrong call.
+        raise InputError(f"there is no image, folder or table {str(images[0])!r}")
     return ImageFolder(Path(), tuple(map(str, images)), "images")
 
 
