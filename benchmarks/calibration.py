@@ -22,15 +22,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from profiler.activations import TopCollector
-from profiler.calibration import (
-    DRAWS,
-    MINIMUM_ABOVE,
-    Curve,
-    FloatArray,
-    calibrate,
-    rated_units,
-    resample,
-)
+from profiler.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
+from profiler.core.arrays import FloatArray
 from profiler.labels import LayerLabels, label_layers, null_threshold
 from profiler.ratings import Rating, sample_units
 

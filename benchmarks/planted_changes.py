@@ -35,9 +35,10 @@ from profiler.comparison import (
     label_together,
     words_in,
 )
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.evaluation import top_lists
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.similarity import FloatArray, IntArray, SoftWPMI
+from profiler.similarity import SoftWPMI
 from profiler.synthetic import SyntheticScenes
 from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.color import COLORS

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.similarity import FloatArray, IntArray
 
 FEWEST = 3
 """Images that move a unit, below which nothing can be said of it."""

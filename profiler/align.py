@@ -19,16 +19,13 @@ Heatmaps, detectors and checks read these rows (w, c); nobody else computes cosi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-Float64 = NDArray[np.float64]
 
 FOLDS = 5
 """Parts of the images; each is predicted once from a map fitted on the others."""

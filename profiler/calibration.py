@@ -29,7 +29,7 @@ above has an interval that holds the target. The percentiles of resampled τ wou
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,10 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import ContextError, InputError
 from profiler.labels import LayerLabels, Threshold
 from profiler.ratings import Agreement, Rating, RatingBasis, agreement, rating_table
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
 
 TARGET = 0.75
 """Mean rating that the units above τ shall reach (Li & Weng, 2023)."""

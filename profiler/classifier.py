@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from profiler.core.arrays import Float64
 from profiler.errors import InputError, UnknownNameError
 from profiler.subject import Preprocess, Subject
 from profiler.subject.heads import Head, same_order
 from profiler.subject.hooks import tensors_of
 from profiler.subject.network import varied
 from profiler.subject.trial import in_company, mismatch
-
-Float64 = NDArray[np.float64]
 
 _NAMED = 8
 """Linear layers that an error names, the last ones."""

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations import LayerTops, TopCollector, merge_tops
 from profiler.classifier import Classifier
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
 from profiler.inputs import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.pixels import by_table
-from profiler.similarity import FloatArray, IntArray, Rows
+from profiler.similarity import Rows
 from profiler.subject import Preprocess
 from profiler.subject.trial import (
     HALF_TOLERANCE,

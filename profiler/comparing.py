@@ -36,6 +36,7 @@ from profiler.comparison import (
 from profiler.comparison import Sorting as CategoryOf
 from profiler.comparison_files import comparison_json, units_csv
 from profiler.compiled import fingerprint_of
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.inputs import ConceptSet, ProbeSet
@@ -55,7 +56,7 @@ from profiler.run import (
     profile,
     sort_words,
 )
-from profiler.similarity import FloatArray, open_similarity
+from profiler.similarity import open_similarity
 from profiler.store import write_atomically
 from profiler.subject import SubjectOptions, load_subject
 from profiler.vlm import VLM, TextEncoder, embed_captions

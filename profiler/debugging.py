@@ -16,6 +16,7 @@ from profiler.ask import Narrative
 from profiler.attacks import Attack
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.corruptions import Corruption, corrupted
 from profiler.diagnosis import (
     LEVELS,
@@ -57,9 +58,6 @@ from profiler.vlm import VLM
 
 log = logging.getLogger("profiler")
 
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.floating[Any]]
 
 RULE = Witnesses.name
 """The rule that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""

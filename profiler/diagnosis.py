@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.classifier import Classifier
+from profiler.core.arrays import FloatArray
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm import Usage
 from profiler.localization import Localization, Shares, Verdict
 from profiler.results import ConceptRecord, VLMRecord
 
 Counts = NDArray[np.int64]
-FloatArray = NDArray[np.floating[Any]]
 
 Level = Literal["encoder", "vlm"]
 LEVELS: tuple[Level, ...] = ("encoder", "vlm")

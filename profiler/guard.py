@@ -28,6 +28,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.detector.base import Views, check_views_given
 from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
 from profiler.detector.comparisons import (
@@ -50,11 +51,6 @@ from profiler.store import write_atomically
 from profiler.subject import computed, unwrapped, weights_digest
 from profiler.subject.heads import Head
 from profiler.views import VIEWS, check_views
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 FORMAT, WITH_VIEWS = 1, 2
 """Versions of the file; what reads only the first would overlook the views of the second."""

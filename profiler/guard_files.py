@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from profiler.core.arrays import Float64
 from profiler.detector.metrics import GRID, Band, Interval
 from profiler.detector.thresholds import Threshold
 from profiler.guard import Context
@@ -16,9 +14,6 @@ FORMAT = 1
 """Version of ``guard.json``."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 """At which accuracy is told."""
-
-Float64 = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from profiler.align import AffineMap, ConceptSpace
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails, try_first
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.corruptions import Corruption, corrupted
 from profiler.detector.base import Detector, Views, sound
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
@@ -86,10 +87,6 @@ from profiler.vlm import VLM
 
 log = logging.getLogger("profiler")
 
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
-FloatArray = NDArray[np.floating[Any]]
 
 PARTS = (0.5, 0.25, 0.25)
 """Shares of the images that rules are fitted on, chosen on, and thresholds set on."""

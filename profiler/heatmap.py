@@ -17,7 +17,7 @@ has no images there is no summary and no differential: None, never zeros.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,10 @@ from scipy.spatial.distance import squareform
 from scipy.special import gammaln
 from scipy.stats import false_discovery_control
 
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.quality import wilson
 
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 By = Literal["true", "predicted"]

@@ -9,27 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.activations import LayerTops
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.ratings import RatingBasis
-from profiler.similarity import (
-    ALONE,
-    FloatArray,
-    IntArray,
-    Null,
-    Reduce,
-    Rows,
-    Similarity,
-    SoftWPMI,
-    Tile,
-    Units,
-)
+from profiler.similarity import ALONE, Null, Reduce, Rows, Similarity, SoftWPMI, Tile, Units
 
 KEPT_LABELS = 5
 """The best label and the next four."""
 
 DEFAULT_SIMILARITY = SoftWPMI()
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

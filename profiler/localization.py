@@ -25,20 +25,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profiler.align import AffineMap, ConceptSpace, checked_rows, dealt
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.heatmap import LEVEL, compare_pairs
 from profiler.quality import wilson
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 
 class TooFewImagesError(InputError):

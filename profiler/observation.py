@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier, dead_weights
 from profiler.collect import AUTO_BATCH, Advance, Collected, Skipped
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
 from profiler.inputs import ProbeSet, spread
@@ -21,10 +20,6 @@ from profiler.passes import collect_once
 from profiler.store import Store
 from profiler.subject.trial import in_company
 from profiler.vlm import VLM, embed_captions
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
 
 CHECKED_IMAGES = 512
 """Images on which inputs of layers have to be constant to be called so."""

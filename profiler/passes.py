@@ -26,9 +26,10 @@ from profiler.collect import (
     collect,
     merge,
 )
+from profiler.core.arrays import FloatArray
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
-from profiler.similarity import FloatArray, Rows, blocks
+from profiler.similarity import Rows, blocks
 from profiler.store import Array, RowStream, Store
 from profiler.vlm import VLM
 

@@ -30,9 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma, ndtri
 
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.labels import KEPT_LABELS, BoolArray
-from profiler.similarity import FloatArray, IntArray, Rows
+from profiler.labels import KEPT_LABELS
+from profiler.similarity import Rows
 
 Labeller = Callable[[IntArray], Sequence[IntArray]]
 """Labels the units on a sample: image indices (S,), ascending, perhaps with repeats → for each

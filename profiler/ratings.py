@@ -15,15 +15,13 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.text import Table, tidy
-
-FloatArray = NDArray[np.floating[Any]]
 
 YES, MAYBE, NO = 1.0, 0.5, 0.0
 

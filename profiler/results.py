@@ -40,9 +40,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from profiler.ask import Sorting
+from profiler.core.arrays import BoolArray
 from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
-from profiler.labels import KEPT_LABELS, BoolArray, LayerLabels, Threshold
+from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
 from profiler.llm import Usage
 from profiler.plain_json import from_plain, json_text, plain, read_json

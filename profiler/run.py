@@ -31,6 +31,7 @@ from profiler.ask.narrate import TEMPLATE_AUTHOR
 from profiler.calibration import in_context
 from profiler.collect import Advance, Collected, Network, thumbnails
 from profiler.compiled import compiled
+from profiler.core.arrays import FloatArray
 from profiler.errors import LLMError, OutputError, UsageError
 from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
@@ -61,7 +62,7 @@ from profiler.results import (
     SubjectRecord,
     VLMRecord,
 )
-from profiler.similarity import FloatArray, Similarity
+from profiler.similarity import Similarity
 from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts, for_words

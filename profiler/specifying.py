@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.align import AffineMap, ConceptSpace, dealt
 from profiler.attributes import RIVAL10_CLASSES
@@ -40,6 +39,7 @@ from profiler.conspec import (
     labels_in,
 )
 from profiler.conspec import check as check_names
+from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
@@ -79,9 +79,6 @@ from profiler.vlm import VLM
 
 log = logging.getLogger("profiler")
 
-FloatArray = NDArray[np.floating[Any]]
-Float64 = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 FEWEST = 2
 """Encodings of a class, below which it has no region."""

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as arrays
 
 from profiler import activations
 from profiler.activations import LayerTops, TopCollector
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
-from profiler.similarity import FloatArray
 
 
 def collected(values: FloatArray, length: int, batches: list[int] | None = None) -> LayerTops:

@@ -18,9 +18,9 @@ from torch import nn
 from torchvision import transforms
 
 from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ImageFolder, SyntheticProbe
-from profiler.similarity import FloatArray
 from profiler.synthetic import SyntheticScenes
 
 

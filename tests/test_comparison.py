@@ -22,10 +22,11 @@ from profiler.comparison import (
 from profiler.comparison.compare import _verdict
 from profiler.comparison.counts import draw_kinds
 from profiler.comparison.noise import Floor
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.evaluation import top_lists
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold, label_layers
-from profiler.similarity import SIMILARITIES, FloatArray, IntArray, Similarity
+from profiler.similarity import SIMILARITIES, Similarity
 
 WORDS = ("red", "green", "cat", "dog", "beach")
 SORTING = Sorting(

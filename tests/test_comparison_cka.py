@@ -9,8 +9,8 @@ from scipy.stats import ortho_group
 from profiler.comparison import centred, linear_cka
 from profiler.comparison.centred import Centred
 from profiler.comparison.cka import CKALayer, cka_matrix
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
-from profiler.similarity import FloatArray
 
 
 def hsic(k: FloatArray, ell: FloatArray) -> float:

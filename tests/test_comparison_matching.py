@@ -9,7 +9,7 @@ from profiler.comparison import centred
 from profiler.comparison.centred import Centred
 from profiler.comparison.matching import correlations, match, match_unseen
 from profiler.comparison.result import Matching
-from profiler.similarity import FloatArray
+from profiler.core.arrays import FloatArray
 
 
 def matched(one: FloatArray, other: FloatArray) -> Matching:

@@ -18,7 +18,7 @@ from profiler.comparison.shares import (
     sign_test,
     unmatched_difference,
 )
-from profiler.labels import BoolArray
+from profiler.core.arrays import BoolArray
 
 
 def some(true: int, units: int) -> BoolArray:

@@ -9,6 +9,7 @@ import profiler
 PACKAGE = Path(profiler.__file__).parent
 
 CORE = (
+    "core",
     "text",
     "similarity",
     "activations",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.activations import LayerTops, TopCollector
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.labels import (
     KEPT_LABELS,
@@ -25,15 +26,7 @@ from profiler.labels import (
     null_tail,
     null_threshold,
 )
-from profiler.similarity import (
-    SIMILARITIES,
-    FloatArray,
-    IntArray,
-    Null,
-    SoftWPMI,
-    Units,
-    base,
-)
+from profiler.similarity import SIMILARITIES, Null, SoftWPMI, Units, base
 
 
 def tops_of(activations: FloatArray, length: int, name: str = "layer") -> LayerTops:

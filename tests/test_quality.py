@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from profiler import quality
 from profiler.activations import TopCollector
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.labels import KEPT_LABELS, BoolArray, label_layers
+from profiler.labels import KEPT_LABELS, label_layers
 from profiler.quality import (
     HeldOut,
     Labeller,
@@ -35,7 +36,6 @@ from profiler.quality import (
     summarise,
     wilson,
 )
-from profiler.similarity import FloatArray, IntArray
 
 # --- a world with planted units --------------------------------------------------------------
 

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.similarity import (
     WPMI,
     ConceptProbabilities,
     Cosine,
     CosineCubed,
-    FloatArray,
-    IntArray,
     Null,
     Prior,
     RankReorder,

@@ -9,8 +9,8 @@ import torch
 from command import Command
 from tiny import write_images
 
+from profiler.core.arrays import FloatArray
 from profiler.inputs import open_concepts
-from profiler.similarity import FloatArray
 from profiler.subject import lite_model
 from profiler.vlm import VLM, open_vlm
 

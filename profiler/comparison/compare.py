@@ -24,8 +24,8 @@ from profiler.comparison.result import (
 from profiler.comparison.runs import Side, Sorting, sides_of
 from profiler.comparison.shares import jensen_shannon, matched_difference, unmatched_difference
 from profiler.comparison.words import gained, lost, moved
+from profiler.core.arrays import BoolArray
 from profiler.errors import InputError
-from profiler.labels import BoolArray
 from profiler.similarity import Rows
 
 ALPHA = 0.05

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from profiler.comparison.result import INTERPRETABLE, ComparedLayer, LayerDraws
-from profiler.labels import BoolArray
-from profiler.similarity import IntArray
+from profiler.core.arrays import BoolArray, IntArray
 
 UNINTERPRETABLE = "uninterpretable"
 DEAD = "dead"

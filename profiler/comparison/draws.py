@@ -6,10 +6,11 @@ import numpy as np
 
 from profiler.comparison.result import LayerDraws
 from profiler.comparison.scoring import label_together
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.evaluation import DRAWS, Sample, sample_top, top_lists
-from profiler.labels import DEFAULT_SIMILARITY, BoolArray, Threshold
-from profiler.similarity import FloatArray, IntArray, Rows, Similarity
+from profiler.labels import DEFAULT_SIMILARITY, Threshold
+from profiler.similarity import Rows, Similarity
 
 
 def label_draws(

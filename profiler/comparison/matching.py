@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from profiler.comparison.centred import Centred, Float64Array, pairs
 from profiler.comparison.result import Matching
-from profiler.similarity import IntArray
+from profiler.core.arrays import IntArray
 
 CLEARLY: Final = 0.25
 """Share of the distance between units that a renumbering has to take off."""

@@ -16,8 +16,7 @@ import numpy as np
 from profiler.comparison.counts import counts, members
 from profiler.comparison.result import LayerDraws
 from profiler.comparison.shares import jensen_shannon
-from profiler.labels import BoolArray
-from profiler.similarity import FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 
 LEVEL = 0.95
 """Share of the pairs of draws that lie within the floor."""

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.labels import BoolArray, LayerLabels, Threshold
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import ModelProfile
-from profiler.similarity import FloatArray, IntArray
 
 INTERPRETABLE = "interpretable"
 """Stands among the categories for all of them together."""

@@ -8,10 +8,11 @@ from profiler.comparison.cka import CKALayer
 from profiler.comparison.counts import draw_kinds, layer_kinds
 from profiler.comparison.noise import Floor
 from profiler.comparison.result import ComparedLayer, ComparedRun, LayerDraws
+from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import ModelProfile, count_units
-from profiler.similarity import IntArray, Rows
+from profiler.similarity import Rows
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from profiler.activations import LayerTops
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.similarity import WPMI, FloatArray, Rows, Similarity, SoftWPMI
+from profiler.similarity import WPMI, Rows, Similarity, SoftWPMI
 
 
 def has_prior(similarity: Similarity) -> bool:

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom, hypergeom
 
-from profiler.labels import BoolArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.quality import wilson
-from profiler.similarity import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

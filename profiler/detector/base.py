@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.align import checked_rows
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

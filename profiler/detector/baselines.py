@@ -19,7 +19,8 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.special import logsumexp, softmax
 
-from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.core.arrays import Float64, FloatArray, IntArray
+from profiler.detector.base import Sound, checked
 
 NEIGHBOURS = 10
 """K; of a tenth of the images where they are fewer than a hundred."""

@@ -34,17 +34,8 @@ from typing import Self
 import numpy as np
 
 from profiler.align import ConceptSpace
-from profiler.detector.base import (
-    BoolArray,
-    Float64,
-    FloatArray,
-    IntArray,
-    Views,
-    check_views_given,
-    checked,
-    judged,
-    sound,
-)
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.detector.base import Views, check_views_given, checked, judged, sound
 from profiler.detector.baselines import MaxSoftmax, log_odds_against
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
 from profiler.detector.corrected import CorrectedSoftmax

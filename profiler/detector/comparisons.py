@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.align import ConceptSpace
-from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.core.arrays import Float64, FloatArray, IntArray
+from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
 from profiler.heatmap import Heatmap, HeatmapCollector
 

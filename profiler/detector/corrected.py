@@ -17,7 +17,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from profiler.align import dealt
-from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.core.arrays import Float64, FloatArray, IntArray
+from profiler.detector.base import Sound, checked
 from profiler.detector.baselines import log_odds_against
 
 PENALTIES = (1.0, 0.1, 0.01)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.detector.base import Float64, FloatArray, IntArray
+from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError, UsageError
 from profiler.heatmap import Heatmap, fisher
 

@@ -27,14 +27,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 METRICS = ("auroc", "aupr", "fpr95", "fpr95_kept", "aurc")
 RISING = ("auroc", "aupr")

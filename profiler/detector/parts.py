@@ -2,14 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import IntArray
 from profiler.errors import InputError
-
-IntArray = NDArray[np.integer[Any]]
 
 
 def split_by_content(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.detector.base import Float64, IntArray
+from profiler.core.arrays import Float64, IntArray
 from profiler.detector.comparisons import Comparisons, signs
 
 SHOWN = 3

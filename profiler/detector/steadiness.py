@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.detector.base import Float64, FloatArray
+from profiler.core.arrays import Float64, FloatArray
 from profiler.errors import InputError
 
 FEWEST = 10

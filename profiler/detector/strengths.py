@@ -13,7 +13,8 @@ import numpy as np
 from scipy.special import expit
 
 from profiler.align import ConceptSpace, dealt
-from profiler.detector.base import BoolArray, Float64, FloatArray, IntArray, Sound, checked
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

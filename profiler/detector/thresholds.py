@@ -32,7 +32,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import binom
 
-from profiler.detector.base import BoolArray, Float64, FloatArray
+from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.errors import InputError, UnknownNameError, UsageError
 
 Target = Literal["share", "false-alarms", "passed-errors", "risk"]

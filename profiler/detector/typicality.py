@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from profiler.align import ConceptSpace
-from profiler.detector.base import Float64, FloatArray, IntArray, Sound, checked
+from profiler.core.arrays import Float64, FloatArray, IntArray
+from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
 
 PRIOR = 2.0

@@ -5,20 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 from profiler.inputs import ImageFolder, spread
 from profiler.labelled.matching import match_classes
 from profiler.labelled.names import ClassNames
 from profiler.labelled.reading import find_labelled
 from profiler.text import listed
-
-IntArray = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,12 @@
 """Whether predictions say that labels and outputs are numbered differently."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
+from profiler.core.arrays import IntArray
 from profiler.errors import InputError
-
-IntArray = NDArray[np.integer[Any]]
 
 CHANCE = 0.001
 """How likely so many shifted hits may be by chance for :func:`suspicious` to speak up."""

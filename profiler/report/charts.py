@@ -8,16 +8,14 @@ Colours are names of CSS classes; the stylesheet says what they look like in lig
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, urlencode
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray
 from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN, LayerProfile
 from profiler.report.text import number, percent, share_of
-
-FloatArray = NDArray[np.floating[Any]]
 
 SLOTS = 7
 """Okabe–Ito's colours without black, which would vanish on a dark page; ``.c0`` … ``.c6``."""

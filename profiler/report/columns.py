@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from profiler.report.charts import FloatArray
+from profiler.core.arrays import FloatArray
 
 
 class Index:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profiler.core.arrays import IntArray
 from profiler.diagnosis import Counts, Right
-from profiler.heatmap import Differential, IntArray
+from profiler.heatmap import Differential
 from profiler.localization import Shares
 from profiler.quality import wilson
 from profiler.report.charts import Segment, StackedBar, Swatch, query

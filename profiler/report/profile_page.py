@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.arrays import FloatArray
 from profiler.errors import OutputError
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import LayerProfile
@@ -15,7 +16,6 @@ from profiler.report import document
 from profiler.report.charts import (
     DEAD,
     UNINTERPRETABLE,
-    FloatArray,
     Histogram,
     ScoreAxis,
     StackedBar,

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.arrays import FloatArray
 from profiler.evaluation import other_labels
 from profiler.quality import QualitySummary, Spread, summarise
-from profiler.report.charts import FloatArray, ScoreAxis, Tick
+from profiler.report.charts import ScoreAxis, Tick
 from profiler.report.page import LayerSection, QualitySection
 from profiler.report.text import NOTHING, count, number, percent, plural
 

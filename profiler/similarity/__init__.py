@@ -6,8 +6,6 @@ All have one signature, :class:`Similarity`; soft-WPMI is the default.
 from profiler.errors import UnknownNameError
 from profiler.similarity.base import (
     ALONE,
-    FloatArray,
-    IntArray,
     Null,
     Reduce,
     Rows,
@@ -44,8 +42,6 @@ __all__ = [
     "ConceptProbabilities",
     "Cosine",
     "CosineCubed",
-    "FloatArray",
-    "IntArray",
     "Null",
     "Prior",
     "RankReorder",

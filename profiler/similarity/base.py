@@ -7,10 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
 
 CONCEPT_BLOCK = 512
 """Concepts scored at a time: a block's row of Q (2 KiB) stays in the first-level cache."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray
 from profiler.similarity import base
 from profiler.similarity.base import (
     ALONE,
-    FloatArray,
     Null,
     Reduce,
     Rows,

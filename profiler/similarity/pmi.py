@@ -29,11 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.similarity import base
 from profiler.similarity.base import (
     ALONE,
-    FloatArray,
-    IntArray,
     Null,
     Reduce,
     Rows,

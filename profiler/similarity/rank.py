@@ -17,9 +17,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray
 from profiler.similarity.base import (
     ALONE,
-    FloatArray,
     Null,
     Reduce,
     Rows,

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.conspec import Formula, parse_formula
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, Undecided
 from profiler.verify.interpretation import Interpretation, Linear
 from profiler.verify.normal import Above, Annotated, Way, ways_to_fail
 from profiler.verify.refutation import Refutation, refutes
 from profiler.verify.regions import Ball, Box, Hull, Region
-
-FloatArray = NDArray[np.floating[Any]]
 
 FORMAT = "profiler-certificates-1"
 

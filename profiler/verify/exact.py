@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from profiler.core.arrays import FloatArray
 
 _MANTISSA = 53
 

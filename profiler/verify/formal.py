@@ -16,19 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.conspec import Formula, HasConcept
+from profiler.core.arrays import Float64
 from profiler.errors import InputError, Undecided
 from profiler.verify.interpretation import Interpretation, Linear
 from profiler.verify.linear_program import Answer, Lift, Solver, highs
 from profiler.verify.normal import MOST_WAYS, Above, Way, ways_to_fail
 from profiler.verify.refutation import Refutation, clearly_refutes, refutes
 from profiler.verify.regions import Ball, Box, Hull, Region
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
-Float64 = NDArray[np.float64]
 
 Verdict = Literal["proved", "violated", "undecided"]
 

@@ -14,10 +14,8 @@ checks read atoms so, and no other way.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.align import checked_rows
 from profiler.conspec import (
@@ -31,11 +29,8 @@ from profiler.conspec import (
     Stronger,
     fold,
 )
+from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.errors import InputError, UnknownNameError
-
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.verify.formal import Outcome
-
-FloatArray = NDArray[np.floating[Any]]
 
 WIDEST = 64.0
 """No γ beyond this is tried."""

@@ -2,15 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
+from profiler.core.arrays import BoolArray, Float64
 
 Status = Literal["optimal", "timeout", "failed"]
 

@@ -8,17 +8,14 @@ the best of many pairs look better than they are on the images they were chosen 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profiler.conspec import Formula, Implies, Predicts, Stronger
+from profiler.core.arrays import BoolArray, FloatArray
 from profiler.verify.interpretation import Facts
 from profiler.verify.rates import Rate
-
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
 
 FEWEST = 5
 """Images predicted as a class, below which nothing is proposed for it."""

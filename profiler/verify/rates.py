@@ -3,17 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.conspec import Formula, Requirement
+from profiler.core.arrays import BoolArray, IntArray
 from profiler.quality import wilson
 from profiler.verify.interpretation import Facts
-
-IntArray = NDArray[np.integer[Any]]
-BoolArray = NDArray[np.bool_]
 
 Judgement = Literal["passed", "failed", "undecided"]
 _WORST_FIRST: tuple[Judgement, ...] = ("failed", "undecided", "passed")

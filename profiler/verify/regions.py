@@ -12,17 +12,14 @@ arithmetic, is all a certificate needs.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.align import checked_rows
+from profiler.core.arrays import Float64, FloatArray
 from profiler.errors import InputError
 from profiler.verify.exact import Exact, larger, root_above
-
-FloatArray = NDArray[np.floating[Any]]
-Float64 = NDArray[np.float64]
 
 
 class Region(Protocol):

@@ -1,0 +1,1 @@
+"""What every story may use, and what knows none of them. No torch."""
