@@ -10,16 +10,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profiler.classifier import Classifier
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import Counts, FloatArray
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm import Usage
 from profiler.localization import Localization, Shares, Verdict
 from profiler.results import ConceptRecord, VLMRecord
-
-Counts = NDArray[np.int64]
 
 Level = Literal["encoder", "vlm"]
 LEVELS: tuple[Level, ...] = ("encoder", "vlm")

@@ -20,17 +20,13 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.special import gammaln
 from scipy.stats import false_discovery_control
 
-from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, Counts, Float64, FloatArray, IntArray
+from profiler.core.statistics import fisher, wilson
 from profiler.errors import InputError
-from profiler.quality import wilson
-
-Counts = NDArray[np.int64]
 
 By = Literal["true", "predicted"]
 
@@ -41,8 +37,6 @@ FDR = 0.05
 
 BLOCK_CELLS = 2**22
 """Comparisons made at a time."""
-_FISHER_TIE = 1e-7
-"""Tables this little more probable than the observed one count as equally probable."""
 
 
 # --- heatmaps --------------------------------------------------------------------------------
@@ -442,37 +436,6 @@ class Differential:
                 )
             )
         return tuple(found)
-
-
-def fisher(a: Counts, b: Counts, c: Counts, d: Counts) -> Float64:
-    """Two-sided p-values of Fisher's exact test for the tables [[a, b], [c, d]], all (K,).
-
-    The probability, given the margins, of all tables that are no more probable than the observed
-    one. Tables of equal margins share the work.
-
-    >>> fisher(*np.array([[8], [2], [1], [5]])).round(6).tolist()
-    [0.034965]
-    """
-    first, second, total = a + b, c + d, a + c
-    margins, place = np.unique(np.stack([first, second, total], 1), axis=0, return_inverse=True)
-    found = np.ones(len(a))
-    order = np.argsort(place.ravel(), kind="stable")
-    bounds = np.searchsorted(place.ravel()[order], np.arange(len(margins) + 1))
-    for (n1, n2, k), lo, hi in zip(margins.tolist(), bounds[:-1], bounds[1:], strict=True):
-        support = np.arange(max(0, k - n2), min(n1, k) + 1)
-        log = -(
-            gammaln(support + 1)
-            + gammaln(n1 - support + 1)
-            + gammaln(k - support + 1)
-            + gammaln(n2 - k + support + 1)
-        )
-        chance = np.exp(log - log.max())
-        ascending = np.sort(chance)
-        below = np.cumsum(ascending)
-        cells = order[lo:hi]
-        observed = chance[a[cells] - support[0]] * (1 + _FISHER_TIE)
-        found[cells] = below[np.searchsorted(ascending, observed, side="right") - 1] / below[-1]
-    return np.minimum(found, 1.0)
 
 
 def tell(names: Sequence[str], findings: Sequence[Finding]) -> list[str]:

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from profiler.align import AffineMap, ConceptSpace, checked_rows, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.statistics import wilson
 from profiler.errors import InputError
 from profiler.heatmap import LEVEL, compare_pairs
-from profiler.quality import wilson
 
 
 class TooFewImagesError(InputError):

@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma, ndtri
+from scipy.special import digamma
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
 from profiler.labels import KEPT_LABELS
 from profiler.similarity import Rows
@@ -50,9 +51,6 @@ ROW_BLOCK = 2048
 """Rows read at a time."""
 BLOCK_BYTES = 2**26
 """Held at a time: activations and cosines of all held-out images for a block of units."""
-
-_FEWEST_CORRELATED = 3
-"""Two points always lie on a line."""
 
 
 @dataclass(frozen=True)
@@ -392,24 +390,6 @@ def _windows(images: int, rows: IntArray) -> Iterator[tuple[slice, IntArray, sli
             yield slice(lo, lo + ROW_BLOCK), rows[first:last] - lo, slice(first, last)
 
 
-def correlation(one: FloatArray, other: FloatArray) -> float:
-    """Pearson's correlation of two rows of numbers (n,); NaN if one is constant or n < 3.
-
-    >>> round(correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 12)
-    0.5
-    """
-    x, y = (row.astype(np.float64) for row in (one, other))
-    # By the numbers themselves: a mean that is rounded would leave a constant some variance.
-    if len(x) < _FEWEST_CORRELATED or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    x -= x.mean()
-    y -= y.mean()
-    # Scaled before they are squared, so that no square leaves the range of the numbers.
-    x /= np.abs(x).max()
-    y /= np.abs(y).max()
-    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
-
-
 def most_active(activation: FloatArray, share: float = POSITIVE_SHARE) -> BoolArray:
     """(n,) the images on which a unit is most active.
 
@@ -432,28 +412,6 @@ def most_active(activation: FloatArray, share: float = POSITIVE_SHARE) -> BoolAr
     if many == n or (few and meant - few <= many - meant):
         return without
     return within
-
-
-def average_precision(truth: BoolArray, score: FloatArray) -> float:
-    """Area under the precision-recall curve, as a sum over the distinct scores; NaN without truth.
-
-    Images of equal score enter together, so their order does not matter: where all scores are
-    equal, this is the share of positives.
-
-    Args:
-        truth: (n,) the images to find.
-        score: (n,) higher where one is expected; no NaN.
-
-    >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]))
-    0.8333333333333333
-    """
-    found = np.sort(score[truth])
-    if not len(found):
-        return float("nan")
-    # At the score of each positive: how many positives, and how many images, score so high.
-    hits = len(found) - np.searchsorted(found, found)
-    shown = len(score) - np.searchsorted(np.sort(score), found)
-    return float(np.mean(hits / shown))
 
 
 def chance_precision(positives: IntArray, images: int) -> FloatArray:
@@ -536,24 +494,3 @@ def _compare(labels: IntArray, drawn: IntArray) -> Stability:
         count,
         distinct,
     )
-
-
-def wilson(successes: IntArray, trials: int, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
-    """Wilson's score interval (JASA 1927) of the rate behind ``successes`` of ``trials``.
-
-    Args:
-        successes: any shape.
-        trials: independent ones, at least one. Draws are; the units of a layer are not.
-        level: probability with which the interval is to hold the rate.
-
-    >>> low, high = wilson(np.array([0, 10, 20]), 20)
-    >>> low.round(3).tolist(), high.round(3).tolist()
-    ([0.0, 0.299, 0.839], [0.161, 0.701, 1.0])
-    """
-    z2 = ndtri((1 + level) / 2) ** 2
-    rate = np.asarray(successes) / trials
-    centre = rate + z2 / (2 * trials)
-    half = np.sqrt(z2 * (rate * (1 - rate) / trials + z2 / (4 * trials**2)))
-    scale = 1 + z2 / trials
-    # 0 of n and n of n end exactly at 0 and 1, but not in rounded numbers.
-    return np.clip((centre - half) / scale, 0, 1), np.clip((centre + half) / scale, 0, 1)

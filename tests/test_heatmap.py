@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact, kendalltau
 
 from profiler import heatmap
+from profiler.core.statistics import fisher
 from profiler.errors import InputError
 from profiler.heatmap import (
     Differential,
@@ -18,7 +19,6 @@ from profiler.heatmap import (
     compare,
     compare_pairs,
     display_order,
-    fisher,
     similarity,
     single,
     tell,

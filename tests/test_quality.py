@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from profiler import quality
 from profiler.activations import TopCollector
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
 from profiler.labels import KEPT_LABELS, label_layers
 from profiler.quality import (
@@ -24,17 +25,14 @@ from profiler.quality import (
     Rows,
     Spread,
     Stability,
-    average_precision,
     bootstrap,
     chance_precision,
-    correlation,
     deal,
     held_out,
     measure,
     most_active,
     split,
     summarise,
-    wilson,
 )
 
 # --- a world with planted units --------------------------------------------------------------

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import binom, hypergeom
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
-from profiler.quality import wilson
+from profiler.core.statistics import wilson
 
 
 @dataclass(frozen=True)

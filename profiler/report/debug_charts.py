@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.core.arrays import IntArray
+from profiler.core.statistics import wilson
 from profiler.diagnosis import Counts, Right
 from profiler.heatmap import Differential
 from profiler.localization import Shares
-from profiler.quality import wilson
 from profiler.report.charts import Segment, StackedBar, Swatch, query
 from profiler.report.text import count, percent, plural, share_of
 

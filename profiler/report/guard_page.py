@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.statistics import wilson
 from profiler.detector.metrics import GRID, METRICS, RISING, Band, Interval
 from profiler.errors import OutputError
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example
-from profiler.quality import wilson
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from profiler.conspec import Formula, Requirement
 from profiler.core.arrays import BoolArray, IntArray
-from profiler.quality import wilson
+from profiler.core.statistics import wilson
 from profiler.verify.interpretation import Facts
 
 Judgement = Literal["passed", "failed", "undecided"]
