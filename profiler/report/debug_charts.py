@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.core.arrays import IntArray
+from profiler.core.arrays import Counts, IntArray
 from profiler.core.statistics import wilson
-from profiler.diagnosis import Counts, Right
+from profiler.diagnosis import Right
 from profiler.heatmap import Differential
 from profiler.localization import Shares
 from profiler.report.charts import Segment, StackedBar, Swatch, query
