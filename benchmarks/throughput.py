@@ -22,7 +22,8 @@ import torch
 
 from profiler.allocator import keep_freed_memory
 from profiler.inputs import ImageFolder, open_concepts
-from profiler.run import ProfileOptions, Services, profile, sort_words
+from profiler.run import ProfileOptions, profile, sort_words
+from profiler.session import Services
 from profiler.store import Store
 from profiler.subject import lite_model, load_subject
 from profiler.vlm import embed_concepts, open_vlm

@@ -18,6 +18,7 @@ from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
 from profiler.inputs import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.pixels import by_table
+from profiler.session import Advance
 from profiler.similarity import Rows
 from profiler.subject import Preprocess
 from profiler.subject.trial import (
@@ -29,8 +30,6 @@ from profiler.subject.trial import (
     try_preprocessing,
 )
 from profiler.vlm import VLM
-
-Advance = Callable[[int], None]
 
 
 class PooledLayer(Protocol):

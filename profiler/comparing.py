@@ -46,16 +46,8 @@ from profiler.pages import compare_page
 from profiler.passes import Fingerprints, kept_pass
 from profiler.report import render_compare
 from profiler.results import SHOWN_IMAGES, ProfileRun, Record
-from profiler.run import (
-    FDR,
-    NONE,
-    ProfileOptions,
-    Services,
-    check_writable,
-    narrate_in_any_case,
-    profile,
-    sort_words,
-)
+from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words
+from profiler.session import NONE, Services, check_writable
 from profiler.similarity import open_similarity
 from profiler.store import write_atomically
 from profiler.subject import SubjectOptions, load_subject

@@ -52,7 +52,8 @@ from profiler.observation import CAPTIONS, Observation, caption_rows, check_numb
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report import render_debug
 from profiler.results import ConceptRecord, VLMRecord
-from profiler.run import NONE, Clock, Services, check_writable, narrate_in_any_case, versions
+from profiler.run import narrate_in_any_case
+from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.vlm import VLM
 

@@ -7,7 +7,7 @@ from profiler.classifier import Classifier
 from profiler.corruptions import Corruption
 from profiler.labelled import LabelledImages
 from profiler.observation import Observation, observe
-from profiler.run import Services
+from profiler.session import Services
 from profiler.vlm import VLM
 
 

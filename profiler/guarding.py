@@ -77,7 +77,7 @@ from profiler.labelled import (
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
-from profiler.run import NONE, Services, check_writable, versions
+from profiler.session import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.subject import computed, weights_digest
 from profiler.subject.preprocessing import trial_image

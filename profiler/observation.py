@@ -9,7 +9,7 @@ import torch
 
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier, dead_weights
-from profiler.collect import AUTO_BATCH, Advance, Collected, Skipped
+from profiler.collect import AUTO_BATCH, Collected, Skipped
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
@@ -17,6 +17,7 @@ from profiler.inputs import ProbeSet, spread
 from profiler.labelled import LabelledImages, reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
+from profiler.session import Advance
 from profiler.store import Store
 from profiler.subject.trial import in_company
 from profiler.vlm import VLM, embed_captions

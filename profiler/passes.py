@@ -15,7 +15,6 @@ import numpy as np
 
 from profiler.activations import LayerTops
 from profiler.collect import (
-    Advance,
     Change,
     Collected,
     L,
@@ -29,6 +28,7 @@ from profiler.collect import (
 from profiler.core.arrays import FloatArray
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
+from profiler.session import Advance
 from profiler.similarity import Rows, blocks
 from profiler.store import Array, RowStream, Store
 from profiler.vlm import VLM

@@ -27,16 +27,8 @@ from profiler.rating_book import FILE, RatingBook, read_file
 from profiler.ratings import read_ratings
 from profiler.report.calibration_page import CalibrationPage, render_calibration, verdict
 from profiler.results import ProfileRun, load_run
-from profiler.run import (
-    NONE,
-    ProfileOptions,
-    Services,
-    check_writable,
-    rewrite_run,
-    sort_labels,
-    trusted_words,
-    with_summary,
-)
+from profiler.run import ProfileOptions, rewrite_run, sort_labels, trusted_words, with_summary
+from profiler.session import NONE, Services, check_writable
 from profiler.store import write_atomically
 from profiler.thresholds import threshold_json
 from profiler.vlm import TextEncoder

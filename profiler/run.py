@@ -1,20 +1,16 @@
 """The stories, told in straight lines: each function is one command from question to files."""
 
 import datetime
-import importlib.metadata
 import logging
 import math
-import platform
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 from profiler.ask import (
     DEFAULT,
@@ -29,10 +25,10 @@ from profiler.ask import (
 )
 from profiler.ask.narrate import TEMPLATE_AUTHOR
 from profiler.calibration import in_context
-from profiler.collect import Advance, Collected, Network, thumbnails
+from profiler.collect import Collected, Network, thumbnails
 from profiler.compiled import compiled
 from profiler.core.arrays import FloatArray
-from profiler.errors import LLMError, OutputError, UsageError
+from profiler.errors import LLMError, UsageError
 from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
 from profiler.inputs import ConceptSet, ProbeSet, open_concepts
@@ -62,8 +58,8 @@ from profiler.results import (
     SubjectRecord,
     VLMRecord,
 )
+from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
 from profiler.similarity import Similarity
-from profiler.store import Store, write_atomically
 from profiler.subject import Layer, Subject
 from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 
@@ -71,36 +67,6 @@ log = logging.getLogger("profiler")
 
 FDR = 0.05
 """False-discovery rate of the threshold from the null distribution."""
-
-
-class Progress(Protocol):
-    """Shows how far a stage has come."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Within the context, calls of the value say how many items were finished."""
-        ...
-
-
-class Silent:
-    """Shows nothing."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Take no notice."""
-        return nullcontext(lambda _: None)
-
-
-@dataclass(frozen=True)
-class Services:
-    """What a story may call upon; by default it does without."""
-
-    llm: LLM | None = None
-    """Sorts words and writes summaries; None leaves that to exemplars and a template."""
-    store: Store | None = None
-    """Keeps what costs time to compute."""
-    progress: Progress = field(default_factory=Silent)
-
-
-NONE = Services()
 
 
 @dataclass(frozen=True)
@@ -669,66 +635,5 @@ def _imported_record(found: Imported, name: str, options: ProfileOptions) -> Rec
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that may move a number."""
-    packages = (
-        "profiler",
-        "torch",
-        "torchvision",
-        "timm",
-        "open_clip_torch",
-        "sentence-transformers",
-        "numpy",
-        "numba",
-        "pillow",
-    )
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _with_timings(run: ProfileRun, seconds: Mapping[str, float]) -> ProfileRun:
     return replace(run, record=replace(run.record, timings=dict(seconds)))
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Within the context, time counts for ``stage``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 2)
-
-
-def check_writable(out: Path) -> None:
-    """Raise :class:`OutputError` now rather than after an hour of work; nothing is left behind."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    write_atomically(out / ".writable", "")
-    try:
-        (out / ".writable").unlink()
-        for folder in made:
-            folder.rmdir()
-    except OSError as error:
-        raise OutputError(f"cannot write to {str(out)!r}: {error.strerror}") from error
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name not in ("cpu", "mps") and not name.startswith("cuda"):
-        raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N, mps")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: this machine has no CUDA device; use --device auto")
-    return torch.device(name)

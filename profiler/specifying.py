@@ -50,7 +50,7 @@ from profiler.pages.of_check import check_page
 from profiler.plain_json import json_text, read_json
 from profiler.report import render_check
 from profiler.results import VLMRecord
-from profiler.run import NONE, Clock, Services, check_writable, versions
+from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.text import Table, tidy
 from profiler.verify import (

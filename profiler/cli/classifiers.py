@@ -142,7 +142,7 @@ def check_early(
     """
     from profiler.ask import load_prompts
     from profiler.cli.images import check_profiling
-    from profiler.run import check_writable, choose_device
+    from profiler.session import check_writable, choose_device
 
     subject_options(*subject_own)
     check_profiling(subject, vlm, "auto", limit, None)

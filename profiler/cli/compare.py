@@ -209,7 +209,8 @@ def compare(
     from profiler.cli.terminal import TerminalProgress
     from profiler.evaluation import DRAWS
     from profiler.inputs import open_concepts, open_probe
-    from profiler.run import ProfileOptions, Services, check_writable, choose_device
+    from profiler.run import ProfileOptions
+    from profiler.session import Services, check_writable, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import late_vlm, open_vlm
 

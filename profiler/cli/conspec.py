@@ -184,7 +184,7 @@ def check(
         text_of(annotations, "file of annotations")
 
     from profiler.cli.terminal import TerminalProgress
-    from profiler.run import Services, choose_device
+    from profiler.session import Services, choose_device
     from profiler.specifying import SpecOptions
     from profiler.specifying import check as hold
     from profiler.store import Store, cache_folder
@@ -371,7 +371,7 @@ def mine(
         concepts=concepts,
     )
     from profiler.cli.terminal import TerminalProgress
-    from profiler.run import Services, choose_device
+    from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import open_vlm
 

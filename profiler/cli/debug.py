@@ -143,7 +143,7 @@ def debug(
     from profiler.cli.terminal import TerminalProgress
     from profiler.debugging import DebugOptions
     from profiler.debugging import debug as tell
-    from profiler.run import Services, choose_device
+    from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import open_vlm
 

@@ -189,7 +189,7 @@ def fit(
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard import FILE
     from profiler.guarding import GuardOptions, check_rule, fit_guard
-    from profiler.run import Services, choose_device
+    from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.views import parse_views
     from profiler.vlm import open_vlm
@@ -309,7 +309,7 @@ def score(
         raise UsageError("--fail-on-drift needs --watch")
     from profiler.cli.terminal import TerminalProgress
     from profiler.guarding import BATCH, check_subject, score_images
-    from profiler.run import Services, check_writable, choose_device
+    from profiler.session import Services, check_writable, choose_device
 
     probe = _probe(images)
     if out is not None and not out.exists():
@@ -426,7 +426,7 @@ def evaluate(
         check_subject,
         open_guard_data,
     )
-    from profiler.run import Services, check_writable, choose_device
+    from profiler.session import Services, check_writable, choose_device
 
     check_data(data, classes)
     path = _path(guard, subject)

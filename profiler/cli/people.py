@@ -122,7 +122,8 @@ def calibrate(
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.plain_json import json_text
     from profiler.results import load_run
-    from profiler.run import ProfileOptions, Services, choose_device
+    from profiler.run import ProfileOptions
+    from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
 

@@ -169,7 +169,8 @@ def run(
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.evaluation import DRAWS
-        from profiler.run import ProfileOptions, Services, check_writable, choose_device, profile
+        from profiler.run import ProfileOptions, profile
+        from profiler.session import Services, check_writable, choose_device
         from profiler.subject import load_subject
         from profiler.vlm import open_vlm
 

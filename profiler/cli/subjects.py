@@ -100,7 +100,7 @@ def list_layers(
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     from profiler.cli.images import check_profiling
-    from profiler.run import choose_device
+    from profiler.session import choose_device
     from profiler.subject import load_subject
 
     check_profiling(subject, "conse", pool, None, None)

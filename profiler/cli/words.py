@@ -103,7 +103,8 @@ def categorize(
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.run import ProfileOptions, Services, choose_device, recategorize
+        from profiler.run import ProfileOptions, recategorize
+        from profiler.session import Services, choose_device
         from profiler.store import Store, cache_folder
         from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
 
@@ -184,7 +185,8 @@ def import_(
     load_prompts(prompts)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.run import ProfileOptions, Services, choose_device, import_descriptions
+        from profiler.run import ProfileOptions, import_descriptions
+        from profiler.session import Services, choose_device
         from profiler.store import Store, cache_folder
         from profiler.vlm import LateTextEncoder, open_text_encoder
 
