@@ -373,12 +373,10 @@ def _head(subject: Subject, given: Head | None) -> tuple[Head, _Seen]:
     linear = [name for name, module in subject.model.named_modules() if _is_linear(module)]
     head = given or subject.head
     watched = dict.fromkeys([*linear, *(head.names if head else ())])
+    images = varied(subject.trial_images(_PICTURES))
     try:
-        images = varied(subject.trial_images(_PICTURES))
         with torch.inference_mode(), _seeing(subject, watched) as ran:
             outputs = tensors_of(subject.model(images))
-    except InputError:
-        raise
     except Exception as error:
         raise InputError(
             f"{subject.name} fails on a test picture: {type(error).__name__}: {error}"

@@ -108,7 +108,7 @@ def check_early(
     *,
     subject: str,
     device: str,
-    subject_own: tuple[Path | None, bool, str, str | None, int],
+    subject_own: tuple[Path | None, bool, str, str | None, int, str],
     vlm: str,
     data: Path,
     classes: Path | None,

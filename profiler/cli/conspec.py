@@ -172,7 +172,7 @@ def check(
     check_early(
         subject=subject,
         device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
         vlm=vlm,
         data=data,
         classes=classes,
@@ -362,7 +362,7 @@ def mine(
     words = check_early(
         subject=subject,
         device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
         vlm=vlm,
         data=data,
         classes=classes,

@@ -128,7 +128,7 @@ def debug(
     words = check_early(
         subject=subject,
         device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
         vlm=vlm,
         data=data,
         classes=classes,

@@ -200,7 +200,7 @@ def fit(
     words = check_early(
         subject=subject,
         device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed),
+        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
         vlm=vlm,
         data=data,
         classes=classes,
@@ -523,19 +523,11 @@ _TABLES = (".csv", ".tsv")
 
 def _of_table(path: Path) -> "ImageFolder":
     """The images that a table names in its column ``path``, relative to where it lies."""
-    from profiler.inputs import ImageFolder, text_of
-    from profiler.labelled.reading import existing
-    from profiler.text import Table
+    from profiler.inputs import ImageFolder
+    from profiler.labelled.reading import existing, filled
 
-    table = Table.parse(text_of(path, "table of images"), path.name, ("path",))
-    place = table.at("path")
-    for line, cells in table.rows:
-        if not cells[place]:
-            raise InputError(f"{path.name}, line {line}: the path is empty")
-    if not table.rows:
-        raise InputError(f"{path.name} lists no image: there is nothing below its header")
     # A file that is not there is flagged with its problem, as any that cannot be read.
-    files = [existing(path.parent, cells[place]) or cells[place] for _, cells in table.rows]
+    files = [existing(path.parent, name) or name for _, (name,) in filled(path, "path")]
     return ImageFolder(path.parent, tuple(files), path.name)
 
 

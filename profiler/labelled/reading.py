@@ -92,13 +92,12 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 def _of_table(path: Path) -> Found:
     if path.suffix.lower() in ARCHIVES:
         raise InputError(f"{str(path)!r} {no_folder(path)}")
-    rows = _table(path, text_of(path, "table of images"))
     files: list[str] = []
     labels: list[str] = []
     lines: dict[str, int] = {}
     absent: list[str] = []
     twice: list[str] = []
-    for line, name, label in rows:
+    for line, (name, label) in filled(path, "path", "label"):
         file = existing(path.parent, name)
         if file is None:
             absent.append(f"{name!r} (line {line})")
@@ -138,14 +137,18 @@ def existing(folder: Path, name: str) -> str | None:
     return None
 
 
-def _table(path: Path, text: str) -> list[tuple[int, str, str]]:
-    """Line, path and label of each row."""
-    table = Table.parse(text, path.name, ("path", "label"))
-    where = {column: table.at(column) for column in ("path", "label")}
+def filled(path: Path, *columns: str) -> list[tuple[int, list[str]]]:
+    """Of each row of a table of images, its line and what stands in these columns.
+
+    Raises:
+        InputError: it cannot be read, lacks a column or a cell of them, or has no row.
+    """
+    table = Table.parse(text_of(path, "table of images"), path.name, columns)
+    where = {column: table.at(column) for column in columns}
     for line, cells in table.rows:
         for column, place in where.items():
             if not cells[place]:
                 raise InputError(f"{path.name}, line {line}: the {column} is empty")
     if not table.rows:
         raise InputError(f"{path.name} lists no image: there is nothing below its header")
-    return [(line, cells[where["path"]], cells[where["label"]]) for line, cells in table.rows]
+    return [(line, [cells[place] for place in where.values()]) for line, cells in table.rows]
