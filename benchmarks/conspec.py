@@ -24,25 +24,19 @@ import torch
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.classifier import Classifier
-from profiler.conspec import And, Formula, Implies, Predicts, Stronger
-from profiler.labelled import open_classes, open_labelled
+from profiler.conspec.tree import And, Formula, Implies, Predicts, Stronger
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import open_labelled
 from profiler.observation import Observation, caption_rows, observe
 from profiler.specifying import read_table
 from profiler.store import Store, cache_folder
-from profiler.subject import SubjectOptions, load_subject
-from profiler.verify import (
-    Ball,
-    Box,
-    Hull,
-    Interpretation,
-    Linear,
-    Outcome,
-    check_region,
-    largest_gamma,
-    measure,
-    relevant_pairs,
-)
-from profiler.vlm import open_vlm
+from profiler.subject.loading import SubjectOptions, load_subject
+from profiler.verify.formal import Outcome, check_region
+from profiler.verify.interpretation import Interpretation, Linear
+from profiler.verify.largest import largest_gamma
+from profiler.verify.mining import measure, relevant_pairs
+from profiler.verify.regions import Ball, Box, Hull
+from profiler.vlm.choose import open_vlm
 
 GAMMAS = (0.2, 0.3, 0.4)
 SPECS = 30

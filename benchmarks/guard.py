@@ -49,9 +49,9 @@ from profiler.detector.comparisons import Summaries
 from profiler.detector.metrics import METRICS, Compared, Draws, interval, metrics
 from profiler.detector.thresholds import threshold
 from profiler.guard import Calibration, Context, Guard, ScoringCore, speaker_of
-from profiler.subject import weights_digest
+from profiler.subject.network import weights_digest
 from profiler.views import VIEWS
-from profiler.vlm import open_vlm
+from profiler.vlm.choose import open_vlm
 
 Array = NDArray[Any]
 SCALE = PixelScale((0.0,) * 3, (1.0,) * 3)

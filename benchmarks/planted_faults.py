@@ -57,8 +57,9 @@ from profiler.localization import (
     Witnesses,
     ZeroShot,
 )
-from profiler.subject import lite_model
-from profiler.vlm import VLM, open_vlm
+from profiler.subject.sources import lite_model
+from profiler.vlm.base import VLM
+from profiler.vlm.choose import open_vlm
 
 Array = NDArray[Any]
 BATCH = 64

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.ask import DEFAULT, Category, ExemplarSorter, Sorting, categorize
+from profiler.ask.categories import DEFAULT, Category
+from profiler.ask.exemplar import ExemplarSorter
+from profiler.ask.sorting import Sorting, categorize
 from profiler.errors import ProfilerError
 from profiler.layer_profile import UNKNOWN
-from profiler.llm import open_llm
+from profiler.llm.choose import open_llm
 from profiler.resources import shipped
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,8 +25,10 @@ from profiler.inputs import ImageFolder, open_concepts
 from profiler.run import ProfileOptions, profile, sort_words
 from profiler.session import Services
 from profiler.store import Store
-from profiler.subject import lite_model, load_subject
-from profiler.vlm import embed_concepts, open_vlm
+from profiler.subject.loading import load_subject
+from profiler.subject.sources import lite_model
+from profiler.vlm.base import embed_concepts
+from profiler.vlm.choose import open_vlm
 from profiler.vlm.looks import SUBJECT
 
 BATCH = 64

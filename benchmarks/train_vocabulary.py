@@ -24,10 +24,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as nnf
 from torchvision.transforms import functional as ttf
 
-from profiler.subject import lite_model
-from profiler.synthetic import Scene, SyntheticScenes
+from profiler.subject.sources import lite_model
 from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.scenes import VERSION
+from profiler.synthetic.scenes import VERSION, Scene, SyntheticScenes
 from profiler.synthetic.variants import VARIANTS
 from profiler.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.vlm.looks import SUBJECT

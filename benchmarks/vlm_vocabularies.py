@@ -28,11 +28,12 @@ from PIL import Image
 from planted_faults import GROUPS
 
 from profiler.inputs import open_concepts
-from profiler.subject import lite_model
-from profiler.synthetic import Scene, SyntheticScenes
+from profiler.subject.sources import lite_model
 from profiler.synthetic.backgrounds import BACKGROUNDS
+from profiler.synthetic.scenes import Scene, SyntheticScenes
 from profiler.synthetic.varied import VariedScenes
-from profiler.vlm import VLM, TextEncoder, embed_concepts, open_vlm
+from profiler.vlm.base import VLM, TextEncoder, embed_concepts
+from profiler.vlm.choose import open_vlm
 from profiler.vlm.conse import TEMPLATE
 from profiler.vlm.looks import WEIGHTS, Looks, vocabulary
 from profiler.vlm.sentence import open_sentence_encoder

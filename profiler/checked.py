@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from profiler.conspec import Formula, Spec, SpecFile, written_requirement
+from profiler.conspec.printer import written_requirement
+from profiler.conspec.tree import Formula, Spec, SpecFile
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import UsageError
 from profiler.plain_json import json_text
 from profiler.results import VLMRecord
-from profiler.verify import ClassRate, Largest, Outcome, Rate, SpecRate
+from profiler.verify.formal import Outcome
+from profiler.verify.largest import Largest
+from profiler.verify.rates import ClassRate, Rate, SpecRate
 
 FORMAT = 1
 """Version of ``check.json``."""

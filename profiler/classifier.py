@@ -14,10 +14,10 @@ from torch import nn
 
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, UnknownNameError
-from profiler.subject import Preprocess, Subject
 from profiler.subject.heads import Head, same_order
 from profiler.subject.hooks import tensors_of
-from profiler.subject.network import varied
+from profiler.subject.network import Subject, varied
+from profiler.subject.preprocessing import Preprocess
 from profiler.subject.trial import in_company, mismatch
 
 _NAMED = 8

@@ -19,8 +19,8 @@ from profiler.errors import InputError, ProfilerError, ResourceError, first_line
 from profiler.inputs import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.pixels import by_table
 from profiler.session import Advance
-from profiler.similarity import Rows
-from profiler.subject import Preprocess
+from profiler.similarity.base import Rows
+from profiler.subject.preprocessing import Preprocess
 from profiler.subject.trial import (
     HALF_TOLERANCE,
     TOLERANCE,
@@ -29,7 +29,7 @@ from profiler.subject.trial import (
     try_forward,
     try_preprocessing,
 )
-from profiler.vlm import VLM
+from profiler.vlm.base import VLM
 
 
 class PooledLayer(Protocol):

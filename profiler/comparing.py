@@ -15,25 +15,19 @@ from typing import Any, Literal
 
 import torch
 
-from profiler.ask import Narrative, Sorting
 from profiler.ask.comparison_facts import ComparisonFacts
+from profiler.ask.narrate import Narrative
+from profiler.ask.sorting import Sorting
 from profiler.calibration import in_context
 from profiler.collect import Collected
-from profiler.comparison import (
-    ALPHA,
-    Comparison,
-    LayerDraws,
-    Rule,
-    RuleVerdict,
-    check_rules,
-    compare,
-    compared_run,
-    has_prior,
-    label_draws,
-    label_together,
-    words_in,
-)
-from profiler.comparison import Sorting as CategoryOf
+from profiler.comparison.compare import ALPHA, compare
+from profiler.comparison.draws import label_draws
+from profiler.comparison.result import Comparison, LayerDraws
+from profiler.comparison.rules import Rule, RuleVerdict, check_rules
+from profiler.comparison.runs import Sorting as CategoryOf
+from profiler.comparison.runs import compared_run
+from profiler.comparison.scoring import has_prior, label_together
+from profiler.comparison.words import words_in
 from profiler.comparison_files import comparison_json, units_csv
 from profiler.compiled import fingerprint_of
 from profiler.core.arrays import FloatArray
@@ -42,16 +36,16 @@ from profiler.evaluation import DRAWS
 from profiler.inputs import ConceptSet, ProbeSet
 from profiler.labels import LayerLabels, Threshold, null_threshold
 from profiler.layer_profile import UNKNOWN
-from profiler.pages import compare_page
+from profiler.pages.of_comparison import compare_page
 from profiler.passes import Fingerprints, kept_pass
-from profiler.report import render_compare
+from profiler.report.compare_page import render_compare
 from profiler.results import SHOWN_IMAGES, ProfileRun, Record
 from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words
 from profiler.session import NONE, Services, check_writable
-from profiler.similarity import open_similarity
+from profiler.similarity.choose import open_similarity
 from profiler.store import write_atomically
-from profiler.subject import SubjectOptions, load_subject
-from profiler.vlm import VLM, TextEncoder, embed_captions
+from profiler.subject.loading import SubjectOptions, load_subject
+from profiler.vlm.base import VLM, TextEncoder, embed_captions
 
 log = logging.getLogger("profiler")
 

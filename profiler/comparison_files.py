@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from profiler.comparison import (
+from profiler.comparison.result import (
     ComparedLayer,
     ComparedRun,
     Comparison,

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from profiler.errors import UsageError, first_line
-from profiler.subject import Layer, Preprocess, Subject
 from profiler.subject.hooks import hooked, tensors_of
-from profiler.vlm import VLM
+from profiler.subject.network import Layer, Subject
+from profiler.subject.preprocessing import Preprocess
+from profiler.vlm.base import VLM
 
 R = TypeVar("R")
 

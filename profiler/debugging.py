@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from profiler.align import AffineMap, ConceptSpace
-from profiler.ask import Narrative
+from profiler.ask.narrate import Narrative
 from profiler.attacks import Attack
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails
@@ -37,8 +37,8 @@ from profiler.errors import InputError
 from profiler.examining import examine
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.inputs import ConceptSet, ProbeSet
-from profiler.labelled import LabelledImages
-from profiler.llm import Usage
+from profiler.labelled.images import LabelledImages
+from profiler.llm.base import Usage
 from profiler.localization import (
     Localization,
     NearestHeatmap,
@@ -50,12 +50,12 @@ from profiler.localization import (
 )
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
-from profiler.report import render_debug
+from profiler.report.debug_page import render_debug
 from profiler.results import ConceptRecord, VLMRecord
 from profiler.run import narrate_in_any_case
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.store import write_atomically
-from profiler.vlm import VLM
+from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 

@@ -14,7 +14,7 @@ import numpy as np
 from profiler.classifier import Classifier
 from profiler.core.arrays import Counts, FloatArray
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
-from profiler.llm import Usage
+from profiler.llm.base import Usage
 from profiler.localization import Localization, Shares, Verdict
 from profiler.results import ConceptRecord, VLMRecord
 

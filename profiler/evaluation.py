@@ -16,7 +16,7 @@ from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
 from profiler.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
-from profiler.similarity import Rows, Similarity, blocks
+from profiler.similarity.base import Rows, Similarity, blocks
 
 HELD_OUT_SHARE = 0.5
 """Share of the images that labels are measured on, not chosen on."""

@@ -5,10 +5,10 @@ from typing import Protocol
 from profiler.attacks import Attack
 from profiler.classifier import Classifier
 from profiler.corruptions import Corruption
-from profiler.labelled import LabelledImages
+from profiler.labelled.images import LabelledImages
 from profiler.observation import Observation, observe
 from profiler.session import Services
-from profiler.vlm import VLM
+from profiler.vlm.base import VLM
 
 
 class HowRead(Protocol):

@@ -31,12 +31,7 @@ from profiler.align import AffineMap, ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.detector.base import Views, check_views_given
 from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
-from profiler.detector.comparisons import (
-    Comparisons,
-    CosineRule,
-    LikelihoodRule,
-    Summaries,
-)
+from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule, Summaries
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.drift import DriftWatch
 from profiler.detector.kernels import ROWS, judge
@@ -48,8 +43,8 @@ from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
 from profiler.plain_json import from_plain, json_text, parse_json
 from profiler.store import write_atomically
-from profiler.subject import computed, unwrapped, weights_digest
 from profiler.subject.heads import Head
+from profiler.subject.network import computed, unwrapped, weights_digest
 from profiler.views import VIEWS, check_views
 
 FORMAT, WITH_VIEWS = 1, 2

@@ -66,24 +66,19 @@ from profiler.guard import (
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
-from profiler.labelled import (
-    IMAGENETS,
-    ClassNames,
-    LabelledImages,
-    fold,
-    open_classes,
-    open_labelled,
-)
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import LabelledImages, open_labelled
+from profiler.labelled.names import IMAGENETS, ClassNames, fold
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.session import NONE, Services, check_writable, versions
 from profiler.store import write_atomically
-from profiler.subject import computed, weights_digest
+from profiler.subject.network import computed, weights_digest
 from profiler.subject.preprocessing import trial_image
 from profiler.text import listed
 from profiler.views import VIEWS, check_views
-from profiler.vlm import VLM
+from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 

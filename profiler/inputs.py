@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, features
 
 from profiler.errors import DownloadError, InputError, UnknownNameError
 from profiler.resources import shipped
-from profiler.synthetic import SyntheticScenes
+from profiler.synthetic.scenes import SyntheticScenes
 from profiler.text import decoded, listed, tidy
 
 log = logging.getLogger("profiler")

@@ -12,7 +12,8 @@ from profiler.activations import LayerTops
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.ratings import RatingBasis
-from profiler.similarity import ALONE, Null, Reduce, Rows, Similarity, SoftWPMI, Tile, Units
+from profiler.similarity.base import ALONE, Null, Reduce, Rows, Similarity, Tile, Units
+from profiler.similarity.pmi import SoftWPMI
 
 KEPT_LABELS = 5
 """The best label and the next four."""

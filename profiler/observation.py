@@ -14,13 +14,14 @@ from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
 from profiler.inputs import ProbeSet, spread
-from profiler.labelled import LabelledImages, reordered, suspicious
+from profiler.labelled.images import LabelledImages
+from profiler.labelled.numbering import reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
 from profiler.session import Advance
 from profiler.store import Store
 from profiler.subject.trial import in_company
-from profiler.vlm import VLM, embed_captions
+from profiler.vlm.base import VLM, embed_captions
 
 CHECKED_IMAGES = 512
 """Images on which inputs of layers have to be constant to be called so."""

@@ -29,9 +29,9 @@ from profiler.core.arrays import FloatArray
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
 from profiler.session import Advance
-from profiler.similarity import Rows, blocks
+from profiler.similarity.base import Rows, blocks
 from profiler.store import Array, RowStream, Store
-from profiler.vlm import VLM
+from profiler.vlm.base import VLM
 
 VERSION = 3
 """Changes whenever the same networks on the same images may bring home something else."""

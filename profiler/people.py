@@ -31,7 +31,7 @@ from profiler.run import ProfileOptions, rewrite_run, sort_labels, trusted_words
 from profiler.session import NONE, Services, check_writable
 from profiler.store import write_atomically
 from profiler.thresholds import threshold_json
-from profiler.vlm import TextEncoder
+from profiler.vlm.base import TextEncoder
 
 
 @dataclass(frozen=True)

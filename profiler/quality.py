@@ -34,7 +34,7 @@ from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
 from profiler.labels import KEPT_LABELS
-from profiler.similarity import Rows
+from profiler.similarity.base import Rows
 
 Labeller = Callable[[IntArray], Sequence[IntArray]]
 """Labels the units on a sample: image indices (S,), ascending, perhaps with repeats → for each

@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from profiler.errors import InputError, OutputError, ResourceError
-from profiler.ratings import (
-    Rating,
-    Unit,
-    header_line,
-    rating_line,
-    read_ratings,
-    write_ratings,
-)
+from profiler.ratings import Rating, Unit, header_line, rating_line, read_ratings, write_ratings
 from profiler.results import SHOWN_IMAGES, ProfileRun, load_run
 from profiler.text import decoded
 

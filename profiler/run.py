@@ -12,18 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from profiler.ask import (
-    DEFAULT,
-    Category,
-    ExemplarSorter,
-    Facts,
-    Narrative,
-    ProfileFacts,
-    Sorting,
-    categorize,
-    narrate,
-)
-from profiler.ask.narrate import TEMPLATE_AUTHOR
+from profiler.ask.categories import DEFAULT, Category
+from profiler.ask.exemplar import ExemplarSorter
+from profiler.ask.facts import Facts, ProfileFacts
+from profiler.ask.narrate import TEMPLATE_AUTHOR, Narrative, narrate
+from profiler.ask.sorting import Sorting, categorize
 from profiler.calibration import in_context
 from profiler.collect import Collected, Network, thumbnails
 from profiler.compiled import compiled
@@ -40,11 +33,11 @@ from profiler.labels import (
     list_warnings,
     null_threshold,
 )
-from profiler.llm import LLM
-from profiler.pages import profile_page
+from profiler.llm.base import LLM
+from profiler.pages.of_run import profile_page
 from profiler.passes import collect_once
 from profiler.quality import POSITIVE_SHARE, LayerQuality
-from profiler.report import render_profile
+from profiler.report.profile_page import render_profile
 from profiler.results import (
     SHOWN_IMAGES,
     ConceptRecord,
@@ -59,9 +52,9 @@ from profiler.results import (
     VLMRecord,
 )
 from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
-from profiler.similarity import Similarity
-from profiler.subject import Layer, Subject
-from profiler.vlm import VLM, TextEncoder, embed_captions, embed_concepts, for_words
+from profiler.similarity.base import Similarity
+from profiler.subject.network import Layer, Subject
+from profiler.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 
 log = logging.getLogger("profiler")
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from profiler.errors import OutputError, UsageError
-from profiler.llm import LLM
+from profiler.llm.base import LLM
 from profiler.store import Store, write_atomically
 
 Advance = Callable[[int], None]

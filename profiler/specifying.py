@@ -26,56 +26,33 @@ from profiler.checked import (
 )
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails
-from profiler.conspec import (
-    Entry,
-    Formula,
-    HasConcept,
-    Requirement,
-    Spec,
-    SpecError,
-    SpecFile,
-    concepts_in,
-    expand,
-    labels_in,
-)
-from profiler.conspec import check as check_names
+from profiler.conspec.names import check as check_names
+from profiler.conspec.names import concepts_in, expand, labels_in
+from profiler.conspec.tokens import SpecError
+from profiler.conspec.tree import Entry, Formula, HasConcept, Requirement, Spec, SpecFile
 from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
 from profiler.inputs import ConceptSet, text_of
-from profiler.labelled import ClassNames, LabelledImages, fold
+from profiler.labelled.images import LabelledImages
+from profiler.labelled.names import ClassNames, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.plain_json import json_text, read_json
-from profiler.report import render_check
+from profiler.report.check_page import render_check
 from profiler.results import VLMRecord
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.store import write_atomically
 from profiler.text import Table, tidy
-from profiler.verify import (
-    SECONDS,
-    Ball,
-    Box,
-    Certificate,
-    Facts,
-    Hull,
-    Interpretation,
-    Linear,
-    Outcome,
-    Proposal,
-    Rate,
-    Region,
-    candidates,
-    check_images,
-    check_region,
-    from_json,
-    largest_gamma,
-    measure,
-    relevant_pairs,
-    to_json,
-)
-from profiler.vlm import VLM
+from profiler.verify.certificate import Certificate, from_json, to_json
+from profiler.verify.formal import SECONDS, Outcome, check_region
+from profiler.verify.interpretation import Facts, Interpretation, Linear
+from profiler.verify.largest import largest_gamma
+from profiler.verify.mining import Proposal, candidates, measure, relevant_pairs
+from profiler.verify.rates import Rate, check_images
+from profiler.verify.regions import Ball, Box, Hull, Region
+from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 

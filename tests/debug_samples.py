@@ -279,8 +279,8 @@ SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
 if __name__ == "__main__":
     import time
 
-    from profiler.pages import debug_page
-    from profiler.report import render_debug
+    from profiler.pages.of_diagnosis import debug_page
+    from profiler.report.debug_page import render_debug
 
     folder = Path(sys.argv[1])
     _, thumbnails = photograph_thumbnails()

@@ -12,7 +12,7 @@ from profiler.classifier import Classifier
 from profiler.guard import Context, Guard
 from profiler.guarding import GuardOptions, make_guard
 from profiler.observation import Observation, caption_rows
-from profiler.subject import weights_digest
+from profiler.subject.network import weights_digest
 
 WORDS = ("red", "green", "blue", "yellow", "cyan", "magenta")
 

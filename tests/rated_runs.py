@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tiny import COLORS, TinyVLM
 
-from profiler.ask import Sorting
+from profiler.ask.sorting import Sorting
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.results import (
     ConceptRecord,

@@ -15,7 +15,7 @@ from PIL import Image
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN, ModelProfile, count_units
 from profiler.quality import HeldOut, LayerQuality, bootstrap
-from profiler.report import LayerSection, ProfilePage, QualitySection
+from profiler.report.page import LayerSection, ProfilePage, QualitySection
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"
 
@@ -217,7 +217,7 @@ def photograph_thumbnails() -> tuple[list[str], dict[int, bytes]]:
 if __name__ == "__main__":
     import time
 
-    from profiler.report import render_profile
+    from profiler.report.profile_page import render_profile
 
     names, thumbnails = photograph_thumbnails()
     sizes = [int(text) for text in sys.argv[2:]]

@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import Behaviour, Body, Drop, Fail, Hang, LLMServer, Say, asked, sort_by
 
-from profiler.ask import DEFAULT, Category, categorize, load_prompts, read_categories
 from profiler.ask.answers import check_sorting, json_objects
-from profiler.ask.prompts import NAMES
-from profiler.ask.sorting import answer_schema, worked_example
+from profiler.ask.categories import DEFAULT, Category, read_categories
+from profiler.ask.prompts import NAMES, load_prompts
+from profiler.ask.sorting import answer_schema, categorize, worked_example
 from profiler.errors import InputError, LLMError, UnknownNameError, UsageError
-from profiler.llm import OpenAICompatible, Scripted
+from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.llm.scripted import Scripted
 from profiler.resources import shipped
 
 TWO = (Category("animal", "it lives"), Category("thing"))

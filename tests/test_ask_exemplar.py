@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from profiler.ask import DEFAULT, Category, ExemplarSorter
-from profiler.ask.exemplar import RidgeClassifier
+from profiler.ask.categories import DEFAULT, Category
+from profiler.ask.exemplar import ExemplarSorter, RidgeClassifier
 from profiler.errors import InputError
 from profiler.layer_profile import UNKNOWN
 

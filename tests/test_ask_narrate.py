@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import LLMServer, Say
 
-from profiler.ask import Facts, Number, ProfileFacts, complaints, narrate
+from profiler.ask.facts import Facts, Number, ProfileFacts
+from profiler.ask.narrate import complaints, narrate
 from profiler.errors import LLMError
 from profiler.layer_profile import DEFAULT_CATEGORIES, LayerProfile, ModelProfile
-from profiler.llm import OpenAICompatible, Scripted
+from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.llm.scripted import Scripted
 from profiler.resources import shipped
 
 FACTS = ProfileFacts(

@@ -5,15 +5,10 @@ import json
 import pytest
 
 from profiler.ask.proposing import FEWEST, propose_concepts
-from profiler.attributes import (
-    RIVAL10_ATTRIBUTES,
-    RIVAL10_CLASSES,
-    attributes_for,
-    check_concepts,
-)
+from profiler.attributes import RIVAL10_ATTRIBUTES, RIVAL10_CLASSES, attributes_for, check_concepts
 from profiler.errors import LLMError, UsageError
 from profiler.inputs import ConceptSet
-from profiler.llm import Reply, Request, Usage
+from profiler.llm.base import Reply, Request, Usage
 
 WORDS = ["hairy", "metallic", "wings", "wheels", "striped", "wet"]
 

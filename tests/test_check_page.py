@@ -12,11 +12,12 @@ from tiny import CLASSES, caption_vlm, tiny_subject, write_classes
 
 from profiler.checked import Checked, RegionChoice
 from profiler.classifier import Classifier
-from profiler.conspec import parse
+from profiler.conspec.parser import parse
 from profiler.errors import OutputError, UsageError
-from profiler.labelled import open_classes, open_labelled
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import open_labelled
 from profiler.pages.of_check import check_page, check_table, summary
-from profiler.report import render_check
+from profiler.report.check_page import render_check
 from profiler.specifying import SpecOptions
 from profiler.specifying import check as hold
 

@@ -15,7 +15,8 @@ from torch import nn
 from torchvision import models
 
 from profiler.errors import InputError, UsageError
-from profiler.subject import Subject, SubjectOptions, load_subject, weights_digest
+from profiler.subject.loading import SubjectOptions, load_subject
+from profiler.subject.network import Subject, weights_digest
 
 TINY = f"{tiny.__file__}:subject"
 
@@ -123,7 +124,8 @@ def test_a_name_that_only_looks_like_a_prefix_stays() -> None:
             super().__init__()
             self.model = tiny.TinyNet()
 
-    from profiler.subject.checkpoints import Checkpoint, fit
+    from profiler.subject.checkpoints import fit
+    from profiler.subject.weight_files import Checkpoint
 
     fitted = fit(Checkpoint(Path("x"), {"": state("model.")}), Own())
     assert (fitted.prefix, fitted.is_whole) == ("", True)
@@ -237,7 +239,8 @@ class Tied(nn.Module):
 def test_shared_tensors_that_a_file_leaves_out(tmp_path: Path, tied_at_first: bool) -> None:
     from safetensors.torch import save_model
 
-    from profiler.subject.checkpoints import fit, load, read_checkpoint
+    from profiler.subject.checkpoints import fit, load
+    from profiler.subject.weight_files import read_checkpoint
 
     net, model = Tied(), Tied()
     save_model(net, str(tmp_path / "m.safetensors"))
@@ -249,7 +252,8 @@ def test_shared_tensors_that_a_file_leaves_out(tmp_path: Path, tied_at_first: bo
 
 
 def test_a_part_that_is_called_as_a_wrapper_stays() -> None:
-    from profiler.subject.checkpoints import Checkpoint, fit
+    from profiler.subject.checkpoints import fit
+    from profiler.subject.weight_files import Checkpoint
 
     for prefix in ("", "module.", "net.module.", "_orig_mod."):
         content = {prefix + name: tensor for name, tensor in Tied().state_dict().items()}

@@ -21,7 +21,7 @@ from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnai
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ImageFolder, SyntheticProbe
-from profiler.synthetic import SyntheticScenes
+from profiler.synthetic.scenes import SyntheticScenes
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import pytest
 from compare_samples import samples
 from test_comparison import SORTING, run, steady
 
-from profiler.ask import complaints
 from profiler.ask.comparison_facts import ComparisonFacts
-from profiler.comparison import Comparison, check_rules, compare, parse_rule
+from profiler.ask.narrate import complaints
+from profiler.comparison.compare import compare
+from profiler.comparison.result import Comparison
+from profiler.comparison.rules import check_rules, parse_rule
 from profiler.errors import UnknownNameError, UsageError
 
 CATEGORIES = ("color", "object", "scene")

@@ -6,27 +6,26 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from profiler.comparison import (
+from profiler.comparison.compare import _verdict, compare
+from profiler.comparison.counts import draw_kinds
+from profiler.comparison.draws import label_draws
+from profiler.comparison.noise import Floor
+from profiler.comparison.result import (
     INTERPRETABLE,
     ComparedRun,
     Comparison,
     LayerDraws,
     ShareChange,
-    Sorting,
-    compare,
-    compared_run,
-    label_draws,
-    label_together,
-    words_in,
 )
-from profiler.comparison.compare import _verdict
-from profiler.comparison.counts import draw_kinds
-from profiler.comparison.noise import Floor
+from profiler.comparison.runs import Sorting, compared_run
+from profiler.comparison.scoring import label_together
+from profiler.comparison.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.evaluation import top_lists
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold, label_layers
-from profiler.similarity import SIMILARITIES, Similarity
+from profiler.similarity.base import Similarity
+from profiler.similarity.choose import SIMILARITIES
 
 WORDS = ("red", "green", "cat", "dog", "beach")
 SORTING = Sorting(

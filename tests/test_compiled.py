@@ -18,7 +18,7 @@ from profiler.errors import UsageError
 from profiler.inputs import ImageFolder
 from profiler.passes import collect_once
 from profiler.store import Store
-from profiler.subject import Subject
+from profiler.subject.network import Subject
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from profiler.conspec import (
+from profiler.conspec.names import check, concepts_in, expand, labels_in
+from profiler.conspec.parser import parse, parse_formula, read
+from profiler.conspec.tokens import SpecError
+from profiler.conspec.tree import (
     And,
     Entry,
     ForEach,
@@ -22,16 +25,8 @@ from profiler.conspec import (
     Predicts,
     Requirement,
     Spec,
-    SpecError,
     SpecFile,
     Stronger,
-    check,
-    concepts_in,
-    expand,
-    labels_in,
-    parse,
-    parse_formula,
-    read,
 )
 from profiler.errors import InputError
 

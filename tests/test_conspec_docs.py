@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from profiler.conspec import And, ForEach, Formula, ForSome, Implies, Not, Or, check, parse
-from profiler.conspec import parse_formula as read
+from profiler.conspec.names import check
+from profiler.conspec.parser import parse
+from profiler.conspec.parser import parse_formula as read
 from profiler.conspec.tokens import KEYWORDS
+from profiler.conspec.tree import And, ForEach, Formula, ForSome, Implies, Not, Or
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "conspec.md").read_text(encoding="utf-8")

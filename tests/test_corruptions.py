@@ -17,7 +17,7 @@ from profiler import corruptions
 from profiler.corruptions import FAMILIES, SEVERITIES, SIDE, Corruption, corrupted
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.inputs import ImageFolder, SyntheticProbe, UnreadableImageError
-from profiler.synthetic import SyntheticScenes
+from profiler.synthetic.scenes import SyntheticScenes
 
 Pixels = NDArray[np.float64]
 

@@ -23,9 +23,10 @@ from profiler.diagnosis_files import read_map
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
 from profiler.inputs import ConceptSet
-from profiler.labelled import ClassNames, open_labelled
+from profiler.labelled.images import open_labelled
+from profiler.labelled.names import ClassNames
 from profiler.observation import caption_rows
-from profiler.vlm import open_vlm
+from profiler.vlm.choose import open_vlm
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"

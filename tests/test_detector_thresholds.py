@@ -5,14 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.detector.thresholds import (
-    TARGETS,
-    Threshold,
-    above,
-    images_needed,
-    remark,
-    threshold,
-)
+from profiler.detector.thresholds import TARGETS, Threshold, above, images_needed, remark, threshold
 from profiler.errors import InputError, UnknownNameError, UsageError
 
 

@@ -3,7 +3,7 @@
 import pytest
 from debug_samples import SAMPLES
 
-from profiler.ask import complaints
+from profiler.ask.narrate import complaints
 from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
 
 

@@ -23,7 +23,8 @@ from profiler.detector.combined import WithSoftmax
 from profiler.errors import ContextError
 from profiler.guard import Guard
 from profiler.guarding import answers_of
-from profiler.labelled import open_classes, open_labelled
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import open_labelled
 from profiler.views import VIEWS
 
 HERE = Path(__file__).parent

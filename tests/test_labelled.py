@@ -14,19 +14,12 @@ from torchvision.datasets import ImageFolder
 
 from profiler.errors import InputError
 from profiler.inputs import ProbeSet, UnreadableImageError
-from profiler.labelled import (
-    IMAGENETS,
-    ClassNames,
-    LabelledImages,
-    find_labelled,
-    fold,
-    match_classes,
-    natural,
-    open_classes,
-    open_labelled,
-    reordered,
-    suspicious,
-)
+from profiler.labelled.files import open_classes
+from profiler.labelled.images import LabelledImages, open_labelled
+from profiler.labelled.matching import match_classes
+from profiler.labelled.names import IMAGENETS, ClassNames, fold
+from profiler.labelled.numbering import reordered, suspicious
+from profiler.labelled.reading import find_labelled, natural
 
 PETS = ClassNames.of_list(["cat", "guinea pig", "dog"], "pets.txt")
 IMAGENET = ClassNames.of_outputs(1000)

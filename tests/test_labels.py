@@ -26,7 +26,10 @@ from profiler.labels import (
     null_tail,
     null_threshold,
 )
-from profiler.similarity import SIMILARITIES, Null, SoftWPMI, Units, base
+from profiler.similarity import base
+from profiler.similarity.base import Null, Units
+from profiler.similarity.choose import SIMILARITIES
+from profiler.similarity.pmi import SoftWPMI
 
 
 def tops_of(activations: FloatArray, length: int, name: str = "layer") -> LayerTops:

@@ -12,21 +12,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from llm_server import (
-    Drop,
-    DropHalfWay,
-    Fail,
-    Hang,
-    LLMServer,
-    Raw,
-    Say,
-    message,
-)
+from llm_server import Drop, DropHalfWay, Fail, Hang, LLMServer, Raw, Say, message
 
 import profiler
 from profiler.ask.answers import json_objects
 from profiler.errors import InputError, LLMError, OutputError, UsageError
-from profiler.llm import OpenAICompatible, Price, Recording, Request, Scripted, Usage, open_llm
+from profiler.llm.base import Request, Usage
+from profiler.llm.choose import open_llm
+from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.llm.prices import Price
+from profiler.llm.scripted import Recording, Scripted
 
 QUESTION = Request("be brief", "what is red?", schema={"type": "object"}, schema_name="answer")
 

@@ -11,7 +11,8 @@ from profiler.attacks import Attack
 from profiler.classifier import Classifier
 from profiler.corruptions import Corruption
 from profiler.errors import InputError, UsageError
-from profiler.labelled import ClassNames, LabelledImages, open_labelled
+from profiler.labelled.images import LabelledImages, open_labelled
+from profiler.labelled.names import ClassNames
 from profiler.observation import Observation, caption_rows, observe
 from profiler.store import Store
 

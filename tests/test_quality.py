@@ -22,7 +22,6 @@ from profiler.quality import (
     HeldOut,
     Labeller,
     LayerQuality,
-    Rows,
     Spread,
     Stability,
     bootstrap,
@@ -34,6 +33,7 @@ from profiler.quality import (
     split,
     summarise,
 )
+from profiler.similarity.base import Rows
 
 # --- a world with planted units --------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from rated_runs import make_run
 
 from profiler.errors import InputError
 from profiler.rating_book import RatingBook
-from profiler.rating_server import Session
+from profiler.rating_server.session import Session
 
 UNITS = {"conv": 30, "fc": 40}
 

@@ -14,14 +14,7 @@ from hypothesis import strategies as st
 from rated_runs import WORDS, layer_labels, make_run
 from tiny import write_images
 
-from profiler.calibration import (
-    Calibration,
-    calibrate,
-    in_context,
-    isotonic,
-    rated_units,
-    resample,
-)
+from profiler.calibration import Calibration, calibrate, in_context, isotonic, rated_units, resample
 from profiler.errors import ContextError, InputError, OutputError, ResourceError
 from profiler.labels import LayerLabels, Threshold
 from profiler.rating_book import RatingBook, described_units, fingerprint

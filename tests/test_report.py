@@ -16,8 +16,10 @@ from report_samples import CATEGORIES, WORDS, fake_page, flat_thumbnails
 
 from profiler.errors import OutputError
 from profiler.layer_profile import LayerProfile, ModelProfile
-from profiler.report import ProfilePage, charts, profile_page, render_profile
+from profiler.report import charts, profile_page
 from profiler.report.document import TEMPLATES
+from profiler.report.page import ProfilePage
+from profiler.report.profile_page import render_profile
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028'\"&amp;"
 SMALL = {"first": 12, "second": 20, "last": 30}

@@ -17,11 +17,10 @@ from profiler.diagnosis import LEVELS, Diagnosis, RuleRecord, Told
 from profiler.errors import OutputError
 from profiler.heatmap import Heatmap
 from profiler.localization import Shares
-from profiler.pages import debug_page
-from profiler.report import render_debug
+from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map
 from profiler.report.debug_data import IMAGES, STEPS, Views, concept_order, packed
-from profiler.report.debug_page import DebugPage
+from profiler.report.debug_page import DebugPage, render_debug
 
 
 @pytest.fixture(scope="module")

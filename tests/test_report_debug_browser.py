@@ -15,9 +15,9 @@ from test_report_debug import hostile_page
 
 from profiler.diagnosis import Diagnosis
 from profiler.heatmap import single
-from profiler.pages import debug_page
-from profiler.report import render_debug
+from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_data import concept_order
+from profiler.report.debug_page import render_debug
 
 pytestmark = pytest.mark.browser
 

@@ -15,7 +15,8 @@ from test_report import HOSTILE, Outline, block, hostile_page, visible
 from test_report_browser import column
 
 from profiler.quality import HeldOut, LayerQuality, Stability, summarise
-from profiler.report import ProfilePage, QualitySection, render_profile
+from profiler.report.page import ProfilePage, QualitySection
+from profiler.report.profile_page import render_profile
 
 LAYERS = {"stem": 12, "blocks.0": 20, "blocks.1": 40, "a.very.long.name.of.a.layer.conv2": 60}
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from tiny import TinyNet, TinyVLM, to_tensor, write_images
 
 from profiler.results import load_run
-from profiler.similarity import SIMILARITIES
+from profiler.similarity.choose import SIMILARITIES
 
 HERE = Path(__file__).parent
 TINY = (f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm")

@@ -12,19 +12,11 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.similarity import (
-    WPMI,
-    ConceptProbabilities,
-    Cosine,
-    CosineCubed,
-    Null,
-    Prior,
-    RankReorder,
-    Similarity,
-    SoftWPMI,
-    Units,
-    base,
-)
+from profiler.similarity import base
+from profiler.similarity.base import Null, Similarity, Units
+from profiler.similarity.cosine import Cosine, CosineCubed
+from profiler.similarity.pmi import WPMI, ConceptProbabilities, Prior, SoftWPMI
+from profiler.similarity.rank import RankReorder
 
 
 def unit_rows(count: int, width: int = 8, seed: int = 0) -> FloatArray:

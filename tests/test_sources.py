@@ -15,8 +15,8 @@ from torch import nn
 from torchvision import models
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
-from profiler.subject import Subject, SubjectOptions, load_subject
-from profiler.subject.network import tried
+from profiler.subject.loading import SubjectOptions, load_subject
+from profiler.subject.network import Subject, tried
 from profiler.subject.preprocessing import (
     KEYS,
     Preprocessing,

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from profiler.errors import InputError
-from profiler.synthetic import Scene, SyntheticScenes
 from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.color import COLORS, lab_from_rgb, rgb_from_lch, sample_color, sample_tone
 from profiler.synthetic.materials import MATERIALS
 from profiler.synthetic.patterns import PATTERNS
+from profiler.synthetic.scenes import Scene, SyntheticScenes
 from profiler.synthetic.shapes import SHAPES, draw_shape
 
 GRAYS = ("black", "gray", "white")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from profiler.errors import InputError
-from profiler.synthetic import SyntheticScenes
 from profiler.synthetic.patterns import PATTERNS
+from profiler.synthetic.scenes import SyntheticScenes
 from profiler.synthetic.variants import VARIANTS
 from profiler.synthetic.varied import VariedScenes
 

@@ -18,11 +18,12 @@ from profiler.classifier import Classifier
 from profiler.collect import Collected, collect, merge, try_first
 from profiler.errors import InputError
 from profiler.inputs import ImageFolder
-from profiler.labelled import ClassNames, open_labelled
+from profiler.labelled.images import open_labelled
+from profiler.labelled.names import ClassNames
 from profiler.observation import check_weights, observe
 from profiler.passes import Fingerprints, collect_once, kept_pass
 from profiler.store import Store
-from profiler.subject import Subject
+from profiler.subject.network import Subject
 from profiler.subject.preprocessing import trial_image
 from profiler.subject.trial import in_company, try_preprocessing
 from profiler.vlm.tagger import Tagger

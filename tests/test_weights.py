@@ -11,8 +11,9 @@ from tiny import write_images
 
 from profiler.core.arrays import FloatArray
 from profiler.inputs import open_concepts
-from profiler.subject import lite_model
-from profiler.vlm import VLM, open_vlm
+from profiler.subject.sources import lite_model
+from profiler.vlm.base import VLM
+from profiler.vlm.choose import open_vlm
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")

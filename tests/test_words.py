@@ -22,7 +22,7 @@ from tiny import COLORS, write_images
 from profiler.cli.words import language_model
 from profiler.errors import InputError, UsageError
 from profiler.importing import read_descriptions
-from profiler.llm import OpenAICompatible
+from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.run import ProfileOptions
 
 HERE = Path(__file__).parent

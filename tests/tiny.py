@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 from torch import nn
 from torchvision import transforms
 
-from profiler.subject import Subject
+from profiler.subject.network import Subject
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 

@@ -13,27 +13,3 @@ modules, each importing only those above it::
     proposing    attributes that tell classes apart, by a model
     narrate      facts into a paragraph, checked against them
 """
-
-from profiler.ask.categories import DEFAULT, Category, read_categories
-from profiler.ask.exemplar import ExemplarSorter
-from profiler.ask.facts import Facts, Number, ProfileFacts
-from profiler.ask.narrate import Narrative, complaints, narrate
-from profiler.ask.prompts import Prompts, load_prompts
-from profiler.ask.sorting import Sorting, categorize
-
-__all__ = [
-    "DEFAULT",
-    "Category",
-    "ExemplarSorter",
-    "Facts",
-    "Narrative",
-    "Number",
-    "ProfileFacts",
-    "Prompts",
-    "Sorting",
-    "categorize",
-    "complaints",
-    "load_prompts",
-    "narrate",
-    "read_categories",
-]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from profiler.ask.facts import Facts, Number
 from profiler.ask.words import are, counted, joined, named
-from profiler.comparison import (
+from profiler.comparison.result import (
     INTERPRETABLE,
     ComparedRun,
     Comparison,

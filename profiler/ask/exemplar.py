@@ -12,7 +12,7 @@ from profiler.ask.categories import Category, check_categories
 from profiler.ask.sorting import Sorting
 from profiler.errors import InputError
 from profiler.layer_profile import UNKNOWN
-from profiler.llm import Usage
+from profiler.llm.base import Usage
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]

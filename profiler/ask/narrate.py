@@ -24,7 +24,7 @@ from profiler.ask.answers import without_thoughts
 from profiler.ask.facts import Facts, Number, Unit
 from profiler.ask.prompts import Prompts, load_prompts
 from profiler.errors import LLMError
-from profiler.llm import LLM, Reply, Request, Usage
+from profiler.llm.base import LLM, Reply, Request, Usage
 
 TEMPLATE_AUTHOR = "a fixed template"
 _LONGEST = 1500

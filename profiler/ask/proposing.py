@@ -9,7 +9,7 @@ from profiler.ask.answers import json_objects
 from profiler.ask.prompts import Prompts, load_prompts
 from profiler.errors import LLMError
 from profiler.inputs import ConceptSet
-from profiler.llm import LLM, Reply, Request
+from profiler.llm.base import LLM, Reply, Request
 
 WANTED = 24
 """Attributes asked for."""

@@ -20,7 +20,7 @@ from profiler.ask.categories import DEFAULT, Category, check_categories
 from profiler.ask.prompts import Prompts, load_prompts
 from profiler.errors import LLMError, UsageError
 from profiler.layer_profile import UNKNOWN
-from profiler.llm import LLM, Reply, Request, Usage
+from profiler.llm.base import LLM, Reply, Request, Usage
 
 _LONGEST_WORD = 200  # characters shown to the model; a concept is a word or a short phrase
 _MOST_ENUM_VALUES = 1000  # OpenAI's limit over all enums of one schema

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from profiler.classifier import Classifier
     from profiler.corruptions import Corruption
     from profiler.inputs import ConceptSet
-    from profiler.labelled import LabelledImages
-    from profiler.llm import LLM
+    from profiler.labelled.images import LabelledImages
+    from profiler.llm.base import LLM
 
 log = logging.getLogger("profiler")
 
@@ -140,7 +140,7 @@ def check_early(
     Returns:
         The concepts, where the classes need not be known for them.
     """
-    from profiler.ask import load_prompts
+    from profiler.ask.prompts import load_prompts
     from profiler.cli.images import check_profiling
     from profiler.session import check_writable, choose_device
 
@@ -184,7 +184,7 @@ def open_classifier(
 ) -> "Classifier":
     """The network of the options, divided into encoder and head."""
     from profiler.classifier import Classifier
-    from profiler.subject import load_subject
+    from profiler.subject.loading import load_subject
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     return Classifier.find(load_subject(subject, device, options), head)
@@ -194,7 +194,8 @@ def open_data(
     data: Path, classes: Path | None, outputs: int, limit: int | None
 ) -> "LabelledImages":
     """The labelled images of the options, for a classifier with so many outputs."""
-    from profiler.labelled import open_classes, open_labelled
+    from profiler.labelled.files import open_classes
+    from profiler.labelled.images import open_labelled
 
     names, mapping = open_classes(classes, outputs, data=data)
     if names.assumed:

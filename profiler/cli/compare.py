@@ -53,7 +53,7 @@ from profiler.errors import CheckFailed, InputError, Undecided, UsageError
 
 if TYPE_CHECKING:
     from profiler.comparing import Compared, NamedRun, Unprofiled
-    from profiler.comparison import RuleVerdict
+    from profiler.comparison.rules import RuleVerdict
 
 _CHECKPOINTS = "*?["
 """Characters of a glob."""
@@ -167,14 +167,15 @@ def compare(
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     check_votes(votes, llm)
-    from profiler.similarity import open_similarity
+    from profiler.similarity.choose import open_similarity
     from profiler.thresholds import read_threshold
 
     formula = open_similarity(similarity)
     cut = None if threshold is None else read_threshold(threshold)
     if own_thresholds and cut is not None:
         raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
-    from profiler.ask import DEFAULT, Category, load_prompts, read_categories
+    from profiler.ask.categories import DEFAULT, Category, read_categories
+    from profiler.ask.prompts import load_prompts
 
     wanted = read_categories(categories) if categories else None
     load_prompts(prompts)
@@ -187,7 +188,7 @@ def compare(
         order_of,
         profile_missing,
     )
-    from profiler.comparison import parse_rule
+    from profiler.comparison.rules import parse_rule
 
     order = None if timeline is None else order_of(timeline)
     own = _Own(
@@ -212,7 +213,7 @@ def compare(
     from profiler.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import late_vlm, open_vlm
+    from profiler.vlm.choose import late_vlm, open_vlm
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)

@@ -155,8 +155,8 @@ def check(
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     from profiler.checked import RegionChoice
-    from profiler.conspec import check as check_names
-    from profiler.conspec import read
+    from profiler.conspec.names import check as check_names
+    from profiler.conspec.parser import read
     from profiler.inputs import text_of
 
     wanted = region or ([DEFAULT_REGION] if formal else [])
@@ -188,7 +188,7 @@ def check(
     from profiler.specifying import SpecOptions
     from profiler.specifying import check as hold
     from profiler.store import Store, cache_folder
-    from profiler.vlm import open_vlm
+    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(
@@ -234,7 +234,7 @@ def check(
 @contextmanager
 def _pointing() -> Iterator[None]:
     """Shows the place of an error in a file of specs, above its message."""
-    from profiler.conspec import SpecError
+    from profiler.conspec.tokens import SpecError
 
     try:
         yield
@@ -373,7 +373,7 @@ def mine(
     from profiler.cli.terminal import TerminalProgress
     from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import open_vlm
+    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(

@@ -145,7 +145,7 @@ def debug(
     from profiler.debugging import debug as tell
     from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import open_vlm
+    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(

@@ -192,7 +192,7 @@ def fit(
     from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
     from profiler.views import parse_views
-    from profiler.vlm import open_vlm
+    from profiler.vlm.choose import open_vlm
 
     wanted = parse_views(views)
     check_rule(rule, wanted)

@@ -7,14 +7,7 @@ import typer
 from rich.table import Table
 
 from profiler.cli.app import app
-from profiler.cli.words import (
-    AsJSON,
-    Date,
-    LLMBaseURL,
-    LLMRefresh,
-    how_called,
-    language_model,
-)
+from profiler.cli.words import AsJSON, Date, LLMBaseURL, LLMRefresh, how_called, language_model
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +56,8 @@ def rate(
         new, known = RatingBook(folder).take_in(read_file(import_), str(import_))
         typer.echo(f"{new} ratings taken in, {known} were there already", err=True)
         return
-    from profiler.rating_server import Session, serve
+    from profiler.rating_server.server import serve
+    from profiler.rating_server.session import Session
     from profiler.ratings import check_rater
 
     name = check_rater(rater) if rater else ""
@@ -117,7 +111,7 @@ def calibrate(
     --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
     4: too few ratings to say.
     """
-    from profiler.ask import Category
+    from profiler.ask.categories import Category
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.plain_json import json_text
@@ -125,7 +119,8 @@ def calibrate(
     from profiler.run import ProfileOptions
     from profiler.session import Services, choose_device
     from profiler.store import Store, cache_folder
-    from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
+    from profiler.vlm.base import LateTextEncoder
+    from profiler.vlm.choose import late_vlm, open_text_encoder
 
     record = load_run(folder).record
     settings = (record.resorted or record).settings

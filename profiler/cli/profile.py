@@ -152,13 +152,14 @@ def run(
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
     own = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
-    from profiler.similarity import open_similarity
+    from profiler.similarity.choose import open_similarity
 
     formula = open_similarity(similarity)
     from profiler.thresholds import read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
-    from profiler.ask import DEFAULT, load_prompts, read_categories
+    from profiler.ask.categories import DEFAULT, read_categories
+    from profiler.ask.prompts import load_prompts
     from profiler.inputs import open_concepts, open_probe
     from profiler.store import Store, cache_folder
 
@@ -171,8 +172,8 @@ def run(
         from profiler.evaluation import DRAWS
         from profiler.run import ProfileOptions, profile
         from profiler.session import Services, check_writable, choose_device
-        from profiler.subject import load_subject
-        from profiler.vlm import open_vlm
+        from profiler.subject.loading import load_subject
+        from profiler.vlm.choose import open_vlm
 
         out = out or Path("reports", _folder_name(subject, checkpoint, checkpoint_key, vlm, probe))
         check_writable(out)
@@ -222,7 +223,7 @@ def scenes(
     size: Annotated[int, typer.Option(help="Side in pixels.", min=16)] = 224,
 ) -> None:
     """Write the built-in synthetic scenes as pictures, with the truth about each beside it."""
-    from profiler.synthetic import SyntheticScenes
+    from profiler.synthetic.scenes import SyntheticScenes
 
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 

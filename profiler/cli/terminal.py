@@ -21,7 +21,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from profiler.comparison import INTERPRETABLE, Comparison
+from profiler.comparison.result import INTERPRETABLE, Comparison
 from profiler.results import ProfileRun
 
 stderr = Console(stderr=True)

@@ -13,7 +13,7 @@ from profiler.cli.app import app
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    from profiler.llm import LLM
+    from profiler.llm.base import LLM
     from profiler.results import ProfileRun
 
 LLMName = Annotated[
@@ -89,7 +89,8 @@ def categorize(
     With another model or into other categories; no image is read. Labels and threshold stay.
     """
     check_votes(votes, llm)
-    from profiler.ask import Category, load_prompts, read_categories
+    from profiler.ask.categories import Category, read_categories
+    from profiler.ask.prompts import load_prompts
     from profiler.results import load_run
 
     run = load_run(folder)
@@ -106,7 +107,8 @@ def categorize(
         from profiler.run import ProfileOptions, recategorize
         from profiler.session import Services, choose_device
         from profiler.store import Store, cache_folder
-        from profiler.vlm import LateTextEncoder, late_vlm, open_text_encoder
+        from profiler.vlm.base import LateTextEncoder
+        from profiler.vlm.choose import late_vlm, open_text_encoder
 
         place = choose_device(device)
         read_by = run.record.vlm
@@ -179,7 +181,8 @@ def import_(
     Such as CLIP-Dissect's descriptions.csv. Everything the file does not hold is left out.
     """
     check_votes(votes, llm)
-    from profiler.ask import DEFAULT, load_prompts, read_categories
+    from profiler.ask.categories import DEFAULT, read_categories
+    from profiler.ask.prompts import load_prompts
 
     wanted = read_categories(categories) if categories else DEFAULT
     load_prompts(prompts)
@@ -188,7 +191,8 @@ def import_(
         from profiler.run import ProfileOptions, import_descriptions
         from profiler.session import Services, choose_device
         from profiler.store import Store, cache_folder
-        from profiler.vlm import LateTextEncoder, open_text_encoder
+        from profiler.vlm.base import LateTextEncoder
+        from profiler.vlm.choose import open_text_encoder
 
         place = choose_device(device)
         done = import_descriptions(
@@ -221,7 +225,7 @@ def check_votes(votes: int, llm: str) -> None:
 @contextmanager
 def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[LLM | None]":
     """The LLM of the options, closed at the end; None where nobody is to be asked."""
-    from profiler.llm import open_llm
+    from profiler.llm.choose import open_llm
     from profiler.store import cache_folder
 
     llm = open_llm(spec, base_url=base_url, cache_dir=cache_folder() / "llm", refresh=refresh)

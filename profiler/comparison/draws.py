@@ -10,7 +10,7 @@ from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.evaluation import DRAWS, Sample, sample_top, top_lists
 from profiler.labels import DEFAULT_SIMILARITY, Threshold
-from profiler.similarity import Rows, Similarity
+from profiler.similarity.base import Rows, Similarity
 
 
 def label_draws(

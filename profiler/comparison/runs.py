@@ -12,7 +12,7 @@ from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 from profiler.labels import LayerLabels, Threshold
 from profiler.layer_profile import ModelProfile, count_units
-from profiler.similarity import Rows
+from profiler.similarity.base import Rows
 
 
 @dataclass(frozen=True)

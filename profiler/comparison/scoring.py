@@ -14,7 +14,8 @@ from profiler.activations import LayerTops
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.similarity import WPMI, Rows, Similarity, SoftWPMI
+from profiler.similarity.base import Rows, Similarity
+from profiler.similarity.pmi import WPMI, SoftWPMI
 
 
 def has_prior(similarity: Similarity) -> bool:

@@ -13,26 +13,3 @@
 A label that could mean two outputs is an error, never a guess: a wrong match would come back as a
 fault of the network under study.
 """
-
-from profiler.labelled.files import open_classes
-from profiler.labelled.images import LabelledImages, open_labelled
-from profiler.labelled.matching import Matched, match_classes
-from profiler.labelled.names import IMAGENETS, ClassNames, fold
-from profiler.labelled.numbering import reordered, suspicious
-from profiler.labelled.reading import Found, find_labelled, natural
-
-__all__ = [
-    "IMAGENETS",
-    "ClassNames",
-    "Found",
-    "LabelledImages",
-    "Matched",
-    "find_labelled",
-    "fold",
-    "match_classes",
-    "natural",
-    "open_classes",
-    "open_labelled",
-    "reordered",
-    "suspicious",
-]

@@ -10,21 +10,3 @@ The modules, each importing only those above it::
     openai_compatible    any server that speaks OpenAI's chat completions
     choose               from the text of ``--llm`` to an LLM
 """
-
-from profiler.llm.base import LLM, Reply, Request, Usage
-from profiler.llm.choose import open_llm
-from profiler.llm.openai_compatible import OpenAICompatible
-from profiler.llm.prices import Price
-from profiler.llm.scripted import Recording, Scripted
-
-__all__ = [
-    "LLM",
-    "OpenAICompatible",
-    "Price",
-    "Recording",
-    "Reply",
-    "Request",
-    "Scripted",
-    "Usage",
-    "open_llm",
-]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from profiler.ask import Narrative, Sorting
-from profiler.comparison import Comparison
-from profiler.llm import Usage
+from profiler.ask.narrate import Narrative
+from profiler.ask.sorting import Sorting
+from profiler.comparison.result import Comparison
+from profiler.llm.base import Usage
 from profiler.pages.of_run import measured_with, typeset
-from profiler.report import ComparePage
+from profiler.report.compare_page import ComparePage
 from profiler.results import ProfileRun
 
 

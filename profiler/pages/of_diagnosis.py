@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from profiler.align import FOLDS
 from profiler.diagnosis import Diagnosis
 from profiler.heatmap import FDR
-from profiler.llm import Usage
+from profiler.llm.base import Usage
 from profiler.pages.of_run import typeset
-from profiler.report import DebugPage
+from profiler.report.debug_page import DebugPage
 from profiler.report.text import count, number, plural, share_of
 
 ASKS = {

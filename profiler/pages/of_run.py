@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from profiler.llm import Usage
+from profiler.llm.base import Usage
 from profiler.quality import FEWEST_POSITIVES, summarise
-from profiler.report import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.calibration_page import rating_story
+from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.text import THIN, count
 from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun, Record
 

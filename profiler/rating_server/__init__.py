@@ -7,8 +7,3 @@
     server.py    routes, and the process that serves them
     page.html, page.css, page.js   the page; it shares the reports' stylesheet
 """
-
-from profiler.rating_server.server import serve
-from profiler.rating_server.session import Session
-
-__all__ = ["Session", "serve"]

@@ -18,23 +18,3 @@
 Every report extends ``templates/base.html`` and shares its stylesheet and script. Data come first
 and markup last: templates loop and print, they do not calculate.
 """
-
-from profiler.report.check_page import CheckPage, render_check
-from profiler.report.compare_page import ComparePage, render_compare
-from profiler.report.debug_page import DebugPage, render_debug
-from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
-from profiler.report.profile_page import render_profile
-
-__all__ = [
-    "CheckPage",
-    "ComparePage",
-    "DebugPage",
-    "Doubt",
-    "LayerSection",
-    "ProfilePage",
-    "QualitySection",
-    "render_check",
-    "render_compare",
-    "render_debug",
-    "render_profile",
-]

@@ -11,15 +11,7 @@ from profiler.calibration import Calibration, Curve, ExpectedRating, Interval, R
 from profiler.ratings import RatingBasis
 from profiler.report import document
 from profiler.report.charts import ScoreAxis, Tick
-from profiler.report.text import (
-    NOTHING,
-    count,
-    decimals,
-    number,
-    percent,
-    plural,
-    share_of,
-)
+from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
 from profiler.results import ProfileRun
 
 

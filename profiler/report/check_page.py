@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from profiler.checked import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
-from profiler.conspec import written_requirement
+from profiler.conspec.printer import written_requirement
 from profiler.errors import OutputError
 from profiler.report import document
 from profiler.report.text import count, number, percent, plural
-from profiler.verify import Largest, Rate
+from profiler.verify.largest import Largest
+from profiler.verify.rates import Rate
 
 OPEN = 3
 """Specs whose details are open at first: those that fail, or else the first."""

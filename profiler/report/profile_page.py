@@ -28,14 +28,7 @@ from profiler.report.charts import (
 from profiler.report.columns import Index, encoded, rounded, significant
 from profiler.report.page import Doubt, LayerSection, ProfilePage
 from profiler.report.quality_section import QualityView
-from profiler.report.text import (
-    count,
-    decimals,
-    number,
-    percent,
-    plural,
-    probability,
-)
+from profiler.report.text import count, decimals, number, percent, plural, probability
 
 LABELS_SHOWN = 10
 """Labels kept of a unit: the best one and the next."""

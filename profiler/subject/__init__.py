@@ -15,27 +15,3 @@
     hooks.py          how outputs are seen
     trial.py          the first images, tried before the rest: randomness, batches, types
 """
-
-from profiler.subject.factories import factory_file, load_factory
-from profiler.subject.groups import GROUPS
-from profiler.subject.hubs import OpenCLIPWeights
-from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.subject.network import Layer, Subject, computed, unwrapped, weights_digest
-from profiler.subject.preprocessing import Preprocess
-from profiler.subject.sources import lite_model
-
-__all__ = [
-    "GROUPS",
-    "Layer",
-    "OpenCLIPWeights",
-    "Preprocess",
-    "Subject",
-    "SubjectOptions",
-    "computed",
-    "factory_file",
-    "lite_model",
-    "load_factory",
-    "load_subject",
-    "unwrapped",
-    "weights_digest",
-]

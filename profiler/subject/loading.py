@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError, UsageError
-from profiler.subject.checkpoints import Checkpoint, Fit, Shapes, fit, load, read_checkpoint
+from profiler.subject.checkpoints import Fit, Shapes, fit, load
 from profiler.subject.factories import call_factory, code_of
 from profiler.subject.groups import all_group
 from profiler.subject.network import Subject
@@ -21,6 +21,7 @@ from profiler.subject.preprocessing import (
     seeded,
 )
 from profiler.subject.sources import DEFAULT, Made, Source, find_source
+from profiler.subject.weight_files import Checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -27,13 +27,7 @@ from profiler.subject.hooks import (
     tensors_of,
     try_out,
 )
-from profiler.subject.preprocessing import (
-    Preprocess,
-    digest_of,
-    seeded,
-    trial_image,
-    trial_images,
-)
+from profiler.subject.preprocessing import Preprocess, digest_of, seeded, trial_image, trial_images
 from profiler.subject.trial import in_company, mismatch
 
 log = logging.getLogger(__name__)

@@ -17,16 +17,7 @@ from profiler.synthetic.backgrounds import BACKGROUNDS
 from profiler.synthetic.color import COLORS, RGB, difference, sample_color, sample_tone
 from profiler.synthetic.materials import MATERIALS, Body
 from profiler.synthetic.patterns import PATTERNS, Canvas, Pattern
-from profiler.synthetic.raster import (
-    Array,
-    blurred,
-    clouds,
-    grid,
-    noise,
-    resize,
-    slopes,
-    step,
-)
+from profiler.synthetic.raster import Array, blurred, clouds, grid, noise, resize, slopes, step
 from profiler.synthetic.shapes import SHAPES, draw_shape
 
 VERSION = 2  # raise it with every change that alters a pixel or a word

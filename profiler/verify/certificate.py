@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.conspec import Formula, parse_formula
+from profiler.conspec.parser import parse_formula
+from profiler.conspec.tree import Formula
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, Undecided
 from profiler.verify.interpretation import Interpretation, Linear

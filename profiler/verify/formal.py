@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profiler.conspec import Formula, HasConcept
+from profiler.conspec.tree import Formula, HasConcept
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, Undecided
 from profiler.verify.interpretation import Interpretation, Linear

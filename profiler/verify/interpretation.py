@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from profiler.align import checked_rows
-from profiler.conspec import (
+from profiler.conspec.tree import (
     And,
     Formula,
     HasConcept,

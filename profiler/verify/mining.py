@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.conspec import Formula, Implies, Predicts, Stronger
+from profiler.conspec.tree import Formula, Implies, Predicts, Stronger
 from profiler.core.arrays import BoolArray, FloatArray
 from profiler.verify.interpretation import Facts
 from profiler.verify.rates import Rate

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from profiler.conspec import And, Formula, HasConcept, Implies, Not, Or, Predicts, Stronger
+from profiler.conspec.tree import And, Formula, HasConcept, Implies, Not, Or, Predicts, Stronger
 from profiler.errors import Undecided
 
 MOST_WAYS = 20_000

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from profiler.conspec import Formula, Requirement
+from profiler.conspec.tree import Formula, Requirement
 from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.statistics import wilson
 from profiler.verify.interpretation import Facts

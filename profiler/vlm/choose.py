@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from profiler.errors import UnknownNameError, UsageError
-from profiler.subject import factory_file, load_factory
+from profiler.subject.factories import factory_file, load_factory
 from profiler.vlm.base import VLM, LateTextEncoder, TextEncoder
 from profiler.vlm.clip import OpenCLIP
 from profiler.vlm.conse import ConSE, Reader

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from profiler.subject import OpenCLIPWeights, weights_digest
+from profiler.subject.hubs import OpenCLIPWeights
+from profiler.subject.network import weights_digest
 from profiler.vlm.base import Rows
 
 

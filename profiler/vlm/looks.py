@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as nnf
 
 from profiler.inputs import open_concepts
-from profiler.subject import lite_model
+from profiler.subject.sources import lite_model
 from profiler.vlm import colors
 from profiler.vlm.folding import fold_batch_norms
 from profiler.vlm.middle import CELLS, Probes, middle, read_recipe, statistics

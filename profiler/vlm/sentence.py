@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, first_line
-from profiler.subject import load_factory, weights_digest
+from profiler.subject.factories import load_factory
+from profiler.subject.network import weights_digest
 from profiler.vlm.base import Rows, TextEncoder
 
 MINILM = "minilm"

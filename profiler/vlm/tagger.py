@@ -10,7 +10,8 @@ from torch import nn
 
 from profiler.errors import InputError, first_line
 from profiler.inputs import open_concepts, text_of
-from profiler.subject import Subject, load_subject
+from profiler.subject.loading import load_subject
+from profiler.subject.network import Subject
 from profiler.subject.trial import in_company, mismatch
 from profiler.text import tidy
 from profiler.vlm.space import Vocabulary

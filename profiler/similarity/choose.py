@@ -1,0 +1,23 @@
+"""The similarities, by the names that ``--similarity`` takes."""
+
+from profiler.errors import UnknownNameError
+from profiler.similarity.base import Similarity
+from profiler.similarity.cosine import Cosine, CosineCubed
+from profiler.similarity.pmi import WPMI, SoftWPMI
+from profiler.similarity.rank import RankReorder
+
+SIMILARITIES: dict[str, Similarity] = {
+    similarity.name: similarity
+    for similarity in (SoftWPMI(), WPMI(), Cosine(), CosineCubed(), RankReorder())
+}
+
+
+def open_similarity(name: str) -> Similarity:
+    """A similarity by name, with the reference's constants.
+
+    >>> open_similarity("wpmi").constants
+    {'a': 2.0, 'λ': 0.6}
+    """
+    if name not in SIMILARITIES:
+        raise UnknownNameError("similarity", name, list(SIMILARITIES))
+    return SIMILARITIES[name]
