@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sorters import read_labelled
 
-from profiler.resources import shipped
+from profiler.core.resources import shipped
 
 
 def main() -> None:

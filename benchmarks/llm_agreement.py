@@ -24,8 +24,8 @@ from pathlib import Path
 
 from profiler.ask.categories import DEFAULT, Category
 from profiler.ask.sorting import categorize
+from profiler.core.categories import UNKNOWN
 from profiler.errors import EnvironmentFailure, ProfilerError
-from profiler.layer_profile import UNKNOWN
 from profiler.llm.openai_compatible import OpenAICompatible
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,11 +27,11 @@ def measure(images: int, concepts: int) -> None:
     import torch
     from torch import nn
 
+    from profiler.core.store import Store
     from profiler.inputs import ProbeSet
     from profiler.labels import label_layers
     from profiler.passes import collect_once
     from profiler.similarity.pmi import SoftWPMI
-    from profiler.store import Store
     from profiler.subject.network import Subject
 
     class Noise:

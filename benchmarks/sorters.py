@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from profiler.ask.categories import DEFAULT, Category
 from profiler.ask.exemplar import ExemplarSorter
 from profiler.ask.sorting import Sorting, categorize
+from profiler.core.categories import UNKNOWN
+from profiler.core.resources import shipped
 from profiler.errors import ProfilerError
-from profiler.layer_profile import UNKNOWN
 from profiler.llm.choose import open_llm
-from profiler.resources import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = 0.75  # accuracy the exemplar sorter must reach

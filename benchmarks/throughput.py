@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 from profiler.allocator import keep_freed_memory
+from profiler.core.store import Store
 from profiler.inputs import ImageFolder, open_concepts
 from profiler.run import ProfileOptions, profile, sort_words
 from profiler.session import Services
-from profiler.store import Store
 from profiler.subject.loading import load_subject
 from profiler.subject.sources import lite_model
 from profiler.vlm.base import embed_concepts

@@ -31,11 +31,12 @@ from profiler.comparison.words import words_in
 from profiler.comparison_files import comparison_json, units_csv
 from profiler.compiled import fingerprint_of
 from profiler.core.arrays import FloatArray
+from profiler.core.categories import UNKNOWN
+from profiler.core.store import write_atomically
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.inputs import ConceptSet, ProbeSet
 from profiler.labels import LayerLabels, Threshold, null_threshold
-from profiler.layer_profile import UNKNOWN
 from profiler.pages.of_comparison import compare_page
 from profiler.passes import Fingerprints, kept_pass
 from profiler.report.compare_page import render_compare
@@ -43,7 +44,6 @@ from profiler.results import SHOWN_IMAGES, ProfileRun, Record
 from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words
 from profiler.session import NONE, Services, check_writable
 from profiler.similarity.choose import open_similarity
-from profiler.store import write_atomically
 from profiler.subject.loading import SubjectOptions, load_subject
 from profiler.vlm.base import VLM, TextEncoder, embed_captions
 

@@ -16,7 +16,7 @@ from profiler.comparison.result import (
     PairComparison,
     ShareChange,
 )
-from profiler.plain_json import json_text, plain
+from profiler.core.json_text import json_text, plain
 
 FORMAT = 1
 """Version of ``comparison.json``."""

@@ -17,6 +17,7 @@ from profiler.attacks import Attack
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.store import write_atomically
 from profiler.corruptions import Corruption, corrupted
 from profiler.diagnosis import (
     LEVELS,
@@ -54,7 +55,6 @@ from profiler.report.debug_page import render_debug
 from profiler.results import ConceptRecord, VLMRecord
 from profiler.run import narrate_in_any_case
 from profiler.session import NONE, Clock, Services, check_writable, versions
-from profiler.store import write_atomically
 from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from profiler.align import AffineMap
+from profiler.core.json_text import from_plain, json_text, parse_json, plain
 from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Differential, Heatmap
 from profiler.localization import Shares
-from profiler.plain_json import from_plain, json_text, parse_json, plain
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""

@@ -29,6 +29,8 @@ from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.json_text import from_plain, json_text, parse_json
+from profiler.core.store import write_atomically
 from profiler.detector.base import Views, check_views_given
 from profiler.detector.combined import ConceptRule, WithSoftmax, make_rule
 from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule, Summaries
@@ -41,8 +43,6 @@ from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, t
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
-from profiler.plain_json import from_plain, json_text, parse_json
-from profiler.store import write_atomically
 from profiler.subject.heads import Head
 from profiler.subject.network import computed, unwrapped, weights_digest
 from profiler.views import VIEWS, check_views

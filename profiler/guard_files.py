@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profiler.core.arrays import Float64
+from profiler.core.json_text import json_text, plain
 from profiler.detector.metrics import GRID, Band, Interval
 from profiler.detector.thresholds import Threshold
 from profiler.guard import Context
-from profiler.plain_json import json_text, plain
 
 FORMAT = 1
 """Version of ``guard.json``."""

@@ -25,6 +25,8 @@ from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
 from profiler.collect import thumbnails, try_first
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.store import write_atomically
+from profiler.core.text import listed
 from profiler.corruptions import Corruption, corrupted
 from profiler.detector.base import Detector, Views, sound
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
@@ -73,10 +75,8 @@ from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.session import NONE, Services, check_writable, versions
-from profiler.store import write_atomically
 from profiler.subject.network import computed, weights_digest
 from profiler.subject.preprocessing import trial_image
-from profiler.text import listed
 from profiler.views import VIEWS, check_views
 from profiler.vlm.base import VLM
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from profiler.core.text import Table, decoded, tidy
 from profiler.errors import InputError
 from profiler.labels import LayerLabels
 from profiler.results import LayerRecord, SourceRecord
-from profiler.text import Table, decoded, tidy
 
 NEEDED = ("layer", "unit", "description")
 SCORE = "similarity"
@@ -58,8 +58,8 @@ def read_descriptions(path: Path) -> Imported:
     """Read a CSV file with the columns ``layer,unit,description`` and perhaps ``similarity``.
 
     Further columns (an index, next labels, …) are ignored; a description or a score may be
-    empty. :class:`profiler.text.Table` says what a table may look like. Every other fault is an
-    :class:`InputError` with the line it stands in.
+    empty. :class:`profiler.core.text.Table` says what a table may look like. Every other fault is
+    an :class:`InputError` with the line it stands in.
     """
     try:
         data = path.read_bytes()

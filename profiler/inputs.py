@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
+from profiler.core.resources import shipped
+from profiler.core.text import decoded, listed, tidy
 from profiler.errors import DownloadError, InputError, UnknownNameError
-from profiler.resources import shipped
 from profiler.synthetic.scenes import SyntheticScenes
-from profiler.text import decoded, listed, tidy
 
 log = logging.getLogger("profiler")
 
@@ -278,7 +278,7 @@ def no_folder(path: Path) -> str:
 
 
 def text_of(path: Path, what: str) -> str:
-    """A file's text (:func:`profiler.text.decoded`); ``what`` says in messages what it is."""
+    """A file's text (:func:`profiler.core.text.decoded`); ``what`` says in messages what it is."""
     try:
         return decoded(path.read_bytes(), f"{what} {str(path)!r}")
     except OSError as error:
@@ -528,7 +528,7 @@ def open_concepts(name: str) -> ConceptSet:
 
     A line is a concept, optionally followed by a tab and its category; blanks and lines that
     begin with ``#`` say nothing; of a concept given twice the first is kept. Letters are composed
-    and quotation marks plain, as :func:`profiler.text.tidy` has it.
+    and quotation marks plain, as :func:`profiler.core.text.tidy` has it.
     """
     if name in BUILT_IN_CONCEPTS:
         path = shipped("concept_sets") / f"{name}.txt"

@@ -13,12 +13,6 @@ from typing import Any
 FORMAT = 1
 """Version of the ``profile.json`` layout."""
 
-DEFAULT_CATEGORIES = ("object", "part", "scene", "material", "texture", "color")
-"""Those of Network Dissection (Bau et al. 2017), used for layer profiles by Li & Weng (2023)."""
-
-UNKNOWN = "unknown"
-"""The category of a trusted label that fits none of the others."""
-
 
 @dataclass(frozen=True)
 class LayerProfile:

@@ -11,6 +11,7 @@ from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier, dead_weights
 from profiler.collect import AUTO_BATCH, Collected, Skipped
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.store import Store
 from profiler.corruptions import Corruption, corrupted
 from profiler.errors import InputError, UsageError
 from profiler.inputs import ProbeSet, spread
@@ -19,7 +20,6 @@ from profiler.labelled.numbering import reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
 from profiler.session import Advance
-from profiler.store import Store
 from profiler.subject.trial import in_company
 from profiler.vlm.base import VLM, embed_captions
 

@@ -26,11 +26,11 @@ from profiler.collect import (
     merge,
 )
 from profiler.core.arrays import FloatArray
+from profiler.core.store import Array, RowStream, Store
 from profiler.errors import ResourceError
 from profiler.inputs import ProbeSet
 from profiler.session import Advance
 from profiler.similarity.base import Rows, blocks
-from profiler.store import Array, RowStream, Store
 from profiler.vlm.base import VLM
 
 VERSION = 3

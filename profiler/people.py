@@ -21,6 +21,7 @@ from profiler.calibration import (
     calibrate,
     isotonic,
 )
+from profiler.core.store import write_atomically
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
 from profiler.labels import Threshold
 from profiler.rating_book import FILE, RatingBook, read_file
@@ -29,7 +30,6 @@ from profiler.report.calibration_page import CalibrationPage, render_calibration
 from profiler.results import ProfileRun, load_run
 from profiler.run import ProfileOptions, rewrite_run, sort_labels, trusted_words, with_summary
 from profiler.session import NONE, Services, check_writable
-from profiler.store import write_atomically
 from profiler.thresholds import threshold_json
 from profiler.vlm.base import TextEncoder
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from profiler.core.text import decoded
 from profiler.errors import InputError, OutputError, ResourceError
 from profiler.ratings import Rating, Unit, header_line, rating_line, read_ratings, write_ratings
 from profiler.results import SHOWN_IMAGES, ProfileRun, load_run
-from profiler.text import decoded
 
 try:
     import fcntl

@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 
 from profiler.core.arrays import FloatArray
+from profiler.core.text import Table, tidy
 from profiler.errors import InputError
-from profiler.text import Table, tidy
 
 YES, MAYBE, NO = 1.0, 0.5, 0.0
 
@@ -97,7 +97,7 @@ _WITHIN_NAMES = frozenset(" .'-‐‑·・\u200c\u200d")  # the last two join le
 
 
 def check_rater(name: str) -> str:
-    """A rater's name as it is kept: see :func:`profiler.text.tidy`.
+    """A rater's name as it is kept: see :func:`profiler.core.text.tidy`.
 
     Letters and digits of every script are welcome, with the marks that go with them. Raises
     :class:`InputError` on what is no name.
@@ -154,7 +154,7 @@ def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) ->
     """The ratings that stand in a file, in the order they were given.
 
     Columns are found by their names, in any order; ``description`` and ``time`` may be missing.
-    :class:`profiler.text.Table` says what a table may look like; another column does no harm.
+    :class:`profiler.core.text.Table` says what a table may look like; another column does no harm.
     Everything is checked, and the first row that cannot be used is named by its line.
 
     Args:

@@ -41,14 +41,15 @@ from safetensors.numpy import load, save
 
 from profiler.ask.sorting import Sorting
 from profiler.core.arrays import BoolArray
+from profiler.core.categories import UNKNOWN
+from profiler.core.json_text import from_plain, json_text, plain, read_json
+from profiler.core.store import remove_file, write_atomically
 from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.layer_profile import UNKNOWN, ModelProfile, count_units
+from profiler.layer_profile import ModelProfile, count_units
 from profiler.llm.base import Usage
-from profiler.plain_json import from_plain, json_text, plain, read_json
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
-from profiler.store import remove_file, write_atomically
 
 if TYPE_CHECKING:
     from profiler.vlm.base import VLM

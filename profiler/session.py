@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 
+from profiler.core.store import Store, write_atomically
 from profiler.errors import OutputError, UsageError
 from profiler.llm.base import LLM
-from profiler.store import Store, write_atomically
 
 Advance = Callable[[int], None]
 """Says how many more items are finished."""

@@ -31,6 +31,9 @@ from profiler.conspec.names import concepts_in, expand, labels_in
 from profiler.conspec.tokens import SpecError
 from profiler.conspec.tree import Entry, Formula, HasConcept, Requirement, Spec, SpecFile
 from profiler.core.arrays import BoolArray, Float64, FloatArray
+from profiler.core.json_text import json_text, read_json
+from profiler.core.store import write_atomically
+from profiler.core.text import Table, tidy
 from profiler.diagnosis import ClassifierRecord, DataRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
@@ -39,12 +42,9 @@ from profiler.labelled.images import LabelledImages
 from profiler.labelled.names import ClassNames, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
-from profiler.plain_json import json_text, read_json
 from profiler.report.check_page import render_check
 from profiler.results import VLMRecord
 from profiler.session import NONE, Clock, Services, check_writable, versions
-from profiler.store import write_atomically
-from profiler.text import Table, tidy
 from profiler.verify.certificate import Certificate, from_json, to_json
 from profiler.verify.formal import SECONDS, Outcome, check_region
 from profiler.verify.interpretation import Facts, Interpretation, Linear

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from profiler.calibration import ExpectedRating
+from profiler.core.json_text import from_plain, json_text, read_json
+from profiler.core.text import number
 from profiler.errors import InputError
 from profiler.labels import Threshold
-from profiler.plain_json import from_plain, json_text, read_json
-from profiler.text import number
 
 FORMAT = 1
 """Version of ``threshold.json``."""

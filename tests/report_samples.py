@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN, ModelProfile, count_units
+from profiler.layer_profile import ModelProfile, count_units
 from profiler.quality import HeldOut, LayerQuality, bootstrap
 from profiler.report.page import LayerSection, ProfilePage, QualitySection
 

@@ -21,10 +21,10 @@ from profiler.ask.answers import check_sorting, json_objects
 from profiler.ask.categories import DEFAULT, Category, read_categories
 from profiler.ask.prompts import NAMES, load_prompts
 from profiler.ask.sorting import answer_schema, categorize, worked_example
+from profiler.core.resources import shipped
 from profiler.errors import InputError, LLMError, UnknownNameError, UsageError
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
-from profiler.resources import shipped
 
 TWO = (Category("animal", "it lives"), Category("thing"))
 TRUTH = {"dog": "animal", "cat": "animal", "car": "thing", "cup": "thing"}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from profiler.ask.categories import DEFAULT, Category
 from profiler.ask.exemplar import ExemplarSorter, RidgeClassifier
+from profiler.core.categories import UNKNOWN
 from profiler.errors import InputError
-from profiler.layer_profile import UNKNOWN
 
 ROOT = Path(__file__).parent.parent
 AXES = {"color": 0, "object": 1, "scene": 2}
@@ -133,7 +133,7 @@ def test_three_quarters_of_the_test_list() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import sorters
 
-    from profiler.resources import shipped
+    from profiler.core.resources import shipped
 
     truth = sorters.read_labelled(ROOT / "benchmarks" / "sorter_words.tsv")
     labelled = sorters.read_labelled(shipped("concept_sets") / "visual.txt")

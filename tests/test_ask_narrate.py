@@ -12,11 +12,12 @@ from llm_server import LLMServer, Say
 
 from profiler.ask.facts import Facts, Number, ProfileFacts
 from profiler.ask.narrate import complaints, narrate
+from profiler.core.categories import DEFAULT_CATEGORIES
+from profiler.core.resources import shipped
 from profiler.errors import LLMError
-from profiler.layer_profile import DEFAULT_CATEGORIES, LayerProfile, ModelProfile
+from profiler.layer_profile import LayerProfile, ModelProfile
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
-from profiler.resources import shipped
 
 FACTS = ProfileFacts(
     subject="resnet50",

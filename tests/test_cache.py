@@ -15,8 +15,8 @@ from guard_samples import write_mixed
 from tiny import CLASSES
 
 from profiler.cli.cache import ALL_KINDS, human_size
+from profiler.core.store import KINDS, Store
 from profiler.llm.cache import ReplyCache, reply_files
-from profiler.store import KINDS, Store
 
 SUBJECT, VLM, PROBE = "a1" * 32, "tiny-vlm-1", "b2" * 32
 PASS = {

@@ -14,10 +14,10 @@ import torch
 
 from profiler.collect import Collected
 from profiler.compiled import _Compiled, compiled
+from profiler.core.store import Store
 from profiler.errors import UsageError
 from profiler.inputs import ImageFolder
 from profiler.passes import collect_once
-from profiler.store import Store
 from profiler.subject.network import Subject
 
 pytestmark = pytest.mark.slow

@@ -8,13 +8,13 @@ import pytest
 from profiler import evaluation
 from profiler.collect import JoinedRows
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.store import RowStream, Store
 from profiler.errors import InputError
 from profiler.evaluation import Sample, SampleLabeller, evaluate, top_lists
 from profiler.labels import LayerLabels, label_layers
 from profiler.quality import bootstrap, held_out
 from profiler.similarity.base import Rows, Similarity
 from profiler.similarity.choose import SIMILARITIES
-from profiler.store import RowStream, Store
 
 IMAGES, CONCEPTS, LAYERS = 700, 40, {"early": 9, "late": 30}
 

@@ -25,8 +25,8 @@ from command import Command, Outcome, in_own_process
 from PIL import Image
 from tiny import write_images
 
+from profiler.core.store import Store
 from profiler.errors import CERTIFICATES
-from profiler.store import Store
 
 HERE = Path(__file__).parent
 IMAGES = 700

@@ -23,6 +23,7 @@ from PIL import Image
 from tiny import write_images
 from torchvision.datasets import Imagenette
 
+from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
 from profiler.inputs import (
     BUILT_IN_CONCEPTS,
@@ -35,7 +36,6 @@ from profiler.inputs import (
     open_probe,
     spread,
 )
-from profiler.layer_profile import DEFAULT_CATEGORIES
 
 
 def flat(color: str = "red", size: tuple[int, int] = (8, 8)) -> Image.Image:

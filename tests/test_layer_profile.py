@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.layer_profile import DEFAULT_CATEGORIES, LayerProfile, ModelProfile, count_units
+from profiler.core.categories import DEFAULT_CATEGORIES
+from profiler.layer_profile import LayerProfile, ModelProfile, count_units
 
 CATEGORIES = ("color", "object", "part")
 

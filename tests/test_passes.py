@@ -17,10 +17,10 @@ from torchvision import transforms
 
 from profiler import passes
 from profiler.collect import Collected
+from profiler.core.store import Store
 from profiler.errors import InputError, ResourceError
 from profiler.inputs import ImageFolder, UnreadableImageError
 from profiler.passes import collect_once, cut
-from profiler.store import Store
 
 SHARD = 8
 TRIED = [0, 3]

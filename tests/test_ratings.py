@@ -15,6 +15,7 @@ from rated_runs import WORDS, layer_labels, make_run
 from tiny import write_images
 
 from profiler.calibration import Calibration, calibrate, in_context, isotonic, rated_units, resample
+from profiler.core.text import decoded
 from profiler.errors import ContextError, InputError, OutputError, ResourceError
 from profiler.labels import LayerLabels, Threshold
 from profiler.rating_book import RatingBook, described_units, fingerprint
@@ -32,7 +33,6 @@ from profiler.ratings import (
     write_ratings,
 )
 from profiler.results import load_run
-from profiler.text import decoded
 from profiler.thresholds import read_threshold, threshold_json
 
 NAN = math.nan

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from profiler.core.store import RowStream, Store, StoredRows, cache_folder, write_atomically
 from profiler.errors import OutputError, ResourceError
-from profiler.store import RowStream, Store, StoredRows, cache_folder, write_atomically
 
 KEY = {"vlm": "tiny", "captions": "abc"}
 
@@ -152,7 +152,7 @@ def test_processes_that_put_the_same_entry_at_once(store: Store) -> None:
     """Whoever comes last, a reader meets a whole entry."""
     program = (
         "import sys, pathlib, numpy as np\n"
-        "from profiler.store import Store\n"
+        "from profiler.core.store import Store\n"
         "store = Store(pathlib.Path(sys.argv[1]))\n"
         f"for _ in range(30): store.put('texts', {KEY!r}, {{'rows': np.arange(5000.0)}})\n"
     )
@@ -189,7 +189,7 @@ def test_writers_that_differ_in_the_last_bits_leave_one_whole_entry(store: Store
 def test_processes_that_put_different_bits_at_once(store: Store) -> None:
     program = (
         "import sys, pathlib, numpy as np\n"
-        "from profiler.store import Store\n"
+        "from profiler.core.store import Store\n"
         "store = Store(pathlib.Path(sys.argv[1]))\n"
         "for i in range(60):\n"
         f"    key, rows = {KEY!r} | {{'i': i}}, np.full(5000, int(sys.argv[2]))\n"
@@ -350,7 +350,7 @@ def test_what_killed_writers_left_is_found_after_an_hour(store: Store) -> None:
 def test_a_writer_that_is_killed_leaves_nothing_but_a_temporary_file(store: Store) -> None:
     program = (
         "import os, signal, sys, pathlib, numpy as np\n"
-        "from profiler.store import RowStream, Store\n"
+        "from profiler.core.store import RowStream, Store\n"
         "def blocks():\n"
         "    yield np.zeros((1000, 9), np.float32)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler import cli
+from profiler.core.text import Table, decoded, number, tidy
 from profiler.errors import InputError
-from profiler.text import Table, decoded, number, tidy
 
 
 @pytest.fixture

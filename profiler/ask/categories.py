@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
+from profiler.core.text import tidy
 from profiler.errors import InputError
 from profiler.inputs import text_of
-from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN
-from profiler.text import tidy
 
 _LONGEST = 60
 _RESERVED = ("uninterpretable", "dead")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from profiler.ask.categories import Category, check_categories
 from profiler.ask.sorting import Sorting
+from profiler.core.categories import UNKNOWN
 from profiler.errors import InputError
-from profiler.layer_profile import UNKNOWN
 from profiler.llm.base import Usage
 
 Floats = NDArray[np.floating[Any]]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from profiler.core.resources import shipped
 from profiler.errors import InputError, UnknownNameError
-from profiler.resources import shipped
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Any
 from profiler.ask.answers import Checked, check_sorting
 from profiler.ask.categories import DEFAULT, Category, check_categories
 from profiler.ask.prompts import Prompts, load_prompts
+from profiler.core.categories import UNKNOWN
 from profiler.errors import LLMError, UsageError
-from profiler.layer_profile import UNKNOWN
 from profiler.llm.base import LLM, Reply, Request, Usage
 
 _LONGEST_WORD = 200  # characters shown to the model; a concept is a word or a short phrase

@@ -18,8 +18,8 @@ import typer
 
 from profiler.cli.app import app
 from profiler.cli.words import AsJSON
+from profiler.core.store import KINDS, Entry, Store, Stray, cache_folder, remove_file
 from profiler.errors import CheckFailed, OutputError, UsageError
-from profiler.store import KINDS, Entry, Store, Stray, cache_folder, remove_file
 
 ALL_KINDS = (*KINDS, "llm", "downloads")
 DOWNLOADS = "imagenette2*"
@@ -61,7 +61,7 @@ def list_(as_json: AsJSON = False) -> None:
     Fingerprints are cut short; --json has the whole keys. Results that a run left unfinished are
     of the kind "shards"; the next run goes on with them.
     """
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
 
     store = Store(cache_folder())
     rows = [

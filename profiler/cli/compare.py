@@ -208,11 +208,11 @@ def compare(
     rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
 
     from profiler.cli.terminal import TerminalProgress
+    from profiler.core.store import Store, cache_folder
     from profiler.evaluation import DRAWS
     from profiler.inputs import open_concepts, open_probe
     from profiler.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
-    from profiler.store import Store, cache_folder
     from profiler.vlm.choose import late_vlm, open_vlm
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
@@ -421,7 +421,7 @@ def _folder_name(names: Sequence[str]) -> str:
 
 def _show(done: "Compared", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import comparison_tables, stderr
-    from profiler.plain_json import json_text, read_json
+    from profiler.core.json_text import json_text, read_json
 
     if as_json:
         content = read_json(out / "comparison.json", "outcome")

@@ -184,10 +184,10 @@ def check(
         text_of(annotations, "file of annotations")
 
     from profiler.cli.terminal import TerminalProgress
+    from profiler.core.store import Store, cache_folder
     from profiler.session import Services, choose_device
     from profiler.specifying import SpecOptions
     from profiler.specifying import check as hold
-    from profiler.store import Store, cache_folder
     from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
@@ -244,7 +244,7 @@ def _pointing() -> Iterator[None]:
 
 
 def _verify(path: Path, as_json: bool) -> None:
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
     from profiler.specifying import verify
 
     found = verify(path)
@@ -270,8 +270,8 @@ def _verify(path: Path, as_json: bool) -> None:
 
 def _show(done: "Checked", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import stderr
+    from profiler.core.json_text import json_text, read_json
     from profiler.pages.of_check import check_table
-    from profiler.plain_json import json_text, read_json
 
     if as_json:
         content = read_json(out / "check.json", "outcome")
@@ -349,7 +349,7 @@ def mine(
     Pairs of concepts are chosen on three fifths of the images and measured on the others. From a
     table, those that the classifier violates most come first.
     """
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
 
     size = batch_size_of(batch_size)
     check_precision(precision, device)
@@ -371,8 +371,8 @@ def mine(
         concepts=concepts,
     )
     from profiler.cli.terminal import TerminalProgress
+    from profiler.core.store import Store, cache_folder
     from profiler.session import Services, choose_device
-    from profiler.store import Store, cache_folder
     from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)

@@ -141,10 +141,10 @@ def debug(
         prompts=prompts,
     )
     from profiler.cli.terminal import TerminalProgress
+    from profiler.core.store import Store, cache_folder
     from profiler.debugging import DebugOptions
     from profiler.debugging import debug as tell
     from profiler.session import Services, choose_device
-    from profiler.store import Store, cache_folder
     from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
@@ -182,7 +182,7 @@ def debug(
 
 
 def _show(done: "Diagnosis", out: Path, as_json: bool) -> None:
-    from profiler.plain_json import json_text, read_json
+    from profiler.core.json_text import json_text, read_json
 
     if as_json:
         content = read_json(out / "diagnosis.json", "outcome")

@@ -187,10 +187,10 @@ def fit(
     ) or _Target("false-alarms", 0.05)
     _check_level(target, confidence)
     from profiler.cli.terminal import TerminalProgress
+    from profiler.core.store import Store, cache_folder
     from profiler.guard import FILE
     from profiler.guarding import GuardOptions, check_rule, fit_guard
     from profiler.session import Services, choose_device
-    from profiler.store import Store, cache_folder
     from profiler.views import parse_views
     from profiler.vlm.choose import open_vlm
 
@@ -402,7 +402,7 @@ def evaluate(
 
     Images that the guard was made from are recognised by their content and left out.
     """
-    from profiler.plain_json import json_text, read_json
+    from profiler.core.json_text import json_text, read_json
 
     size = batch_size_of(batch_size)
     target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
@@ -545,8 +545,8 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 
 def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
+    from profiler.core.json_text import json_text
     from profiler.detector.reasons import SHOWN
-    from profiler.plain_json import json_text
 
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:

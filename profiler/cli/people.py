@@ -113,12 +113,12 @@ def calibrate(
     """
     from profiler.ask.categories import Category
     from profiler.cli.terminal import TerminalProgress, stderr
+    from profiler.core.json_text import json_text
+    from profiler.core.store import Store, cache_folder
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
-    from profiler.plain_json import json_text
     from profiler.results import load_run
     from profiler.run import ProfileOptions
     from profiler.session import Services, choose_device
-    from profiler.store import Store, cache_folder
     from profiler.vlm.base import LateTextEncoder
     from profiler.vlm.choose import late_vlm, open_text_encoder
 

@@ -160,8 +160,8 @@ def run(
     cut = None if threshold is None else read_threshold(threshold)
     from profiler.ask.categories import DEFAULT, read_categories
     from profiler.ask.prompts import load_prompts
+    from profiler.core.store import Store, cache_folder
     from profiler.inputs import open_concepts, open_probe
-    from profiler.store import Store, cache_folder
 
     concept_set = open_concepts(concepts)
     wanted = read_categories(categories) if categories else DEFAULT

@@ -97,7 +97,7 @@ def list_layers(
     Each with its kind, the shape of its output for one image, its number of units, how they are
     pooled, and how often it runs in one pass (the last run counts).
     """
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     from profiler.cli.images import check_profiling

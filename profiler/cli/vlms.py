@@ -18,7 +18,7 @@ def list_vlms(as_json: AsJSON = False) -> None:
     Each with what it can see, what its weights weigh, whether it needs a download, and, for
     conse, how much each of its vocabularies counts.
     """
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
     from profiler.vlm.catalogue import vlms
 
     found = vlms()
@@ -29,7 +29,7 @@ def list_vlms(as_json: AsJSON = False) -> None:
 
 
 def _as_json(entry: "Entry") -> dict[str, object]:
-    from profiler.plain_json import plain
+    from profiler.core.json_text import plain
 
     return {**plain(entry), "weights": dict(entry.weights)}
 

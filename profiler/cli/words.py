@@ -104,9 +104,9 @@ def categorize(
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
+        from profiler.core.store import Store, cache_folder
         from profiler.run import ProfileOptions, recategorize
         from profiler.session import Services, choose_device
-        from profiler.store import Store, cache_folder
         from profiler.vlm.base import LateTextEncoder
         from profiler.vlm.choose import late_vlm, open_text_encoder
 
@@ -188,9 +188,9 @@ def import_(
     load_prompts(prompts)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
+        from profiler.core.store import Store, cache_folder
         from profiler.run import ProfileOptions, import_descriptions
         from profiler.session import Services, choose_device
-        from profiler.store import Store, cache_folder
         from profiler.vlm.base import LateTextEncoder
         from profiler.vlm.choose import open_text_encoder
 
@@ -225,8 +225,8 @@ def check_votes(votes: int, llm: str) -> None:
 @contextmanager
 def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[LLM | None]":
     """The LLM of the options, closed at the end; None where nobody is to be asked."""
+    from profiler.core.store import cache_folder
     from profiler.llm.choose import open_llm
-    from profiler.store import cache_folder
 
     llm = open_llm(spec, base_url=base_url, cache_dir=cache_folder() / "llm", refresh=refresh)
     try:
@@ -253,7 +253,7 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
     """The outcome on standard output: the report's path, or everything as JSON."""
     from profiler.cli.terminal import profile_table, stderr
-    from profiler.plain_json import json_text
+    from profiler.core.json_text import json_text
 
     if as_json:
         content = {

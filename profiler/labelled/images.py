@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from profiler.core.arrays import IntArray
+from profiler.core.text import listed
 from profiler.errors import InputError
 from profiler.inputs import ImageFolder, spread
 from profiler.labelled.matching import match_classes
 from profiler.labelled.names import ClassNames
 from profiler.labelled.reading import find_labelled
-from profiler.text import listed
 
 
 @dataclass(frozen=True, eq=False)

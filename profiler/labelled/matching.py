@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
+from profiler.core.text import SHOWN, listed, tidy
 from profiler.errors import InputError
 from profiler.labelled.names import SYNSET, ClassNames, fold, in_wordnet
-from profiler.text import SHOWN, listed, tidy
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of a data set that are no classes."""

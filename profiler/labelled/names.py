@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import cast
 
+from profiler.core.text import tidy
 from profiler.errors import InputError
 from profiler.inputs import open_concepts
-from profiler.text import tidy
 
 IMAGENETS = {
     1000: "imagenet-1k",

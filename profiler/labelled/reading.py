@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.core.text import Table, counted, listed
 from profiler.errors import InputError
 from profiler.inputs import (
     ARCHIVES,
@@ -17,7 +18,6 @@ from profiler.inputs import (
     no_folder,
     text_of,
 )
-from profiler.text import Table, counted, listed
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def find_labelled(path: Path) -> Found:
 
     In a folder, images belong to the subfolder of the first level they lie in, however deep, and
     come in the order a person would put them (2 before 10); :func:`profiler.inputs.list_images`
-    says which files these are. A CSV (:class:`profiler.text.Table`) has the columns ``path`` and
-    ``label``; other columns are ignored; paths are relative to the CSV, and the images keep its
+    says which files these are. A CSV (:class:`profiler.core.text.Table`) has the columns ``path``
+    and ``label``; other columns are ignored; paths are relative to the CSV, and the images keep its
     order.
 
     Raises:

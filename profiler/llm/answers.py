@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from profiler.core.json_text import parse_json
 from profiler.llm.base import Reply, Request, Usage
 from profiler.llm.prices import Price
-from profiler.plain_json import parse_json
 
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Where servers put a train of thought; some, by mistake, also the answer."""

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import diskcache
 
+from profiler.core.json_text import parse_json
 from profiler.errors import OutputError
-from profiler.plain_json import parse_json
 
 FORMAT = 1
 """Version of the records; part of every key."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from profiler.core.json_text import parse_json
 from profiler.errors import InputError, LLMError, OutputError
 from profiler.llm.base import LLM, Reply, Request, Usage
-from profiler.plain_json import parse_json
 
 _FORMS = (
     'a reply: a JSON string, {"reply": …}, {"match": REGEX, "reply": …}, '

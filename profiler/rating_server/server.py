@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
-from profiler.plain_json import parse_json
 from profiler.rating_server.guard import Guard, cookie_name, same
 from profiler.rating_server.session import Session
 

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode
 import numpy as np
 
 from profiler.core.arrays import FloatArray
-from profiler.layer_profile import DEFAULT_CATEGORIES, UNKNOWN, LayerProfile
+from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
+from profiler.layer_profile import LayerProfile
 from profiler.report.text import number, percent, share_of
 
 SLOTS = 7

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from profiler.core.store import Store
 from profiler.errors import ContextError
-from profiler.store import Store
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 Rows = NDArray[np.float32]

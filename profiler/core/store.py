@@ -24,8 +24,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, OutputError, ResourceError, folder_variable
-from profiler.plain_json import parse_json
 
 Array = NDArray[Any]
 
