@@ -26,8 +26,8 @@ from profiler.align import AffineMap, ConceptSpace
 from profiler.classifier import Classifier
 from profiler.conspec.tree import And, Formula, Implies, Predicts, Stronger
 from profiler.core.store import Store, cache_folder
-from profiler.labelled.files import open_classes
-from profiler.labelled.images import open_labelled
+from profiler.data.labelled.files import open_classes
+from profiler.data.labelled.images import open_labelled
 from profiler.observation import Observation, caption_rows, observe
 from profiler.specifying import read_table
 from profiler.subject.loading import SubjectOptions, load_subject

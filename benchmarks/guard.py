@@ -41,7 +41,7 @@ from torch import nn
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
 from profiler.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
-from profiler.corruptions import Corruption
+from profiler.data.corruptions import Corruption
 from profiler.detector.base import Views
 from profiler.detector.baselines import baselines
 from profiler.detector.combined import DEFAULT, RULES, make_rule

@@ -28,7 +28,7 @@ def measure(images: int, concepts: int) -> None:
     from torch import nn
 
     from profiler.core.store import Store
-    from profiler.inputs import ProbeSet
+    from profiler.data.images import ProbeSet
     from profiler.labels import label_layers
     from profiler.passes import collect_once
     from profiler.similarity.pmi import SoftWPMI

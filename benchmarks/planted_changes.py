@@ -30,15 +30,15 @@ from profiler.comparison.runs import Sorting, compared_run
 from profiler.comparison.scoring import label_together
 from profiler.comparison.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.data.synthetic.backgrounds import BACKGROUNDS
+from profiler.data.synthetic.color import COLORS
+from profiler.data.synthetic.materials import MATERIALS
+from profiler.data.synthetic.patterns import PATTERNS
+from profiler.data.synthetic.scenes import SyntheticScenes
+from profiler.data.synthetic.shapes import SHAPES
 from profiler.evaluation import top_lists
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.similarity.pmi import SoftWPMI
-from profiler.synthetic.backgrounds import BACKGROUNDS
-from profiler.synthetic.color import COLORS
-from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.patterns import PATTERNS
-from profiler.synthetic.scenes import SyntheticScenes
-from profiler.synthetic.shapes import SHAPES
 
 SCENES = 600
 UNITS = 96

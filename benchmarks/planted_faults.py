@@ -44,7 +44,7 @@ from torchvision.transforms import functional as ttf
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
 from profiler.classifier import dead_weights
-from profiler.inputs import open_concepts
+from profiler.data.concept_sets import open_concepts
 from profiler.localization import (
     ClassMean,
     CorrectedHead,

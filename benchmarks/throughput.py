@@ -22,7 +22,8 @@ import torch
 
 from profiler.allocator import keep_freed_memory
 from profiler.core.store import Store
-from profiler.inputs import ImageFolder, open_concepts
+from profiler.data.concept_sets import open_concepts
+from profiler.data.images import ImageFolder
 from profiler.run import ProfileOptions, profile, sort_words
 from profiler.session import Services
 from profiler.subject.loading import load_subject

@@ -3,10 +3,10 @@
     python benchmarks/train_vocabulary.py FEATURES --out profiler/vlm/vocabularies.safetensors
 
 FEATURES: a folder where what EfficientNet-Lite2 gives for the scenes is kept; a call that is
-broken off carries on from there. The scenes are those of ``profiler.synthetic``, the varied and the
-built-in ones: nothing but what is in this repository and the network's weights goes in. Every tenth
-scene is held out; the scores are measured on those. An hour and a half on two cores, nearly all of
-it drawing and reading the scenes.
+broken off carries on from there. The scenes are those of ``profiler.data.synthetic``, the varied
+and the built-in ones: nothing but what is in this repository and the network's weights goes in.
+Every tenth scene is held out; the scores are measured on those. An hour and a half on two cores,
+nearly all of it drawing and reading the scenes.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 from torch.nn import functional as nnf
 from torchvision.transforms import functional as ttf
 
+from profiler.data.synthetic.materials import MATERIALS
+from profiler.data.synthetic.scenes import VERSION, Scene, SyntheticScenes
+from profiler.data.synthetic.variants import VARIANTS
+from profiler.data.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.subject.sources import lite_model
-from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.scenes import VERSION, Scene, SyntheticScenes
-from profiler.synthetic.variants import VARIANTS
-from profiler.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.vlm.looks import SUBJECT
 from profiler.vlm.middle import CELLS, middle, object_inputs, places, statistics
 

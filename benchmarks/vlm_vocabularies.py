@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from planted_faults import GROUPS
 
-from profiler.inputs import open_concepts
+from profiler.data.concept_sets import open_concepts
+from profiler.data.synthetic.backgrounds import BACKGROUNDS
+from profiler.data.synthetic.scenes import Scene, SyntheticScenes
+from profiler.data.synthetic.varied import VariedScenes
 from profiler.subject.sources import lite_model
-from profiler.synthetic.backgrounds import BACKGROUNDS
-from profiler.synthetic.scenes import Scene, SyntheticScenes
-from profiler.synthetic.varied import VariedScenes
 from profiler.vlm.base import VLM, TextEncoder, embed_concepts
 from profiler.vlm.choose import open_vlm
 from profiler.vlm.conse import TEMPLATE

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from profiler.data.concept_sets import ConceptSet
 from profiler.errors import InputError, UsageError
-from profiler.inputs import ConceptSet
 from profiler.results import ProfileRun
 
 RIVAL10_CLASSES = (

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from profiler.conspec.printer import written_requirement
 from profiler.conspec.tree import Formula, Spec, SpecFile
 from profiler.core.json_text import json_text
-from profiler.diagnosis import ClassifierRecord, DataRecord
+from profiler.data.records import DataRecord
+from profiler.diagnosis import ClassifierRecord
 from profiler.errors import UsageError
 from profiler.results import VLMRecord
 from profiler.verify.formal import Outcome

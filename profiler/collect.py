@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from profiler.activations import LayerTops, TopCollector, merge_tops
 from profiler.classifier import Classifier
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
-from profiler.inputs import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.pixels import by_table
 from profiler.session import Advance
 from profiler.similarity.base import Rows

@@ -33,9 +33,10 @@ from profiler.compiled import fingerprint_of
 from profiler.core.arrays import FloatArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.store import write_atomically
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
-from profiler.inputs import ConceptSet, ProbeSet
 from profiler.labels import LayerLabels, Threshold, null_threshold
 from profiler.pages.of_comparison import compare_page
 from profiler.passes import Fingerprints, kept_pass

@@ -18,12 +18,15 @@ from profiler.classifier import Classifier
 from profiler.collect import thumbnails
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import write_atomically
-from profiler.corruptions import Corruption, corrupted
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.images import ProbeSet
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.records import ConceptRecord, DataRecord
 from profiler.diagnosis import (
     LEVELS,
     ClassifierRecord,
     Confusion,
-    DataRecord,
     Diagnosis,
     Level,
     MapQuality,
@@ -37,8 +40,6 @@ from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
 from profiler.examining import examine
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
-from profiler.inputs import ConceptSet, ProbeSet
-from profiler.labelled.images import LabelledImages
 from profiler.llm.base import Usage
 from profiler.localization import (
     Localization,
@@ -52,7 +53,7 @@ from profiler.localization import (
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_page import render_debug
-from profiler.results import ConceptRecord, VLMRecord
+from profiler.results import VLMRecord
 from profiler.run import narrate_in_any_case
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.vlm.base import VLM

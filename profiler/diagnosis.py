@@ -13,10 +13,11 @@ import numpy as np
 
 from profiler.classifier import Classifier
 from profiler.core.arrays import Counts, FloatArray
+from profiler.data.records import ConceptRecord, DataRecord
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm.base import Usage
 from profiler.localization import Localization, Shares, Verdict
-from profiler.results import ConceptRecord, VLMRecord
+from profiler.results import VLMRecord
 
 Level = Literal["encoder", "vlm"]
 LEVELS: tuple[Level, ...] = ("encoder", "vlm")
@@ -58,25 +59,6 @@ class ClassifierRecord:
             classifier.features,
             classifier.outputs,
         )
-
-
-@dataclass(frozen=True)
-class DataRecord:
-    """The labelled images.
-
-    Attributes:
-        title: how a reader knows the set.
-        fingerprint: of images and labels.
-        images: those that were read.
-        skipped: (name, reason) of those that could not be.
-        remarks: what a reader should know of the labels, a sentence each.
-    """
-
-    title: str
-    fingerprint: str
-    images: int
-    skipped: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from profiler.attacks import Attack
 from profiler.classifier import Classifier
-from profiler.corruptions import Corruption
-from profiler.labelled.images import LabelledImages
+from profiler.data.corruptions import Corruption
+from profiler.data.labelled.images import LabelledImages
 from profiler.observation import Observation, observe
 from profiler.session import Services
 from profiler.vlm.base import VLM

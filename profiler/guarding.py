@@ -27,7 +27,12 @@ from profiler.collect import thumbnails, try_first
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
-from profiler.corruptions import Corruption, corrupted
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.images import ProbeSet, UnreadableImageError
+from profiler.data.labelled.files import open_classes
+from profiler.data.labelled.images import LabelledImages, open_labelled
+from profiler.data.labelled.names import IMAGENETS, ClassNames, fold
 from profiler.detector.base import Detector, Views, sound
 from profiler.detector.baselines import Mahalanobis, Neighbours, baselines
 from profiler.detector.combined import (
@@ -67,10 +72,6 @@ from profiler.guard import (
     view_tensors,
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
-from profiler.inputs import ConceptSet, ProbeSet, UnreadableImageError
-from profiler.labelled.files import open_classes
-from profiler.labelled.images import LabelledImages, open_labelled
-from profiler.labelled.names import IMAGENETS, ClassNames, fold
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
@@ -520,8 +521,8 @@ def open_guard_data(
 
     Args:
         guard: knows what its outputs are called.
-        path: see :func:`profiler.labelled.find_labelled`.
-        classes: see :func:`profiler.labelled.open_classes`.
+        path: see :func:`profiler.data.labelled.find_labelled`.
+        classes: see :func:`profiler.data.labelled.open_classes`.
         limit: keep that many images, evenly spread.
 
     Raises:

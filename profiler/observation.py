@@ -12,11 +12,11 @@ from profiler.classifier import Classifier, dead_weights
 from profiler.collect import AUTO_BATCH, Collected, Skipped
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.store import Store
-from profiler.corruptions import Corruption, corrupted
+from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.images import ProbeSet, spread
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.labelled.numbering import reordered, suspicious
 from profiler.errors import InputError, UsageError
-from profiler.inputs import ProbeSet, spread
-from profiler.labelled.images import LabelledImages
-from profiler.labelled.numbering import reordered, suspicious
 from profiler.localization import Observed
 from profiler.passes import collect_once
 from profiler.session import Advance

@@ -27,8 +27,8 @@ from profiler.collect import (
 )
 from profiler.core.arrays import FloatArray
 from profiler.core.store import Array, RowStream, Store
+from profiler.data.images import ProbeSet
 from profiler.errors import ResourceError
-from profiler.inputs import ProbeSet
 from profiler.session import Advance
 from profiler.similarity.base import Rows, blocks
 from profiler.vlm.base import VLM

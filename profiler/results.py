@@ -44,6 +44,7 @@ from profiler.core.arrays import BoolArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.json_text import from_plain, json_text, plain, read_json
 from profiler.core.store import remove_file, write_atomically
+from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
@@ -123,26 +124,6 @@ class VLMRecord:
             for each in getattr(vlm, "vocabularies", ())
         )
         return cls(vlm.name, template or vlm.template, vlm.limits, vlm.fingerprint, lists)
-
-
-@dataclass(frozen=True)
-class ProbeRecord:
-    """The probe images that were read, and those that were not."""
-
-    title: str
-    images: int
-    fingerprint: str
-    skipped: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class ConceptRecord:
-    """The concept set."""
-
-    title: str
-    count: int
-    fingerprint: str
-    dropped: int
 
 
 @dataclass(frozen=True)

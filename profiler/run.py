@@ -21,10 +21,12 @@ from profiler.calibration import in_context
 from profiler.collect import Collected, Network, thumbnails
 from profiler.compiled import compiled
 from profiler.core.arrays import FloatArray
+from profiler.data.concept_sets import ConceptSet, open_concepts
+from profiler.data.images import ProbeSet
+from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import LLMError, UsageError
 from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
-from profiler.inputs import ConceptSet, ProbeSet, open_concepts
 from profiler.labels import (
     DEFAULT_SIMILARITY,
     LayerLabels,
@@ -40,10 +42,8 @@ from profiler.quality import POSITIVE_SHARE, LayerQuality
 from profiler.report.profile_page import render_profile
 from profiler.results import (
     SHOWN_IMAGES,
-    ConceptRecord,
     EvaluationRecord,
     LayerRecord,
-    ProbeRecord,
     ProfileRun,
     Record,
     Resorting,

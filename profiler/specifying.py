@@ -33,13 +33,14 @@ from profiler.conspec.tree import Entry, Formula, HasConcept, Requirement, Spec,
 from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.core.json_text import json_text, read_json
 from profiler.core.store import write_atomically
-from profiler.core.text import Table, tidy
-from profiler.diagnosis import ClassifierRecord, DataRecord
+from profiler.core.text import Table, text_of, tidy
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.labelled.names import ClassNames, fold
+from profiler.data.records import DataRecord
+from profiler.diagnosis import ClassifierRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
-from profiler.inputs import ConceptSet, text_of
-from profiler.labelled.images import LabelledImages
-from profiler.labelled.names import ClassNames, fold
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.report.check_page import render_check

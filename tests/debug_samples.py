@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from report_samples import photograph_thumbnails
 
+from profiler.data.records import ConceptRecord, DataRecord
 from profiler.diagnosis import (
     LEVELS,
     ClassifierRecord,
     Confusion,
-    DataRecord,
     Diagnosis,
     Level,
     MapQuality,
@@ -31,7 +31,7 @@ from profiler.diagnosis import (
 )
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.localization import Localization, Shares, Verdict
-from profiler.results import ConceptRecord, VLMRecord
+from profiler.results import VLMRecord
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CONCEPTS = (

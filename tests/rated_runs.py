@@ -13,11 +13,10 @@ from PIL import Image
 from tiny import COLORS, TinyVLM
 
 from profiler.ask.sorting import Sorting
+from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.results import (
-    ConceptRecord,
     LayerRecord,
-    ProbeRecord,
     ProfileRun,
     Record,
     SimilarityRecord,

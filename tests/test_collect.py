@@ -19,9 +19,9 @@ from torchvision import transforms
 
 from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
 from profiler.core.arrays import FloatArray
+from profiler.data.images import ImageFolder, SyntheticProbe
+from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.errors import InputError, ResourceError
-from profiler.inputs import ImageFolder, SyntheticProbe
-from profiler.synthetic.scenes import SyntheticScenes
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import torch
 from profiler.collect import Collected
 from profiler.compiled import _Compiled, compiled
 from profiler.core.store import Store
+from profiler.data.images import ImageFolder
 from profiler.errors import UsageError
-from profiler.inputs import ImageFolder
 from profiler.passes import collect_once
 from profiler.subject.network import Subject
 

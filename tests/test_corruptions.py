@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from profiler import corruptions
-from profiler.corruptions import FAMILIES, SEVERITIES, SIDE, Corruption, corrupted
+from profiler.data import corruptions
+from profiler.data.corruptions import FAMILIES, SEVERITIES, SIDE, Corruption, corrupted
+from profiler.data.images import ImageFolder, SyntheticProbe, UnreadableImageError
+from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.inputs import ImageFolder, SyntheticProbe, UnreadableImageError
-from profiler.synthetic.scenes import SyntheticScenes
 
 Pixels = NDArray[np.float64]
 

@@ -17,14 +17,14 @@ from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 from profiler.align import ConceptSpace
 from profiler.attacks import Attack
 from profiler.classifier import Classifier
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.labelled.images import open_labelled
+from profiler.data.labelled.names import ClassNames
 from profiler.debugging import DebugOptions
 from profiler.debugging import debug as tell
 from profiler.diagnosis_files import read_map
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
-from profiler.inputs import ConceptSet
-from profiler.labelled.images import open_labelled
-from profiler.labelled.names import ClassNames
 from profiler.observation import caption_rows
 from profiler.vlm.choose import open_vlm
 

@@ -61,7 +61,7 @@ def untouched(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         mark.touch()
         return files / "images"
 
-    monkeypatch.setattr("profiler.inputs._imagenette", download)
+    monkeypatch.setattr("profiler.data.images._imagenette", download)
     yield mark
     mark.unlink(missing_ok=True)
 

@@ -19,12 +19,12 @@ from tiny import CLASSES, TinyNet, tiny_subject, write_classes
 
 from profiler.attacks import Attack, PixelScale
 from profiler.classifier import Classifier
+from profiler.data.labelled.files import open_classes
+from profiler.data.labelled.images import open_labelled
 from profiler.detector.combined import WithSoftmax
 from profiler.errors import ContextError
 from profiler.guard import Guard
 from profiler.guarding import answers_of
-from profiler.labelled.files import open_classes
-from profiler.labelled.images import open_labelled
 from profiler.views import VIEWS
 
 HERE = Path(__file__).parent

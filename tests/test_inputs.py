@@ -24,18 +24,17 @@ from tiny import write_images
 from torchvision.datasets import Imagenette
 
 from profiler.core.categories import DEFAULT_CATEGORIES
-from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
-from profiler.inputs import (
-    BUILT_IN_CONCEPTS,
+from profiler.data.concept_sets import BUILT_IN_CONCEPTS, open_concepts
+from profiler.data.images import (
     ImageFolder,
     Listing,
     UnreadableImageError,
     image_suffixes,
     list_images,
-    open_concepts,
     open_probe,
     spread,
 )
+from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
 
 
 def flat(color: str = "red", size: tuple[int, int] = (8, 8)) -> Image.Image:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from profiler.data.images import ProbeSet, UnreadableImageError
+from profiler.data.labelled.files import open_classes
+from profiler.data.labelled.images import LabelledImages, open_labelled
+from profiler.data.labelled.matching import match_classes
+from profiler.data.labelled.names import IMAGENETS, ClassNames, fold
+from profiler.data.labelled.numbering import reordered, suspicious
+from profiler.data.labelled.reading import find_labelled, natural
 from profiler.errors import InputError
-from profiler.inputs import ProbeSet, UnreadableImageError
-from profiler.labelled.files import open_classes
-from profiler.labelled.images import LabelledImages, open_labelled
-from profiler.labelled.matching import match_classes
-from profiler.labelled.names import IMAGENETS, ClassNames, fold
-from profiler.labelled.numbering import reordered, suspicious
-from profiler.labelled.reading import find_labelled, natural
 
 PETS = ClassNames.of_list(["cat", "guinea pig", "dog"], "pets.txt")
 IMAGENET = ClassNames.of_outputs(1000)

@@ -18,8 +18,8 @@ from torchvision import transforms
 from profiler import passes
 from profiler.collect import Collected
 from profiler.core.store import Store
+from profiler.data.images import ImageFolder, UnreadableImageError
 from profiler.errors import InputError, ResourceError
-from profiler.inputs import ImageFolder, UnreadableImageError
 from profiler.passes import collect_once, cut
 
 SHARD = 8

@@ -13,13 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from profiler.data.synthetic.backgrounds import BACKGROUNDS
+from profiler.data.synthetic.color import (
+    COLORS,
+    lab_from_rgb,
+    rgb_from_lch,
+    sample_color,
+    sample_tone,
+)
+from profiler.data.synthetic.materials import MATERIALS
+from profiler.data.synthetic.patterns import PATTERNS
+from profiler.data.synthetic.scenes import Scene, SyntheticScenes
+from profiler.data.synthetic.shapes import SHAPES, draw_shape
 from profiler.errors import InputError
-from profiler.synthetic.backgrounds import BACKGROUNDS
-from profiler.synthetic.color import COLORS, lab_from_rgb, rgb_from_lch, sample_color, sample_tone
-from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.patterns import PATTERNS
-from profiler.synthetic.scenes import Scene, SyntheticScenes
-from profiler.synthetic.shapes import SHAPES, draw_shape
 
 GRAYS = ("black", "gray", "white")
 
@@ -46,7 +52,7 @@ def test_image_and_truth_depend_on_neither_count_nor_order() -> None:
 def test_another_process_draws_the_same_images() -> None:
     code = (
         "import hashlib\n"
-        "from profiler.synthetic import SyntheticScenes\n"
+        "from profiler.data.synthetic import SyntheticScenes\n"
         "scenes = SyntheticScenes(500, seed=3, size=64)\n"
         "for i in range(100, 112):\n"
         "    digest = hashlib.sha256(scenes.image(i).tobytes()).hexdigest()\n"

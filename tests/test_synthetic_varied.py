@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
+from profiler.data.synthetic.patterns import PATTERNS
+from profiler.data.synthetic.scenes import SyntheticScenes
+from profiler.data.synthetic.variants import VARIANTS
+from profiler.data.synthetic.varied import VariedScenes
 from profiler.errors import InputError
-from profiler.synthetic.patterns import PATTERNS
-from profiler.synthetic.scenes import SyntheticScenes
-from profiler.synthetic.variants import VARIANTS
-from profiler.synthetic.varied import VariedScenes
 
 
 def test_scenes_depend_on_seed_and_number_alone() -> None:

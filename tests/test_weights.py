@@ -10,7 +10,7 @@ from command import Command
 from tiny import write_images
 
 from profiler.core.arrays import FloatArray
-from profiler.inputs import open_concepts
+from profiler.data.concept_sets import open_concepts
 from profiler.subject.sources import lite_model
 from profiler.vlm.base import VLM
 from profiler.vlm.choose import open_vlm

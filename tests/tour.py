@@ -35,7 +35,7 @@ from PIL import Image
 from torch import nn
 
 from profiler import cli, collect
-from profiler.synthetic.scenes import SyntheticScenes
+from profiler.data.synthetic.scenes import SyntheticScenes
 
 REPOSITORY = Path(__file__).parent.parent
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"

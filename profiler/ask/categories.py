@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
-from profiler.core.text import tidy
+from profiler.core.text import text_of, tidy
 from profiler.errors import InputError
-from profiler.inputs import text_of
 
 _LONGEST = 60
 _RESERVED = ("uninterpretable", "dead")

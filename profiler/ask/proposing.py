@@ -7,8 +7,8 @@ from typing import Any
 
 from profiler.ask.answers import json_objects
 from profiler.ask.prompts import Prompts, load_prompts
+from profiler.data.concept_sets import ConceptSet
 from profiler.errors import LLMError
-from profiler.inputs import ConceptSet
 from profiler.llm.base import LLM, Reply, Request
 
 WANTED = 24

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from profiler.attacks import Attack
     from profiler.classifier import Classifier
-    from profiler.corruptions import Corruption
-    from profiler.inputs import ConceptSet
-    from profiler.labelled.images import LabelledImages
+    from profiler.data.concept_sets import ConceptSet
+    from profiler.data.corruptions import Corruption
+    from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
 
 log = logging.getLogger("profiler")
@@ -95,7 +95,7 @@ class Change:
 def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int) -> Change:
     """``--attack``, ``--eps`` and ``--corrupt`` as one value."""
     from profiler.attacks import Attack, parse_eps
-    from profiler.corruptions import Corruption
+    from profiler.data.corruptions import Corruption
 
     if attack is not None and corrupt is not None:
         raise UsageError("--attack and --corrupt exclude each other; give one of them")
@@ -161,8 +161,8 @@ def check_early(
 
 def check_data(data: Path, classes: Path | None) -> None:
     """Refuse labelled images or names of classes that are not there."""
-    from profiler.inputs import text_of
-    from profiler.labelled.reading import find_labelled
+    from profiler.core.text import text_of
+    from profiler.data.labelled.reading import find_labelled
 
     # A folder of folders is read once, and later: it may hold a million images.
     if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
@@ -194,8 +194,8 @@ def open_data(
     data: Path, classes: Path | None, outputs: int, limit: int | None
 ) -> "LabelledImages":
     """The labelled images of the options, for a classifier with so many outputs."""
-    from profiler.labelled.files import open_classes
-    from profiler.labelled.images import open_labelled
+    from profiler.data.labelled.files import open_classes
+    from profiler.data.labelled.images import open_labelled
 
     names, mapping = open_classes(classes, outputs, data=data)
     if names.assumed:
@@ -222,7 +222,7 @@ def choose_concepts(
         prompts: its prompt files.
     """
     from profiler.attributes import attributes_for, attributes_of, check_concepts
-    from profiler.inputs import open_concepts
+    from profiler.data.concept_sets import open_concepts
 
     given = [bool(concepts), bool(concepts_from), propose]
     if sum(given) > 1:

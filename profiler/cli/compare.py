@@ -209,8 +209,9 @@ def compare(
 
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
+    from profiler.data.concept_sets import open_concepts
+    from profiler.data.images import open_probe
     from profiler.evaluation import DRAWS
-    from profiler.inputs import open_concepts, open_probe
     from profiler.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
     from profiler.vlm.choose import late_vlm, open_vlm

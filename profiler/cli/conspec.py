@@ -157,7 +157,7 @@ def check(
     from profiler.checked import RegionChoice
     from profiler.conspec.names import check as check_names
     from profiler.conspec.parser import read
-    from profiler.inputs import text_of
+    from profiler.core.text import text_of
 
     wanted = region or ([DEFAULT_REGION] if formal else [])
     regions = tuple(dict.fromkeys(RegionChoice.parse(each) for each in wanted))

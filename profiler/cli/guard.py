@@ -61,11 +61,11 @@ from profiler.cli.words import (
 from profiler.errors import CheckFailed, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from profiler.data.images import ImageFolder
     from profiler.detector.drift import Look
     from profiler.guard import Guard
     from profiler.guard_files import Assessment
     from profiler.guarding import Scored
-    from profiler.inputs import ImageFolder
 
 commands = typer.Typer(
     name="guard",
@@ -408,7 +408,7 @@ def evaluate(
     target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
     _check_level(target, confidence)
     from profiler.attacks import Attack, parse_eps
-    from profiler.corruptions import Corruption
+    from profiler.data.corruptions import Corruption
 
     strengths = [parse_eps(each.strip()) for each in eps.split(",")]
     attacks = tuple(
@@ -499,7 +499,7 @@ def _check_level(target: _Target | None, confidence: float) -> None:
 
 
 def _probe(images: list[Path]) -> "ImageFolder":
-    from profiler.inputs import ImageFolder
+    from profiler.data.images import ImageFolder
 
     if len(images) == 1 and images[0].is_dir():
         return ImageFolder.open(images[0])
@@ -523,8 +523,8 @@ _TABLES = (".csv", ".tsv")
 
 def _of_table(path: Path) -> "ImageFolder":
     """The images that a table names in its column ``path``, relative to where it lies."""
-    from profiler.inputs import ImageFolder
-    from profiler.labelled.reading import existing, filled
+    from profiler.data.images import ImageFolder
+    from profiler.data.labelled.reading import existing, filled
 
     # A file that is not there is flagged with its problem, as any that cannot be read.
     files = [existing(path.parent, name) or name for _, (name,) in filled(path, "path")]

@@ -161,7 +161,8 @@ def run(
     from profiler.ask.categories import DEFAULT, read_categories
     from profiler.ask.prompts import load_prompts
     from profiler.core.store import Store, cache_folder
-    from profiler.inputs import open_concepts, open_probe
+    from profiler.data.concept_sets import open_concepts
+    from profiler.data.images import open_probe
 
     concept_set = open_concepts(concepts)
     wanted = read_categories(categories) if categories else DEFAULT
@@ -223,7 +224,7 @@ def scenes(
     size: Annotated[int, typer.Option(help="Side in pixels.", min=16)] = 224,
 ) -> None:
     """Write the built-in synthetic scenes as pictures, with the truth about each beside it."""
-    from profiler.synthetic.scenes import SyntheticScenes
+    from profiler.data.synthetic.scenes import SyntheticScenes
 
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from profiler.errors import InputError
 
@@ -199,3 +200,11 @@ def listed(items: Sequence[str], *, quote: bool = True) -> str:
 def counted(items: Sequence[str], noun: str) -> str:
     """``1 file is``, ``2 files are``."""
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
+
+
+def text_of(path: Path, what: str) -> str:
+    """A file's text (:func:`profiler.core.text.decoded`); ``what`` says in messages what it is."""
+    try:
+        return decoded(path.read_bytes(), f"{what} {str(path)!r}")
+    except OSError as error:
+        raise InputError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error

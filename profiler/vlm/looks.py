@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.nn import functional as nnf
 
-from profiler.inputs import open_concepts
+from profiler.data.concept_sets import open_concepts
 from profiler.subject.sources import lite_model
 from profiler.vlm import colors
 from profiler.vlm.folding import fold_batch_norms

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from profiler.core.text import tidy
+from profiler.core.text import text_of, tidy
+from profiler.data.concept_sets import open_concepts
 from profiler.errors import InputError, first_line
-from profiler.inputs import open_concepts, text_of
 from profiler.subject.loading import load_subject
 from profiler.subject.network import Subject
 from profiler.subject.trial import in_company, mismatch

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.synthetic.raster import (
+from profiler.data.synthetic.raster import (
     Array,
     bands,
     cells,

@@ -11,16 +11,16 @@ from PIL import Image
 
 from profiler.core.arrays import IntArray
 from profiler.core.text import listed
+from profiler.data.images import ImageFolder, spread
+from profiler.data.labelled.matching import match_classes
+from profiler.data.labelled.names import ClassNames
+from profiler.data.labelled.reading import find_labelled
 from profiler.errors import InputError
-from profiler.inputs import ImageFolder, spread
-from profiler.labelled.matching import match_classes
-from profiler.labelled.names import ClassNames
-from profiler.labelled.reading import find_labelled
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """A probe set (:class:`profiler.inputs.ProbeSet`) whose images have a true class.
+    """A probe set (:class:`profiler.data.images.ProbeSet`) whose images have a true class.
 
     Attributes:
         images: read one by one.
@@ -57,11 +57,11 @@ class LabelledImages:
         return total.hexdigest()
 
     def read(self, index: int) -> Image.Image:
-        """Decode one image as RGB; raises :class:`profiler.inputs.UnreadableImageError`."""
+        """Decode one image as RGB; raises :class:`profiler.data.images.UnreadableImageError`."""
         return self.images.read(index)
 
     def preview(self, index: int, side: int) -> Image.Image:
-        """Decode a small picture of one image (:class:`profiler.inputs.Previews`)."""
+        """Decode a small picture of one image (:class:`profiler.data.images.Previews`)."""
         return self.images.preview(index, side)
 
     @cached_property

@@ -8,8 +8,8 @@ from functools import cache, cached_property
 from typing import cast
 
 from profiler.core.text import tidy
+from profiler.data.concept_sets import open_concepts
 from profiler.errors import InputError
-from profiler.inputs import open_concepts
 
 IMAGENETS = {
     1000: "imagenet-1k",
@@ -44,7 +44,7 @@ class ClassNames:
     synsets: tuple[str, ...]
     source: str
     assumed: str = ""
-    """A sentence where their order is assumed: see :func:`profiler.labelled.open_classes`."""
+    """A sentence where their order is assumed: see :func:`profiler.data.labelled.open_classes`."""
 
     def __len__(self) -> int:
         return len(self.names)

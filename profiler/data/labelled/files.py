@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from profiler.core.json_text import parse_json
-from profiler.core.text import Table, listed, tidy
+from profiler.core.text import Table, listed, text_of, tidy
+from profiler.data.labelled.matching import SPLITS
+from profiler.data.labelled.names import SYNSET, ClassNames
+from profiler.data.labelled.reading import class_folders
 from profiler.errors import InputError
-from profiler.inputs import text_of
-from profiler.labelled.matching import SPLITS
-from profiler.labelled.names import SYNSET, ClassNames
-from profiler.labelled.reading import class_folders
 
 _NUMBERED = re.compile(r"\s*\"?([0-9]{1,9})\"?\s*[,;\t|]\s*(\S.*)", re.DOTALL)
 

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, signal
 
+from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.inputs import ProbeSet
 
 VERSION = 1
 """Changes whenever the same corruption of the same picture may come out otherwise."""

@@ -2,7 +2,7 @@
 
 The same building blocks as the built-in scenes, with everything that must not matter let loose:
 colours that have no plain name, faint contrasts, more ways to draw a pattern
-(:mod:`profiler.synthetic.variants`), larger and smaller scales, bodies of two blended colours,
+(:mod:`profiler.data.synthetic.variants`), larger and smaller scales, bodies of two blended colours,
 backgrounds out of focus or patterned themselves, coloured lights, the faults of cameras and of
 files.
 """
@@ -17,15 +17,15 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from profiler.data.synthetic.backgrounds import BACKGROUNDS
+from profiler.data.synthetic.color import COLORS, RGB, difference, rgb_from_lch, sample_color
+from profiler.data.synthetic.materials import MATERIALS
+from profiler.data.synthetic.patterns import Canvas
+from profiler.data.synthetic.raster import Array, clouds, grid
+from profiler.data.synthetic.scenes import Scene, outline, render
+from profiler.data.synthetic.shapes import SHAPES
+from profiler.data.synthetic.variants import VARIANTS
 from profiler.errors import InputError
-from profiler.synthetic.backgrounds import BACKGROUNDS
-from profiler.synthetic.color import COLORS, RGB, difference, rgb_from_lch, sample_color
-from profiler.synthetic.materials import MATERIALS
-from profiler.synthetic.patterns import Canvas
-from profiler.synthetic.raster import Array, clouds, grid
-from profiler.synthetic.scenes import Scene, outline, render
-from profiler.synthetic.shapes import SHAPES
-from profiler.synthetic.variants import VARIANTS
 
 VARIED_VERSION = 1  # raise it with every change that alters a pixel or a word
 

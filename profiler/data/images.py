@@ -19,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
-from profiler.core.resources import shipped
-from profiler.core.text import decoded, listed, tidy
+from profiler.core.text import listed
+from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.errors import DownloadError, InputError, UnknownNameError
-from profiler.synthetic.scenes import SyntheticScenes
 
 log = logging.getLogger("profiler")
 
 BUILT_IN_PROBES = ("imagenette", "synthetic")
-BUILT_IN_CONCEPTS = ("common-20k", "common-3k", "imagenet-1k", "visual")
 
 
 class UnreadableImageError(Exception):
@@ -277,14 +275,6 @@ def no_folder(path: Path) -> str:
     return "is a file, not a folder; give the folder that the images lie in"
 
 
-def text_of(path: Path, what: str) -> str:
-    """A file's text (:func:`profiler.core.text.decoded`); ``what`` says in messages what it is."""
-    try:
-        return decoded(path.read_bytes(), f"{what} {str(path)!r}")
-    except OSError as error:
-        raise InputError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error
-
-
 def _composed(name: str) -> str:
     """A name as it is compared: a Mac's file system takes letters and their accents apart."""
     return unicodedata.normalize("NFC", name)
@@ -505,56 +495,3 @@ def _content(path: Path) -> tuple[tuple[int, int], bytes]:
 def _written(path: Path) -> tuple[int, int]:
     it = path.stat()
     return it.st_mtime_ns, it.st_size
-
-
-@dataclass(frozen=True)
-class ConceptSet:
-    """Concepts in order, each once; with categories where the file gives them."""
-
-    title: str
-    words: tuple[str, ...]
-    categories: tuple[str | None, ...]
-    dropped: int = 0
-    """Lines left out because the concept had already been given."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the words, in order."""
-        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
-
-
-def open_concepts(name: str) -> ConceptSet:
-    """A concept set by built-in name or by path of a text file.
-
-    A line is a concept, optionally followed by a tab and its category; blanks and lines that
-    begin with ``#`` say nothing; of a concept given twice the first is kept. Letters are composed
-    and quotation marks plain, as :func:`profiler.core.text.tidy` has it.
-    """
-    if name in BUILT_IN_CONCEPTS:
-        path = shipped("concept_sets") / f"{name}.txt"
-    elif Path(name).exists():
-        path = Path(name)
-    else:
-        raise UnknownNameError(
-            "concept set", name, BUILT_IN_CONCEPTS, hint="or give the path of a text file"
-        )
-    text = text_of(path, "concept file")
-    words: dict[str, str | None] = {}
-    dropped = 0
-    for line in re.split(r"\r\n|\r|\n", text):
-        word, _, category = line.partition("\t")
-        word = tidy(word)
-        if not word or word.startswith("#"):
-            continue
-        if word in words:
-            dropped += 1
-        else:
-            words[word] = category.strip() or None
-    if not words:
-        raise InputError(f"concept file {str(path)!r} holds no concept; write one a line")
-    return ConceptSet(
-        name if name in BUILT_IN_CONCEPTS else path.name,
-        tuple(words),
-        tuple(words.values()),
-        dropped,
-    )

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from profiler.data.synthetic.backgrounds import BACKGROUNDS
+from profiler.data.synthetic.color import COLORS, RGB, difference, sample_color, sample_tone
+from profiler.data.synthetic.materials import MATERIALS, Body
+from profiler.data.synthetic.patterns import PATTERNS, Canvas, Pattern
+from profiler.data.synthetic.raster import Array, blurred, clouds, grid, noise, resize, slopes, step
+from profiler.data.synthetic.shapes import SHAPES, draw_shape
 from profiler.errors import InputError
-from profiler.synthetic.backgrounds import BACKGROUNDS
-from profiler.synthetic.color import COLORS, RGB, difference, sample_color, sample_tone
-from profiler.synthetic.materials import MATERIALS, Body
-from profiler.synthetic.patterns import PATTERNS, Canvas, Pattern
-from profiler.synthetic.raster import Array, blurred, clouds, grid, noise, resize, slopes, step
-from profiler.synthetic.shapes import SHAPES, draw_shape
 
 VERSION = 2  # raise it with every change that alters a pixel or a word
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.synthetic.raster import Array
+from profiler.data.synthetic.raster import Array
 
 # linear sRGB <-> CIE XYZ, both relative to the D65 white point (0.9505, 1, 1.089)
 _XYZ_FROM_RGB = np.array(

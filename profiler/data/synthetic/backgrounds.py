@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from profiler.synthetic.color import RGB
-from profiler.synthetic.raster import Array, bands, clouds, grid, noise, step, streaks
+from profiler.data.synthetic.color import RGB
+from profiler.data.synthetic.raster import Array, bands, clouds, grid, noise, step, streaks
 
 Draw = Callable[[np.random.Generator, int], Array]
 

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from profiler.core.text import SHOWN, listed, tidy
+from profiler.data.labelled.names import SYNSET, ClassNames, fold, in_wordnet
 from profiler.errors import InputError
-from profiler.labelled.names import SYNSET, ClassNames, fold, in_wordnet
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of a data set that are no classes."""

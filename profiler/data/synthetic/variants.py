@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from profiler.synthetic.patterns import PATTERNS, Canvas, Drawing, Pattern
-from profiler.synthetic.raster import (
+from profiler.data.synthetic.patterns import PATTERNS, Canvas, Drawing, Pattern
+from profiler.data.synthetic.raster import (
     bands,
     cells,
     clouds,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from profiler.synthetic.raster import Array
+from profiler.data.synthetic.raster import Array
 
 # shapes are drawn this many times too large and averaged down: antialiased edges
 _OVERSAMPLING = 3

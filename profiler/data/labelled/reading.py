@@ -7,17 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.core.text import Table, counted, listed
-from profiler.errors import InputError
-from profiler.inputs import (
+from profiler.core.text import Table, counted, listed, text_of
+from profiler.data.images import (
     ARCHIVES,
     ImageFolder,
     as_text,
     is_by_product,
     list_images,
     no_folder,
-    text_of,
 )
+from profiler.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,10 @@ def find_labelled(path: Path) -> Found:
     """The images of a folder with a subfolder a class, or of a CSV, with their labels.
 
     In a folder, images belong to the subfolder of the first level they lie in, however deep, and
-    come in the order a person would put them (2 before 10); :func:`profiler.inputs.list_images`
-    says which files these are. A CSV (:class:`profiler.core.text.Table`) has the columns ``path``
-    and ``label``; other columns are ignored; paths are relative to the CSV, and the images keep its
-    order.
+    come in the order a person would put them (2 before 10);
+    :func:`profiler.data.images.list_images` says which files these are. A CSV
+    (:class:`profiler.core.text.Table`) has the columns ``path`` and ``label``; other columns are
+    ignored; paths are relative to the CSV, and the images keep its order.
 
     Raises:
         InputError: no such folder or file; images outside any class folder; no image; rows that

@@ -1,0 +1,65 @@
+"""Lists of concepts: words that are shipped, or a user's own file."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from profiler.core.resources import shipped
+from profiler.core.text import text_of, tidy
+from profiler.errors import InputError, UnknownNameError
+
+BUILT_IN_CONCEPTS = ("common-20k", "common-3k", "imagenet-1k", "visual")
+
+
+@dataclass(frozen=True)
+class ConceptSet:
+    """Concepts in order, each once; with categories where the file gives them."""
+
+    title: str
+    words: tuple[str, ...]
+    categories: tuple[str | None, ...]
+    dropped: int = 0
+    """Lines left out because the concept had already been given."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the words, in order."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+
+
+def open_concepts(name: str) -> ConceptSet:
+    """A concept set by built-in name or by path of a text file.
+
+    A line is a concept, optionally followed by a tab and its category; blanks and lines that
+    begin with ``#`` say nothing; of a concept given twice the first is kept. Letters are composed
+    and quotation marks plain, as :func:`profiler.core.text.tidy` has it.
+    """
+    if name in BUILT_IN_CONCEPTS:
+        path = shipped("concept_sets") / f"{name}.txt"
+    elif Path(name).exists():
+        path = Path(name)
+    else:
+        raise UnknownNameError(
+            "concept set", name, BUILT_IN_CONCEPTS, hint="or give the path of a text file"
+        )
+    text = text_of(path, "concept file")
+    words: dict[str, str | None] = {}
+    dropped = 0
+    for line in re.split(r"\r\n|\r|\n", text):
+        word, _, category = line.partition("\t")
+        word = tidy(word)
+        if not word or word.startswith("#"):
+            continue
+        if word in words:
+            dropped += 1
+        else:
+            words[word] = category.strip() or None
+    if not words:
+        raise InputError(f"concept file {str(path)!r} holds no concept; write one a line")
+    return ConceptSet(
+        name if name in BUILT_IN_CONCEPTS else path.name,
+        tuple(words),
+        tuple(words.values()),
+        dropped,
+    )
