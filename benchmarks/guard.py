@@ -40,7 +40,6 @@ from torch import nn
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
-from profiler.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
 from profiler.data.corruptions import Corruption
 from profiler.detector.base import Views
 from profiler.detector.baselines import baselines
@@ -49,9 +48,10 @@ from profiler.detector.comparisons import Summaries
 from profiler.detector.metrics import METRICS, Compared, Draws, interval, metrics
 from profiler.detector.thresholds import threshold
 from profiler.guard import Calibration, Context, Guard, ScoringCore, speaker_of
-from profiler.subject.network import weights_digest
-from profiler.views import VIEWS
-from profiler.vlm.choose import open_vlm
+from profiler.models.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
+from profiler.models.subject.network import weights_digest
+from profiler.models.views import VIEWS
+from profiler.models.vlm.choose import open_vlm
 
 Array = NDArray[Any]
 SCALE = PixelScale((0.0,) * 3, (1.0,) * 3)

@@ -43,7 +43,6 @@ from torchvision.transforms import functional as ttf
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
-from profiler.classifier import dead_weights
 from profiler.data.concept_sets import open_concepts
 from profiler.localization import (
     ClassMean,
@@ -57,9 +56,10 @@ from profiler.localization import (
     Witnesses,
     ZeroShot,
 )
-from profiler.subject.sources import lite_model
-from profiler.vlm.base import VLM
-from profiler.vlm.choose import open_vlm
+from profiler.models.classifier import dead_weights
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm.base import VLM
+from profiler.models.vlm.choose import open_vlm
 
 Array = NDArray[Any]
 BATCH = 64

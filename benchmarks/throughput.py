@@ -24,13 +24,13 @@ from profiler.allocator import keep_freed_memory
 from profiler.core.store import Store
 from profiler.data.concept_sets import open_concepts
 from profiler.data.images import ImageFolder
+from profiler.models.subject.loading import load_subject
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm.base import embed_concepts
+from profiler.models.vlm.choose import open_vlm
+from profiler.models.vlm.looks import SUBJECT
 from profiler.run import ProfileOptions, profile, sort_words
 from profiler.session import Services
-from profiler.subject.loading import load_subject
-from profiler.subject.sources import lite_model
-from profiler.vlm.base import embed_concepts
-from profiler.vlm.choose import open_vlm
-from profiler.vlm.looks import SUBJECT
 
 BATCH = 64
 

@@ -1,6 +1,7 @@
 """Train the probes by which ``--vlm conse`` sees objects apart, patterns and materials.
 
-    python benchmarks/train_vocabulary.py FEATURES --out profiler/vlm/vocabularies.safetensors
+    python benchmarks/train_vocabulary.py FEATURES --out
+    profiler/models/vlm/vocabularies.safetensors
 
 FEATURES: a folder where what EfficientNet-Lite2 gives for the scenes is kept; a call that is
 broken off carries on from there. The scenes are those of ``profiler.data.synthetic``, the varied
@@ -28,9 +29,9 @@ from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.scenes import VERSION, Scene, SyntheticScenes
 from profiler.data.synthetic.variants import VARIANTS
 from profiler.data.synthetic.varied import VARIED_VERSION, VariedScenes
-from profiler.subject.sources import lite_model
-from profiler.vlm.looks import SUBJECT
-from profiler.vlm.middle import CELLS, middle, object_inputs, places, statistics
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm.looks import SUBJECT
+from profiler.models.vlm.middle import CELLS, middle, object_inputs, places, statistics
 
 SHARD = 80  # scenes in a file
 BATCH = 16
@@ -221,7 +222,7 @@ def fit_usual(rows: torch.Tensor, held: torch.Tensor) -> dict[str, torch.Tensor]
 
 
 def judge(tensors: dict[str, torch.Tensor], means: torch.Tensor) -> torch.Tensor:
-    """(B, 169): as :meth:`profiler.vlm.middle.Probes.objects` gives it, of unsaved tensors."""
+    """(B, 169): as :meth:`.objects` gives it, of unsaved tensors."""
     local, whole = object_inputs(means)
     logits = torch.einsum("bct,c->bt", local, tensors["object.local"])
     logits = logits + torch.einsum("bct,c->bt", whole, tensors["object.whole"])

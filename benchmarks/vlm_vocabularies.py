@@ -31,13 +31,13 @@ from profiler.data.concept_sets import open_concepts
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.scenes import Scene, SyntheticScenes
 from profiler.data.synthetic.varied import VariedScenes
-from profiler.subject.sources import lite_model
-from profiler.vlm.base import VLM, TextEncoder, embed_concepts
-from profiler.vlm.choose import open_vlm
-from profiler.vlm.conse import TEMPLATE
-from profiler.vlm.looks import WEIGHTS, Looks, vocabulary
-from profiler.vlm.sentence import open_sentence_encoder
-from profiler.vlm.space import space_of
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm.base import VLM, TextEncoder, embed_concepts
+from profiler.models.vlm.choose import open_vlm
+from profiler.models.vlm.conse import TEMPLATE
+from profiler.models.vlm.looks import WEIGHTS, Looks, vocabulary
+from profiler.models.vlm.sentence import open_sentence_encoder
+from profiler.models.vlm.space import space_of
 
 Rows = NDArray[np.float32]
 

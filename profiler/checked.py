@@ -11,9 +11,8 @@ from profiler.conspec.printer import written_requirement
 from profiler.conspec.tree import Formula, Spec, SpecFile
 from profiler.core.json_text import json_text
 from profiler.data.records import DataRecord
-from profiler.diagnosis import ClassifierRecord
 from profiler.errors import UsageError
-from profiler.results import VLMRecord
+from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.verify.formal import Outcome
 from profiler.verify.largest import Largest
 from profiler.verify.rates import ClassRate, Rate, SpecRate

@@ -13,15 +13,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations import LayerTops, TopCollector, merge_tops
-from profiler.classifier import Classifier
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
-from profiler.pixels import by_table
-from profiler.session import Advance
-from profiler.similarity.base import Rows
-from profiler.subject.preprocessing import Preprocess
-from profiler.subject.trial import (
+from profiler.models.classifier import Classifier
+from profiler.models.pixels import by_table
+from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.subject.trial import (
     HALF_TOLERANCE,
     TOLERANCE,
     Read,
@@ -29,7 +27,9 @@ from profiler.subject.trial import (
     try_forward,
     try_preprocessing,
 )
-from profiler.vlm.base import VLM
+from profiler.models.vlm.base import VLM
+from profiler.session import Advance
+from profiler.similarity.base import Rows
 
 
 class PooledLayer(Protocol):

@@ -29,7 +29,6 @@ from profiler.comparison.runs import compared_run
 from profiler.comparison.scoring import has_prior, label_together
 from profiler.comparison.words import words_in
 from profiler.comparison_files import comparison_json, units_csv
-from profiler.compiled import fingerprint_of
 from profiler.core.arrays import FloatArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.store import write_atomically
@@ -38,6 +37,9 @@ from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.labels import LayerLabels, Threshold, null_threshold
+from profiler.models.compiled import fingerprint_of
+from profiler.models.subject.loading import SubjectOptions, load_subject
+from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
 from profiler.pages.of_comparison import compare_page
 from profiler.passes import Fingerprints, kept_pass
 from profiler.report.compare_page import render_compare
@@ -45,8 +47,6 @@ from profiler.results import SHOWN_IMAGES, ProfileRun, Record
 from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words
 from profiler.session import NONE, Services, check_writable
 from profiler.similarity.choose import open_similarity
-from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.vlm.base import VLM, TextEncoder, embed_captions
 
 log = logging.getLogger("profiler")
 

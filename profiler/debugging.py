@@ -13,8 +13,6 @@ from scipy.special import softmax
 
 from profiler.align import AffineMap, ConceptSpace
 from profiler.ask.narrate import Narrative
-from profiler.attacks import Attack
-from profiler.classifier import Classifier
 from profiler.collect import thumbnails
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import write_atomically
@@ -25,7 +23,6 @@ from profiler.data.labelled.images import LabelledImages
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.diagnosis import (
     LEVELS,
-    ClassifierRecord,
     Confusion,
     Diagnosis,
     Level,
@@ -50,13 +47,15 @@ from profiler.localization import (
     ZeroShot,
     localize_held_out,
 )
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
+from profiler.models.records import ClassifierRecord, VLMRecord
+from profiler.models.vlm.base import VLM
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_page import render_debug
-from profiler.results import VLMRecord
 from profiler.run import narrate_in_any_case
 from profiler.session import NONE, Clock, Services, check_writable, versions
-from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 

@@ -11,54 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profiler.classifier import Classifier
 from profiler.core.arrays import Counts, FloatArray
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm.base import Usage
 from profiler.localization import Localization, Shares, Verdict
-from profiler.results import VLMRecord
+from profiler.models.records import ClassifierRecord, VLMRecord
 
 Level = Literal["encoder", "vlm"]
 LEVELS: tuple[Level, ...] = ("encoder", "vlm")
 """Whose concepts: the classifier's, through the map; or the VLM's own, of the same images."""
-
-
-@dataclass(frozen=True)
-class ClassifierRecord:
-    """The classifier under study.
-
-    Attributes:
-        name: as the user gave it.
-        weights: where they come from, in words.
-        preprocessing: in words.
-        fingerprint: of the network.
-        head: name of its last linear layer.
-        features: width of its encodings.
-        outputs: number of its classes.
-    """
-
-    name: str
-    weights: str
-    preprocessing: str
-    fingerprint: str
-    head: str
-    features: int
-    outputs: int
-
-    @classmethod
-    def of(cls, classifier: Classifier) -> "ClassifierRecord":
-        """What is to be recorded of a classifier."""
-        subject = classifier.subject
-        return cls(
-            subject.name,
-            subject.weights,
-            subject.input_text,
-            subject.fingerprint,
-            classifier.head,
-            classifier.features,
-            classifier.outputs,
-        )
 
 
 @dataclass(frozen=True)

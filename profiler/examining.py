@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
-from profiler.attacks import Attack
-from profiler.classifier import Classifier
 from profiler.data.corruptions import Corruption
 from profiler.data.labelled.images import LabelledImages
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
+from profiler.models.vlm.base import VLM
 from profiler.observation import Observation, observe
 from profiler.session import Services
-from profiler.vlm.base import VLM
 
 
 class HowRead(Protocol):

@@ -43,9 +43,9 @@ from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, t
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.heatmap import Heatmap
-from profiler.subject.heads import Head
-from profiler.subject.network import computed, unwrapped, weights_digest
-from profiler.views import VIEWS, check_views
+from profiler.models.subject.heads import Head
+from profiler.models.subject.network import computed, unwrapped, weights_digest
+from profiler.models.views import VIEWS, check_views
 
 FORMAT, WITH_VIEWS = 1, 2
 """Versions of the file; what reads only the first would overlook the views of the second."""
@@ -77,27 +77,18 @@ class Context:
         subject: name of the network.
         weights: where its weights come from, in words.
         head: name of its last linear layer.
-        digest: of its weights (:func:`profiler.subject.weights_digest`).
-        fingerprint: of weights, preprocessing and head (:class:`profiler.classifier.Classifier`).
-        classes: what its outputs are called.
-        vlm: name of what read the images.
-        vlm_fingerprint: of it.
-        limits: what has to be known of it.
-        concepts: title of the concept set.
-        data: title of the images.
-        data_fingerprint: of them.
-        parts: images fitted on, chosen on, and calibrated on.
-        accuracy: of the classifier on all of them.
-        seed: dealt them out.
-        r2: of the map, on images held out.
-        command: as given.
-        date: of the making.
-        versions: of the packages.
-        notes: what else a reader should know.
-        behaviour: what it computes for fixed pictures (:attr:`profiler.subject.Subject.behaviour`),
+        digest: of its weights (:func:`profiler.models.subject.weights_digest`).
+        fingerprint: of weights, preprocessing and head
+        (:class:`profiler.models.classifier.Classifier`). classes: what its outputs are called. vlm:
+        name of what read the images. vlm_fingerprint: of it. limits: what has to be known of it.
+        concepts: title of the concept set. data: title of the images. data_fingerprint: of them.
+        parts: images fitted on, chosen on, and calibrated on. accuracy: of the classifier on all of
+        them. seed: dealt them out. r2: of the map, on images held out. command: as given. date: of
+        the making. versions: of the packages. notes: what else a reader should know. behaviour:
+        what it computes for fixed pictures (:attr:`profiler.models.subject.Subject.behaviour`),
             where a user's own code made it.
         shape: (3, H, W) of what it reads.
-        trial: what it computes for :func:`trial_batch` (:func:`profiler.subject.computed`).
+        trial: what it computes for :func:`trial_batch` (:func:`profiler.models.subject.computed`).
     """
 
     subject: str = ""

@@ -21,8 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from profiler.align import AffineMap, ConceptSpace
-from profiler.attacks import Attack, PixelScale
-from profiler.classifier import Classifier
 from profiler.collect import thumbnails, try_first
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.store import write_atomically
@@ -72,14 +70,16 @@ from profiler.guard import (
     view_tensors,
 )
 from profiler.guard_files import COVERAGES, Assessment, Condition, Example, guard_json
+from profiler.models.attacks import Attack, PixelScale
+from profiler.models.classifier import Classifier
+from profiler.models.subject.network import computed, weights_digest
+from profiler.models.subject.preprocessing import trial_image
+from profiler.models.views import VIEWS, check_views
+from profiler.models.vlm.base import VLM
 from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.session import NONE, Services, check_writable, versions
-from profiler.subject.network import computed, weights_digest
-from profiler.subject.preprocessing import trial_image
-from profiler.views import VIEWS, check_views
-from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 
@@ -385,7 +385,7 @@ def answers_of(
         probe: the images.
         indices: which of them.
         batch: at a time.
-        views: further views of each image, of :data:`profiler.views.VIEWS`.
+        views: further views of each image, of :data:`profiler.models.views.VIEWS`.
         attack: leads the classifier away from ``truth`` first.
         truth: true class by index.
         advance: told how many are done.

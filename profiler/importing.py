@@ -17,7 +17,8 @@ import numpy as np
 from profiler.core.text import Table, decoded, tidy
 from profiler.errors import InputError
 from profiler.labels import LayerLabels
-from profiler.results import LayerRecord, SourceRecord
+from profiler.models.records import LayerRecord
+from profiler.results import SourceRecord
 
 NEEDED = ("layer", "unit", "description")
 SCORE = "similarity"

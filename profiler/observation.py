@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from profiler.attacks import Attack, PixelScale
-from profiler.classifier import Classifier, dead_weights
 from profiler.collect import AUTO_BATCH, Collected, Skipped
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.store import Store
@@ -18,10 +16,12 @@ from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.numbering import reordered, suspicious
 from profiler.errors import InputError, UsageError
 from profiler.localization import Observed
+from profiler.models.attacks import Attack, PixelScale
+from profiler.models.classifier import Classifier, dead_weights
+from profiler.models.subject.trial import in_company
+from profiler.models.vlm.base import VLM, embed_captions
 from profiler.passes import collect_once
 from profiler.session import Advance
-from profiler.subject.trial import in_company
-from profiler.vlm.base import VLM, embed_captions
 
 CHECKED_IMAGES = 512
 """Images on which inputs of layers have to be constant to be called so."""
@@ -223,7 +223,7 @@ def check_weights(
 ) -> dict[str, float]:
     """Of each layer, the share of squared weights on inputs that are constant over some images.
 
-    See :func:`profiler.classifier.dead_weights`.
+    See :func:`profiler.models.classifier.dead_weights`.
 
     Args:
         classifier: whose layers.

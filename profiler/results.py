@@ -50,80 +50,16 @@ from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.layer_profile import ModelProfile, count_units
 from profiler.llm.base import Usage
+from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 
 if TYPE_CHECKING:
-    from profiler.vlm.base import VLM
+    pass
 
 FORMAT = 2
 """Version of ``run.json``."""
 SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """A layer as ``run.json`` names it; of an imported one, only its name and units are known."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    units: int
-    pooling: str
-    numbers: tuple[int, ...] = ()
-    """The units' numbers in the network, where they are not 0, 1, 2 … (an imported selection)."""
-
-    def number(self, unit: int) -> int:
-        """The number in the network of the unit at a place in this layer's arrays."""
-        return self.numbers[unit] if self.numbers else unit
-
-
-@dataclass(frozen=True)
-class SubjectRecord:
-    """The network under study; of an imported run only the name and the layers are known."""
-
-    name: str
-    weights: str
-    preprocessing: str
-    fingerprint: str
-    layers: tuple[LayerRecord, ...]
-    step: float | None = None
-    """How far its training was, if its checkpoint says so."""
-
-
-@dataclass(frozen=True)
-class VocabularyRecord:
-    """A list of words that a vision-language model knows images by."""
-
-    name: str
-    words: int
-    weight: float
-
-
-@dataclass(frozen=True)
-class VLMRecord:
-    """The vision-language model."""
-
-    name: str
-    template: str
-    limits: str
-    fingerprint: str
-    vocabularies: tuple[VocabularyRecord, ...] = ()
-    """Of ConSE: its lists; others have none."""
-
-    @classmethod
-    def of(cls, vlm: "VLM", template: str | None = None) -> "VLMRecord":
-        """What there is to record of a model.
-
-        Args:
-            vlm: the model.
-            template: of captions, if it is not the model's own.
-        """
-        lists = tuple(
-            VocabularyRecord(each.name, len(each.words), each.weight)
-            for each in getattr(vlm, "vocabularies", ())
-        )
-        return cls(vlm.name, template or vlm.template, vlm.limits, vlm.fingerprint, lists)
 
 
 @dataclass(frozen=True)

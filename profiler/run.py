@@ -19,7 +19,6 @@ from profiler.ask.narrate import TEMPLATE_AUTHOR, Narrative, narrate
 from profiler.ask.sorting import Sorting, categorize
 from profiler.calibration import in_context
 from profiler.collect import Collected, Network, thumbnails
-from profiler.compiled import compiled
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
@@ -36,6 +35,10 @@ from profiler.labels import (
     null_threshold,
 )
 from profiler.llm.base import LLM
+from profiler.models.compiled import compiled
+from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
+from profiler.models.subject.network import Layer, Subject
+from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.pages.of_run import profile_page
 from profiler.passes import collect_once
 from profiler.quality import POSITIVE_SHARE, LayerQuality
@@ -43,18 +46,13 @@ from profiler.report.profile_page import render_profile
 from profiler.results import (
     SHOWN_IMAGES,
     EvaluationRecord,
-    LayerRecord,
     ProfileRun,
     Record,
     Resorting,
     SimilarityRecord,
-    SubjectRecord,
-    VLMRecord,
 )
 from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
 from profiler.similarity.base import Similarity
-from profiler.subject.network import Layer, Subject
-from profiler.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 
 log = logging.getLogger("profiler")
 
@@ -68,7 +66,7 @@ class ProfileOptions:
 
     layers: Sequence[str] = ("all",)
     pool: str = "auto"
-    """How one number is made of many positions; see :data:`profiler.pooling.RULES`."""
+    """How one number is made of many positions; see :data:`.RULES`."""
     similarity: Similarity = DEFAULT_SIMILARITY
     top: int | None = None
     """Images in a unit's top list; None chooses by the size of the probe set."""

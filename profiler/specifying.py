@@ -24,7 +24,6 @@ from profiler.checked import (
     Shown,
     check_json,
 )
-from profiler.classifier import Classifier
 from profiler.collect import thumbnails
 from profiler.conspec.names import check as check_names
 from profiler.conspec.names import concepts_in, expand, labels_in
@@ -38,13 +37,14 @@ from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.names import ClassNames, fold
 from profiler.data.records import DataRecord
-from profiler.diagnosis import ClassifierRecord
 from profiler.errors import InputError, UnknownNameError
 from profiler.examining import examine
+from profiler.models.classifier import Classifier
+from profiler.models.records import ClassifierRecord, VLMRecord
+from profiler.models.vlm.base import VLM
 from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.report.check_page import render_check
-from profiler.results import VLMRecord
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.verify.certificate import Certificate, from_json, to_json
 from profiler.verify.formal import SECONDS, Outcome, check_region
@@ -53,7 +53,6 @@ from profiler.verify.largest import largest_gamma
 from profiler.verify.mining import Proposal, candidates, measure, relevant_pairs
 from profiler.verify.rates import Rate, check_images
 from profiler.verify.regions import Ball, Box, Hull, Region
-from profiler.vlm.base import VLM
 
 log = logging.getLogger("profiler")
 

@@ -19,7 +19,6 @@ from report_samples import photograph_thumbnails
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.diagnosis import (
     LEVELS,
-    ClassifierRecord,
     Confusion,
     Diagnosis,
     Level,
@@ -31,7 +30,7 @@ from profiler.diagnosis import (
 )
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.localization import Localization, Shares, Verdict
-from profiler.results import VLMRecord
+from profiler.models.records import ClassifierRecord, VLMRecord
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CONCEPTS = (

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from tiny import CLASSES, COLORS, SIDE, CaptionVLM, tiny_subject
 
-from profiler.classifier import Classifier
 from profiler.guard import Context, Guard
 from profiler.guarding import GuardOptions, make_guard
+from profiler.models.classifier import Classifier
+from profiler.models.subject.network import weights_digest
 from profiler.observation import Observation, caption_rows
-from profiler.subject.network import weights_digest
 
 WORDS = ("red", "green", "blue", "yellow", "cyan", "magenta")
 

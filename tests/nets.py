@@ -11,7 +11,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from profiler.subject.network import Subject
+from profiler.models.subject.network import Subject
 
 CPU = torch.device("cpu")
 

@@ -15,14 +15,8 @@ from tiny import COLORS, TinyVLM
 from profiler.ask.sorting import Sorting
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.results import (
-    LayerRecord,
-    ProfileRun,
-    Record,
-    SimilarityRecord,
-    SubjectRecord,
-    VLMRecord,
-)
+from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
+from profiler.results import ProfileRun, Record, SimilarityRecord
 from profiler.run import write_run
 
 WORDS = ("red", "green", "blue", "yellow", "cyan", "magenta", "gray", "white")

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler.attacks import Attack, PixelScale, parse_eps
 from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.models.attacks import Attack, PixelScale, parse_eps
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.5, 0.2)
 PLAIN = PixelScale((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -11,11 +11,11 @@ from browser import View, opened
 from tiny import CLASSES, caption_vlm, tiny_subject, write_classes
 
 from profiler.checked import Checked, RegionChoice
-from profiler.classifier import Classifier
 from profiler.conspec.parser import parse
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.errors import OutputError, UsageError
+from profiler.models.classifier import Classifier
 from profiler.pages.of_check import check_page, check_table, summary
 from profiler.report.check_page import render_check
 from profiler.specifying import SpecOptions

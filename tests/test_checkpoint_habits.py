@@ -32,8 +32,8 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.transforms.functional import to_tensor
 
 from profiler.errors import InputError
-from profiler.subject.checkpoints import fit, load
-from profiler.subject.weight_files import read_checkpoint
+from profiler.models.subject.checkpoints import fit, load
+from profiler.models.subject.weight_files import read_checkpoint
 
 State = dict[str, torch.Tensor]
 Write = Callable[[Path, nn.Module, nn.Module], Path]

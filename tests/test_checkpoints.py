@@ -15,8 +15,8 @@ from torch import nn
 from torchvision import models
 
 from profiler.errors import InputError, UsageError
-from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.subject.network import Subject, weights_digest
+from profiler.models.subject.loading import SubjectOptions, load_subject
+from profiler.models.subject.network import Subject, weights_digest
 
 TINY = f"{tiny.__file__}:subject"
 
@@ -124,8 +124,8 @@ def test_a_name_that_only_looks_like_a_prefix_stays() -> None:
             super().__init__()
             self.model = tiny.TinyNet()
 
-    from profiler.subject.checkpoints import fit
-    from profiler.subject.weight_files import Checkpoint
+    from profiler.models.subject.checkpoints import fit
+    from profiler.models.subject.weight_files import Checkpoint
 
     fitted = fit(Checkpoint(Path("x"), {"": state("model.")}), Own())
     assert (fitted.prefix, fitted.is_whole) == ("", True)
@@ -203,7 +203,7 @@ def test_the_network_that_torchvision_builds_for_its_own_weights(
 
 
 def test_inception_changes_its_input_as_with_torchvisions_weights() -> None:
-    from profiler.subject.sources import find_source
+    from profiler.models.subject.sources import find_source
 
     assert find_source("inception_v3").bare(7).model.transform_input is True
     assert "aux1." in find_source("googlenet").unused
@@ -211,7 +211,7 @@ def test_inception_changes_its_input_as_with_torchvisions_weights() -> None:
 
 
 def test_what_a_file_of_open_clip_does_not_say() -> None:
-    from profiler.subject.sources import find_source
+    from profiler.models.subject.sources import find_source
 
     assert "open_clip:ViT-B-32/openai" in find_source("open_clip:ViT-B-32/none").unsaid
     assert find_source("open_clip:ViT-B-32/openai").unsaid == ""
@@ -239,8 +239,8 @@ class Tied(nn.Module):
 def test_shared_tensors_that_a_file_leaves_out(tmp_path: Path, tied_at_first: bool) -> None:
     from safetensors.torch import save_model
 
-    from profiler.subject.checkpoints import fit, load
-    from profiler.subject.weight_files import read_checkpoint
+    from profiler.models.subject.checkpoints import fit, load
+    from profiler.models.subject.weight_files import read_checkpoint
 
     net, model = Tied(), Tied()
     save_model(net, str(tmp_path / "m.safetensors"))
@@ -252,8 +252,8 @@ def test_shared_tensors_that_a_file_leaves_out(tmp_path: Path, tied_at_first: bo
 
 
 def test_a_part_that_is_called_as_a_wrapper_stays() -> None:
-    from profiler.subject.checkpoints import fit
-    from profiler.subject.weight_files import Checkpoint
+    from profiler.models.subject.checkpoints import fit
+    from profiler.models.subject.weight_files import Checkpoint
 
     for prefix in ("", "module.", "net.module.", "_orig_mod."):
         content = {prefix + name: tensor for name, tensor in Tied().state_dict().items()}

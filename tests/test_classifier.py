@@ -9,9 +9,9 @@ from nets import as_subject
 from tiny import TinyNet, tiny_subject
 from torch import nn
 
-from profiler.classifier import Classifier, dead_weights
 from profiler.errors import InputError, UnknownNameError
 from profiler.guard import Guarded
+from profiler.models.classifier import Classifier, dead_weights
 
 
 def images(count: int = 3, side: int = 8) -> torch.Tensor:

@@ -13,12 +13,12 @@ import tiny
 import torch
 
 from profiler.collect import Collected
-from profiler.compiled import _Compiled, compiled
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder
 from profiler.errors import UsageError
+from profiler.models.compiled import _Compiled, compiled
+from profiler.models.subject.network import Subject
 from profiler.passes import collect_once
-from profiler.subject.network import Subject
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,6 @@ from PIL import Image
 from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 
 from profiler.align import ConceptSpace
-from profiler.attacks import Attack
-from profiler.classifier import Classifier
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.images import open_labelled
 from profiler.data.labelled.names import ClassNames
@@ -25,8 +23,10 @@ from profiler.debugging import debug as tell
 from profiler.diagnosis_files import read_map
 from profiler.errors import ContextError, InputError
 from profiler.heatmap import Heatmap
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
+from profiler.models.vlm.choose import open_vlm
 from profiler.observation import caption_rows
-from profiler.vlm.choose import open_vlm
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"

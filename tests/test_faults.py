@@ -56,7 +56,7 @@ def subject():
 SERVER = """
 import json, os, resource, sys
 import rich.progress, torch._dynamo, torchvision.models
-import profiler.cli, profiler.run, profiler.subject, profiler.vlm
+import profiler.cli, profiler.run, profiler.models.subject, profiler.models.vlm
 
 for line in sys.stdin:
     order = json.loads(line)
@@ -369,7 +369,7 @@ def failing(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         def vlms() -> None:
             raise error
 
-        monkeypatch.setattr("profiler.vlm.catalogue.vlms", vlms)
+        monkeypatch.setattr("profiler.models.vlm.catalogue.vlms", vlms)
         return command("vlms", *options)
 
     return fail

@@ -17,15 +17,15 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tiny import CLASSES, TinyNet, tiny_subject, write_classes
 
-from profiler.attacks import Attack, PixelScale
-from profiler.classifier import Classifier
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.detector.combined import WithSoftmax
 from profiler.errors import ContextError
 from profiler.guard import Guard
 from profiler.guarding import answers_of
-from profiler.views import VIEWS
+from profiler.models.attacks import Attack, PixelScale
+from profiler.models.classifier import Classifier
+from profiler.models.views import VIEWS
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from profiler.classifier import Classifier
+from profiler.models.classifier import Classifier
 
 RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "class": lambda x: x[:, 0],

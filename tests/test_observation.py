@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny import CLASSES, CaptionVLM, nan, tiny_subject, write_classes
 
-from profiler.attacks import Attack
-from profiler.classifier import Classifier
 from profiler.core.store import Store
 from profiler.data.corruptions import Corruption
 from profiler.data.labelled.images import LabelledImages, open_labelled
 from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError, UsageError
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
 from profiler.observation import Observation, caption_rows, observe
 
 NAMES = ClassNames.of_list(CLASSES, "by hand")

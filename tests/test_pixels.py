@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from profiler.pixels import by_table
+from profiler.models.pixels import by_table
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = transforms.CenterCrop((40, 56))

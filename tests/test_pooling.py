@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError, UnknownNameError
-from profiler.pooling import RULES, Pooling, Seen, choose_pooling
+from profiler.models.subject.pooling import RULES, Pooling, Seen, choose_pooling
 
 
 class Given(nn.Module):

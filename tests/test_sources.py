@@ -15,9 +15,9 @@ from torch import nn
 from torchvision import models
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError
-from profiler.subject.loading import SubjectOptions, load_subject
-from profiler.subject.network import Subject, tried
-from profiler.subject.preprocessing import (
+from profiler.models.subject.loading import SubjectOptions, load_subject
+from profiler.models.subject.network import Subject, tried
+from profiler.models.subject.preprocessing import (
     KEYS,
     Preprocessing,
     Recipe,

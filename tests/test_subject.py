@@ -19,7 +19,7 @@ from torch import nn
 from torchvision import models
 
 from profiler.errors import InputError, ResourceError, UnknownNameError
-from profiler.subject.network import Subject, weights_digest
+from profiler.models.subject.network import Subject, weights_digest
 
 # --- which layers ----------------------------------------------------------------------------
 

@@ -14,19 +14,19 @@ from tiny import CaptionVLM, TinyNet, TinyVLM, tiny_subject
 from torch import nn
 from torchvision import transforms
 
-from profiler.classifier import Classifier
 from profiler.collect import Collected, collect, merge, try_first
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder
 from profiler.data.labelled.images import open_labelled
 from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError
+from profiler.models.classifier import Classifier
+from profiler.models.subject.network import Subject
+from profiler.models.subject.preprocessing import trial_image
+from profiler.models.subject.trial import in_company, try_preprocessing
+from profiler.models.vlm.tagger import Tagger
 from profiler.observation import check_weights, observe
 from profiler.passes import Fingerprints, collect_once, kept_pass
-from profiler.subject.network import Subject
-from profiler.subject.preprocessing import trial_image
-from profiler.subject.trial import in_company, try_preprocessing
-from profiler.vlm.tagger import Tagger
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from profiler.detector.steadiness import Steadiness
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.guard import Context, Guard, Guarded, QuickCore, view_tensors
 from profiler.guarding import PARTS, GuardOptions, make_guard
+from profiler.models.subject.network import weights_digest
+from profiler.models.views import VIEWS, parse_views
 from profiler.observation import Observation, caption_rows
-from profiler.subject.network import weights_digest
-from profiler.views import VIEWS, parse_views
 
 ALL = tuple(VIEWS)
 

@@ -6,7 +6,7 @@ import torch
 from PIL import ImageColor
 
 from profiler.data.synthetic.color import COLORS, sample_color
-from profiler.vlm.colors import NAMES, ColorShares, lab_of, memberships
+from profiler.models.vlm.colors import NAMES, ColorShares, lab_of, memberships
 
 CPU = torch.device("cpu")
 

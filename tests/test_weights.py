@@ -11,9 +11,9 @@ from tiny import write_images
 
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import open_concepts
-from profiler.subject.sources import lite_model
-from profiler.vlm.base import VLM
-from profiler.vlm.choose import open_vlm
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm.base import VLM
+from profiler.models.vlm.choose import open_vlm
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")

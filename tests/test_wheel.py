@@ -28,7 +28,7 @@ def test_the_texts_are_inside(wheel: Path) -> None:
     for path in (ROOT / "profiler" / "templates").iterdir():
         assert f"profiler/templates/{path.name}" in names
     assert "profiler/py.typed" in names
-    assert "profiler/vlm/vocabularies.safetensors" in names
+    assert "profiler/models/vlm/vocabularies.safetensors" in names
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 from torch import nn
 from torchvision import transforms
 
-from profiler.subject.network import Subject
+from profiler.models.subject.network import Subject
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 

@@ -15,12 +15,12 @@ from profiler.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from profiler.attacks import Attack
-    from profiler.classifier import Classifier
     from profiler.data.concept_sets import ConceptSet
     from profiler.data.corruptions import Corruption
     from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
+    from profiler.models.attacks import Attack
+    from profiler.models.classifier import Classifier
 
 log = logging.getLogger("profiler")
 
@@ -94,8 +94,8 @@ class Change:
 
 def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int) -> Change:
     """``--attack``, ``--eps`` and ``--corrupt`` as one value."""
-    from profiler.attacks import Attack, parse_eps
     from profiler.data.corruptions import Corruption
+    from profiler.models.attacks import Attack, parse_eps
 
     if attack is not None and corrupt is not None:
         raise UsageError("--attack and --corrupt exclude each other; give one of them")
@@ -183,8 +183,8 @@ def open_classifier(
     checkpoint_key: str = "",
 ) -> "Classifier":
     """The network of the options, divided into encoder and head."""
-    from profiler.classifier import Classifier
-    from profiler.subject.loading import load_subject
+    from profiler.models.classifier import Classifier
+    from profiler.models.subject.loading import load_subject
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     return Classifier.find(load_subject(subject, device, options), head)

@@ -212,9 +212,9 @@ def compare(
     from profiler.data.concept_sets import open_concepts
     from profiler.data.images import open_probe
     from profiler.evaluation import DRAWS
+    from profiler.models.vlm.choose import late_vlm, open_vlm
     from profiler.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
-    from profiler.vlm.choose import late_vlm, open_vlm
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)

@@ -185,10 +185,10 @@ def check(
 
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
+    from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
     from profiler.specifying import SpecOptions
     from profiler.specifying import check as hold
-    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(
@@ -372,8 +372,8 @@ def mine(
     )
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
+    from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
-    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(

@@ -144,8 +144,8 @@ def debug(
     from profiler.core.store import Store, cache_folder
     from profiler.debugging import DebugOptions
     from profiler.debugging import debug as tell
+    from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
-    from profiler.vlm.choose import open_vlm
 
     place = choose_device(device)
     classifier = open_classifier(

@@ -190,9 +190,9 @@ def fit(
     from profiler.core.store import Store, cache_folder
     from profiler.guard import FILE
     from profiler.guarding import GuardOptions, check_rule, fit_guard
+    from profiler.models.views import parse_views
+    from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
-    from profiler.views import parse_views
-    from profiler.vlm.choose import open_vlm
 
     wanted = parse_views(views)
     check_rule(rule, wanted)
@@ -407,8 +407,8 @@ def evaluate(
     size = batch_size_of(batch_size)
     target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
     _check_level(target, confidence)
-    from profiler.attacks import Attack, parse_eps
     from profiler.data.corruptions import Corruption
+    from profiler.models.attacks import Attack, parse_eps
 
     strengths = [parse_eps(each.strip()) for each in eps.split(",")]
     attacks = tuple(

@@ -50,10 +50,10 @@ def batch_size_of(text: str) -> int | None:
 
 def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: int | None) -> None:
     """What costs nothing to check of the options about profiling."""
-    from profiler.pooling import RULES
-    from profiler.subject.factories import factory_file
-    from profiler.subject.sources import find_source
-    from profiler.vlm.choose import check_vlm
+    from profiler.models.subject.factories import factory_file
+    from profiler.models.subject.pooling import RULES
+    from profiler.models.subject.sources import find_source
+    from profiler.models.vlm.choose import check_vlm
 
     find_source(subject)
     if ".py:" in subject:

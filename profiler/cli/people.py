@@ -115,12 +115,12 @@ def calibrate(
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.core.json_text import json_text
     from profiler.core.store import Store, cache_folder
+    from profiler.models.vlm.base import LateTextEncoder
+    from profiler.models.vlm.choose import late_vlm, open_text_encoder
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.results import load_run
     from profiler.run import ProfileOptions
     from profiler.session import Services, choose_device
-    from profiler.vlm.base import LateTextEncoder
-    from profiler.vlm.choose import late_vlm, open_text_encoder
 
     record = load_run(folder).record
     settings = (record.resorted or record).settings

@@ -171,10 +171,10 @@ def run(
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.evaluation import DRAWS
+        from profiler.models.subject.loading import load_subject
+        from profiler.models.vlm.choose import open_vlm
         from profiler.run import ProfileOptions, profile
         from profiler.session import Services, check_writable, choose_device
-        from profiler.subject.loading import load_subject
-        from profiler.vlm.choose import open_vlm
 
         out = out or Path("reports", _folder_name(subject, checkpoint, checkpoint_key, vlm, probe))
         check_writable(out)

@@ -9,8 +9,8 @@ from profiler.cli.app import app
 from profiler.cli.words import AsJSON
 
 if TYPE_CHECKING:
-    from profiler.subject.loading import SubjectOptions
-    from profiler.subject.network import Layer, Subject
+    from profiler.models.subject.loading import SubjectOptions
+    from profiler.models.subject.network import Layer, Subject
 
 SubjectName = Annotated[
     str,
@@ -101,8 +101,8 @@ def list_layers(
 
     options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
     from profiler.cli.images import check_profiling
+    from profiler.models.subject.loading import load_subject
     from profiler.session import choose_device
-    from profiler.subject.loading import load_subject
 
     check_profiling(subject, "conse", pool, None, None)
     network = load_subject(subject, choose_device(device), options)
@@ -123,7 +123,7 @@ def subject_options(
     checkpoint_key: str = "",
 ) -> "SubjectOptions":
     """The options about a subject as one value."""
-    from profiler.subject.loading import SubjectOptions
+    from profiler.models.subject.loading import SubjectOptions
 
     return SubjectOptions(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
 

@@ -8,7 +8,7 @@ from profiler.cli.app import app
 from profiler.cli.words import AsJSON
 
 if TYPE_CHECKING:
-    from profiler.vlm.catalogue import Entry
+    from profiler.models.vlm.catalogue import Entry
 
 
 @app.command("vlms")
@@ -19,7 +19,7 @@ def list_vlms(as_json: AsJSON = False) -> None:
     conse, how much each of its vocabularies counts.
     """
     from profiler.core.json_text import json_text
-    from profiler.vlm.catalogue import vlms
+    from profiler.models.vlm.catalogue import vlms
 
     found = vlms()
     if as_json:

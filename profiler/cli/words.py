@@ -105,10 +105,10 @@ def categorize(
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.core.store import Store, cache_folder
+        from profiler.models.vlm.base import LateTextEncoder
+        from profiler.models.vlm.choose import late_vlm, open_text_encoder
         from profiler.run import ProfileOptions, recategorize
         from profiler.session import Services, choose_device
-        from profiler.vlm.base import LateTextEncoder
-        from profiler.vlm.choose import late_vlm, open_text_encoder
 
         place = choose_device(device)
         read_by = run.record.vlm
@@ -189,10 +189,10 @@ def import_(
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.core.store import Store, cache_folder
+        from profiler.models.vlm.base import LateTextEncoder
+        from profiler.models.vlm.choose import open_text_encoder
         from profiler.run import ProfileOptions, import_descriptions
         from profiler.session import Services, choose_device
-        from profiler.vlm.base import LateTextEncoder
-        from profiler.vlm.choose import open_text_encoder
 
         place = choose_device(device)
         done = import_descriptions(

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from profiler.llm.base import Usage
+from profiler.models.records import LayerRecord
 from profiler.quality import FEWEST_POSITIVES, summarise
 from profiler.report.calibration_page import rating_story
 from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
 from profiler.report.text import THIN, count
-from profiler.results import SHOWN_IMAGES, LayerRecord, ProfileRun, Record
+from profiler.results import SHOWN_IMAGES, ProfileRun, Record
 
 
 def profile_page(run: ProfileRun) -> ProfilePage:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.subject.weight_files import Checkpoint, State, join, read_checkpoint
+from profiler.models.subject.weight_files import Checkpoint, State, join, read_checkpoint
 
 __all__ = ["Checkpoint", "Fit", "Shapes", "fit", "load", "read_checkpoint"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 
-from profiler.subject.preprocessing import Preprocess
+from profiler.models.subject.preprocessing import Preprocess
 
 
 def by_table(preprocess: Preprocess) -> Preprocess:

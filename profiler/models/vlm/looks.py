@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as nnf
 
 from profiler.data.concept_sets import open_concepts
-from profiler.subject.sources import lite_model
-from profiler.vlm import colors
-from profiler.vlm.folding import fold_batch_norms
-from profiler.vlm.middle import CELLS, Probes, middle, read_recipe, statistics
-from profiler.vlm.space import Vocabulary
+from profiler.models.subject.sources import lite_model
+from profiler.models.vlm import colors
+from profiler.models.vlm.folding import fold_batch_norms
+from profiler.models.vlm.middle import CELLS, Probes, middle, read_recipe, statistics
+from profiler.models.vlm.space import Vocabulary
 
 SUBJECT = "efficientnet_lite2"
 

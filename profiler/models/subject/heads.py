@@ -8,8 +8,8 @@ from itertools import combinations
 import torch
 from torch import nn
 
-from profiler.pooling import is_norm
-from profiler.subject.hooks import Passed, Row
+from profiler.models.subject.hooks import Passed, Row
+from profiler.models.subject.pooling import is_norm
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from profiler.subject.hubs import OpenCLIPWeights
-from profiler.subject.network import weights_digest
-from profiler.vlm.base import Rows
+from profiler.models.subject.hubs import OpenCLIPWeights
+from profiler.models.subject.network import weights_digest
+from profiler.models.vlm.base import Rows
 
 
 class OpenCLIP:

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from profiler.vlm.base import Preprocess, Rows, TextEncoder
-from profiler.vlm.sentence import digest_of_encoder
-from profiler.vlm.space import Space, Vocabulary, fingerprint_of, space_of
+from profiler.models.vlm.base import Preprocess, Rows, TextEncoder
+from profiler.models.vlm.sentence import digest_of_encoder
+from profiler.models.vlm.space import Space, Vocabulary, fingerprint_of, space_of
 
 TEMPLATE = "a photo of a {}"
 
@@ -45,7 +45,7 @@ class ConSE:
     published (Norouzi et al., ICLR 2014): an image embedding is the normalised sum of p_c · t_c,
     p_c the word's probability, t_c the unit sentence embedding of "a photo of a {word}", and a
     caption's is its sentence embedding. With several lists, each has coordinates of its own
-    (:mod:`profiler.vlm.space`).
+    (:mod:`profiler.models.vlm.space`).
 
     Args:
         name: as given to ``--vlm``.
@@ -54,7 +54,7 @@ class ConSE:
         device: where the sums are made.
 
     Attributes:
-        words: the encoder; see :func:`profiler.vlm.base.for_words`.
+        words: the encoder; see :func:`profiler.models.vlm.base.for_words`.
     """
 
     template = TEMPLATE

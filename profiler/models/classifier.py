@@ -14,11 +14,11 @@ from torch import nn
 
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, UnknownNameError
-from profiler.subject.heads import Head, same_order
-from profiler.subject.hooks import tensors_of
-from profiler.subject.network import Subject, varied
-from profiler.subject.preprocessing import Preprocess
-from profiler.subject.trial import in_company, mismatch
+from profiler.models.subject.heads import Head, same_order
+from profiler.models.subject.hooks import tensors_of
+from profiler.models.subject.network import Subject, varied
+from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.subject.trial import in_company, mismatch
 
 _NAMED = 8
 """Linear layers that an error names, the last ones."""
@@ -66,8 +66,8 @@ class Classifier:
     Attributes:
         subject: the whole network.
         head: name of its last linear layer; or of several whose sum or mean is the output, as
-            :attr:`profiler.subject.heads.Head.text` writes it. They are one linear layer: of the
-            features that they all read, or else of what each of them reads, side by side.
+            :attr:`profiler.models.subject.heads.Head.text` writes it. They are one linear layer: of
+            the features that they all read, or else of what each of them reads, side by side.
         weights: W (C, f).
         bias: b (C,); zeros where the layer has none.
     """
@@ -169,7 +169,7 @@ class Classifier:
         return Halves(features.float(), logits.float(), drift)
 
     def read(self, readings: Sequence[Reading], images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same by name: (B, units) each, as :meth:`profiler.subject.Subject.read`."""
+        """The same by name: (B, units) each, as :meth:`profiler.models.subject.Subject.read`."""
         halves = self.run(images)
         given = {"features": halves.features, "logits": halves.logits}
         if halves.drift is not None:

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, UsageError, first_line
-from profiler.subject.factories import call_factory
-from profiler.subject.hubs import OpenCLIPWeights, check_hub, config_of
-from profiler.subject.network import Subject, unwrapped
-from profiler.subject.preprocessing import (
+from profiler.models.subject.factories import call_factory
+from profiler.models.subject.hubs import OpenCLIPWeights, check_hub, config_of
+from profiler.models.subject.network import Subject, unwrapped
+from profiler.models.subject.preprocessing import (
     Preprocessing,
     Recipe,
     digest_of,

@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from profiler.errors import UsageError, first_line
-from profiler.subject.hooks import hooked, tensors_of
-from profiler.subject.network import Layer, Subject
-from profiler.subject.preprocessing import Preprocess
-from profiler.vlm.base import VLM
+from profiler.models.subject.hooks import hooked, tensors_of
+from profiler.models.subject.network import Layer, Subject
+from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.vlm.base import VLM
 
 R = TypeVar("R")
 

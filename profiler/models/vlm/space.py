@@ -29,7 +29,7 @@ import torch
 from scipy.special import softmax
 from torch.nn import functional as nnf
 
-from profiler.vlm.base import Rows
+from profiler.models.vlm.base import Rows
 
 USED = 10
 """Of a single list so many of the most probable words count, as published."""

@@ -1,4 +1,4 @@
-"""From a name and options to a :class:`~profiler.subject.network.Subject`."""
+"""From a name and options to a :class:`~profiler.models.subject.network.Subject`."""
 
 import logging
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError, UsageError
-from profiler.subject.checkpoints import Fit, Shapes, fit, load
-from profiler.subject.factories import call_factory, code_of
-from profiler.subject.groups import all_group
-from profiler.subject.network import Subject
-from profiler.subject.preprocessing import (
+from profiler.models.subject.checkpoints import Fit, Shapes, fit, load
+from profiler.models.subject.factories import call_factory, code_of
+from profiler.models.subject.groups import all_group
+from profiler.models.subject.network import Subject
+from profiler.models.subject.preprocessing import (
     Preprocessing,
     check_preprocess,
     digest_of,
     parse_recipe,
     seeded,
 )
-from profiler.subject.sources import DEFAULT, Made, Source, find_source
-from profiler.subject.weight_files import Checkpoint, read_checkpoint
+from profiler.models.subject.sources import DEFAULT, Made, Source, find_source
+from profiler.models.subject.weight_files import Checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.errors import InputError, ResourceError, UnknownNameError
-from profiler.pooling import RULES, Pooling, choose_pooling
-from profiler.subject.groups import GROUPS, groups_of
-from profiler.subject.heads import Head, find_head
-from profiler.subject.hooks import (
+from profiler.models.subject.groups import GROUPS, groups_of
+from profiler.models.subject.heads import Head, find_head
+from profiler.models.subject.hooks import (
     COPIES,
     Passed,
     StopForwardError,
@@ -27,8 +26,15 @@ from profiler.subject.hooks import (
     tensors_of,
     try_out,
 )
-from profiler.subject.preprocessing import Preprocess, digest_of, seeded, trial_image, trial_images
-from profiler.subject.trial import in_company, mismatch
+from profiler.models.subject.pooling import RULES, Pooling, choose_pooling
+from profiler.models.subject.preprocessing import (
+    Preprocess,
+    digest_of,
+    seeded,
+    trial_image,
+    trial_images,
+)
+from profiler.models.subject.trial import in_company, mismatch
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +131,8 @@ class Subject:
             wanted: ``all`` (stem, output of every stage or block, classifier), ``mlp`` (hidden
                 units of a transformer's MLPs), ``leaves`` (every convolution and linear layer),
                 names, or globs. Where a group is empty, a module of its name is meant.
-            pool: one of :data:`~profiler.pooling.RULES`. A layer asked for by its own name must
+            pool: one of :data:`~profiler.models.subject.pooling.RULES`. A layer asked for by its
+            own name must
                 suit it; in a group or glob, those it does not suit keep their own rule, as a
                 patch embedding does beside blocks that have a class token.
         """

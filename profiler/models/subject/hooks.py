@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from profiler.pooling import Seen
+from profiler.models.subject.pooling import Seen
 
 Take = Callable[[str, Any], None]
 """Is given a module's name and its output, each time the module has run."""

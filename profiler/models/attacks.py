@@ -28,7 +28,7 @@ from PIL import Image
 from torch import nn
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.subject.preprocessing import Preprocess
+from profiler.models.subject.preprocessing import Preprocess
 
 METHODS = ("fgsm", "pgd")
 PGD_STEPS = 10

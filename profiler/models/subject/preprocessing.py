@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.subject.factories import factory_file
+from profiler.models.subject.factories import factory_file
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.vlm.choose import DEFAULT_VLM
-from profiler.vlm.looks import SUBJECT, WEIGHTS, vocabulary
+from profiler.models.vlm.choose import DEFAULT_VLM
+from profiler.models.vlm.looks import SUBJECT, WEIGHTS, vocabulary
 
 HUB_FILES = (
     "open_clip_model.safetensors",

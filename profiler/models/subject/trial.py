@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.subject.preprocessing import Preprocess
+from profiler.models.subject.preprocessing import Preprocess
 
 Read = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 """(B, 3, H, W) → (B, K) of each layer, by name."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from profiler.errors import DownloadError, InputError, UnknownNameError, first_line
-from profiler.subject.factories import load_factory
-from profiler.subject.network import weights_digest
-from profiler.vlm.base import Rows, TextEncoder
+from profiler.models.subject.factories import load_factory
+from profiler.models.subject.network import weights_digest
+from profiler.models.vlm.base import Rows, TextEncoder
 
 MINILM = "minilm"
 """all-MiniLM-L6-v2, which comes inside a package."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from profiler.pooling import CONVOLUTIONS, PROJECTIONS, is_norm
-from profiler.subject.heads import Head
-from profiler.subject.hooks import Passed
+from profiler.models.subject.heads import Head
+from profiler.models.subject.hooks import Passed
+from profiler.models.subject.pooling import CONVOLUTIONS, PROJECTIONS, is_norm
 
 GROUPS = ("all", "mlp", "leaves")
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 
 from profiler.errors import UnknownNameError, UsageError
-from profiler.subject.factories import factory_file, load_factory
-from profiler.vlm.base import VLM, LateTextEncoder, TextEncoder
-from profiler.vlm.clip import OpenCLIP
-from profiler.vlm.conse import ConSE, Reader
-from profiler.vlm.looks import KINDS, WEIGHTS, Looks
-from profiler.vlm.sentence import MINILM, open_sentence_encoder
-from profiler.vlm.tagger import Tagger
+from profiler.models.subject.factories import factory_file, load_factory
+from profiler.models.vlm.base import VLM, LateTextEncoder, TextEncoder
+from profiler.models.vlm.clip import OpenCLIP
+from profiler.models.vlm.conse import ConSE, Reader
+from profiler.models.vlm.looks import KINDS, WEIGHTS, Looks
+from profiler.models.vlm.sentence import MINILM, open_sentence_encoder
+from profiler.models.vlm.tagger import Tagger
 
 DEFAULT_VLM = "open_clip:ViT-B-16/openai"
 CONSE_FORMS = "conse, conse:objects, or conse:MODEL+ENCODER"

@@ -11,10 +11,10 @@ from torch import nn
 from profiler.core.text import text_of, tidy
 from profiler.data.concept_sets import open_concepts
 from profiler.errors import InputError, first_line
-from profiler.subject.loading import load_subject
-from profiler.subject.network import Subject
-from profiler.subject.trial import in_company, mismatch
-from profiler.vlm.space import Vocabulary
+from profiler.models.subject.loading import load_subject
+from profiler.models.subject.network import Subject
+from profiler.models.subject.trial import in_company, mismatch
+from profiler.models.vlm.space import Vocabulary
 
 
 class Tagger:

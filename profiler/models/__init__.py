@@ -1,0 +1,1 @@
+"""Networks: the subject under study, vision-language models, classifiers, attacks on them."""
