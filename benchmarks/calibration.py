@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm
 
-from profiler.activations import TopCollector
+from profiler.activations.top_lists import TopCollector
 from profiler.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
 from profiler.core.arrays import FloatArray
 from profiler.labels import LayerLabels, label_layers, null_threshold

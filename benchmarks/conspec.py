@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from profiler.activations.observe import Observation, caption_rows, observe
 from profiler.align import AffineMap, ConceptSpace
 from profiler.conspec.tree import And, Formula, Implies, Predicts, Stronger
 from profiler.core.store import Store, cache_folder
@@ -30,7 +31,6 @@ from profiler.data.labelled.images import open_labelled
 from profiler.models.classifier import Classifier
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.choose import open_vlm
-from profiler.observation import Observation, caption_rows, observe
 from profiler.specifying import read_table
 from profiler.verify.formal import Outcome, check_region
 from profiler.verify.interpretation import Interpretation, Linear

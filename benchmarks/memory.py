@@ -27,11 +27,11 @@ def measure(images: int, concepts: int) -> None:
     import torch
     from torch import nn
 
+    from profiler.activations.kept import collect_once
     from profiler.core.store import Store
     from profiler.data.images import ProbeSet
     from profiler.labels import label_layers
     from profiler.models.subject.network import Subject
-    from profiler.passes import collect_once
     from profiler.similarity.pmi import SoftWPMI
 
     class Noise:

@@ -41,6 +41,7 @@ from torch.nn import functional as nnf
 from torchvision import transforms
 from torchvision.transforms import functional as ttf
 
+from profiler.activations.observe import Observed
 from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
 from profiler.data.concept_sets import open_concepts
@@ -49,7 +50,6 @@ from profiler.localization import (
     CorrectedHead,
     FreshHead,
     NearestHeatmap,
-    Observed,
     Rule,
     Shares,
     Verdict,

@@ -24,7 +24,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import Float64, FloatArray, IntArray
+from profiler.core.arrays import Float64, FloatArray, IntArray, checked_rows
 from profiler.errors import InputError
 
 FOLDS = 5
@@ -303,24 +303,6 @@ def _scrambled(numbers: IntArray, seed: int) -> NDArray[np.uint64]:
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return x ^ (x >> np.uint64(31))
-
-
-def checked_rows(rows: FloatArray, what: str, first: int = 0) -> Float64:
-    """Rows (n, k) in float64; raises :class:`InputError` naming one that is not finite.
-
-    Args:
-        rows: to check.
-        what: they are, for the message.
-        first: number of the first row, for the message.
-    """
-    if rows.ndim != 2:
-        raise InputError(f"{what} must be rows (n, k), not of shape {rows.shape}")
-    wide = np.asarray(rows, dtype=np.float64)
-    bad = ~np.isfinite(wide).all(axis=1)
-    if bad.any():
-        row = first + int(np.flatnonzero(bad)[0])
-        raise InputError(f"row {row} of the {what} holds NaN or infinite numbers")
-    return wide
 
 
 # --- concepts --------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import torch
 
+from profiler.activations.collect import Collected
+from profiler.activations.kept import Fingerprints, kept_pass
 from profiler.ask.comparison_facts import ComparisonFacts
 from profiler.ask.narrate import Narrative
 from profiler.ask.sorting import Sorting
 from profiler.calibration import in_context
-from profiler.collect import Collected
 from profiler.comparison.compare import ALPHA, compare
 from profiler.comparison.draws import label_draws
 from profiler.comparison.result import Comparison, LayerDraws
@@ -41,7 +42,6 @@ from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
 from profiler.pages.of_comparison import compare_page
-from profiler.passes import Fingerprints, kept_pass
 from profiler.report.compare_page import render_compare
 from profiler.results import SHOWN_IMAGES, ProfileRun, Record
 from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words

@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from profiler.activations.collect import thumbnails
+from profiler.activations.observe import (
+    CAPTIONS,
+    Observation,
+    caption_rows,
+    check_numbering,
+    check_weights,
+    examine,
+)
 from profiler.align import AffineMap, ConceptSpace
 from profiler.ask.narrate import Narrative
-from profiler.collect import thumbnails
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
@@ -35,7 +43,6 @@ from profiler.diagnosis import (
 from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
 from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
-from profiler.examining import examine
 from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.llm.base import Usage
 from profiler.localization import (
@@ -51,7 +58,6 @@ from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
-from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering, check_weights
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_page import render_debug
 from profiler.run import narrate_in_any_case
@@ -173,8 +179,8 @@ def debug(
         rules = _rules(classifier, class_space, spaces["encoder"], inner)
         located = localize_held_out(
             rules,
-            replace(clean.observed(), groups=clean.kept),
-            replace(cases.errors.observed(), groups=cases.errors.kept),
+            replace(clean, groups=clean.kept),
+            replace(cases.errors, groups=cases.errors.kept),
             seed=options.seed,
         )
     with clock("heatmaps"):

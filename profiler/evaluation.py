@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from profiler.activations import LayerTops, TopCollector
+from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers

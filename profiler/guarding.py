@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from profiler.activations.collect import thumbnails, try_first
+from profiler.activations.observe import Observation, caption_rows, check_numbering, examine
 from profiler.align import AffineMap, ConceptSpace
-from profiler.collect import thumbnails, try_first
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
@@ -57,7 +58,6 @@ from profiler.detector.parts import split_by_content
 from profiler.detector.reasons import SHOWN
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above
 from profiler.errors import ContextError, InputError, UnknownNameError
-from profiler.examining import examine
 from profiler.guard import (
     FILE,
     Calibration,
@@ -76,7 +76,6 @@ from profiler.models.subject.network import computed, weights_digest
 from profiler.models.subject.preprocessing import trial_image
 from profiler.models.views import VIEWS, check_views
 from profiler.models.vlm.base import VLM
-from profiler.observation import Observation, caption_rows, check_numbering
 from profiler.pages.of_guard import guard_page
 from profiler.report.guard_page import render_guard
 from profiler.session import NONE, Services, check_writable, versions

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.activations import LayerTops
+from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.ratings import RatingBasis

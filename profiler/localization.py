@@ -30,8 +30,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.align import AffineMap, ConceptSpace, checked_rows, dealt
-from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.activations.observe import Observed
+from profiler.align import AffineMap, ConceptSpace, dealt
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import wilson
 from profiler.errors import InputError
 from profiler.heatmap import LEVEL, compare_pairs
@@ -51,62 +52,6 @@ class Verdict(IntEnum):
 
 Verdicts = NDArray[np.int8]
 """(k,) of :class:`Verdict`."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Labelled images as the classifier under study sees them.
-
-    Attributes:
-        features: (n, f) encodings z.
-        truth: (n,) true class, 0 … C−1.
-        predicted: (n,) class the classifier gives.
-        answers: (n, C) its logits W z + b; None where not kept.
-        vlm: (n, e) the VLM's embeddings of the images themselves; None where not computed.
-        drift: (n,) how far the encoder is from its own statistics, for each image; None where it
-            keeps none. See :class:`Witnesses`.
-        groups: (n,) number of the picture that a row shows; None: each shows its own.
-    """
-
-    features: FloatArray
-    truth: IntArray
-    predicted: IntArray
-    answers: FloatArray | None = None
-    vlm: FloatArray | None = None
-    drift: FloatArray | None = None
-    groups: IntArray | None = None
-
-    def __post_init__(self) -> None:
-        checked_rows(self.features, "features")
-        for what in ("truth", "predicted", "answers", "vlm", "drift", "groups"):
-            value = getattr(self, what)
-            if value is not None and len(value) != len(self.features):
-                raise InputError(f"{len(self.features)} rows of features, but {len(value)} {what}")
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    @property
-    def wrong(self) -> BoolArray:
-        """(n,) which are misclassified."""
-        wrong: BoolArray = self.truth != self.predicted
-        return wrong
-
-    def take(self, rows: IntArray | BoolArray) -> "Observed":
-        """Some of the images."""
-
-        def of(part: FloatArray | None) -> FloatArray | None:
-            return None if part is None else part[rows]
-
-        return Observed(
-            self.features[rows],
-            self.truth[rows],
-            self.predicted[rows],
-            of(self.answers),
-            of(self.vlm),
-            of(self.drift),
-            None if self.groups is None else self.groups[rows],
-        )
 
 
 class Rule(Protocol):
@@ -165,11 +110,11 @@ class ZeroShot:
         return self
 
     def locate(self, errors: Observed) -> Verdicts:
-        """(k,) verdicts; needs ``errors.vlm``."""
+        """(k,) verdicts; needs ``errors.embeddings``."""
         _check_classes(errors, len(self.classes))
-        if errors.vlm is None:
+        if errors.embeddings is None:
             raise InputError("the zero-shot rule needs the VLM's embeddings of the images")
-        vlm = checked_rows(errors.vlm, "embeddings")
+        vlm = checked_rows(errors.embeddings, "embeddings")
         seen = (vlm @ self.classes.directions.T).argmax(axis=1)
         read = self.classes.strengths(errors.features).argmax(axis=1)
         return _verdicts(read == errors.truth, seen == errors.truth)
@@ -470,9 +415,9 @@ class CorrectedHead(FreshHead):
 
     @staticmethod
     def _answers(observed: Observed) -> Float64:
-        if observed.answers is None:
+        if observed.logits is None:
             raise InputError("the corrected head needs the classifier's logits")
-        return checked_rows(observed.answers, "logits")
+        return checked_rows(observed.logits, "logits")
 
 
 # --- witnesses -------------------------------------------------------------------------------
@@ -548,7 +493,7 @@ class Witnesses:
 
     def fit(self, reference: Observed) -> Self:
         """Hear the witnesses, and fit the new head."""
-        kind = FreshHead if reference.answers is None else CorrectedHead
+        kind = FreshHead if reference.logits is None else CorrectedHead
         self._head = kind(self.classes).fit(reference)
         self.gain_ = self._head.gaussians_.accuracy_ - float(np.mean(~reference.wrong))
         self.drift_ = float("nan") if reference.drift is None else float(np.median(reference.drift))

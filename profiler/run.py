@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from profiler.activations.collect import Collected, Network, thumbnails
+from profiler.activations.kept import collect_once
 from profiler.ask.categories import DEFAULT, Category
 from profiler.ask.exemplar import ExemplarSorter
 from profiler.ask.facts import Facts, ProfileFacts
 from profiler.ask.narrate import TEMPLATE_AUTHOR, Narrative, narrate
 from profiler.ask.sorting import Sorting, categorize
 from profiler.calibration import in_context
-from profiler.collect import Collected, Network, thumbnails
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
@@ -40,7 +41,6 @@ from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.pages.of_run import profile_page
-from profiler.passes import collect_once
 from profiler.quality import POSITIVE_SHARE, LayerQuality
 from profiler.report.profile_page import render_profile
 from profiler.results import (
@@ -82,7 +82,7 @@ class ProfileOptions:
     """Times the images are drawn anew to evaluate."""
     seed: int = 0
     precision: str = "fp32"
-    """One of :data:`~profiler.collect.PRECISIONS`."""
+    """One of :data:`~profiler.activations.collect.PRECISIONS`."""
     compile: bool = False
     """Run both networks by ``torch.compile``."""
     keep_activations: bool = False

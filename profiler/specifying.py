@@ -10,6 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from profiler.activations.collect import thumbnails
+from profiler.activations.observe import (
+    CAPTIONS,
+    Observation,
+    caption_rows,
+    check_numbering,
+    examine,
+)
 from profiler.align import AffineMap, ConceptSpace, dealt
 from profiler.attributes import RIVAL10_CLASSES
 from profiler.checked import (
@@ -24,7 +32,6 @@ from profiler.checked import (
     Shown,
     check_json,
 )
-from profiler.collect import thumbnails
 from profiler.conspec.names import check as check_names
 from profiler.conspec.names import concepts_in, expand, labels_in
 from profiler.conspec.tokens import SpecError
@@ -38,11 +45,9 @@ from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.names import ClassNames, fold
 from profiler.data.records import DataRecord
 from profiler.errors import InputError, UnknownNameError
-from profiler.examining import examine
 from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
-from profiler.observation import CAPTIONS, Observation, caption_rows, check_numbering
 from profiler.pages.of_check import check_page
 from profiler.report.check_page import render_check
 from profiler.session import NONE, Clock, Services, check_writable, versions

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from tiny import CLASSES, COLORS, SIDE, CaptionVLM, tiny_subject
 
+from profiler.activations.observe import Observation, caption_rows
 from profiler.guard import Context, Guard
 from profiler.guarding import GuardOptions, make_guard
 from profiler.models.classifier import Classifier
 from profiler.models.subject.network import weights_digest
-from profiler.observation import Observation, caption_rows
 
 WORDS = ("red", "green", "blue", "yellow", "cyan", "magenta")
 
@@ -39,15 +39,15 @@ def observed(n: int, seed: int) -> Observation:
     colors, truth = colors_of(n, seed)
     images = images_of(colors)
     halves = Classifier.find(tiny_subject()).run(images)
+    logits = halves.logits.numpy()
     return Observation(
         halves.features.numpy(),
-        halves.logits.numpy(),
-        None,
-        CaptionVLM().embed_images(images).numpy(),
         truth,
-        np.arange(n),
-        (),
-        n,
+        logits.argmax(axis=1),
+        logits,
+        CaptionVLM().embed_images(images).numpy(),
+        kept=np.arange(n),
+        batch_size=n,
     )
 
 

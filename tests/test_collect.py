@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
+from profiler.activations.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
 from profiler.core.arrays import FloatArray
 from profiler.data.images import ImageFolder, SyntheticProbe
 from profiler.data.synthetic.scenes import SyntheticScenes

@@ -12,13 +12,13 @@ import pytest
 import tiny
 import torch
 
-from profiler.collect import Collected
+from profiler.activations.collect import Collected
+from profiler.activations.kept import collect_once
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder
 from profiler.errors import UsageError
 from profiler.models.compiled import _Compiled, compiled
 from profiler.models.subject.network import Subject
-from profiler.passes import collect_once
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ from llm_server import LLMServer, Say
 from PIL import Image
 from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 
+from profiler.activations.observe import caption_rows
 from profiler.align import ConceptSpace
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.images import open_labelled
@@ -26,7 +27,6 @@ from profiler.heatmap import Heatmap
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.vlm.choose import open_vlm
-from profiler.observation import caption_rows
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"

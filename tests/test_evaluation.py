@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from profiler import evaluation
-from profiler.collect import JoinedRows
+from profiler.activations.collect import JoinedRows
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import RowStream, Store
 from profiler.errors import InputError

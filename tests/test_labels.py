@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.activations import LayerTops, TopCollector
+from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.labels import (

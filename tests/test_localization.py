@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from profiler.activations.observe import Observed
 from profiler.align import AffineMap, ConceptSpace
 from profiler.errors import InputError
 from profiler.localization import (
@@ -14,7 +15,6 @@ from profiler.localization import (
     CorrectedHead,
     FreshHead,
     NearestHeatmap,
-    Observed,
     Rule,
     Shares,
     Verdict,
@@ -43,7 +43,7 @@ def points(truth: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def seen(z: np.ndarray, truth: np.ndarray, weights: np.ndarray, pixels: np.ndarray) -> Observed:
     return Observed(
-        z, truth, (z @ weights.T).argmax(1), vlm=pixels[:, :2], drift=np.full(len(z), 0.4)
+        z, truth, (z @ weights.T).argmax(1), embeddings=pixels[:, :2], drift=np.full(len(z), 0.4)
     )
 
 
@@ -93,9 +93,9 @@ def test_a_fault_made_by_hand_is_found(fault: str, place: Verdict, index: int) -
 
 def test_the_oracle_has_no_standing_where_the_vlm_sees_something_else() -> None:
     reference, images = world("head")
-    assert images.vlm is not None
-    turned = np.where(np.arange(60)[:, None] < 10, images.vlm[:, ::-1], images.vlm)
-    (found,) = localize([rules()[0]], reference, replace(images, vlm=turned))
+    assert images.embeddings is not None
+    turned = np.where(np.arange(60)[:, None] < 10, images.embeddings[:, ::-1], images.embeddings)
+    (found,) = localize([rules()[0]], reference, replace(images, embeddings=turned))
     assert (found.verdicts[:10] == UNDETERMINED).all()
     assert (found.verdicts[10:] == HEAD).all()
     assert found.pairs[0, 1] == Shares(head=20, undetermined=10)
@@ -173,7 +173,7 @@ def test_a_corrected_head_needs_fewer_images_than_a_fresh_one() -> None:
     assert corrected > 0.97 > fresh + 0.02
     assert found["witnesses"].total == found["corrected"].total
     with pytest.raises(InputError, match="needs the classifier's logits"):
-        CorrectedHead(2).fit(replace(reference, answers=None))
+        CorrectedHead(2).fit(replace(reference, logits=None))
 
 
 # --- a fresh head ----------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="60 rows of features, but 59 truth"):
         Observed(reference.features, reference.truth[:59], reference.predicted)
     with pytest.raises(InputError, match="needs the VLM's embeddings"):
-        rules()[0].fit(reference).locate(replace(images, vlm=None))
+        rules()[0].fit(reference).locate(replace(images, embeddings=None))
     with pytest.raises(InputError, match=r"classes must be 0 … 1; got 0 … 2"):
         FreshHead(2).fit(replace(reference, truth=np.repeat([0, 2], 30)))
     with pytest.raises(InputError, match="at least two classes"):

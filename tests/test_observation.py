@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import CLASSES, CaptionVLM, nan, tiny_subject, write_classes
 
+from profiler.activations.observe import Observation, caption_rows, observe
 from profiler.core.store import Store
 from profiler.data.corruptions import Corruption
 from profiler.data.labelled.images import LabelledImages, open_labelled
@@ -14,7 +15,6 @@ from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError, UsageError
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
-from profiler.observation import Observation, caption_rows, observe
 
 NAMES = ClassNames.of_list(CLASSES, "by hand")
 
@@ -89,9 +89,8 @@ def test_rows_can_be_taken(data: LabelledImages, classifier: Classifier) -> None
     assert len(some) == 12
     assert set(some.predicted.tolist()) == {2}
     assert some.kept.tolist() == np.flatnonzero(seen.truth == 2).tolist()
-    observed = some.observed()
-    assert observed.vlm is not None
-    assert not observed.wrong.any()
+    assert some.embeddings.tolist() == seen.embeddings[seen.truth == 2].tolist()
+    assert not some.wrong.any()
 
 
 def test_unreadable_images_leave_no_gap(

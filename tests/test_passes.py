@@ -15,12 +15,12 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler import passes
-from profiler.collect import Collected
+from profiler.activations import kept as passes
+from profiler.activations.collect import Collected
+from profiler.activations.kept import collect_once, cut
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder, UnreadableImageError
 from profiler.errors import InputError, ResourceError
-from profiler.passes import collect_once, cut
 
 SHARD = 8
 TRIED = [0, 3]

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from profiler import quality
-from profiler.activations import TopCollector
+from profiler.activations.top_lists import TopCollector
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError

@@ -14,7 +14,9 @@ from tiny import CaptionVLM, TinyNet, TinyVLM, tiny_subject
 from torch import nn
 from torchvision import transforms
 
-from profiler.collect import Collected, collect, merge, try_first
+from profiler.activations.collect import Collected, collect, merge, try_first
+from profiler.activations.kept import Fingerprints, collect_once, kept_pass
+from profiler.activations.observe import check_weights, observe
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder
 from profiler.data.labelled.images import open_labelled
@@ -25,8 +27,6 @@ from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import trial_image
 from profiler.models.subject.trial import in_company, try_preprocessing
 from profiler.models.vlm.tagger import Tagger
-from profiler.observation import check_weights, observe
-from profiler.passes import Fingerprints, collect_once, kept_pass
 
 
 @pytest.fixture

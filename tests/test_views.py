@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from tiny import CLASSES, SIDE, CaptionVLM, TinyNet
 
+from profiler.activations.observe import Observation, caption_rows
 from profiler.detector.base import Views
 from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.combined import CHANGE_ALLOWANCE, Rarity, WithSoftmax, make_rule
@@ -30,7 +31,6 @@ from profiler.guard import Context, Guard, Guarded, QuickCore, view_tensors
 from profiler.guarding import PARTS, GuardOptions, make_guard
 from profiler.models.subject.network import weights_digest
 from profiler.models.views import VIEWS, parse_views
-from profiler.observation import Observation, caption_rows
 
 ALL = tuple(VIEWS)
 
@@ -163,7 +163,15 @@ def answered(images: torch.Tensor, truth: np.ndarray) -> tuple[Observation, View
         z = np.stack([net.pool(net.color(10 * each[..., :4])).flatten(1) for each in seen], axis=1)
         y = np.stack([net(each) for each in seen], axis=1)
     embedded = CaptionVLM().embed_images(images).numpy()
-    found = Observation(z[:, 0], y[:, 0], None, embedded, truth, np.arange(n), (), n)
+    found = Observation(
+        z[:, 0],
+        truth,
+        y[:, 0].argmax(axis=1),
+        y[:, 0],
+        embedded,
+        kept=np.arange(n),
+        batch_size=n,
+    )
     return found, Views(z[:, 1:], y[:, 1:])
 
 

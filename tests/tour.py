@@ -34,7 +34,8 @@ from llm_server import LLMServer, Say, asked
 from PIL import Image
 from torch import nn
 
-from profiler import cli, collect
+from profiler import cli
+from profiler.activations import collect
 from profiler.data.synthetic.scenes import SyntheticScenes
 
 REPOSITORY = Path(__file__).parent.parent

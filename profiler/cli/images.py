@@ -68,7 +68,7 @@ def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: i
 
 def check_precision(precision: str, device: str) -> None:
     """Refuse a precision that is unknown, or that the device lacks."""
-    from profiler.collect import PRECISIONS
+    from profiler.activations.collect import PRECISIONS
 
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")

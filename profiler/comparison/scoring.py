@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from profiler.activations import LayerTops
+from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers

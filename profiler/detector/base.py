@@ -6,8 +6,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from profiler.align import checked_rows
-from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.errors import InputError
 
 

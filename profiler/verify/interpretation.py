@@ -17,7 +17,6 @@ from functools import cached_property
 
 import numpy as np
 
-from profiler.align import checked_rows
 from profiler.conspec.tree import (
     And,
     Formula,
@@ -29,7 +28,7 @@ from profiler.conspec.tree import (
     Stronger,
     fold,
 )
-from profiler.core.arrays import BoolArray, Float64, FloatArray
+from profiler.core.arrays import BoolArray, Float64, FloatArray, checked_rows
 from profiler.errors import InputError, UnknownNameError
 
 

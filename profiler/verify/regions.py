@@ -16,8 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from profiler.align import checked_rows
-from profiler.core.arrays import Float64, FloatArray
+from profiler.core.arrays import Float64, FloatArray, checked_rows
 from profiler.errors import InputError
 from profiler.verify.exact import Exact, larger, root_above
 

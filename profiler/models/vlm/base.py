@@ -8,12 +8,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from profiler.core.store import Store
 from profiler.errors import ContextError
+from profiler.models.subject.preprocessing import Preprocess
 
-Preprocess = Callable[[Image.Image], torch.Tensor]
 Rows = NDArray[np.float32]
 
 

@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from profiler.models.vlm.base import Preprocess, Rows, TextEncoder
+from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.vlm.base import Rows, TextEncoder
 from profiler.models.vlm.sentence import digest_of_encoder
 from profiler.models.vlm.space import Space, Vocabulary, fingerprint_of, space_of
 

@@ -1,27 +1,27 @@
 """What a classifier and a VLM make of labelled images: encodings, answers, embeddings."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 
-from profiler.collect import AUTO_BATCH, Collected, Skipped
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.activations.collect import AUTO_BATCH, Collected, Skipped
+from profiler.activations.kept import collect_once
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, checked_rows
 from profiler.core.store import Store
 from profiler.data.corruptions import Corruption, corrupted
 from profiler.data.images import ProbeSet, spread
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.numbering import reordered, suspicious
 from profiler.errors import InputError, UsageError
-from profiler.localization import Observed
 from profiler.models.attacks import Attack, PixelScale
 from profiler.models.classifier import Classifier, dead_weights
 from profiler.models.subject.trial import in_company
 from profiler.models.vlm.base import VLM, embed_captions
-from profiler.passes import collect_once
-from profiler.session import Advance
+from profiler.session import Advance, Services
 
 CHECKED_IMAGES = 512
 """Images on which inputs of layers have to be constant to be called so."""
@@ -30,37 +30,41 @@ ATTACKS_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Observation:
-    """N labelled images as a classifier and a VLM see them; unreadable ones are left out.
+class Observed:
+    """N labelled images as a classifier and a VLM see them.
 
     Attributes:
         features: (N, f) encodings z.
-        logits: (N, C) W z + b.
-        drift: (N,) how far the encoder is from its own statistics; None where it keeps none.
-        embeddings: (N, e) unit rows of the VLM.
-        truth: (N,) true class.
-        kept: (N,) index of each image in its set.
-        skipped: images that could not be read.
-        batch_size: the batch size that fitted.
+        truth: (N,) true class, 0 … C−1.
+        predicted: (N,) predicted class.
+        logits: (N, C) W z + b; None where not kept.
+        embeddings: (N, e) unit rows of the VLM; None where not computed.
+        drift: (N,) how far the encoder is from its own statistics; None where it keeps none. See
+            :class:`~profiler.localization.Witnesses`.
+        groups: (N,) number of the picture that a row shows; None: each shows its own.
     """
 
     features: FloatArray
-    logits: FloatArray
-    drift: FloatArray | None
-    embeddings: FloatArray
     truth: IntArray
-    kept: IntArray
-    skipped: tuple[Skipped, ...]
-    batch_size: int
+    predicted: IntArray
+    logits: FloatArray | None = None
+    embeddings: FloatArray | None = None
+    drift: FloatArray | None = None
+    groups: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        checked_rows(self.features, "features")
+        for what, rows in self._by_image():
+            if len(rows) != len(self.features):
+                raise InputError(f"{len(self.features)} rows of features, but {len(rows)} {what}")
 
     def __len__(self) -> int:
         return len(self.features)
 
-    @property
-    def predicted(self) -> IntArray:
-        """(N,) class of the highest logit; the first of equal ones."""
-        predicted: IntArray = self.logits.argmax(axis=1)
-        return predicted
+    def _by_image(self) -> Iterator[tuple[str, FloatArray | IntArray]]:
+        for part in fields(self):
+            if isinstance(value := getattr(self, part.name), np.ndarray):
+                yield part.name, value
 
     @property
     def wrong(self) -> BoolArray:
@@ -70,31 +74,32 @@ class Observation:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Share of correct predictions."""
         return float(np.mean(~self.wrong))
 
-    def take(self, rows: IntArray | BoolArray) -> "Observation":
+    def take(self, rows: IntArray | BoolArray) -> Self:
         """Some of the images."""
-        return replace(
-            self,
-            features=self.features[rows],
-            logits=self.logits[rows],
-            drift=None if self.drift is None else self.drift[rows],
-            embeddings=self.embeddings[rows],
-            truth=self.truth[rows],
-            kept=self.kept[rows],
-        )
+        taken: dict[str, Any] = {name: part[rows] for name, part in self._by_image()}
+        return replace(self, **taken)
 
-    def observed(self) -> Observed:
-        """As the rules of :mod:`profiler.localization` take it."""
-        return Observed(
-            self.features,
-            self.truth,
-            self.predicted,
-            self.logits,
-            vlm=self.embeddings,
-            drift=self.drift,
-        )
+
+@dataclass(frozen=True, eq=False)
+class Observation(Observed):
+    """The same of images that were read just now; unreadable ones are left out.
+
+    Attributes:
+        logits: (N, C).
+        embeddings: (N, e).
+        kept: (N,) index of each image in its set.
+        skipped: images that could not be read.
+        batch_size: the batch size that fitted.
+    """
+
+    logits: FloatArray
+    embeddings: FloatArray
+    kept: IntArray = field(kw_only=True)
+    skipped: tuple[Skipped, ...] = ()
+    batch_size: int = field(kw_only=True)
 
 
 def observe(
@@ -123,7 +128,7 @@ def observe(
             pictures, rounded to 8 bits.
         seed: of the corruption; an attack has its own.
         store: keeps the outcome, and parts of it if interrupted.
-        precision: see :data:`profiler.collect.PRECISIONS`.
+        precision: see :data:`profiler.activations.collect.PRECISIONS`.
         batch_size: None: as large as fits.
         workers: processes that decode.
         allow_bad: go on although more than 5 % of the images cannot be read.
@@ -161,15 +166,17 @@ def observe(
 def _observation(classifier: Classifier, found: Collected, data: LabelledImages) -> Observation:
     rows = dict(zip((r.name for r in classifier.readings), found.matrices, strict=True))
     drift = rows.get("drift")
+    logits = rows["logits"][:]
     return Observation(
         rows["features"][:],
-        rows["logits"][:],
-        None if drift is None else drift[:][:, 0],
-        found.embeddings[:],
         np.asarray(data.truth)[found.kept],
-        found.kept,
-        found.skipped,
-        found.batch_size,
+        logits.argmax(axis=1),
+        logits,
+        found.embeddings[:],
+        None if drift is None else drift[:][:, 0],
+        kept=found.kept,
+        skipped=found.skipped,
+        batch_size=found.batch_size,
     )
 
 
@@ -272,3 +279,72 @@ def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> 
     captions = [template(name) for name in names for template in TEMPLATES]
     rows = embed_captions(vlm, captions, store)
     return rows.reshape(len(names), len(TEMPLATES), -1)
+
+
+class HowRead(Protocol):
+    """The part of a story's options that says how images are read."""
+
+    @property
+    def seed(self) -> int:
+        """Of corruptions."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """One of :data:`profiler.activations.collect.PRECISIONS`."""
+        ...
+
+    @property
+    def batch_size(self) -> int | None:
+        """None: as large as fits."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode."""
+        ...
+
+    @property
+    def allow_bad(self) -> bool:
+        """Go on although more than 5 % of the images cannot be read."""
+        ...
+
+
+def examine(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    how: HowRead,
+    services: Services,
+    *,
+    title: str = "images",
+    corruption: Corruption | None = None,
+    attack: Attack | None = None,
+) -> Observation:
+    """What :func:`~profiler.activations.observe.observe` gives, from the story's store.
+
+    Args:
+        classifier: the network under study.
+        vlm: embeds the same images.
+        data: the images.
+        how: they are read.
+        services: store and progress.
+        title: of the progress.
+        corruption: what harms them first.
+        attack: what leads the classifier astray first.
+    """
+    with services.progress.stage(title, len(data.names)) as advance:
+        return observe(
+            classifier,
+            vlm,
+            data,
+            corruption=corruption,
+            attack=attack,
+            seed=how.seed,
+            store=services.store,
+            precision=how.precision,
+            batch_size=how.batch_size,
+            workers=how.workers,
+            allow_bad=how.allow_bad,
+            advance=advance,
+        )

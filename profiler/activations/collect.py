@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from profiler.activations import LayerTops, TopCollector, merge_tops
+from profiler.activations.top_lists import LayerTops, TopCollector, merge_tops
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line

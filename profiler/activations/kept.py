@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from profiler.activations import LayerTops
-from profiler.collect import (
+from profiler.activations.collect import (
     Change,
     Collected,
     L,
@@ -25,6 +24,7 @@ from profiler.collect import (
     collect,
     merge,
 )
+from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray
 from profiler.core.store import Array, RowStream, Store
 from profiler.data.images import ProbeSet
@@ -81,8 +81,8 @@ def collect_once(
 
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
     bits of a sum. For only with a batch size of 1, which is, does a network pass whose numbers
-    depend on the batch (:func:`profiler.collect.try_first`). Where there is a store, embeddings
-    and ``matrices`` stay on disk.
+    depend on the batch (:func:`profiler.activations.collect.try_first`). Where there is a store,
+    embeddings and ``matrices`` stay on disk.
     """
     total = len(probe.names)
     length = _kept_length(top, total)
