@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from profiler.activations.observe import Observation, caption_rows, observe
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.conspec.tree import And, Formula, Implies, Predicts, Stronger
 from profiler.core.store import Store, cache_folder
 from profiler.data.labelled.files import open_classes

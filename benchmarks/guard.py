@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.corruptions import Corruption
 from profiler.detector.base import Views
 from profiler.detector.baselines import baselines

@@ -42,8 +42,8 @@ from torchvision import transforms
 from torchvision.transforms import functional as ttf
 
 from profiler.activations.observe import Observed
-from profiler.align import AffineMap, ConceptSpace
 from profiler.allocator import keep_freed_memory
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.concept_sets import open_concepts
 from profiler.localization import (
     ClassMean,
@@ -703,7 +703,7 @@ def judge(
         case.truth[case.new],
         case.predicted[case.new],
         case.evaluation.z[case.new] @ case.weights.T + case.bias,
-        vlm=case.vlm,
+        embeddings=case.vlm,
         drift=case.evaluation.drift[case.new].max(1),
     )
     classes = ConceptSpace.of(texts.names, texts.classes, aligned)

@@ -20,8 +20,9 @@ from profiler.activations.observe import (
     check_weights,
     examine,
 )
-from profiler.align import AffineMap, ConceptSpace
 from profiler.ask.narrate import Narrative
+from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
@@ -43,7 +44,6 @@ from profiler.diagnosis import (
 from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
 from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
-from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.llm.base import Usage
 from profiler.localization import (
     Localization,

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from profiler.concepts.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.core.arrays import Counts, FloatArray
 from profiler.data.records import ConceptRecord, DataRecord
-from profiler.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.llm.base import Usage
 from profiler.localization import Localization, Shares, Verdict
 from profiler.models.records import ClassifierRecord, VLMRecord

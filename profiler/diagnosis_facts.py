@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from profiler.ask.facts import Facts, Number, numbers_in
 from profiler.ask.words import are, counted, joined, named
+from profiler.concepts.heatmap import Finding
 from profiler.diagnosis import Confusion, Diagnosis
-from profiler.heatmap import Finding
 from profiler.localization import Shares, Verdict
 
 _MOST_CONFUSIONS = 3

@@ -9,11 +9,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from profiler.align import AffineMap
+from profiler.concepts.heatmap import Differential, Heatmap
+from profiler.concepts.space import AffineMap
 from profiler.core.json_text import from_plain, json_text, parse_json, plain
 from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
-from profiler.heatmap import Differential, Heatmap
 from profiler.localization import Shares
 
 FORMAT = 1

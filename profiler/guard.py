@@ -27,7 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import nn
 
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.heatmap import Heatmap
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.json_text import from_plain, json_text, parse_json
 from profiler.core.store import write_atomically
@@ -42,7 +43,6 @@ from profiler.detector.strengths import StrengthsRule
 from profiler.detector.thresholds import CONFIDENCE, Threshold, above, remark, threshold
 from profiler.detector.typicality import TypicalityRule
 from profiler.errors import ContextError, InputError, ProfilerError
-from profiler.heatmap import Heatmap
 from profiler.models.subject.heads import Head
 from profiler.models.subject.network import computed, unwrapped, weights_digest
 from profiler.models.views import VIEWS, check_views

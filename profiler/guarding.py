@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from profiler.activations.collect import thumbnails, try_first
 from profiler.activations.observe import Observation, caption_rows, check_numbering, examine
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.core.text import listed

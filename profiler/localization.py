@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
-from profiler.align import AffineMap, ConceptSpace, dealt
+from profiler.concepts.heatmap import LEVEL, compare_pairs
+from profiler.concepts.space import AffineMap, ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import wilson
 from profiler.errors import InputError
-from profiler.heatmap import LEVEL, compare_pairs
 
 
 class TooFewImagesError(InputError):
@@ -244,7 +244,7 @@ class ClassGaussians:
 
     Args:
         classes: their number C.
-        seed: deals out the images, as in :class:`~profiler.align.AffineMap`.
+        seed: deals out the images, as in :class:`~profiler.concepts.space.AffineMap`.
 
     Attributes:
         means_: (C, f); NaN for a class without images.

@@ -27,6 +27,7 @@ import io
 import math
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,6 +45,7 @@ from profiler.core.arrays import BoolArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.json_text import from_plain, json_text, plain, read_json
 from profiler.core.store import remove_file, write_atomically
+from profiler.data.concept_sets import ConceptSet
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
@@ -581,3 +583,26 @@ def _check_arrays(run: ProfileRun) -> None:
         for word in (run.concepts[c] for c in layer.concept[run.trusted(layer), 0]):
             if word not in run.sorting.category:
                 raise ValueError(f"run.json has no category for the trusted label {word!r}")
+
+
+FROM_RUN = 40
+"""Labels taken from a profile, at most."""
+
+
+def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
+    """The labels that most trusted units of a profile have, those of most units first.
+
+    Raises:
+        InputError: fewer than two labels are trusted.
+    """
+    units: Counter[str] = Counter()
+    for layer in run.layers:
+        units.update(run.concepts[c] for c in layer.concept[run.trusted(layer), 0].tolist())
+    words = tuple(word for word, _ in units.most_common(most))
+    if len(words) < 2:
+        raise InputError(
+            f"the run of {run.record.subject.name} has {len(words)} trusted label(s); concepts "
+            "are compared in pairs, so name some with --concepts"
+        )
+    title = f"the {len(words)} most frequent labels of {run.record.subject.name}'s units"
+    return ConceptSet(title, words, (None,) * len(words))

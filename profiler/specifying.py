@@ -18,8 +18,6 @@ from profiler.activations.observe import (
     check_numbering,
     examine,
 )
-from profiler.align import AffineMap, ConceptSpace, dealt
-from profiler.attributes import RIVAL10_CLASSES
 from profiler.checked import (
     MAX,
     Checked,
@@ -32,6 +30,8 @@ from profiler.checked import (
     Shown,
     check_json,
 )
+from profiler.concepts.attributes import RIVAL10_CLASSES
+from profiler.concepts.space import AffineMap, ConceptSpace, dealt
 from profiler.conspec.names import check as check_names
 from profiler.conspec.names import concepts_in, expand, labels_in
 from profiler.conspec.tokens import SpecError

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from report_samples import photograph_thumbnails
 
+from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.diagnosis import (
     LEVELS,
@@ -28,7 +29,6 @@ from profiler.diagnosis import (
     Told,
     WrongImage,
 )
-from profiler.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.localization import Localization, Shares, Verdict
 from profiler.models.records import ClassifierRecord, VLMRecord
 

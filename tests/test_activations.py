@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.activations import top_lists as activations
+from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from profiler import align
-from profiler.align import AffineMap, ConceptSpace, Moments, queries
+from profiler.concepts import space as align
+from profiler.concepts.space import AffineMap, ConceptSpace, Moments, queries
 from profiler.errors import InputError
 
 Rows = align.Float64

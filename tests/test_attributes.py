@@ -4,8 +4,13 @@ import json
 
 import pytest
 
-from profiler.ask.proposing import FEWEST, propose_concepts
-from profiler.attributes import RIVAL10_ATTRIBUTES, RIVAL10_CLASSES, attributes_for, check_concepts
+from profiler.concepts.attributes import (
+    RIVAL10_ATTRIBUTES,
+    RIVAL10_CLASSES,
+    attributes_for,
+    check_concepts,
+)
+from profiler.concepts.proposing import FEWEST, propose_concepts
 from profiler.data.concept_sets import ConceptSet
 from profiler.errors import LLMError, UsageError
 from profiler.llm.base import Reply, Request, Usage

@@ -15,7 +15,8 @@ from PIL import Image
 from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 
 from profiler.activations.observe import caption_rows
-from profiler.align import ConceptSpace
+from profiler.concepts.heatmap import Heatmap
+from profiler.concepts.space import ConceptSpace
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.images import open_labelled
 from profiler.data.labelled.names import ClassNames
@@ -23,7 +24,6 @@ from profiler.debugging import DebugOptions
 from profiler.debugging import debug as tell
 from profiler.diagnosis_files import read_map
 from profiler.errors import ContextError, InputError
-from profiler.heatmap import Heatmap
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.vlm.choose import open_vlm

@@ -13,7 +13,8 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.heatmap import Heatmap, similarity, single
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.detector.base import Detector
 from profiler.detector.baselines import (
     Energy,
@@ -42,7 +43,6 @@ from profiler.detector.reasons import reasons
 from profiler.detector.strengths import StrengthsRule, logistic
 from profiler.detector.typicality import SHRINKAGE, TypicalityRule
 from profiler.errors import InputError, UnknownNameError
-from profiler.heatmap import Heatmap, similarity, single
 
 # --- a world of two classes ----------------------------------------------------------------------
 #

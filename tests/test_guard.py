@@ -18,7 +18,7 @@ from guard_samples import colors_of, digests, guard, images_of, observed
 from tiny import TinyNet, tiny_subject
 from torch import nn
 
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.detector.baselines import MaxSoftmax
 from profiler.detector.combined import ALLOWANCES, CHOICES, WithSoftmax, make_rule
 from profiler.detector.corrected import CorrectedSoftmax

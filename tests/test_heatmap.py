@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact, kendalltau
 
-from profiler import heatmap
-from profiler.core.statistics import fisher
-from profiler.errors import InputError
-from profiler.heatmap import (
+from profiler.concepts import heatmap
+from profiler.concepts.heatmap import (
     Differential,
     Heatmap,
     HeatmapCollector,
@@ -23,6 +21,8 @@ from profiler.heatmap import (
     single,
     tell,
 )
+from profiler.core.statistics import fisher
+from profiler.errors import InputError
 
 Rows = heatmap.Float64
 

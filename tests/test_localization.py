@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
-from profiler.align import AffineMap, ConceptSpace
+from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.errors import InputError
 from profiler.localization import (
     ClassGaussians,

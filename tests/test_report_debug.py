@@ -13,9 +13,9 @@ from debug_samples import CLASSES, SAMPLES, fake_diagnosis, many_classes, of_two
 from report_samples import flat_thumbnails
 from test_report import HOSTILE, Outline, block, visible
 
+from profiler.concepts.heatmap import Heatmap
 from profiler.diagnosis import LEVELS, Diagnosis, RuleRecord, Told
 from profiler.errors import OutputError
-from profiler.heatmap import Heatmap
 from profiler.localization import Shares
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map

@@ -13,8 +13,8 @@ from debug_samples import CLASSES, SAMPLES, fake_diagnosis
 from report_samples import flat_thumbnails
 from test_report_debug import hostile_page
 
+from profiler.concepts.heatmap import single
 from profiler.diagnosis import Diagnosis
-from profiler.heatmap import single
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_data import concept_order
 from profiler.report.debug_page import render_debug

@@ -221,8 +221,9 @@ def choose_concepts(
         llm: proposes.
         prompts: its prompt files.
     """
-    from profiler.attributes import attributes_for, attributes_of, check_concepts
+    from profiler.concepts.attributes import attributes_for, check_concepts
     from profiler.data.concept_sets import open_concepts
+    from profiler.results import attributes_of
 
     given = [bool(concepts), bool(concepts_from), propose]
     if sum(given) > 1:
@@ -236,7 +237,7 @@ def choose_concepts(
 
         return attributes_of(load_run(concepts_from))
     if propose:
-        from profiler.ask.proposing import propose_concepts
+        from profiler.concepts.proposing import propose_concepts
 
         if llm is None:
             raise UsageError("--propose-concepts asks an LLM; name one with --llm")

@@ -199,7 +199,7 @@ def check(
         from profiler.specifying import entries_of, name_outputs, write_out
 
         if not specs.concepts and words is None:
-            from profiler.attributes import attributes_for
+            from profiler.concepts.attributes import attributes_for
 
             words = attributes_for([images.classes.names[i] for i in set(images.truth.tolist())])
         # The VLM and the images come last: what names no output is refused before.

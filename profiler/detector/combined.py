@@ -33,7 +33,7 @@ from typing import Self
 
 import numpy as np
 
-from profiler.align import ConceptSpace
+from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.detector.base import Views, check_views_given, checked, judged, sound
 from profiler.detector.baselines import MaxSoftmax, log_odds_against

@@ -1,8 +1,9 @@
 """Detectors that look at which concepts are stronger than which.
 
-H(x)[i, j] says whether concept i is stronger than j in image x (:mod:`profiler.heatmap`). For each
-predicted class c there is a summary of right answers O_c⁺ and of wrong ones O_c⁻. Both rules are
-linear in the comparisons: with σ_ij(x) = sign(s_i − s_j), i < j, and P = n(n−1)/2 of them,
+H(x)[i, j] says whether concept i is stronger than j in image x (:mod:`profiler.concepts.heatmap`).
+For each predicted class c there is a summary of right answers O_c⁺ and of wrong ones O_c⁻. Both
+rules are linear in the comparisons: with σ_ij(x) = sign(s_i − s_j), i < j, and P = n(n−1)/2 of
+them,
 
     score(x) = b_c + Σ_{i<j} w_c[i, j] · σ_ij(x),          c the class predicted for x.
 
@@ -25,11 +26,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.align import ConceptSpace
+from profiler.concepts.heatmap import Heatmap, HeatmapCollector
+from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
-from profiler.heatmap import Heatmap, HeatmapCollector
 
 PRIOR = 5.0
 """Images of the common kind that are added to each class's summary."""

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from profiler.align import dealt
+from profiler.concepts.space import dealt
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.detector.base import Sound, checked
 from profiler.detector.baselines import log_odds_against

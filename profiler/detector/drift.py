@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profiler.concepts.heatmap import Heatmap
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.core.statistics import fisher
 from profiler.errors import InputError, UsageError
-from profiler.heatmap import Heatmap
 
 ALPHA = 0.05
 WINDOW = 100

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from scipy.special import expit
 
-from profiler.align import ConceptSpace, dealt
+from profiler.concepts.space import ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.detector.base import Sound, checked
 from profiler.errors import InputError

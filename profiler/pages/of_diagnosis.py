@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
-from profiler.align import FOLDS
+from profiler.concepts.heatmap import FDR
+from profiler.concepts.space import FOLDS
 from profiler.diagnosis import Diagnosis
-from profiler.heatmap import FDR
 from profiler.llm.base import Usage
 from profiler.pages.of_run import typeset
 from profiler.report.debug_page import DebugPage

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profiler.concepts.heatmap import Differential
 from profiler.core.arrays import Counts, IntArray
 from profiler.core.statistics import wilson
 from profiler.diagnosis import Right
-from profiler.heatmap import Differential
 from profiler.localization import Shares
 from profiler.report.charts import Segment, StackedBar, Swatch, query
 from profiler.report.text import count, percent, plural, share_of

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.concepts.heatmap import By, Differential, Finding, Heatmap, display_order
 from profiler.core.arrays import IntArray
 from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Level, WrongImage
-from profiler.heatmap import By, Differential, Finding, Heatmap, display_order
 from profiler.localization import Shares
 from profiler.report.columns import rounded
 from profiler.report.document import json_block

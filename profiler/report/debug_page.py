@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from profiler.concepts.heatmap import Differential, Finding
 from profiler.diagnosis import Confusion, Diagnosis
 from profiler.errors import OutputError
-from profiler.heatmap import Differential, Finding
 from profiler.localization import Shares, Verdict
 from profiler.report import document
 from profiler.report.charts import StackedBar, query

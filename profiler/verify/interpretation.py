@@ -1,7 +1,7 @@
 """What the atoms of a spec mean: linear rows in a classifier's features.
 
 With features z, the head W, b and the planes P, c of the concepts
-(:meth:`profiler.align.ConceptSpace.planes`):
+(:meth:`profiler.concepts.space.ConceptSpace.planes`):
 
     predict(x, k)   ⇔   w_k·z + b_k ≥ w_j·z + b_j  for every class j
     >(x, i, j)      ⇔   p_i·z + c_i > p_j·z + c_j

@@ -1,11 +1,9 @@
 """Concepts that tell classes apart, where the user names none."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from profiler.data.concept_sets import ConceptSet
-from profiler.errors import InputError, UsageError
-from profiler.results import ProfileRun
+from profiler.errors import UsageError
 
 RIVAL10_CLASSES = (
     ("truck",),
@@ -45,8 +43,6 @@ RIVAL10_ATTRIBUTES = (
 
 MOST_CONCEPTS = 300
 """Every pair of concepts is compared, for every class."""
-FROM_RUN = 40
-"""Labels taken from a profile, at most."""
 
 
 def attributes_for(classes: Sequence[str]) -> ConceptSet | None:
@@ -61,25 +57,6 @@ def attributes_for(classes: Sequence[str]) -> ConceptSet | None:
     if not classes or not {name.casefold() for name in classes} <= known:
         return None
     return ConceptSet("RIVAL10's attributes", RIVAL10_ATTRIBUTES, (None,) * len(RIVAL10_ATTRIBUTES))
-
-
-def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
-    """The labels that most trusted units of a profile have, those of most units first.
-
-    Raises:
-        InputError: fewer than two labels are trusted.
-    """
-    units: Counter[str] = Counter()
-    for layer in run.layers:
-        units.update(run.concepts[c] for c in layer.concept[run.trusted(layer), 0].tolist())
-    words = tuple(word for word, _ in units.most_common(most))
-    if len(words) < 2:
-        raise InputError(
-            f"the run of {run.record.subject.name} has {len(words)} trusted label(s); concepts "
-            "are compared in pairs, so name some with --concepts"
-        )
-    title = f"the {len(words)} most frequent labels of {run.record.subject.name}'s units"
-    return ConceptSet(title, words, (None,) * len(words))
 
 
 def check_concepts(concepts: ConceptSet) -> ConceptSet:

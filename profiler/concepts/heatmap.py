@@ -1,7 +1,7 @@
 """Which concepts are stronger than which: heatmaps of right and of wrong answers, and what differs.
 
 Notation: n concepts; s (B, n) their strengths in B images, as
-:meth:`profiler.align.ConceptSpace.strengths` gives them.
+:meth:`profiler.concepts.space.ConceptSpace.strengths` gives them.
 
     H(x)[i, j] = 1 if s_i(x) > s_j(x),  0 if s_i(x) < s_j(x),  ½ if they are equal
 
