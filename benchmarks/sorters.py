@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.ask.categories import DEFAULT, Category
-from profiler.ask.exemplar import ExemplarSorter
-from profiler.ask.sorting import Sorting, categorize
 from profiler.core.categories import UNKNOWN
 from profiler.core.resources import shipped
 from profiler.errors import ProfilerError
 from profiler.llm.choose import open_llm
+from profiler.profile.sorting.categories import DEFAULT, Category
+from profiler.profile.sorting.exemplar import ExemplarSorter
+from profiler.profile.sorting.sorting import Sorting, categorize
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = 0.75  # accuracy the exemplar sorter must reach

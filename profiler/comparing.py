@@ -17,9 +17,6 @@ import torch
 
 from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
-from profiler.ask.comparison_facts import ComparisonFacts
-from profiler.ask.narrate import Narrative
-from profiler.ask.sorting import Sorting
 from profiler.calibration import in_context
 from profiler.comparison.compare import ALPHA, compare
 from profiler.comparison.draws import label_draws
@@ -29,6 +26,7 @@ from profiler.comparison.runs import Sorting as CategoryOf
 from profiler.comparison.runs import compared_run
 from profiler.comparison.scoring import has_prior, label_together
 from profiler.comparison.words import words_in
+from profiler.comparison_facts import ComparisonFacts
 from profiler.comparison_files import comparison_json, units_csv
 from profiler.core.arrays import FloatArray
 from profiler.core.categories import UNKNOWN
@@ -38,13 +36,15 @@ from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.evaluation import DRAWS
 from profiler.labels import LayerLabels, Threshold, null_threshold
+from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
 from profiler.pages.of_comparison import compare_page
+from profiler.profile.sorting.sorting import Sorting
 from profiler.report.compare_page import render_compare
 from profiler.results import SHOWN_IMAGES, ProfileRun, Record
-from profiler.run import FDR, ProfileOptions, narrate_in_any_case, profile, sort_words
+from profiler.run import FDR, ProfileOptions, profile, sort_words
 from profiler.session import NONE, Services, check_writable
 from profiler.similarity.choose import open_similarity
 

@@ -20,7 +20,6 @@ from profiler.activations.observe import (
     check_weights,
     examine,
 )
-from profiler.ask.narrate import Narrative
 from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import FloatArray, IntArray
@@ -45,6 +44,7 @@ from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
 from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
 from profiler.errors import InputError
 from profiler.llm.base import Usage
+from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.localization import (
     Localization,
     NearestHeatmap,
@@ -60,7 +60,6 @@ from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
 from profiler.pages.of_diagnosis import debug_page
 from profiler.report.debug_page import render_debug
-from profiler.run import narrate_in_any_case
 from profiler.session import NONE, Clock, Services, check_writable, versions
 
 log = logging.getLogger("profiler")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from profiler.ask.facts import Facts, Number, numbers_in
-from profiler.ask.words import are, counted, joined, named
 from profiler.concepts.heatmap import Finding
 from profiler.diagnosis import Confusion, Diagnosis
+from profiler.llm.facts import Facts, Number, numbers_in
+from profiler.llm.wording import are, counted, joined, named
 from profiler.localization import Shares, Verdict
 
 _MOST_CONFUSIONS = 3

@@ -40,7 +40,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from profiler.ask.sorting import Sorting
 from profiler.core.arrays import BoolArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.json_text import from_plain, json_text, plain, read_json
@@ -50,9 +49,10 @@ from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import InputError, OutputError, first_line
 from profiler.evaluation import other_labels
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.layer_profile import ModelProfile, count_units
 from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
+from profiler.profile.counts import ModelProfile, count_units
+from profiler.profile.sorting.sorting import Sorting
 from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 
 if TYPE_CHECKING:

@@ -14,17 +14,12 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Network, thumbnails
 from profiler.activations.kept import collect_once
-from profiler.ask.categories import DEFAULT, Category
-from profiler.ask.exemplar import ExemplarSorter
-from profiler.ask.facts import Facts, ProfileFacts
-from profiler.ask.narrate import TEMPLATE_AUTHOR, Narrative, narrate
-from profiler.ask.sorting import Sorting, categorize
 from profiler.calibration import in_context
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
 from profiler.data.records import ConceptRecord, ProbeRecord
-from profiler.errors import LLMError, UsageError
+from profiler.errors import UsageError
 from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.importing import Imported, read_descriptions
 from profiler.labels import (
@@ -36,11 +31,16 @@ from profiler.labels import (
     null_threshold,
 )
 from profiler.llm.base import LLM
+from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.pages.of_run import profile_page
+from profiler.profile.facts import ProfileFacts
+from profiler.profile.sorting.categories import DEFAULT, Category
+from profiler.profile.sorting.exemplar import ExemplarSorter
+from profiler.profile.sorting.sorting import Sorting, categorize
 from profiler.quality import POSITIVE_SHARE, LayerQuality
 from profiler.report.profile_page import render_profile
 from profiler.results import (
@@ -376,18 +376,6 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
-
-
-def narrate_in_any_case(facts: Facts, llm: LLM | None, prompts: Path | None) -> Narrative:
-    """By the template where the model gives no answer, for example to facts too long for it."""
-    try:
-        return narrate(facts, llm, prompts_dir=prompts)
-    except LLMError as error:
-        if llm is None:
-            raise
-        log.warning("warning: no summary by %s: %s", llm.name, error)
-        author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no answer ({error})"
-        return Narrative(facts.template(), author)
 
 
 class _UncutFacts(ProfileFacts):

@@ -29,7 +29,7 @@ from profiler.comparison.result import (
     Verdict,
 )
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import LayerProfile, ModelProfile, count_units
+from profiler.profile.counts import LayerProfile, ModelProfile, count_units
 from profiler.report.compare_page import ComparePage
 
 LAYERS = {"conv_stem": 32, "blocks.2": 40, "blocks.5": 192, "conv_head": 320}

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from tiny import COLORS, TinyVLM
 
-from profiler.ask.sorting import Sorting
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
+from profiler.profile.sorting.sorting import Sorting
 from profiler.results import ProfileRun, Record, SimilarityRecord
 from profiler.run import write_run
 

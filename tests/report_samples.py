@@ -14,7 +14,7 @@ from PIL import Image
 
 from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import ModelProfile, count_units
+from profiler.profile.counts import ModelProfile, count_units
 from profiler.quality import HeldOut, LayerQuality, bootstrap
 from profiler.report.page import LayerSection, ProfilePage, QualitySection
 

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import Behaviour, Body, Drop, Fail, Hang, LLMServer, Say, asked, sort_by
 
-from profiler.ask.answers import check_sorting, json_objects
-from profiler.ask.categories import DEFAULT, Category, read_categories
-from profiler.ask.prompts import NAMES, load_prompts
-from profiler.ask.sorting import answer_schema, categorize, worked_example
 from profiler.core.resources import shipped
 from profiler.errors import InputError, LLMError, UnknownNameError, UsageError
+from profiler.llm.answers import check_sorting, json_objects
 from profiler.llm.openai_compatible import OpenAICompatible
+from profiler.llm.prompts import NAMES, load_prompts
 from profiler.llm.scripted import Scripted
+from profiler.profile.sorting.categories import DEFAULT, Category, read_categories
+from profiler.profile.sorting.sorting import answer_schema, categorize, worked_example
 
 TWO = (Category("animal", "it lives"), Category("thing"))
 TRUTH = {"dog": "animal", "cat": "animal", "car": "thing", "cup": "thing"}
@@ -259,7 +259,7 @@ def test_odd_words(serve: Any, connect: Any, batch: int) -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=12, unique=True))
 def test_any_text_arrives_as_it_is(words: list[str]) -> None:
-    from profiler.ask.sorting import _as_data
+    from profiler.profile.sorting.sorting import _as_data
 
     line = _as_data({str(n): word for n, word in enumerate(words)})
     assert len(line.splitlines()) == 1
@@ -383,7 +383,7 @@ CHILD = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from profiler.ask import Category, categorize
+    from profiler.profile.sorting.categories import Category; from profiler.profile.sorting.sorting import categorize
     from profiler.llm import open_llm
     url, cache = sys.argv[1:]
     llm = open_llm("m", base_url=url, cache_dir=Path(cache))

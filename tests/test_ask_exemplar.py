@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from profiler.ask.categories import DEFAULT, Category
-from profiler.ask.exemplar import ExemplarSorter, RidgeClassifier
 from profiler.core.categories import UNKNOWN
 from profiler.errors import InputError
+from profiler.profile.sorting.categories import DEFAULT, Category
+from profiler.profile.sorting.exemplar import ExemplarSorter, RidgeClassifier
 
 ROOT = Path(__file__).parent.parent
 AXES = {"color": 0, "object": 1, "scene": 2}

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import LLMServer, Say
 
-from profiler.ask.facts import Facts, Number, ProfileFacts
-from profiler.ask.narrate import complaints, narrate
 from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.core.resources import shipped
 from profiler.errors import LLMError
-from profiler.layer_profile import LayerProfile, ModelProfile
+from profiler.llm.facts import Facts, Number
+from profiler.llm.narrate import complaints, narrate
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
+from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.facts import ProfileFacts
 
 FACTS = ProfileFacts(
     subject="resnet50",

@@ -4,12 +4,12 @@ import pytest
 from compare_samples import samples
 from test_comparison import SORTING, run, steady
 
-from profiler.ask.comparison_facts import ComparisonFacts
-from profiler.ask.narrate import complaints
 from profiler.comparison.compare import compare
 from profiler.comparison.result import Comparison
 from profiler.comparison.rules import check_rules, parse_rule
+from profiler.comparison_facts import ComparisonFacts
 from profiler.errors import UnknownNameError, UsageError
+from profiler.llm.narrate import complaints
 
 CATEGORIES = ("color", "object", "scene")
 

@@ -3,8 +3,8 @@
 import pytest
 from debug_samples import SAMPLES
 
-from profiler.ask.narrate import complaints
 from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
+from profiler.llm.narrate import complaints
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))

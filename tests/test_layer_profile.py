@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.core.categories import DEFAULT_CATEGORIES
-from profiler.layer_profile import LayerProfile, ModelProfile, count_units
+from profiler.profile.counts import LayerProfile, ModelProfile, count_units
 
 CATEGORIES = ("color", "object", "part")
 

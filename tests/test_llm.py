@@ -15,8 +15,8 @@ import pytest
 from llm_server import Drop, DropHalfWay, Fail, Hang, LLMServer, Raw, Say, message
 
 import profiler
-from profiler.ask.answers import json_objects
 from profiler.errors import InputError, LLMError, OutputError, UsageError
+from profiler.llm.answers import json_objects
 from profiler.llm.base import Request, Usage
 from profiler.llm.choose import open_llm
 from profiler.llm.openai_compatible import OpenAICompatible

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import profiler
-from profiler.ask.sorting import Sorting
 from profiler.core.json_text import check_format, from_plain, json_text, parse_json, read_json
 from profiler.diagnosis_files import read_map
 from profiler.errors import InputError
 from profiler.guard import Guard
 from profiler.labels import Threshold
 from profiler.llm.base import Usage
+from profiler.profile.sorting.sorting import Sorting
 from profiler.results import Record, load_run
 from profiler.specifying import verify
 from profiler.thresholds import read_threshold

@@ -15,7 +15,7 @@ import pytest
 from report_samples import CATEGORIES, WORDS, fake_page, flat_thumbnails
 
 from profiler.errors import OutputError
-from profiler.layer_profile import LayerProfile, ModelProfile
+from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.report import charts, profile_page
 from profiler.report.document import TEMPLATES
 from profiler.report.page import ProfilePage

@@ -140,8 +140,8 @@ def check_early(
     Returns:
         The concepts, where the classes need not be known for them.
     """
-    from profiler.ask.prompts import load_prompts
     from profiler.cli.images import check_profiling
+    from profiler.llm.prompts import load_prompts
     from profiler.session import check_writable, choose_device
 
     subject_options(*subject_own)

@@ -174,8 +174,8 @@ def compare(
     cut = None if threshold is None else read_threshold(threshold)
     if own_thresholds and cut is not None:
         raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
-    from profiler.ask.categories import DEFAULT, Category, read_categories
-    from profiler.ask.prompts import load_prompts
+    from profiler.llm.prompts import load_prompts
+    from profiler.profile.sorting.categories import DEFAULT, Category, read_categories
 
     wanted = read_categories(categories) if categories else None
     load_prompts(prompts)

@@ -111,13 +111,13 @@ def calibrate(
     --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
     4: too few ratings to say.
     """
-    from profiler.ask.categories import Category
     from profiler.cli.terminal import TerminalProgress, stderr
     from profiler.core.json_text import json_text
     from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.base import LateTextEncoder
     from profiler.models.vlm.choose import late_vlm, open_text_encoder
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.profile.sorting.categories import Category
     from profiler.results import load_run
     from profiler.run import ProfileOptions
     from profiler.session import Services, choose_device

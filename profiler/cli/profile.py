@@ -158,11 +158,11 @@ def run(
     from profiler.thresholds import read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
-    from profiler.ask.categories import DEFAULT, read_categories
-    from profiler.ask.prompts import load_prompts
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
     from profiler.data.images import open_probe
+    from profiler.llm.prompts import load_prompts
+    from profiler.profile.sorting.categories import DEFAULT, read_categories
 
     concept_set = open_concepts(concepts)
     wanted = read_categories(categories) if categories else DEFAULT

@@ -89,8 +89,8 @@ def categorize(
     With another model or into other categories; no image is read. Labels and threshold stay.
     """
     check_votes(votes, llm)
-    from profiler.ask.categories import Category, read_categories
-    from profiler.ask.prompts import load_prompts
+    from profiler.llm.prompts import load_prompts
+    from profiler.profile.sorting.categories import Category, read_categories
     from profiler.results import load_run
 
     run = load_run(folder)
@@ -181,8 +181,8 @@ def import_(
     Such as CLIP-Dissect's descriptions.csv. Everything the file does not hold is left out.
     """
     check_votes(votes, llm)
-    from profiler.ask.categories import DEFAULT, read_categories
-    from profiler.ask.prompts import load_prompts
+    from profiler.llm.prompts import load_prompts
+    from profiler.profile.sorting.categories import DEFAULT, read_categories
 
     wanted = read_categories(categories) if categories else DEFAULT
     load_prompts(prompts)

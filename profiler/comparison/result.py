@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import ModelProfile
+from profiler.profile.counts import ModelProfile
 
 INTERPRETABLE = "interpretable"
 """Stands among the categories for all of them together."""

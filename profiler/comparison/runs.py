@@ -11,7 +11,7 @@ from profiler.comparison.result import ComparedLayer, ComparedRun, LayerDraws
 from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import ModelProfile, count_units
+from profiler.profile.counts import ModelProfile, count_units
 from profiler.similarity.base import Rows
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from profiler.ask.answers import json_objects
-from profiler.ask.prompts import Prompts, load_prompts
 from profiler.data.concept_sets import ConceptSet
 from profiler.errors import LLMError
+from profiler.llm.answers import json_objects
 from profiler.llm.base import LLM, Reply, Request
+from profiler.llm.prompts import Prompts, load_prompts
 
 WANTED = 24
 """Attributes asked for."""

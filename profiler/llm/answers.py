@@ -1,168 +1,153 @@
-"""Reading what a server of chat completions sends back, in the many forms that servers give it."""
+"""Reading what a model wrote: JSON in whatever wrapping, and the check against the question."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from profiler.core.json_text import parse_json
-from profiler.llm.base import Reply, Request, Usage
-from profiler.llm.prices import Price
+_BEGINS = r"(?:<(?:seed:)?(?:think|thinking|thought|reasoning)>|\[THINK\])"
+_ENDS = (
+    r"(?:</(?:seed:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]"
+    r"|<\|channel\|>final<\|message\|>)"
+)
+_WHOLE = re.compile(rf"{_BEGINS}.*?{_ENDS}", re.DOTALL | re.IGNORECASE)
+# Begun by the template, so that only its end is there; or cut off before its end.
+_HALF = re.compile(rf"\A.*{_ENDS}|{_BEGINS}.*\Z", re.DOTALL | re.IGNORECASE)
+_TOKEN = re.compile(r"<\|[a-z_]+\|>")
+_STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 
-_THOUGHTS = ("reasoning_content", "reasoning")
-"""Where servers put a train of thought; some, by mistake, also the answer."""
+
+@dataclass(frozen=True)
+class Repeated:
+    """The values of a name that a JSON object gives more than once."""
+
+    values: tuple[Any, ...]
 
 
-class BadBodyError(Exception):
-    """The server said 200, but what it sent is no chat completion.
+def json_objects(text: str) -> list[dict[str, Any]]:
+    r"""Find the JSON objects in a text, outermost ones only, in order.
 
-    ``wrong_place`` says that it may have been asked at a wrong address.
+    Tolerates what models put around and into JSON: code fences, prose, a visible train of
+    thought, trailing commas.
+
+    >>> json_objects('Sure! ```json\n{"1": "red, or }", "2": ["a",],}\n``` Anything else?')
+    [{'1': 'red, or }', '2': ['a']}]
+    >>> json_objects('{"1": "a", "1": "b"}')
+    [{'1': Repeated(values=('a', 'b'))}]
+    >>> json_objects('{"1": "a", "2')
+    []
     """
-
-    def __init__(self, message: str, *, wrong_place: bool = False) -> None:
-        super().__init__(message)
-        self.wrong_place = wrong_place
+    return list(_scan(without_thoughts(text)))
 
 
-def read_answer(body: str, request: Request, price: Price | None = None) -> Reply:
-    """Take the reply from a response's body, tolerant of what servers leave out or add.
+def without_thoughts(text: str) -> str:
+    """What a model says, without the train of thought that some write before it.
 
-    The text may be one string, a list of parts of which some are thoughts (Mistral), an object
-    that a gateway has parsed already, the arguments of a tool call, or a stream of events. Where
-    it is empty and JSON was asked for, a train of thought that ends in JSON is taken, as long as
-    it was not cut off: some servers sort an answer without a thought under the thoughts.
-
-    Raises:
-        BadBodyError: there is no answer in it.
+    >>> without_thoughts("The user wants red … {}</think>red"), without_thoughts("<think>Hm, red")
+    ('red', '')
+    >>> without_thoughts("<think>Hm.</think>red [THINK]or not[/THINK]")
+    'red'
     """
-    data = _data(body)
-    choice = _first(data.get("choices"))
-    if choice is None:
-        raise _no_answer(data, body)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        message = {"content": choice.get("text")}
-        if message["content"] is None:
-            raise BadBodyError(f"its choice holds no message: {_short(body)}")
-    finish, refusal = choice.get("finish_reason"), message.get("refusal")
-    usage = _usage(data, price)
-    if finish == "content_filter":
-        refusal = refusal or "the server's content filter stopped the answer"
-    if isinstance(refusal, str) and refusal:
-        return Reply("", usage, refusal=refusal)
-    text = _text(message.get("content"))
-    cut = finish == "length"
-    if not text.strip() and request.schema is not None:
-        text = _called(message) or ("" if cut else _thought(message))
-    return Reply(text, usage, truncated=cut)
+    return _TOKEN.sub("", _HALF.sub("", _WHOLE.sub("", text))).strip()
 
 
-def _data(body: str) -> Mapping[str, Any]:
-    text = body.lstrip("\ufeff \t\r\n")
-    if not text:
-        raise BadBodyError("it is empty")
-    if text.startswith("<"):
-        raise BadBodyError("it is a page of HTML; is the address right?", wrong_place=True)
-    if re.match(r"(data|event|id|retry)?:", text):
-        return _of_stream(text)
-    try:
-        data = parse_json(text)
-    except ValueError:
-        raise BadBodyError(_short(body)) from None
-    data = _first(data) if isinstance(data, list) else data
-    if not isinstance(data, dict):
-        raise BadBodyError(_short(body))
-    return data
-
-
-def _of_stream(text: str) -> Mapping[str, Any]:
-    """Put together what came piece by piece, though it was not asked for so."""
-    pieces: dict[str, list[str]] = {"content": [], "reasoning_content": [], "refusal": []}
-    finish, usage = None, None
-    for event in _events(text):
-        if "error" in event:
-            return event
-        usage = event.get("usage") or usage
-        choice = _first(event.get("choices")) or {}
-        finish = choice.get("finish_reason") or finish
-        delta = choice.get("delta") or choice.get("message") or {}
-        for name, found in pieces.items():
-            given = delta.get(name) or (delta.get("reasoning") if name == _THOUGHTS[0] else None)
-            found.append(_text(given))
-    message = {name: "".join(found) for name, found in pieces.items()}
-    if finish is None:
-        raise BadBodyError("it is a stream of events without an end")
-    return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
-
-
-def _events(text: str) -> Iterator[Mapping[str, Any]]:
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == "data" and value.strip() != "[DONE]":
+def _scan(text: str) -> Iterator[dict[str, Any]]:
+    decoder = json.JSONDecoder(object_pairs_hook=_object, strict=False)
+    while (start := text.find("{")) >= 0:
+        text = text[start:]
+        for candidate in (text, _STRING_OR_COMMA.sub(lambda match: match[1] or "", text)):
             try:
-                event = parse_json(value)
-            except ValueError:
-                raise BadBodyError(_short(line)) from None
-            if isinstance(event, dict):
-                yield event
+                value, end = decoder.raw_decode(candidate)
+            except (ValueError, RecursionError):
+                continue
+            yield value
+            text = candidate[end:]
+            break
+        else:
+            text = text[1:]
 
 
-def _no_answer(data: Mapping[str, Any], body: str) -> BadBodyError:
-    error = data.get("error") or data.get("detail")
-    if error:
-        said = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-        wrong = re.search(r"unexpected endpoint|not found", said, re.IGNORECASE) is not None
-        return BadBodyError(f"it is an error: {said}", wrong_place=wrong)
-    if "choices" in data:
-        return BadBodyError("it holds no choices")
-    return BadBodyError(_short(body))
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: v[0] if len(v) == 1 else Repeated(tuple(v)) for name, v in values.items()}
 
 
-def _text(content: object) -> str:
-    """The text of a message, without parts that are thoughts or pictures."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(
-            part if isinstance(part, str) else _text(part.get("text"))
-            for part in content
-            if isinstance(part, str)
-            or (isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"))
-        )
-    return json.dumps(content) if isinstance(content, dict) and content else ""
+@dataclass(frozen=True)
+class Checked:
+    """What of an answer can be used, and what is wrong with the rest."""
+
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    complaints: tuple[str, ...] = ()
+
+    @property
+    def complaint(self) -> str:
+        """The first few complaints as one text."""
+        shown = " ".join(self.complaints[:8])
+        left = len(self.complaints) - 8
+        return shown if left <= 0 else f"{shown} And {left} more of this kind."
 
 
-def _called(message: Mapping[str, Any]) -> str:
-    """The arguments of the function that a model calls in place of an answer."""
-    call = _first(message.get("tool_calls")) or {}
-    function = call.get("function") or message.get("function_call")
-    return _text(function.get("arguments")) if isinstance(function, dict) else ""
+def check_sorting(text: str, asked: Collection[str], categories: Collection[str]) -> Checked:
+    """Check an answer that gives each asked number one category.
+
+    A number that was not asked spoils the whole answer: a model that counts from 0, or slips by
+    a line, gives plausible categories to the wrong concepts.
+
+    >>> check = check_sorting('{"1": "Color", "2": "colour"}', ["1", "2", "3"], ["color", "object"])
+    >>> check.accepted
+    {'1': 'color'}
+    >>> check.complaint
+    'The number 2 got "colour", which is not one of the categories. No answer for the number 3.'
+    >>> check_sorting('{"0": "color", "1": "object"}', ["1", "2"], ["color", "object"]).complaint
+    'The answer has numbers that were not asked: "0".'
+    """
+    objects = [_unwrapped(found, asked) for found in json_objects(text)]
+    answers = [found for found in objects if any(number in found for number in asked)]
+    if not answers and objects:
+        answers = objects[:1]
+    if not answers:
+        return Checked(complaints=("There was no complete JSON object in it.",))
+    answer = answers[-1]
+    if any(other != answer for other in answers):
+        return Checked(complaints=("It held several JSON objects that differ.",))
+    if invented := [number for number in answer if number not in asked]:
+        listed = ", ".join(_shown(number) for number in invented[:5])
+        return Checked(complaints=(f"The answer has numbers that were not asked: {listed}.",))
+    return _check_each(answer, asked, {name.strip().casefold(): name for name in categories})
 
 
-def _thought(message: Mapping[str, Any]) -> str:
-    for name in _THOUGHTS:
-        text = _text(message.get(name))
-        # A draft in the middle of the thoughts is none of its answers.
-        if text.rstrip("` \t\r\n").endswith("}"):
-            return text
-    return ""
+def _check_each(
+    answer: Mapping[str, Any], asked: Collection[str], names: Mapping[str, str]
+) -> Checked:
+    accepted: dict[str, str] = {}
+    complaints: list[str] = []
+    for number in asked:
+        given = answer.get(number)
+        if given is None:
+            complaints.append(f"No answer for the number {number}.")
+        elif isinstance(given, Repeated):
+            complaints.append(f"The number {number} is answered more than once.")
+        elif isinstance(given, str) and given.strip().casefold() in names:
+            accepted[number] = names[given.strip().casefold()]
+        else:
+            what = "which is not one of the categories"
+            complaints.append(f"The number {number} got {_shown(given)}, {what}.")
+    return Checked(accepted, tuple(complaints))
 
 
-def _usage(data: Mapping[str, Any], price: Price | None) -> Usage:
-    counts = data.get("usage")
-    if not isinstance(counts, dict):
-        return Usage(requests=1, cost=None)
-    sent, received = (
-        value if isinstance(value := counts.get(name), int) else 0
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    return Usage(1, 0, sent, received, price.cost(sent, received) if price else None)
+def _unwrapped(found: dict[str, Any], asked: Collection[str]) -> dict[str, Any]:
+    """Look through one wrapper such as ``{"answer": {…}}``."""
+    if len(found) == 1:
+        (name, inner), *_ = found.items()
+        if name not in asked and isinstance(inner, dict):
+            return inner
+    return found
 
 
-def _first(values: object) -> dict[str, Any] | None:
-    found = values[0] if isinstance(values, list) and values else None
-    return found if isinstance(found, dict) else None
-
-
-def _short(body: str) -> str:
-    return repr(body[:120])
+def _shown(value: object) -> str:
+    """Show a value as short JSON; a model's own words come back to it as data only."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"

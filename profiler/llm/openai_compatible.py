@@ -21,10 +21,10 @@ import openai
 import tenacity
 
 from profiler.errors import CERTIFICATES, InputError, LLMError, first_line, proxy_variable
-from profiler.llm.answers import BadBodyError, read_answer
 from profiler.llm.base import Reply, Request, Usage
 from profiler.llm.cache import FORMAT, ReplyCache
 from profiler.llm.prices import Price, openai_price
+from profiler.llm.replies import BadBodyError, read_answer
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from profiler.ask.narrate import Narrative
-from profiler.ask.sorting import Sorting
 from profiler.comparison.result import Comparison
 from profiler.llm.base import Usage
+from profiler.llm.narrate import Narrative
 from profiler.pages.of_run import measured_with, typeset
+from profiler.profile.sorting.sorting import Sorting
 from profiler.report.compare_page import ComparePage
 from profiler.results import ProfileRun
 

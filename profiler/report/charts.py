@@ -15,7 +15,7 @@ import numpy as np
 
 from profiler.core.arrays import FloatArray
 from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
-from profiler.layer_profile import LayerProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report.text import number, percent, share_of
 
 SLOTS = 7

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.layer_profile import LayerProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report.charts import DEAD, UNINTERPRETABLE, Swatch, Tick
 from profiler.report.text import number, percent
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from profiler.comparison.result import Comparison
-from profiler.layer_profile import LayerProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report.charts import Swatch
 from profiler.report.compare_charts import Panel, area_panel, line_panel, run_places
 from profiler.report.text import THIN as THIN

@@ -9,7 +9,7 @@ import numpy as np
 
 from profiler.comparison.result import ComparedLayer, ComparedRun, Comparison
 from profiler.errors import OutputError
-from profiler.layer_profile import LayerProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report import document
 from profiler.report.charts import StackedBar, Swatch, stacked_bar, swatches
 from profiler.report.columns import Index, encoded, rounded, significant

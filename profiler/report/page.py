@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import ModelProfile
+from profiler.profile.counts import ModelProfile
 from profiler.quality import LayerQuality
 
 

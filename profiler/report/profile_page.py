@@ -11,7 +11,7 @@ import numpy as np
 from profiler.core.arrays import FloatArray
 from profiler.errors import OutputError
 from profiler.labels import LayerLabels, Threshold
-from profiler.layer_profile import LayerProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report import document
 from profiler.report.charts import (
     DEAD,

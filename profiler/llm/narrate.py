@@ -20,11 +20,12 @@ from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
-from profiler.ask.answers import without_thoughts
-from profiler.ask.facts import Facts, Number, Unit
-from profiler.ask.prompts import Prompts, load_prompts
 from profiler.errors import LLMError
+from profiler.llm.answers import without_thoughts
 from profiler.llm.base import LLM, Reply, Request, Usage
+from profiler.llm.facts import Facts, Number, Unit
+from profiler.llm.prompts import Prompts, load_prompts
+from profiler.run import log
 
 TEMPLATE_AUTHOR = "a fixed template"
 _LONGEST = 1500
@@ -295,3 +296,15 @@ class _Checker:
         return "".join(
             self._names[ord(c) - _FIRST_MARK] if ord(c) >= _FIRST_MARK else c for c in text
         )
+
+
+def narrate_in_any_case(facts: Facts, llm: LLM | None, prompts: Path | None) -> Narrative:
+    """By the template where the model gives no answer, for example to facts too long for it."""
+    try:
+        return narrate(facts, llm, prompts_dir=prompts)
+    except LLMError as error:
+        if llm is None:
+            raise
+        log.warning("warning: no summary by %s: %s", llm.name, error)
+        author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no answer ({error})"
+        return Narrative(facts.template(), author)

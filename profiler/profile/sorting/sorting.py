@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from profiler.ask.answers import Checked, check_sorting
-from profiler.ask.categories import DEFAULT, Category, check_categories
-from profiler.ask.prompts import Prompts, load_prompts
 from profiler.core.categories import UNKNOWN
 from profiler.errors import LLMError, UsageError
+from profiler.llm.answers import Checked, check_sorting
 from profiler.llm.base import LLM, Reply, Request, Usage
+from profiler.llm.prompts import Prompts, load_prompts
+from profiler.profile.sorting.categories import DEFAULT, Category, check_categories
 
 _LONGEST_WORD = 200  # characters shown to the model; a concept is a word or a short phrase
 _MOST_ENUM_VALUES = 1000  # OpenAI's limit over all enums of one schema

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.ask.categories import Category, check_categories
-from profiler.ask.sorting import Sorting
 from profiler.core.categories import UNKNOWN
 from profiler.errors import InputError
 from profiler.llm.base import Usage
+from profiler.profile.sorting.categories import Category, check_categories
+from profiler.profile.sorting.sorting import Sorting
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from profiler.ask.facts import Facts, Number
-from profiler.ask.words import are, counted, joined, named
 from profiler.comparison.result import (
     INTERPRETABLE,
     ComparedRun,
@@ -16,6 +14,8 @@ from profiler.comparison.result import (
     PairComparison,
     ShareChange,
 )
+from profiler.llm.facts import Facts, Number
+from profiler.llm.wording import are, counted, joined, named
 
 _MOST_CHANGES = 3
 _MOST_WORDS = 3

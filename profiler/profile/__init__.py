@@ -1,0 +1,1 @@
+"""What each layer sees: units labelled, labels judged, words sorted, the profile drawn."""

@@ -1,0 +1,1 @@
+"""Words sorted into categories: by a language model, or by examples of each category."""
