@@ -24,7 +24,8 @@ from scipy.stats import norm
 from profiler.activations.top_lists import TopCollector
 from profiler.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
 from profiler.core.arrays import FloatArray
-from profiler.labels import LayerLabels, label_layers, null_threshold
+from profiler.profile.labels import LayerLabels, label_layers
+from profiler.profile.threshold import null_threshold
 from profiler.ratings import Rating, sample_units
 
 TARGET = 0.75

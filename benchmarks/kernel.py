@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from profiler.similarity.base import CONCEPT_BLOCK, Null, Units
-from profiler.similarity.pmi import Prior, SoftWPMI
+from profiler.profile.similarity.base import CONCEPT_BLOCK, Null, Units
+from profiler.profile.similarity.pmi import Prior, SoftWPMI
 
 SAMPLE = 64
 """Units of the loop; its time is proportional to their number."""

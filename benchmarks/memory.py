@@ -30,9 +30,9 @@ def measure(images: int, concepts: int) -> None:
     from profiler.activations.kept import collect_once
     from profiler.core.store import Store
     from profiler.data.images import ProbeSet
-    from profiler.labels import label_layers
     from profiler.models.subject.network import Subject
-    from profiler.similarity.pmi import SoftWPMI
+    from profiler.profile.labels import label_layers
+    from profiler.profile.similarity.pmi import SoftWPMI
 
     class Noise:
         """Images that cost nothing: their number is their content."""

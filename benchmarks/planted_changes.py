@@ -36,9 +36,10 @@ from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.data.synthetic.shapes import SHAPES
-from profiler.evaluation import top_lists
-from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
-from profiler.similarity.pmi import SoftWPMI
+from profiler.profile.evaluation import top_lists
+from profiler.profile.labels import KEPT_LABELS, LayerLabels
+from profiler.profile.similarity.pmi import SoftWPMI
+from profiler.profile.threshold import Threshold
 
 SCENES = 600
 UNITS = 96

@@ -29,7 +29,7 @@ from profiler.models.subject.sources import lite_model
 from profiler.models.vlm.base import embed_concepts
 from profiler.models.vlm.choose import open_vlm
 from profiler.models.vlm.looks import SUBJECT
-from profiler.run import ProfileOptions, profile, sort_words
+from profiler.profile.run import ProfileOptions, profile, sort_words
 from profiler.session import Services
 
 BATCH = 64

@@ -38,9 +38,10 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from profiler.core.arrays import FloatArray, IntArray
-from profiler.errors import ContextError, InputError
-from profiler.labels import LayerLabels, Threshold
-from profiler.ratings import Agreement, Rating, RatingBasis, agreement, rating_table
+from profiler.errors import InputError
+from profiler.profile.labels import LayerLabels
+from profiler.profile.threshold import ExpectedRating, RatingBasis
+from profiler.ratings import Agreement, Rating, agreement, rating_table
 
 TARGET = 0.75
 """Mean rating that the units above τ shall reach (Li & Weng, 2023)."""
@@ -538,50 +539,7 @@ def _total(
 # -- the threshold, and its context --------------------------------------------------------------
 
 
-def in_context(threshold: Threshold, context: dict[str, str], source: str) -> Threshold:
-    """The threshold, if it belongs to these scores; raises :class:`ContextError` otherwise.
-
-    Scores move with the concepts, the VLM, the similarity and the probe images, so all of them
-    must be the same.
-    """
-    own = dict(threshold.context)
-    if not own:
-        raise ContextError(f"{source} does not say which context its threshold belongs to")
-    differing = [
-        f"{name}: {own.get(name, 'not given')} there, {context.get(name, 'not given')} here"
-        for name in dict.fromkeys((*own, *context))
-        if own.get(name) != context.get(name)
-    ]
-    if differing:
-        raise ContextError(
-            f"the threshold in {source} belongs to other scores and means nothing for these; "
-            + "; ".join(differing)
-        )
-    return threshold
-
-
 # -- expected ratings ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ExpectedRating:
-    """Score → expected rating: a rising step function, read between its steps by straight lines.
-
-    Attributes:
-        score, rating: (S,) the corners, both ascending.
-        error: mean squared error on units left out, in ten folds.
-        error_constant: the same when every unit is given the mean rating instead.
-    """
-
-    score: FloatArray
-    rating: FloatArray
-    error: float
-    error_constant: float
-
-    def __call__(self, score: FloatArray) -> FloatArray:
-        """Expected rating at these scores; beyond the rated ones that of the nearest."""
-        result: FloatArray = np.interp(score, self.score, self.rating)
-        return np.where(np.isnan(score), np.nan, result)
 
 
 def isotonic(rated: RatedUnits, *, folds: int = 10, seed: int = 0) -> ExpectedRating:

@@ -17,7 +17,6 @@ import torch
 
 from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
-from profiler.calibration import in_context
 from profiler.comparison.compare import ALPHA, compare
 from profiler.comparison.draws import label_draws
 from profiler.comparison.result import Comparison, LayerDraws
@@ -34,19 +33,20 @@ from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.evaluation import DRAWS
-from profiler.labels import LayerLabels, Threshold, null_threshold
 from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
 from profiler.pages.of_comparison import compare_page
+from profiler.profile.evaluation import DRAWS
+from profiler.profile.labels import LayerLabels
+from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
+from profiler.profile.run import FDR, ProfileOptions, profile, sort_words
+from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
+from profiler.profile.threshold import Threshold, in_context, null_threshold
 from profiler.report.compare_page import render_compare
-from profiler.results import SHOWN_IMAGES, ProfileRun, Record
-from profiler.run import FDR, ProfileOptions, profile, sort_words
 from profiler.session import NONE, Services, check_writable
-from profiler.similarity.choose import open_similarity
 
 log = logging.getLogger("profiler")
 

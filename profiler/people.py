@@ -15,7 +15,6 @@ from profiler.calibration import (
     MINIMUM_ABOVE,
     TARGET,
     Calibration,
-    ExpectedRating,
     Interval,
     Row,
     calibrate,
@@ -23,15 +22,20 @@ from profiler.calibration import (
 )
 from profiler.core.store import write_atomically
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
-from profiler.labels import Threshold
 from profiler.models.vlm.base import TextEncoder
+from profiler.profile.result import ProfileRun, load_run
+from profiler.profile.run import (
+    ProfileOptions,
+    rewrite_run,
+    sort_labels,
+    trusted_words,
+    with_summary,
+)
+from profiler.profile.threshold import ExpectedRating, Threshold, threshold_json
 from profiler.rating_book import FILE, RatingBook, read_file
 from profiler.ratings import read_ratings
 from profiler.report.calibration_page import CalibrationPage, render_calibration, verdict
-from profiler.results import ProfileRun, load_run
-from profiler.run import ProfileOptions, rewrite_run, sort_labels, trusted_words, with_summary
 from profiler.session import NONE, Services, check_writable
-from profiler.thresholds import threshold_json
 
 
 @dataclass(frozen=True)

@@ -57,39 +57,6 @@ class Rating:
         return self.rater, self.layer, self.unit
 
 
-@dataclass(frozen=True)
-class RatingBasis:
-    """What a threshold from ratings rests on; kept with the threshold.
-
-    Attributes:
-        target: mean rating that the units above τ reach.
-        mean_above: mean rating above τ.
-        low, high: ends of the interval of τ; None where the ratings leave that end open.
-        confidence: of the interval.
-        units: how many different units were rated.
-        ratings: how many ratings they got in all, skipped ones not counted.
-        raters: how many people.
-        alpha: Krippendorff's α (interval metric); None where no unit has two ratings, or all
-            ratings are the same.
-        shared: units with two ratings or more, on which α rests.
-        command: that calibrated.
-        date: of the calibration.
-    """
-
-    target: float
-    mean_above: float
-    low: float | None
-    high: float | None
-    confidence: float
-    units: int
-    ratings: int
-    raters: int
-    alpha: float | None
-    shared: int
-    command: str = ""
-    date: str = ""
-
-
 # -- raters ------------------------------------------------------------------------------------
 
 _LONGEST_NAME = 40

@@ -557,7 +557,7 @@ def _proved(
         for labels in [regions.labels(spec.formula, options.on)]
     ]
     # Every region is made before the first is searched: an empty one ends the check now.
-    for label, choice in {pair for pairs in plan for pair in pairs}:
+    for label, choice in dict.fromkeys(pair for pairs in plan for pair in pairs):
         if choice.kind == MAX:
             regions.moments(label)
         else:

@@ -28,8 +28,9 @@ from profiler.comparison.result import (
     ShareChange,
     Verdict,
 )
-from profiler.labels import LayerLabels, Threshold
 from profiler.profile.counts import LayerProfile, ModelProfile, count_units
+from profiler.profile.labels import LayerLabels
+from profiler.profile.threshold import Threshold
 from profiler.report.compare_page import ComparePage
 
 LAYERS = {"conv_stem": 32, "blocks.2": 40, "blocks.5": 192, "conv_head": 320}

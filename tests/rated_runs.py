@@ -13,11 +13,12 @@ from PIL import Image
 from tiny import COLORS, TinyVLM
 
 from profiler.data.records import ConceptRecord, ProbeRecord
-from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
+from profiler.profile.labels import KEPT_LABELS, LayerLabels
+from profiler.profile.result import ProfileRun, Record, SimilarityRecord
+from profiler.profile.run import write_run
 from profiler.profile.sorting.sorting import Sorting
-from profiler.results import ProfileRun, Record, SimilarityRecord
-from profiler.run import write_run
+from profiler.profile.threshold import Threshold
 
 WORDS = ("red", "green", "blue", "yellow", "cyan", "magenta", "gray", "white")
 IMAGES = 40

@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
-from profiler.labels import LayerLabels, Threshold
 from profiler.profile.counts import ModelProfile, count_units
-from profiler.quality import HeldOut, LayerQuality, bootstrap
-from profiler.report.page import LayerSection, ProfilePage, QualitySection
+from profiler.profile.labels import LayerLabels
+from profiler.profile.page import LayerSection, ProfilePage, QualitySection
+from profiler.profile.quality import HeldOut, LayerQuality, bootstrap
+from profiler.profile.threshold import Threshold
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"
 
@@ -218,7 +219,7 @@ def photograph_thumbnails() -> tuple[list[str], dict[int, bytes]]:
 if __name__ == "__main__":
     import time
 
-    from profiler.report.profile_page import render_profile
+    from profiler.profile.view import render_profile
 
     names, thumbnails = photograph_thumbnails()
     sizes = [int(text) for text in sys.argv[2:]]

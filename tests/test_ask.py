@@ -383,8 +383,9 @@ CHILD = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from profiler.profile.sorting.categories import Category; from profiler.profile.sorting.sorting import categorize
-    from profiler.llm import open_llm
+    from profiler.profile.sorting.categories import Category
+    from profiler.profile.sorting.sorting import categorize
+    from profiler.llm.choose import open_llm
     url, cache = sys.argv[1:]
     llm = open_llm("m", base_url=url, cache_dir=Path(cache))
     words = [f"word {n}" for n in range(60)]

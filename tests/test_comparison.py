@@ -22,10 +22,11 @@ from profiler.comparison.scoring import label_together
 from profiler.comparison.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.evaluation import top_lists
-from profiler.labels import KEPT_LABELS, LayerLabels, Threshold, label_layers
-from profiler.similarity.base import Similarity
-from profiler.similarity.choose import SIMILARITIES
+from profiler.profile.evaluation import top_lists
+from profiler.profile.labels import KEPT_LABELS, LayerLabels, label_layers
+from profiler.profile.similarity.base import Similarity
+from profiler.profile.similarity.choose import SIMILARITIES
+from profiler.profile.threshold import Threshold
 
 WORDS = ("red", "green", "cat", "dog", "beach")
 SORTING = Sorting(

@@ -56,7 +56,7 @@ def subject():
 SERVER = """
 import json, os, resource, sys
 import rich.progress, torch._dynamo, torchvision.models
-import profiler.cli, profiler.run, profiler.models.subject, profiler.models.vlm
+import profiler.cli, profiler.profile.run, profiler.models.subject, profiler.models.vlm
 
 for line in sys.stdin:
     order = json.loads(line)

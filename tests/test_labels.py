@@ -15,21 +15,19 @@ from hypothesis import strategies as st
 from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.labels import (
+from profiler.profile.labels import (
     KEPT_LABELS,
     LayerLabels,
     Part,
-    Threshold,
     label_layers,
     list_warnings,
     merge_labels,
-    null_tail,
-    null_threshold,
 )
-from profiler.similarity import base
-from profiler.similarity.base import Null, Units
-from profiler.similarity.choose import SIMILARITIES
-from profiler.similarity.pmi import SoftWPMI
+from profiler.profile.similarity import base
+from profiler.profile.similarity.base import Null, Units
+from profiler.profile.similarity.choose import SIMILARITIES
+from profiler.profile.similarity.pmi import SoftWPMI
+from profiler.profile.threshold import Threshold, null_tail, null_threshold
 
 
 def tops_of(activations: FloatArray, length: int, name: str = "layer") -> LayerTops:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from profiler import quality
 from profiler.activations.top_lists import TopCollector
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
-from profiler.labels import KEPT_LABELS, label_layers
-from profiler.quality import (
+from profiler.profile import quality
+from profiler.profile.labels import KEPT_LABELS, label_layers
+from profiler.profile.quality import (
     HeldOut,
     Labeller,
     LayerQuality,
@@ -33,7 +33,7 @@ from profiler.quality import (
     split,
     summarise,
 )
-from profiler.similarity.base import Rows
+from profiler.profile.similarity.base import Rows
 
 # --- a world with planted units --------------------------------------------------------------
 

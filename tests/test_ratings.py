@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from rated_runs import WORDS, layer_labels, make_run
 from tiny import write_images
 
-from profiler.calibration import Calibration, calibrate, in_context, isotonic, rated_units, resample
+from profiler.calibration import Calibration, calibrate, isotonic, rated_units, resample
 from profiler.core.text import decoded
 from profiler.errors import ContextError, InputError, OutputError, ResourceError
-from profiler.labels import LayerLabels, Threshold
+from profiler.profile.labels import LayerLabels
+from profiler.profile.result import load_run
+from profiler.profile.threshold import Threshold, in_context, read_threshold, threshold_json
 from profiler.rating_book import RatingBook, described_units, fingerprint
 from profiler.ratings import (
     COLUMNS,
@@ -32,8 +34,6 @@ from profiler.ratings import (
     sample_units,
     write_ratings,
 )
-from profiler.results import load_run
-from profiler.thresholds import read_threshold, threshold_json
 
 NAN = math.nan
 RUN = "0123456789abcdef"

@@ -22,12 +22,11 @@ from profiler.core.json_text import check_format, from_plain, json_text, parse_j
 from profiler.diagnosis_files import read_map
 from profiler.errors import InputError
 from profiler.guard import Guard
-from profiler.labels import Threshold
 from profiler.llm.base import Usage
+from profiler.profile.result import Record, load_run
 from profiler.profile.sorting.sorting import Sorting
-from profiler.results import Record, load_run
+from profiler.profile.threshold import Threshold, read_threshold
 from profiler.specifying import verify
-from profiler.thresholds import read_threshold
 
 # --- every record ----------------------------------------------------------------------------
 

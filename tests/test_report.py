@@ -15,11 +15,12 @@ import pytest
 from report_samples import CATEGORIES, WORDS, fake_page, flat_thumbnails
 
 from profiler.errors import OutputError
+from profiler.profile import view as profile_page
 from profiler.profile.counts import LayerProfile, ModelProfile
-from profiler.report import charts, profile_page
+from profiler.profile.page import ProfilePage
+from profiler.profile.view import render_profile
+from profiler.report import charts
 from profiler.report.document import TEMPLATES
-from profiler.report.page import ProfilePage
-from profiler.report.profile_page import render_profile
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028'\"&amp;"
 SMALL = {"first": 12, "second": 20, "last": 30}

@@ -9,8 +9,8 @@ from browser import View, opened
 from report_samples import LITE0, fake_page, flat_thumbnails
 from test_report import hostile_page
 
-from profiler.report.page import ProfilePage
-from profiler.report.profile_page import render_profile
+from profiler.profile.page import ProfilePage
+from profiler.profile.view import render_profile
 
 pytestmark = pytest.mark.browser
 

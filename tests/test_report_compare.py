@@ -14,8 +14,8 @@ from test_report import HOSTILE, Outline, block, visible
 
 from profiler.comparison.result import Comparison, Matching, PairComparison
 from profiler.errors import OutputError
+from profiler.profile.charts import swatches
 from profiler.profile.counts import ModelProfile
-from profiler.report.charts import swatches
 from profiler.report.compare_charts import DifferenceAxis, area_panel, line_panel, short_names
 from profiler.report.compare_page import ComparePage, merged, render_compare
 

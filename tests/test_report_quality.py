@@ -14,9 +14,9 @@ from report_samples import fake_page, fake_quality, flat_thumbnails
 from test_report import HOSTILE, Outline, block, hostile_page, visible
 from test_report_browser import column
 
-from profiler.quality import HeldOut, LayerQuality, Stability, summarise
-from profiler.report.page import ProfilePage, QualitySection
-from profiler.report.profile_page import render_profile
+from profiler.profile.page import ProfilePage, QualitySection
+from profiler.profile.quality import HeldOut, LayerQuality, Stability, summarise
+from profiler.profile.view import render_profile
 
 LAYERS = {"stem": 12, "blocks.0": 20, "blocks.1": 40, "a.very.long.name.of.a.layer.conv2": 60}
 

@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from tiny import TinyNet, TinyVLM, to_tensor, write_images
 
-from profiler.results import load_run
-from profiler.similarity.choose import SIMILARITIES
+from profiler.profile.result import load_run
+from profiler.profile.similarity.choose import SIMILARITIES
 
 HERE = Path(__file__).parent
 TINY = (f"{HERE / 'tiny.py'}:subject", "--vlm", f"{HERE / 'tiny.py'}:vlm")

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.similarity import base
-from profiler.similarity.base import Null, Similarity, Units
-from profiler.similarity.cosine import Cosine, CosineCubed
-from profiler.similarity.pmi import WPMI, ConceptProbabilities, Prior, SoftWPMI
-from profiler.similarity.rank import RankReorder
+from profiler.profile.similarity import base
+from profiler.profile.similarity.base import Null, Similarity, Units
+from profiler.profile.similarity.cosine import Cosine, CosineCubed
+from profiler.profile.similarity.pmi import WPMI, ConceptProbabilities, Prior, SoftWPMI
+from profiler.profile.similarity.rank import RankReorder
 
 
 def unit_rows(count: int, width: int = 8, seed: int = 0) -> FloatArray:
@@ -44,7 +44,7 @@ def fast_evidence(q: FloatArray, top: IntArray, constants: SoftWPMI | WPMI) -> N
 def plain_formula(
     images: FloatArray, concepts: FloatArray, top: IntArray, constants: SoftWPMI
 ) -> tuple[FloatArray, FloatArray]:
-    """L and the scores by the docstring of :mod:`profiler.similarity`, in float64, in loops."""
+    """L and the scores by the docstring of :mod:`.similarity`, in float64, in loops."""
     units, length = top.shape
     powers = np.exp(constants.temperature * (images @ concepts.T))
     q = powers / powers.sum(axis=1, keepdims=True)

@@ -12,7 +12,7 @@ from command import Command
 from safetensors.numpy import load_file
 
 from profiler.guard import Guard
-from profiler.results import load_run
+from profiler.profile.result import load_run
 
 DOCS = (tour.REPOSITORY / "README.md", *(tour.REPOSITORY / "docs").glob("*.md"))
 

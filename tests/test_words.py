@@ -21,9 +21,9 @@ from tiny import COLORS, write_images
 
 from profiler.cli.words import language_model
 from profiler.errors import InputError, UsageError
-from profiler.importing import read_descriptions
 from profiler.llm.openai_compatible import OpenAICompatible
-from profiler.run import ProfileOptions
+from profiler.profile.importing import read_descriptions
+from profiler.profile.run import ProfileOptions
 
 HERE = Path(__file__).parent
 TINY_VLM = f"{HERE / 'tiny.py'}:vlm"

@@ -28,8 +28,8 @@ from profiler.models.subject.trial import (
     try_preprocessing,
 )
 from profiler.models.vlm.base import VLM
+from profiler.profile.similarity.base import Rows
 from profiler.session import Advance
-from profiler.similarity.base import Rows
 
 
 class PooledLayer(Protocol):

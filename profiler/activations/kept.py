@@ -30,8 +30,8 @@ from profiler.core.store import Array, RowStream, Store
 from profiler.data.images import ProbeSet
 from profiler.errors import ResourceError
 from profiler.models.vlm.base import VLM
+from profiler.profile.similarity.base import Rows, blocks
 from profiler.session import Advance
-from profiler.similarity.base import Rows, blocks
 
 VERSION = 3
 """Changes whenever the same networks on the same images may bring home something else."""

@@ -1,4 +1,4 @@
-"""The command line: options → one call in :mod:`profiler.run` → a path printed.
+"""The command line: options → one call in :mod:`profiler.profile.run` → a path printed.
 
 ::
 

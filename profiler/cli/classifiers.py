@@ -223,7 +223,7 @@ def choose_concepts(
     """
     from profiler.concepts.attributes import attributes_for, check_concepts
     from profiler.data.concept_sets import open_concepts
-    from profiler.results import attributes_of
+    from profiler.profile.result import attributes_of
 
     given = [bool(concepts), bool(concepts_from), propose]
     if sum(given) > 1:
@@ -233,7 +233,7 @@ def choose_concepts(
     if concepts is not None:
         return check_concepts(open_concepts(concepts))
     if concepts_from is not None:
-        from profiler.results import load_run
+        from profiler.profile.result import load_run
 
         return attributes_of(load_run(concepts_from))
     if propose:

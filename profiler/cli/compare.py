@@ -167,8 +167,8 @@ def compare(
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     check_votes(votes, llm)
-    from profiler.similarity.choose import open_similarity
-    from profiler.thresholds import read_threshold
+    from profiler.profile.similarity.choose import open_similarity
+    from profiler.profile.threshold import read_threshold
 
     formula = open_similarity(similarity)
     cut = None if threshold is None else read_threshold(threshold)
@@ -211,9 +211,9 @@ def compare(
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
     from profiler.data.images import open_probe
-    from profiler.evaluation import DRAWS
     from profiler.models.vlm.choose import late_vlm, open_vlm
-    from profiler.run import ProfileOptions
+    from profiler.profile.evaluation import DRAWS
+    from profiler.profile.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
@@ -365,7 +365,7 @@ class _Own:
 def _slots(targets: Sequence[str], own: _Own) -> "list[NamedRun | Unprofiled]":
     """The runs in the order of the command line; one network may stand for several."""
     from profiler.comparing import NamedRun
-    from profiler.results import load_run
+    from profiler.profile.result import load_run
 
     finished = {target: (Path(target) / "run.json").is_file() for target in targets}
     for target, found in finished.items():

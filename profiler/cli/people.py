@@ -117,9 +117,9 @@ def calibrate(
     from profiler.models.vlm.base import LateTextEncoder
     from profiler.models.vlm.choose import late_vlm, open_text_encoder
     from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.profile.result import load_run
+    from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
-    from profiler.results import load_run
-    from profiler.run import ProfileOptions
     from profiler.session import Services, choose_device
 
     record = load_run(folder).record

@@ -152,10 +152,10 @@ def run(
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     check_votes(votes, llm)
     own = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
-    from profiler.similarity.choose import open_similarity
+    from profiler.profile.similarity.choose import open_similarity
 
     formula = open_similarity(similarity)
-    from profiler.thresholds import read_threshold
+    from profiler.profile.threshold import read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
     from profiler.core.store import Store, cache_folder
@@ -170,10 +170,10 @@ def run(
     cache = cache_folder()
     with language_model(llm, llm_base_url, llm_refresh) as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.evaluation import DRAWS
         from profiler.models.subject.loading import load_subject
         from profiler.models.vlm.choose import open_vlm
-        from profiler.run import ProfileOptions, profile
+        from profiler.profile.evaluation import DRAWS
+        from profiler.profile.run import ProfileOptions, profile
         from profiler.session import Services, check_writable, choose_device
 
         out = out or Path("reports", _folder_name(subject, checkpoint, checkpoint_key, vlm, probe))

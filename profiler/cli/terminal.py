@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from profiler.comparison.result import INTERPRETABLE, Comparison
-from profiler.results import ProfileRun
+from profiler.profile.result import ProfileRun
 
 stderr = Console(stderr=True)
 

@@ -14,7 +14,7 @@ from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.llm.base import LLM
-    from profiler.results import ProfileRun
+    from profiler.profile.result import ProfileRun
 
 LLMName = Annotated[
     str, typer.Option("--llm", help="Sorts the labels: a model's name, scripted:FILE or none.")
@@ -90,8 +90,8 @@ def categorize(
     """
     check_votes(votes, llm)
     from profiler.llm.prompts import load_prompts
+    from profiler.profile.result import load_run
     from profiler.profile.sorting.categories import Category, read_categories
-    from profiler.results import load_run
 
     run = load_run(folder)
     wanted = (
@@ -107,7 +107,7 @@ def categorize(
         from profiler.core.store import Store, cache_folder
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import late_vlm, open_text_encoder
-        from profiler.run import ProfileOptions, recategorize
+        from profiler.profile.run import ProfileOptions, recategorize
         from profiler.session import Services, choose_device
 
         place = choose_device(device)
@@ -191,7 +191,7 @@ def import_(
         from profiler.core.store import Store, cache_folder
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import open_text_encoder
-        from profiler.run import ProfileOptions, import_descriptions
+        from profiler.profile.run import ProfileOptions, import_descriptions
         from profiler.session import Services, choose_device
 
         place = choose_device(device)

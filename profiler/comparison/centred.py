@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import InputError
-from profiler.similarity.base import Rows, blocks
+from profiler.profile.similarity.base import Rows, blocks
 
 ROW_BLOCK = 2048
 """Rows read at a time."""

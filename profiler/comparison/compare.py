@@ -26,7 +26,7 @@ from profiler.comparison.shares import jensen_shannon, matched_difference, unmat
 from profiler.comparison.words import gained, lost, moved
 from profiler.core.arrays import BoolArray
 from profiler.errors import InputError
-from profiler.similarity.base import Rows
+from profiler.profile.similarity.base import Rows
 
 ALPHA = 0.05
 """Share of false discoveries allowed among the differences called significant."""

@@ -8,9 +8,10 @@ from profiler.comparison.result import LayerDraws
 from profiler.comparison.scoring import label_together
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.evaluation import DRAWS, Sample, sample_top, top_lists
-from profiler.labels import DEFAULT_SIMILARITY, Threshold
-from profiler.similarity.base import Rows, Similarity
+from profiler.profile.evaluation import DRAWS, Sample, sample_top, top_lists
+from profiler.profile.labels import DEFAULT_SIMILARITY
+from profiler.profile.similarity.base import Rows, Similarity
+from profiler.profile.threshold import Threshold
 
 
 def label_draws(

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
-from profiler.labels import LayerLabels, Threshold
 from profiler.profile.counts import ModelProfile
+from profiler.profile.labels import LayerLabels
+from profiler.profile.threshold import Threshold
 
 INTERPRETABLE = "interpretable"
 """Stands among the categories for all of them together."""

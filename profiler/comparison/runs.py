@@ -10,9 +10,10 @@ from profiler.comparison.noise import Floor
 from profiler.comparison.result import ComparedLayer, ComparedRun, LayerDraws
 from profiler.core.arrays import IntArray
 from profiler.errors import InputError
-from profiler.labels import LayerLabels, Threshold
 from profiler.profile.counts import ModelProfile, count_units
-from profiler.similarity.base import Rows
+from profiler.profile.labels import LayerLabels
+from profiler.profile.similarity.base import Rows
+from profiler.profile.threshold import Threshold
 
 
 @dataclass(frozen=True)

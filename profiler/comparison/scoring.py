@@ -13,9 +13,9 @@ import numpy as np
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
-from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.similarity.base import Rows, Similarity
-from profiler.similarity.pmi import WPMI, SoftWPMI
+from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
+from profiler.profile.similarity.base import Rows, Similarity
+from profiler.profile.similarity.pmi import WPMI, SoftWPMI
 
 
 def has_prior(similarity: Similarity) -> bool:

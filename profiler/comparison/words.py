@@ -7,7 +7,8 @@ import numpy as np
 
 from profiler.comparison.noise import LEVEL
 from profiler.comparison.result import ComparedLayer, ConceptChange, LayerDraws, Moved
-from profiler.labels import LayerLabels, Threshold
+from profiler.profile.labels import LayerLabels
+from profiler.profile.threshold import Threshold
 
 
 def words_in(

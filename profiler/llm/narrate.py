@@ -25,7 +25,7 @@ from profiler.llm.answers import without_thoughts
 from profiler.llm.base import LLM, Reply, Request, Usage
 from profiler.llm.facts import Facts, Number, Unit
 from profiler.llm.prompts import Prompts, load_prompts
-from profiler.run import log
+from profiler.profile.run import log
 
 TEMPLATE_AUTHOR = "a fixed template"
 _LONGEST = 1500

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from profiler.checked import Checked, CheckedSpec, OnRegion
-from profiler.pages.of_run import typeset
 from profiler.report.check_page import CheckPage
-from profiler.report.text import count, number, percent, plural
+from profiler.report.text import count, number, percent, plural, typeset
 from profiler.verify.largest import PRECISION
 from profiler.verify.rates import LEVEL
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from profiler.comparison.result import Comparison
 from profiler.llm.base import Usage
 from profiler.llm.narrate import Narrative
-from profiler.pages.of_run import measured_with, typeset
+from profiler.profile.page import measured_with
+from profiler.profile.result import ProfileRun
 from profiler.profile.sorting.sorting import Sorting
 from profiler.report.compare_page import ComparePage
-from profiler.results import ProfileRun
+from profiler.report.text import typeset
 
 
 def compare_page(

@@ -7,9 +7,8 @@ from profiler.concepts.heatmap import FDR
 from profiler.concepts.space import FOLDS
 from profiler.diagnosis import Diagnosis
 from profiler.llm.base import Usage
-from profiler.pages.of_run import typeset
 from profiler.report.debug_page import DebugPage
-from profiler.report.text import count, number, plural, share_of
+from profiler.report.text import count, number, plural, share_of, typeset
 
 ASKS = {
     "zero-shot": "The class captions nearest to the encoding, through the map, are those of the "

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 
 from profiler.guard_files import Assessment, Condition
-from profiler.pages.of_run import typeset
 from profiler.report.guard_page import TITLES, GuardPage
-from profiler.report.text import count
+from profiler.report.text import count, typeset
 
 AUTHOR = "a fixed template"
 FEWEST = 20

@@ -19,6 +19,7 @@ from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
 from profiler.rating_server.guard import Guard, cookie_name, same
 from profiler.rating_server.session import Session
+from profiler.report.document import TEMPLATES
 
 log = logging.getLogger("profiler")
 
@@ -27,7 +28,7 @@ PORT = 8717
 """Preferred, so that an open page finds its server again; taken, any free one."""
 
 _HERE = Path(__file__).parent
-_STYLE = _HERE.parent / "templates" / "style.css"
+_STYLE = TEMPLATES / "style.css"
 _PAGE = "text/html", (_HERE / "page.html",)
 _FILES = {
     "/page.css": ("text/css", (_STYLE, _HERE / "page.css")),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiler.errors import InputError
+from profiler.profile.result import SHOWN_IMAGES
 from profiler.rating_book import RatingBook
 from profiler.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
-from profiler.results import SHOWN_IMAGES
 
 ANSWERS: dict[str, float | None] = {"yes": YES, "maybe": MAYBE, "no": NO, "skip": None}
 _WORDS = {value: word for word, value in ANSWERS.items()}

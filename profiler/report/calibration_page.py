@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from profiler.calibration import Calibration, Curve, ExpectedRating, Interval, Row
-from profiler.ratings import RatingBasis
+from profiler.calibration import Calibration, Curve, Interval, Row
+from profiler.profile.charts import ScoreAxis
+from profiler.profile.result import ProfileRun
+from profiler.profile.threshold import ExpectedRating
 from profiler.report import document
-from profiler.report.charts import ScoreAxis, Tick
+from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
-from profiler.results import ProfileRun
 
 
 @dataclass(frozen=True)
@@ -108,32 +109,6 @@ def doubts(found: Calibration) -> list[str]:
             "again. The lowest cut may owe its place to chance, or a high score means little here."
         )
     return texts
-
-
-def rating_story(tau: float, basis: RatingBasis) -> tuple[str, ...]:
-    """Where a threshold from ratings came from, in sentences, for the profile report."""
-    low = "no lower limit" if basis.low is None else f"{basis.low:.3f}"
-    high = "no upper limit" if basis.high is None else f"{basis.high:.3f}"
-    raters = "one person" if basis.raters == 1 else f"{basis.raters:,} people"
-    if basis.raters == 1:
-        agreement = "Only one person rated, so agreement cannot be said."
-    elif not basis.shared:
-        agreement = "No unit was rated by two people, so agreement cannot be said."
-    elif basis.alpha is None:
-        agreement = "All their ratings are the same, so Krippendorff's α is not defined."
-    else:
-        agreement = (
-            f"On {basis.shared:,} units that several of them rated, Krippendorff's α (interval "
-            f"metric) is {basis.alpha:.2f}."
-        )
-    return (
-        f"People looked: {raters} gave {basis.ratings:,} ratings of {basis.units:,} units, "
-        "Yes = 1, Maybe = 0.5, No = 0. " + agreement,
-        f"τ = {tau:.3f} is the lowest score above which the mean rating reaches "
-        f"{basis.target:g}; it is {basis.mean_above:.2f} there. The {basis.confidence:.0%} "
-        f"interval of τ runs from {low} to {high}.",
-        "The page calibration.html beside this one shows the ratings by layer and by score.",
-    )
 
 
 def _confidence(found: Calibration) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from profiler.profile.counts import LayerProfile
 from profiler.report.charts import DEAD, UNINTERPRETABLE, Swatch, Tick
-from profiler.report.text import number, percent
+from profiler.report.text import percent, signed
 
 SHADES = 20
 """Steps of the sequential map of similarities: ``.k0`` … ``.k20``."""
@@ -83,17 +83,6 @@ class DifferenceAxis:
             Tick(50 + 50 * step, signed(step * self.limit, digits if step else 0), anchor)
             for step, anchor in steps
         )
-
-
-def signed(share: float, digits: int = 1) -> str:
-    """Write a difference of shares in percentage points, with its sign.
-
-    >>> signed(0.0712), signed(-0.03), signed(0.0), signed(-0.0001)
-    ('+7.1', '−3.0', '0.0', '0.0')
-    """
-    points = round(100 * share, digits)
-    text = number(points, digits)
-    return f"+{text}" if points > 0 else text
 
 
 # -- names of layers ---------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import numpy as np
 
 from profiler.comparison.result import ComparedLayer, ComparedRun, Comparison
 from profiler.errors import OutputError
+from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.report import document
-from profiler.report.charts import StackedBar, Swatch, stacked_bar, swatches
+from profiler.report.charts import StackedBar, Swatch
 from profiler.report.columns import Index, encoded, rounded, significant
 from profiler.report.compare_charts import DifferenceAxis, scale, short_names
 from profiler.report.compare_growth import GrowthView, step_text

@@ -16,8 +16,17 @@ from profiler.comparison.result import (
     Verdict,
 )
 from profiler.report.charts import DEAD, UNINTERPRETABLE, Swatch
-from profiler.report.compare_charts import DifferenceAxis, Mark, shade, signed
-from profiler.report.text import NOTHING, count, number, percent, plural, probability, share_of
+from profiler.report.compare_charts import DifferenceAxis, Mark, shade
+from profiler.report.text import (
+    NOTHING,
+    count,
+    number,
+    percent,
+    plural,
+    probability,
+    share_of,
+    signed,
+)
 
 WORDS_SHOWN = 30
 """Words listed of a layer in each direction; the rest is counted."""

@@ -12,7 +12,6 @@ from profiler.errors import OutputError
 from profiler.localization import Shares, Verdict
 from profiler.report import document
 from profiler.report.charts import StackedBar, query
-from profiler.report.compare_charts import signed
 from profiler.report.debug_charts import (
     DIVERGING,
     PARTS,
@@ -34,7 +33,16 @@ from profiler.report.debug_data import (
     Views,
     concept_order,
 )
-from profiler.report.text import NOTHING, count, number, percent, plural, probability, share_of
+from profiler.report.text import (
+    NOTHING,
+    count,
+    number,
+    percent,
+    plural,
+    probability,
+    share_of,
+    signed,
+)
 
 LISTED = 400
 """Confusions in the table; a page that is too large has fewer."""

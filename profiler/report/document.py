@@ -17,7 +17,10 @@ from markupsafe import Markup
 
 from profiler.report import text
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
+"""What all reports share; a story's own files lie with the story: ``compare/compare.html``."""
+PLACES = (TEMPLATES, Path(__file__).parents[1])
+"""Where a name of a template, a stylesheet or a script is looked up."""
 
 MEGABYTE = 1_000_000
 
@@ -77,7 +80,7 @@ def json_block(data: Any) -> Markup:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(PLACES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -95,7 +98,7 @@ def _environment() -> Environment:
 
 @cache
 def _asset(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+    return next(p / name for p in PLACES if (p / name).exists()).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:

@@ -1,6 +1,7 @@
 """Numbers as text, the same way on every page."""
 
 import math
+import re
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -86,3 +87,24 @@ def decimals(spread: float) -> int:
     if not (spread > 0 and math.isfinite(spread)):
         return 3
     return min(max(2 - math.floor(math.log10(spread)), 3), 6)
+
+
+def typeset(text: str) -> str:
+    """Numbers as the pages write them: thin spaces in thousands and before the per cent sign.
+
+    >>> typeset("1,690 of 2,048 units (82.5 %, or 83%)").replace(THIN, "_")
+    '1_690 of 2_048 units (82.5_%, or 83_%)'
+    """
+    text = re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))", THIN, text)
+    return re.sub(r"(?<=\d) ?%", f"{THIN}%", text)
+
+
+def signed(share: float, digits: int = 1) -> str:
+    """Write a difference of shares in percentage points, with its sign.
+
+    >>> signed(0.0712), signed(-0.03), signed(0.0), signed(-0.0001)
+    ('+7.1', '−3.0', '0.0', '0.0')
+    """
+    points = round(100 * share, digits)
+    text = number(points, digits)
+    return f"+{text}" if points > 0 else text

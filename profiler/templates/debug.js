@@ -12,7 +12,7 @@ const VERDICTS = ["head", "encoder", "undetermined"];
 const pairs = debug.pairs.map(([truth, predicted, ...shares]) => ({ truth, predicted, shares, errors: shares[0] + shares[1] + shares[2] }));
 const answers = [...new Set(pairs.map(({ predicted }) => predicted))].sort((a, b) => a - b);
 
-// -- shares and their intervals, as profiler.quality and profiler.concepts.heatmap compute them -----------------
+// -- shares and their intervals, as profiler.profile.quality and profiler.concepts.heatmap compute them -----------------
 
 const Z = 1.959963984540054; // 95 %
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray
-from profiler.similarity import base
-from profiler.similarity.base import (
+from profiler.profile.similarity import base
+from profiler.profile.similarity.base import (
     ALONE,
     Null,
     Reduce,

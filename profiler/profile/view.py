@@ -10,24 +10,15 @@ import numpy as np
 
 from profiler.core.arrays import FloatArray
 from profiler.errors import OutputError
-from profiler.labels import LayerLabels, Threshold
+from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
+from profiler.profile.labels import LayerLabels
+from profiler.profile.page import Doubt, LayerSection, ProfilePage
+from profiler.profile.quality_view import QualityView
+from profiler.profile.threshold import Threshold
 from profiler.report import document
-from profiler.report.charts import (
-    DEAD,
-    UNINTERPRETABLE,
-    Histogram,
-    ScoreAxis,
-    StackedBar,
-    Swatch,
-    histogram,
-    query,
-    stacked_bar,
-    swatches,
-)
+from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
 from profiler.report.columns import Index, encoded, rounded, significant
-from profiler.report.page import Doubt, LayerSection, ProfilePage
-from profiler.report.quality_section import QualityView
 from profiler.report.text import count, decimals, number, percent, plural, probability
 
 LABELS_SHOWN = 10
@@ -56,8 +47,8 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
     _check(page)
     view = _View(page)
     limit = int(max_mb * document.MEGABYTE)
-    extra = ("quality",) if page.quality else ()
-    bare = document.render("profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
+    extra = ("profile/quality",) if page.quality else ()
+    bare = document.render("profile/profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
     room = limit - document.size(bare) - _NOTE_BYTES
     if room < 0:
         raise OutputError(
@@ -65,7 +56,7 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
             f"more than the limit of {max_mb:g} MB; raise the limit or profile fewer layers"
         )
     thumbnails = _choose_thumbnails(page, view.images, room, max_mb)
-    return document.render("profile.html", extra=extra, **view.context(thumbnails))
+    return document.render("profile/profile.html", extra=extra, **view.context(thumbnails))
 
 
 def _check(page: ProfilePage) -> None:

@@ -6,13 +6,13 @@
     descriptions.csv    a row a unit; the first four columns are CLIP-Dissect's
     profile.json        counts by layer and category
     report.html         the page people read
-    units.safetensors   the arrays behind the labels (:class:`~profiler.labels.LayerLabels`)
+    units.safetensors   the arrays behind the labels (:class:`~profiler.profile.labels.LayerLabels`)
     images/             small pictures of the images in some unit's top list
 
 and, where the labels were evaluated,
 
     quality.csv         a row a unit: held-out prediction and survival of its label
-    quality.safetensors the arrays behind them (:class:`~profiler.quality.LayerQuality`)
+    quality.safetensors the arrays behind them (:class:`~profiler.profile.quality.LayerQuality`)
 
 Everything that follows a run (another threshold, other categories, a rating, a comparison) reads
 this folder, never the images again.
@@ -47,13 +47,14 @@ from profiler.core.store import remove_file, write_atomically
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import InputError, OutputError, first_line
-from profiler.evaluation import other_labels
-from profiler.labels import KEPT_LABELS, LayerLabels, Threshold
 from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
+from profiler.profile.evaluation import other_labels
+from profiler.profile.labels import KEPT_LABELS, LayerLabels
+from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
-from profiler.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
+from profiler.profile.threshold import Threshold
 
 if TYPE_CHECKING:
     pass

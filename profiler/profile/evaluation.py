@@ -1,8 +1,8 @@
 """The quality of a run's labels: labels chosen anew on samples of its images.
 
-What is measured, and how, stands in :mod:`profiler.quality`; here a sample of the probe images is
-labelled just as the run labels all of them. Nothing is read again: a sample is a view of the rows
-that the image pass brought home, and these may lie on disk.
+What is measured, and how, stands in :mod:`profiler.profile.quality`; here a sample of the probe
+images is labelled just as the run labels all of them. Nothing is read again: a sample is a view of
+the rows that the image pass brought home, and these may lie on disk.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ import numpy as np
 from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
-from profiler.similarity.base import Rows, Similarity, blocks
+from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
+from profiler.profile.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
+from profiler.profile.similarity.base import Rows, Similarity, blocks
 
 HELD_OUT_SHARE = 0.5
 """Share of the images that labels are measured on, not chosen on."""
@@ -102,7 +102,7 @@ def sample_top(similarity: Similarity, top: int | None, images: int, whole: int)
 
     At least what the formula makes of a single image, which for some is more than one.
 
-    >>> from profiler.similarity import RankReorder, SoftWPMI
+    >>> from profiler.profile.similarity import RankReorder, SoftWPMI
     >>> sample_top(SoftWPMI(), 10, 500, 1000), sample_top(RankReorder(), 3, 500, 1000)
     (5, 2)
     """

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from profiler.core.arrays import FloatArray
-from profiler.evaluation import other_labels
-from profiler.quality import QualitySummary, Spread, summarise
-from profiler.report.charts import ScoreAxis, Tick
-from profiler.report.page import LayerSection, QualitySection
+from profiler.profile.charts import ScoreAxis
+from profiler.profile.evaluation import other_labels
+from profiler.profile.page import LayerSection, QualitySection
+from profiler.profile.quality import QualitySummary, Spread, summarise
+from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FEW = 5

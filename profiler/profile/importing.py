@@ -3,7 +3,7 @@
 CLIP-Dissect and tools like it write a table with a row a unit and the columns ``layer``, ``unit``,
 ``description`` and ``similarity``. What such a table does not tell (images, activations, p-values,
 the concept set, which model read the images) stays empty in the run: see
-:mod:`profiler.results`.
+:mod:`profiler.profile.result`.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ import numpy as np
 
 from profiler.core.text import Table, decoded, tidy
 from profiler.errors import InputError
-from profiler.labels import LayerLabels
 from profiler.models.records import LayerRecord
-from profiler.results import SourceRecord
+from profiler.profile.labels import LayerLabels
+from profiler.profile.result import SourceRecord
 
 NEEDED = ("layer", "unit", "description")
 SCORE = "similarity"

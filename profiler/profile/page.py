@@ -1,16 +1,121 @@
-"""A finished run told as a page."""
+"""A profile told as a page: which facts its report shows, and in which words."""
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from profiler.llm.base import Usage
 from profiler.models.records import LayerRecord
-from profiler.quality import FEWEST_POSITIVES, summarise
-from profiler.report.calibration_page import rating_story
-from profiler.report.page import Doubt, LayerSection, ProfilePage, QualitySection
-from profiler.report.text import THIN, count
-from profiler.results import SHOWN_IMAGES, ProfileRun, Record
+from profiler.profile.counts import ModelProfile
+from profiler.profile.labels import LayerLabels
+from profiler.profile.quality import FEWEST_POSITIVES, LayerQuality, summarise
+from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
+from profiler.profile.threshold import RatingBasis, Threshold
+from profiler.report.text import count, typeset
+
+
+def rating_story(tau: float, basis: RatingBasis) -> tuple[str, ...]:
+    """Where a threshold from ratings came from, in sentences, for the profile report."""
+    low = "no lower limit" if basis.low is None else f"{basis.low:.3f}"
+    high = "no upper limit" if basis.high is None else f"{basis.high:.3f}"
+    raters = "one person" if basis.raters == 1 else f"{basis.raters:,} people"
+    if basis.raters == 1:
+        agreement = "Only one person rated, so agreement cannot be said."
+    elif not basis.shared:
+        agreement = "No unit was rated by two people, so agreement cannot be said."
+    elif basis.alpha is None:
+        agreement = "All their ratings are the same, so Krippendorff's α is not defined."
+    else:
+        agreement = (
+            f"On {basis.shared:,} units that several of them rated, Krippendorff's α (interval "
+            f"metric) is {basis.alpha:.2f}."
+        )
+    return (
+        f"People looked: {raters} gave {basis.ratings:,} ratings of {basis.units:,} units, "
+        "Yes = 1, Maybe = 0.5, No = 0. " + agreement,
+        f"τ = {tau:.3f} is the lowest score above which the mean rating reaches "
+        f"{basis.target:g}; it is {basis.mean_above:.2f} there. The {basis.confidence:.0%} "
+        f"interval of τ runs from {low} to {high}.",
+        "The page calibration.html beside this one shows the ratings by layer and by score.",
+    )
+
+
+@dataclass(frozen=True)
+class LayerSection:
+    """What the page shows of one layer."""
+
+    labels: LayerLabels
+    categories: Sequence[str | None]
+    """Per unit the category of its best label; None where that is not trusted or the unit dead."""
+    kind: str
+    """Module class, for example ``Conv2d``."""
+    shape: str
+    """Shape of one image's output, for example ``32 × 112 × 112``."""
+    numbers: Sequence[int] = ()
+    """The units' numbers, where they are not 0, 1, 2 …"""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A word whose category changed between votes."""
+
+    word: str
+    category: str
+    """The one most votes gave it."""
+    kept: int
+    """How many votes did."""
+    votes: int
+    units: int
+    """Interpretable units that carry the word."""
+
+
+@dataclass(frozen=True)
+class QualitySection:
+    """How well the labels hold, where that was measured."""
+
+    layers: Sequence[LayerQuality]
+    """One for each layer section, in the same order."""
+    story: Sequence[str]
+    """Sentences that say how it was measured, and what it does not show."""
+
+
+@dataclass(frozen=True)
+class ProfilePage:
+    """Everything the profile report needs; it computes nothing but layout."""
+
+    title: str
+    examined: Sequence[tuple[str, str]]
+    """(term, text) pairs: model, weights, probe images, VLM, concepts, date."""
+    summary: Sequence[str]
+    """Two or three sentences (plain text) that state the finding."""
+    summary_author: str
+    """Who wrote it: "a fixed template", "gpt-4o, checked against the facts"."""
+    profile: ModelProfile
+    layers: Sequence[LayerSection]
+    concepts: Sequence[str]
+    threshold: Threshold | None
+    """None where there was no cut: then every unit that has a label counts as interpretable."""
+    threshold_story: Sequence[str]
+    """Sentences that say where the threshold came from."""
+    sorter_story: Sequence[str]
+    """Sentences that say who sorted the labels into categories, and how far to trust it."""
+    image_names: Sequence[str]
+    """(N,) names of the probe images, by index."""
+    thumbnails: Mapping[int, bytes]
+    """WebP bytes by probe-image index; images without one are shown by name."""
+    command: str
+    provenance: Sequence[tuple[str, str]]
+    """Footer pairs: fingerprints, versions, seed, settings, timings."""
+    limits: Sequence[str]
+    """What these numbers do not show."""
+    warnings: Sequence[str]
+    doubtful: Sequence[Doubt] = ()
+    """Least certain first; empty also where there was only one vote."""
+    imported: bool = False
+    """The labels came from a file: no image was seen, so no unit is known to be dead, and there
+    are neither p-values nor random image lists."""
+    quality: QualitySection | None = None
+    """None where the labels were not evaluated."""
 
 
 def profile_page(run: ProfileRun) -> ProfilePage:
@@ -75,16 +180,6 @@ def measured_with(record: Record) -> list[tuple[str, str]]:
         concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
         pairs.append(("Concepts", concepts))
     return pairs
-
-
-def typeset(text: str) -> str:
-    """Numbers as the pages write them: thin spaces in thousands and before the per cent sign.
-
-    >>> typeset("1,690 of 2,048 units (82.5 %, or 83%)").replace(THIN, "_")
-    '1_690 of 2_048 units (82.5_%, or 83_%)'
-    """
-    text = re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))", THIN, text)
-    return re.sub(r"(?<=\d) ?%", f"{THIN}%", text)
 
 
 def shape_text(layer: LayerRecord) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray
-from profiler.similarity.base import (
+from profiler.profile.similarity.base import (
     ALONE,
     Null,
     Reduce,

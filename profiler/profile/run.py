@@ -14,36 +14,24 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Network, thumbnails
 from profiler.activations.kept import collect_once
-from profiler.calibration import in_context
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import UsageError
-from profiler.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
-from profiler.importing import Imported, read_descriptions
-from profiler.labels import (
-    DEFAULT_SIMILARITY,
-    LayerLabels,
-    Threshold,
-    label_layers,
-    list_warnings,
-    null_threshold,
-)
 from profiler.llm.base import LLM
 from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
-from profiler.pages.of_run import profile_page
+from profiler.profile.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
 from profiler.profile.facts import ProfileFacts
-from profiler.profile.sorting.categories import DEFAULT, Category
-from profiler.profile.sorting.exemplar import ExemplarSorter
-from profiler.profile.sorting.sorting import Sorting, categorize
-from profiler.quality import POSITIVE_SHARE, LayerQuality
-from profiler.report.profile_page import render_profile
-from profiler.results import (
+from profiler.profile.importing import Imported, read_descriptions
+from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
+from profiler.profile.page import profile_page
+from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
+from profiler.profile.result import (
     SHOWN_IMAGES,
     EvaluationRecord,
     ProfileRun,
@@ -51,8 +39,13 @@ from profiler.results import (
     Resorting,
     SimilarityRecord,
 )
+from profiler.profile.similarity.base import Similarity
+from profiler.profile.sorting.categories import DEFAULT, Category
+from profiler.profile.sorting.exemplar import ExemplarSorter
+from profiler.profile.sorting.sorting import Sorting, categorize
+from profiler.profile.threshold import Threshold, in_context, null_threshold
+from profiler.profile.view import render_profile
 from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
-from profiler.similarity.base import Similarity
 
 log = logging.getLogger("profiler")
 

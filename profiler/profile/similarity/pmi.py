@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray
-from profiler.similarity import base
-from profiler.similarity.base import (
+from profiler.profile.similarity import base
+from profiler.profile.similarity.base import (
     ALONE,
     Null,
     Reduce,
@@ -42,7 +42,7 @@ from profiler.similarity.base import (
     check_embeddings,
     listed_rows,
 )
-from profiler.similarity.kernels import (
+from profiler.profile.similarity.kernels import (
     FACTOR_RANGE,
     MASS_BITS,
     add_logs,

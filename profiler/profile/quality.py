@@ -33,8 +33,8 @@ from scipy.special import digamma
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
-from profiler.labels import KEPT_LABELS
-from profiler.similarity.base import Rows
+from profiler.profile.labels import KEPT_LABELS
+from profiler.profile.similarity.base import Rows
 
 Labeller = Callable[[IntArray], Sequence[IntArray]]
 """Labels the units on a sample: image indices (S,), ascending, perhaps with repeats → for each

@@ -1,8 +1,7 @@
 """Unit labels, dead units, and the threshold above which a label is trusted."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.ratings import RatingBasis
-from profiler.similarity.base import ALONE, Null, Reduce, Rows, Similarity, Tile, Units
-from profiler.similarity.pmi import SoftWPMI
+from profiler.profile.similarity.base import ALONE, Null, Reduce, Rows, Similarity, Tile, Units
+from profiler.profile.similarity.pmi import SoftWPMI
 
 KEPT_LABELS = 5
 """The best label and the next four."""
@@ -261,88 +259,3 @@ def _assemble(
         tops.activations,
         null_scores if any_alive else null_scores[:0],
     )
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The cut τ: a unit's label is trusted if its score is greater than ``value``.
-
-    Scores mean something only among units scored with the same concepts, VLM and similarity
-    settings, so a threshold carries that context.
-    """
-
-    value: float
-    source: Literal["given", "null", "ratings"]
-    context: Mapping[str, str] = field(default_factory=dict)
-    fdr: float | None = None
-    """Estimated share of false labels among those trusted; only for ``source="null"``."""
-    ratings: RatingBasis | None = None
-    """What it rests on; only for ``source="ratings"``."""
-
-    def trusts(self, labels: LayerLabels) -> BoolArray:
-        """(K,) whether each unit is interpretable; a dead unit never is."""
-        # In float64, or NumPy would round the cut to float32 and with it move scores across. A
-        # NaN score compares as false, without a warning.
-        result: BoolArray = labels.score[:, 0].astype(np.float64) > self.value
-        return result
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of ``threshold.json``."""
-        return {
-            "value": self.value,
-            "source": self.source,
-            "fdr": self.fdr,
-            "ratings": None if self.ratings is None else asdict(self.ratings),
-            "context": dict(self.context),
-        }
-
-
-def null_threshold(
-    layers: Sequence[LayerLabels], *, fdr: float = 0.05, context: Mapping[str, str] | None = None
-) -> Threshold:
-    """The lowest cut at which at most a share ``fdr`` of the trusted labels is expected false.
-
-    At a cut τ, layer l would pass about K_l · P_l(null score > τ) of its living units by chance
-    alone; their sum over the layers, divided by the number of units that do pass, estimates the
-    false-discovery rate. It takes every unit for a possible null and counts one more exceedance
-    than was drawn, so it errs on the safe side. Where no cut meets the rate, the highest score
-    is the cut: nothing passes, and ``fdr`` is None (so too where every unit is dead).
-
-    Args:
-        layers: labelled layers; those with no null distribution are an error.
-        fdr: the rate allowed, in (0, 1).
-        context: what the threshold belongs to.
-    """
-    if not 0 < fdr < 1:
-        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {fdr}")
-    living = [layer for layer in layers if not layer.dead.all()]
-    if any(not len(layer.null_scores) for layer in living):
-        raise InputError("a threshold from the null distribution needs null draws")
-    # A unit that the similarity has no score for has no label that could be trusted.
-    scores = [
-        layer.score[~(layer.dead | np.isnan(layer.score[:, 0])), 0].astype(np.float64)
-        for layer in living
-    ]
-    if not sum(map(len, scores)):
-        return Threshold(0.0, "null", dict(context or {}), None)
-    pooled = np.sort(np.concatenate(scores))
-    # Candidate cuts: just below the lowest score (everything passes), then each score.
-    cuts = np.concatenate([[np.nextafter(pooled[0], -np.inf)], np.unique(pooled)])
-    passing = len(pooled) - np.searchsorted(pooled, cuts, side="right")
-    expected = np.zeros(len(cuts))
-    for layer, own in zip(living, scores, strict=True):
-        expected += len(own) * null_tail(layer.null_scores, cuts)
-    with np.errstate(divide="ignore"):
-        rate = expected / passing
-    meets = np.flatnonzero(rate <= fdr)
-    if not len(meets):
-        return Threshold(float(pooled[-1]), "null", dict(context or {}), None)
-    first = meets[0]
-    return Threshold(float(cuts[first]), "null", dict(context or {}), float(rate[first]))
-
-
-def null_tail(null_scores: FloatArray, cuts: FloatArray) -> FloatArray:
-    """(1 + number of null scores > cut) / (1 + number of null scores), for each cut."""
-    above = len(null_scores) - np.searchsorted(null_scores, cuts, side="right")
-    result: FloatArray = (1 + above) / (1 + len(null_scores))
-    return result

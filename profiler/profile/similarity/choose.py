@@ -1,10 +1,10 @@
 """The similarities, by the names that ``--similarity`` takes."""
 
 from profiler.errors import UnknownNameError
-from profiler.similarity.base import Similarity
-from profiler.similarity.cosine import Cosine, CosineCubed
-from profiler.similarity.pmi import WPMI, SoftWPMI
-from profiler.similarity.rank import RankReorder
+from profiler.profile.similarity.base import Similarity
+from profiler.profile.similarity.cosine import Cosine, CosineCubed
+from profiler.profile.similarity.pmi import WPMI, SoftWPMI
+from profiler.profile.similarity.rank import RankReorder
 
 SIMILARITIES: dict[str, Similarity] = {
     similarity.name: similarity

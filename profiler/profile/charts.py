@@ -1,0 +1,269 @@
+"""Pictures of a profile: bars of categories, histograms of scores."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from profiler.core.arrays import FloatArray
+from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
+from profiler.profile.counts import LayerProfile
+from profiler.report.charts import (
+    DEAD,
+    UNINTERPRETABLE,
+    Segment,
+    StackedBar,
+    Swatch,
+    Tick,
+    _nice_step,
+    query,
+)
+from profiler.report.text import number, percent, share_of
+
+SLOTS = 7
+"""Okabe–Ito's colours without black, which would vanish on a dark page; ``.c0`` … ``.c6``."""
+
+
+TEXTURES = ("", "hatch", "dots", "bars", "check")
+"""Laid over a colour when there are more categories than colours."""
+
+
+HOME_SLOTS = {name: slot for slot, name in enumerate((*DEFAULT_CATEGORIES, UNKNOWN))}
+"""The default categories keep their colour on every page, whatever stands beside them."""
+
+
+def swatches(categories: Iterable[str]) -> dict[str, Swatch]:
+    """Give each category a swatch, in the order given.
+
+    The default categories have colours of their own. Others take the free colours in their order;
+    when the colours are used up they come again with a texture.
+
+    >>> {name: swatch.css for name, swatch in swatches(["animal", "object", "tool"]).items()}
+    {'animal': 'c1', 'object': 'c0', 'tool': 'c2'}
+    """
+    names = list(dict.fromkeys(categories))
+    taken = {HOME_SLOTS[name] for name in names if name in HOME_SLOTS}
+    free = iter([slot for slot in range(SLOTS * (len(names) + 1)) if slot not in taken])
+    result = {}
+    for name in names:
+        slot = HOME_SLOTS[name] if name in HOME_SLOTS else next(free)
+        texture = TEXTURES[slot // SLOTS % len(TEXTURES)]
+        result[name] = Swatch(name, f"c{slot % SLOTS}", texture, query(category=name))
+    return result
+
+
+def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: bool) -> StackedBar:
+    """Stack the categories in the order of ``styles``, then uninterpretable, then dead.
+
+    ``named`` prints the category beside the share where it fits.
+    """
+    parts = [(swatch, layer.counts.get(name, 0)) for name, swatch in styles.items()]
+    parts += [(UNINTERPRETABLE, layer.uninterpretable), (DEAD, layer.dead)]
+    units = layer.units
+    segments = []
+    before = 0
+    for swatch, part in parts:
+        if not part:
+            continue
+        x, end = 100 * before / units, 100 * (before + part) / units
+        before += part
+        share = percent(part, units)
+        text = f"{swatch.name} {share}" if named else share
+        segments.append(
+            Segment(
+                swatch,
+                part,
+                x,
+                end - x,
+                text,
+                _room(end - x, len(text)),
+                f"{swatch.name}: {share_of(part, units)} units",
+            )
+        )
+    alt = f"{layer.layer}: " + (
+        "; ".join(f"{s.swatch.name} {percent(s.count, units)}" for s in segments) or "no units"
+    )
+    return StackedBar(layer.layer, tuple(segments), units, alt)
+
+
+def _room(width: float, characters: int) -> Literal["none", "wide", "any"]:
+    # A character takes about 7 px; a bar is about 600 px wide on a desk and 330 px in a hand.
+    pixels = 7 * characters + 6
+    if width * 3.3 > pixels:
+        return "any"
+    return "wide" if width * 6 > pixels else "none"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a histogram, in percent of the plot; y runs downwards as in SVG."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    above: bool
+    tip: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Best scores of a layer's units before those of random image lists."""
+
+    bins: tuple[Bin, ...]
+    null: str
+    """Outline of the null distribution: an SVG path in a box of 100 by 100; empty without one."""
+    tau: Tick | None
+    """The label of τ; it stands at the edge where τ itself is beyond the axis."""
+    tau_at: float | None
+    """Where the line of τ is drawn."""
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    beyond: int
+    """Units beyond the axis, drawn in its first or last bin."""
+    alt: str
+    cut: bool = True
+    """Whether there is a τ at all; without one every bar counts as above."""
+
+
+@dataclass(frozen=True)
+class ScoreAxis:
+    """Bins shared by every histogram of a page, with τ on an edge."""
+
+    edges: FloatArray
+    tau: float
+    digits: int
+
+    @classmethod
+    def around(
+        cls,
+        scores: Sequence[FloatArray],
+        nulls: Sequence[FloatArray],
+        tau: float,
+        digits: int,
+        bins: int = 56,
+    ) -> "ScoreAxis | None":
+        """Limits that hold the middle 99 % of every layer and τ; ``None`` without any score.
+
+        A τ of minus infinity stands for none.
+        """
+        found = [values[np.isfinite(values)] for values in (*scores, *nulls)]
+        found = [values for values in found if values.size]
+        if not found:
+            return None
+        low = min(float(np.quantile(values, 0.005)) for values in found)
+        high = max(float(np.quantile(values, 0.995)) for values in found)
+        if math.isfinite(tau) and low - (high - low) <= tau <= high + (high - low):
+            low, high = min(low, tau), max(high, tau)
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        width = (high - low) / bins
+        anchor = tau if math.isfinite(tau) and low <= tau <= high else low
+        first = math.floor((low - anchor) / width + 1e-9) - 1
+        last = math.ceil((high - anchor) / width - 1e-9) + 1
+        return cls(anchor + width * np.arange(first, last + 1), tau, digits)
+
+    def place(self, value: float) -> float:
+        """Where a score lies, in percent of the axis."""
+        low, high = self.edges[0], self.edges[-1]
+        return float(100 * (value - low) / (high - low))
+
+    def ticks(self, most: int = 7) -> tuple[Tick, ...]:
+        """Round numbers along the axis."""
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        step = _nice_step((high - low) / most)
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        ticks = []
+        for i in range(first, last + 1):
+            at = self.place(i * step)
+            if 3 <= at <= 97:
+                ticks.append(Tick(at, number(i * step, digits)))
+        return tuple(ticks)
+
+    def counts(self, values: FloatArray) -> tuple[list[int], int]:
+        """How many values fall into each bin, those outside counted in the outer bins."""
+        values = values[np.isfinite(values)]
+        # A bin is open on the left, as "score > τ" is: a unit at τ itself lies below the line.
+        index = np.searchsorted(self.edges, values, side="left") - 1
+        beyond = int(((index < 0) | (index > len(self.edges) - 2)).sum())
+        clipped = np.clip(index, 0, len(self.edges) - 2)
+        return np.bincount(clipped, minlength=len(self.edges) - 1).tolist(), beyond
+
+
+def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) -> Histogram:
+    """Lay out the best scores of a layer on ``axis``, with the null distribution beside them."""
+    units, beyond = axis.counts(scores)
+    lists, _ = axis.counts(null)
+    n_units, n_lists = sum(units), sum(lists)
+    top = max(max(units) / max(n_units, 1), max(lists) / max(n_lists, 1))
+    step = _nice_step(top / 4) if top else 1.0
+    ceiling = step * math.ceil(top / step + 0.05) if top else 1.0
+    bins = []
+    for i, found in enumerate(units):
+        if not found:
+            continue
+        left, right = float(axis.edges[i]), float(axis.edges[i + 1])
+        height = 100 * found / n_units / ceiling
+        bins.append(
+            Bin(
+                axis.place(left),
+                axis.place(right) - axis.place(left),
+                100 - height,
+                height,
+                (left + right) / 2 > axis.tau,
+                f"{number(left, axis.digits)} to {number(right, axis.digits)}: "
+                f"{share_of(found, n_units)} units",
+            )
+        )
+    above = int((scores[np.isfinite(scores)] > axis.tau).sum())
+    cut = axis.tau > -math.inf
+    alt = f"Histogram of the best scores in {name}: "
+    alt += f"{above} of {n_units} units above τ" if cut else f"{n_units} units, no threshold"
+    if n_lists:
+        above_null = int((null[np.isfinite(null)] > axis.tau).sum())
+        alt += f"; of {n_lists} random image lists, {above_null} above τ"
+    tau = _tau_tick(axis)
+    return Histogram(
+        tuple(bins),
+        _outline(axis, [found / n_lists / ceiling for found in lists]) if n_lists else "",
+        tau,
+        tau.at if tau and 0 < tau.at < 100 else None,
+        axis.ticks(),
+        tuple(
+            Tick(100 - 100 * i * step / ceiling, _axis_percent(i * step))
+            for i in range(1, round(ceiling / step) + 1)
+            if i * step < ceiling - 1e-9 or i == 1
+        ),
+        beyond,
+        alt,
+        cut,
+    )
+
+
+def _tau_tick(axis: ScoreAxis) -> Tick | None:
+    if not math.isfinite(axis.tau):
+        return None
+    at = axis.place(axis.tau)
+    text = f"τ = {number(axis.tau, axis.digits)}"
+    if at < 0:
+        return Tick(0.0, f"← {text}", "start")
+    if at > 100:
+        return Tick(100.0, f"{text} →", "end")
+    return Tick(at, text, "end" if at > 80 else "start")
+
+
+def _outline(axis: ScoreAxis, heights: Sequence[float]) -> str:
+    """Trace the steps from the first bin that holds something to the last, without a base line."""
+    filled = [i for i, height in enumerate(heights) if height > 0]
+    path = [f"M{axis.place(float(axis.edges[filled[0]])):.2f} 100"]
+    for i in range(filled[0], filled[-1] + 1):
+        path.append(f"V{100 - 100 * heights[i]:.2f}H{axis.place(float(axis.edges[i + 1])):.2f}")
+    return "".join([*path, "V100"])
+
+
+def _axis_percent(share: float) -> str:
+    digits = max(0, -math.floor(math.log10(100 * share) + 1e-9))
+    return percent(share, 1, digits)
