@@ -23,12 +23,12 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from profiler.comparison.compare import compare
-from profiler.comparison.draws import label_draws
-from profiler.comparison.result import ComparedRun, Comparison, LayerComparison, LayerDraws
-from profiler.comparison.runs import Sorting, compared_run
-from profiler.comparison.scoring import label_together
-from profiler.comparison.words import words_in
+from profiler.compare.draws import label_draws
+from profiler.compare.pairs import compare
+from profiler.compare.result import ComparedRun, Comparison, LayerComparison, LayerDraws
+from profiler.compare.runs import Sorting, compared_run
+from profiler.compare.scoring import label_together
+from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.color import COLORS

@@ -14,8 +14,8 @@ import numpy as np
 from report_samples import CATEGORIES, WORDS, photograph_thumbnails
 from scipy.stats import norm
 
-from profiler.comparison.compare import pairs_of
-from profiler.comparison.result import (
+from profiler.compare.pairs import pairs_of
+from profiler.compare.result import (
     INTERPRETABLE,
     ComparedLayer,
     ComparedRun,
@@ -28,10 +28,10 @@ from profiler.comparison.result import (
     ShareChange,
     Verdict,
 )
+from profiler.compare.view import ComparePage
 from profiler.profile.counts import LayerProfile, ModelProfile, count_units
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
-from profiler.report.compare_page import ComparePage
 
 LAYERS = {"conv_stem": 32, "blocks.2": 40, "blocks.5": 192, "conv_head": 320}
 
@@ -342,7 +342,7 @@ def samples() -> dict[str, Comparison]:
 if __name__ == "__main__":
     import time
 
-    from profiler.report.compare_page import render_compare
+    from profiler.compare.view import render_compare
 
     folder = Path(sys.argv[1])
     names, thumbnails = photograph_thumbnails()

@@ -4,10 +4,10 @@ import pytest
 from compare_samples import samples
 from test_comparison import SORTING, run, steady
 
-from profiler.comparison.compare import compare
-from profiler.comparison.result import Comparison
-from profiler.comparison.rules import check_rules, parse_rule
-from profiler.comparison_facts import ComparisonFacts
+from profiler.compare.facts import ComparisonFacts
+from profiler.compare.pairs import compare
+from profiler.compare.result import Comparison
+from profiler.compare.rules import check_rules, parse_rule
 from profiler.errors import UnknownNameError, UsageError
 from profiler.llm.narrate import complaints
 

@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from profiler.comparison.compare import _verdict, compare
-from profiler.comparison.counts import draw_kinds
-from profiler.comparison.draws import label_draws
-from profiler.comparison.noise import Floor
-from profiler.comparison.result import (
-    INTERPRETABLE,
-    ComparedRun,
-    Comparison,
-    LayerDraws,
-    ShareChange,
-)
-from profiler.comparison.runs import Sorting, compared_run
-from profiler.comparison.scoring import label_together
-from profiler.comparison.words import words_in
+from profiler.compare.counts import draw_kinds
+from profiler.compare.draws import label_draws
+from profiler.compare.noise import Floor
+from profiler.compare.pairs import _verdict, compare
+from profiler.compare.result import INTERPRETABLE, ComparedRun, Comparison, LayerDraws, ShareChange
+from profiler.compare.runs import Sorting, compared_run
+from profiler.compare.scoring import label_together
+from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.profile.evaluation import top_lists

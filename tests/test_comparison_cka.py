@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from profiler.comparison import centred
-from profiler.comparison.centred import Centred
-from profiler.comparison.cka import CKALayer, cka_matrix, linear_cka
+from profiler.compare import centred
+from profiler.compare.centred import Centred
+from profiler.compare.cka import CKALayer, cka_matrix, linear_cka
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 

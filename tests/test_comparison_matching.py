@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.comparison import centred
-from profiler.comparison.centred import Centred
-from profiler.comparison.matching import correlations, match, match_unseen
-from profiler.comparison.result import Matching
+from profiler.compare import centred
+from profiler.compare.centred import Centred
+from profiler.compare.matching import correlations, match, match_unseen
+from profiler.compare.result import Matching
 from profiler.core.arrays import FloatArray
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import permutation_test
 
-from profiler.comparison.shares import (
+from profiler.compare.shares import (
     hypergeometric_test,
     jensen_shannon,
     matched_difference,

@@ -12,12 +12,12 @@ from compare_samples import LAYERS, fake_comparison, fake_page, same_run, sample
 from report_samples import CATEGORIES, WORDS, flat_thumbnails
 from test_report import HOSTILE, Outline, block, visible
 
-from profiler.comparison.result import Comparison, Matching, PairComparison
+from profiler.compare.charts import DifferenceAxis, area_panel, line_panel, short_names
+from profiler.compare.result import Comparison, Matching, PairComparison
+from profiler.compare.view import ComparePage, merged, render_compare
 from profiler.errors import OutputError
 from profiler.profile.charts import swatches
 from profiler.profile.counts import ModelProfile
-from profiler.report.compare_charts import DifferenceAxis, area_panel, line_panel, short_names
-from profiler.report.compare_page import ComparePage, merged, render_compare
 
 CHANGED = {"tau": 0.25, "growth": -0.12, "drift": 0.4}
 

@@ -12,7 +12,7 @@ from report_samples import flat_thumbnails
 from test_report_browser import column
 from test_report_compare import CHANGED, hostile_page
 
-from profiler.report.compare_page import ComparePage, render_compare
+from profiler.compare.view import ComparePage, render_compare
 
 pytestmark = pytest.mark.browser
 

@@ -52,8 +52,8 @@ from profiler.cli.words import (
 from profiler.errors import CheckFailed, InputError, Undecided, UsageError
 
 if TYPE_CHECKING:
-    from profiler.comparing import Compared, NamedRun, Unprofiled
-    from profiler.comparison.rules import RuleVerdict
+    from profiler.compare.compare import Compared, NamedRun, Unprofiled
+    from profiler.compare.rules import RuleVerdict
 
 _CHECKPOINTS = "*?["
 """Characters of a glob."""
@@ -179,7 +179,7 @@ def compare(
 
     wanted = read_categories(categories) if categories else None
     load_prompts(prompts)
-    from profiler.comparing import (
+    from profiler.compare.compare import (
         CompareOptions,
         NamedRun,
         Unprofiled,
@@ -188,7 +188,7 @@ def compare(
         order_of,
         profile_missing,
     )
-    from profiler.comparison.rules import parse_rule
+    from profiler.compare.rules import parse_rule
 
     order = None if timeline is None else order_of(timeline)
     own = _Own(
@@ -335,7 +335,7 @@ class _Own:
 
     def networks(self, subjects: Sequence[str]) -> "list[Unprofiled]":
         """One for each subject or, of a single one, for each of its weights."""
-        from profiler.comparing import Unprofiled
+        from profiler.compare.compare import Unprofiled
 
         tuned = max(len(self.checkpoints), len(self.weights))
         if not subjects and tuned:
@@ -364,7 +364,7 @@ class _Own:
 
 def _slots(targets: Sequence[str], own: _Own) -> "list[NamedRun | Unprofiled]":
     """The runs in the order of the command line; one network may stand for several."""
-    from profiler.comparing import NamedRun
+    from profiler.compare.compare import NamedRun
     from profiler.profile.result import load_run
 
     finished = {target: (Path(target) / "run.json").is_file() for target in targets}

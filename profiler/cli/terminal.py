@@ -21,7 +21,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from profiler.comparison.result import INTERPRETABLE, Comparison
+from profiler.compare.result import INTERPRETABLE, Comparison
 from profiler.profile.result import ProfileRun
 
 stderr = Console(stderr=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.comparison.result import (
+from profiler.compare.charts import DifferenceAxis, Mark, shade
+from profiler.compare.result import (
     INTERPRETABLE,
     Comparison,
     ConceptChange,
@@ -16,7 +17,6 @@ from profiler.comparison.result import (
     Verdict,
 )
 from profiler.report.charts import DEAD, UNINTERPRETABLE, Swatch
-from profiler.report.compare_charts import DifferenceAxis, Mark, shade
 from profiler.report.text import (
     NOTHING,
     count,

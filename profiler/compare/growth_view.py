@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from profiler.comparison.result import Comparison
+from profiler.compare.charts import Panel, area_panel, line_panel, run_places
+from profiler.compare.result import Comparison
 from profiler.profile.counts import LayerProfile
 from profiler.report.charts import Swatch
-from profiler.report.compare_charts import Panel, area_panel, line_panel, run_places
 from profiler.report.text import THIN as THIN
 from profiler.report.text import count, percent, plural
 

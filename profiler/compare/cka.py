@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.comparison.centred import Centred, Float64Array, pairs
+from profiler.compare.centred import Centred, Float64Array, pairs
 from profiler.profile.similarity.base import Rows
 
 FEWEST_IMAGES = 4

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from profiler.comparison.result import ComparedLayer, ComparedRun, Comparison
+from profiler.compare.charts import DifferenceAxis, scale, short_names
+from profiler.compare.growth_view import GrowthView, step_text
+from profiler.compare.pair_view import STATES, PairView
+from profiler.compare.result import ComparedLayer, ComparedRun, Comparison
 from profiler.errors import OutputError
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.report import document
 from profiler.report.charts import StackedBar, Swatch
 from profiler.report.columns import Index, encoded, rounded, significant
-from profiler.report.compare_charts import DifferenceAxis, scale, short_names
-from profiler.report.compare_growth import GrowthView, step_text
-from profiler.report.compare_pair import STATES, PairView
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural
 
 BARS_SHOWN = 6
@@ -111,8 +111,8 @@ _NOTE_BYTES = 1_000
 
 def _rendered(view: "_View", data: dict[str, Any], thumbnails: dict[str, str], note: str) -> str:
     return document.render(
-        "compare.html",
-        extra=("compare",),
+        "compare/compare.html",
+        extra=("compare/compare",),
         **view.context(),
         data=data,
         thumbnails=thumbnails,

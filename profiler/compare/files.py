@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from profiler.comparison.result import (
+from profiler.compare.result import (
     ComparedLayer,
     ComparedRun,
     Comparison,

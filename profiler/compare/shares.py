@@ -14,7 +14,7 @@ distribution over all permutations is known, none is drawn. Two-sided p-values a
 tail, at most 1.
 
 They ask what so many units would show by chance if each were drawn by itself. Whether the probe
-images could have been others is another question, and :mod:`profiler.comparison.noise` asks it.
+images could have been others is another question, and :mod:`profiler.compare.noise` asks it.
 """
 
 from dataclasses import dataclass

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from profiler.comparison.result import Comparison
+from profiler.compare.result import Comparison
+from profiler.compare.view import ComparePage
 from profiler.llm.base import Usage
 from profiler.llm.narrate import Narrative
 from profiler.profile.page import measured_with
 from profiler.profile.result import ProfileRun
 from profiler.profile.sorting.sorting import Sorting
-from profiler.report.compare_page import ComparePage
 from profiler.report.text import typeset
 
 

@@ -89,7 +89,7 @@ class ShareChange:
     """95 % interval of the difference."""
     high: float
     p_value: float
-    """Exact permutation test of no difference; see :mod:`profiler.comparison.shares`."""
+    """Exact permutation test of no difference; see :mod:`profiler.compare.shares`."""
     q_value: float
     """Benjamini–Hochberg, over all layers, categories and pairs of the comparison."""
     noise: float
@@ -136,7 +136,7 @@ class Matching:
     Attributes:
         rule: ``index``: same number, same unit; ``hungarian``: by the assignment with the highest
             sum of correlations, as far as it is clearly better than the numbers (see
-            :mod:`profiler.comparison.matching`).
+            :mod:`profiler.compare.matching`).
         before: (U,) units of the one layer, ascending; each at most once.
         after: (U,) their partners.
         correlation: (U,) Pearson correlation of their activations over the probe images; NaN where

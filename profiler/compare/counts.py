@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from profiler.comparison.result import INTERPRETABLE, ComparedLayer, LayerDraws
+from profiler.compare.result import INTERPRETABLE, ComparedLayer, LayerDraws
 from profiler.core.arrays import BoolArray, IntArray
 
 UNINTERPRETABLE = "uninterpretable"

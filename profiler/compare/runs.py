@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiler.comparison.centred import Centred
-from profiler.comparison.cka import CKALayer
-from profiler.comparison.counts import draw_kinds, layer_kinds
-from profiler.comparison.noise import Floor
-from profiler.comparison.result import ComparedLayer, ComparedRun, LayerDraws
+from profiler.compare.centred import Centred
+from profiler.compare.cka import CKALayer
+from profiler.compare.counts import draw_kinds, layer_kinds
+from profiler.compare.noise import Floor
+from profiler.compare.result import ComparedLayer, ComparedRun, LayerDraws
 from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 from profiler.profile.counts import ModelProfile, count_units
@@ -73,7 +73,7 @@ class Side:
 
     Attributes:
         layer: as handed in.
-        kinds: (K,) of its units; see :mod:`profiler.comparison.counts`.
+        kinds: (K,) of its units; see :mod:`profiler.compare.counts`.
         floor: what its draws differ by.
         seen: its activations; None where they were not kept.
     """

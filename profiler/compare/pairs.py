@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from profiler.comparison.centred import Float64Array
-from profiler.comparison.cka import cka_matrix
-from profiler.comparison.counts import compared_names, counts, members
-from profiler.comparison.matching import correlations, match, match_unseen
-from profiler.comparison.noise import kept
-from profiler.comparison.result import (
+from profiler.compare.centred import Float64Array
+from profiler.compare.cka import cka_matrix
+from profiler.compare.counts import compared_names, counts, members
+from profiler.compare.matching import correlations, match, match_unseen
+from profiler.compare.noise import kept
+from profiler.compare.result import (
     ComparedRun,
     Comparison,
     LayerComparison,
@@ -21,9 +21,9 @@ from profiler.comparison.result import (
     ShareChange,
     Verdict,
 )
-from profiler.comparison.runs import Side, Sorting, sides_of
-from profiler.comparison.shares import jensen_shannon, matched_difference, unmatched_difference
-from profiler.comparison.words import gained, lost, moved
+from profiler.compare.runs import Side, Sorting, sides_of
+from profiler.compare.shares import jensen_shannon, matched_difference, unmatched_difference
+from profiler.compare.words import gained, lost, moved
 from profiler.core.arrays import BoolArray
 from profiler.errors import InputError
 from profiler.profile.similarity.base import Rows

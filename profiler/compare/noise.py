@@ -13,9 +13,9 @@ from itertools import combinations
 
 import numpy as np
 
-from profiler.comparison.counts import counts, members
-from profiler.comparison.result import LayerDraws
-from profiler.comparison.shares import jensen_shannon
+from profiler.compare.counts import counts, members
+from profiler.compare.result import LayerDraws
+from profiler.compare.shares import jensen_shannon
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 
 LEVEL = 0.95

@@ -17,16 +17,18 @@ import torch
 
 from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
-from profiler.comparison.compare import ALPHA, compare
-from profiler.comparison.draws import label_draws
-from profiler.comparison.result import Comparison, LayerDraws
-from profiler.comparison.rules import Rule, RuleVerdict, check_rules
-from profiler.comparison.runs import Sorting as CategoryOf
-from profiler.comparison.runs import compared_run
-from profiler.comparison.scoring import has_prior, label_together
-from profiler.comparison.words import words_in
-from profiler.comparison_facts import ComparisonFacts
-from profiler.comparison_files import comparison_json, units_csv
+from profiler.compare.draws import label_draws
+from profiler.compare.facts import ComparisonFacts
+from profiler.compare.files import comparison_json, units_csv
+from profiler.compare.page import compare_page
+from profiler.compare.pairs import ALPHA, compare
+from profiler.compare.result import Comparison, LayerDraws
+from profiler.compare.rules import Rule, RuleVerdict, check_rules
+from profiler.compare.runs import Sorting as CategoryOf
+from profiler.compare.runs import compared_run
+from profiler.compare.scoring import has_prior, label_together
+from profiler.compare.view import render_compare
+from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.store import write_atomically
@@ -37,7 +39,6 @@ from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
-from profiler.pages.of_comparison import compare_page
 from profiler.profile.evaluation import DRAWS
 from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
@@ -45,7 +46,6 @@ from profiler.profile.run import FDR, ProfileOptions, profile, sort_words
 from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold, in_context, null_threshold
-from profiler.report.compare_page import render_compare
 from profiler.session import NONE, Services, check_writable
 
 log = logging.getLogger("profiler")

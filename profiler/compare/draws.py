@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from profiler.comparison.result import LayerDraws
-from profiler.comparison.scoring import label_together
+from profiler.compare.result import LayerDraws
+from profiler.compare.scoring import label_together
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.profile.evaluation import DRAWS, Sample, sample_top, top_lists

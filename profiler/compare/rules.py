@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.comparison.result import INTERPRETABLE, Comparison, LayerComparison, PairComparison
+from profiler.compare.result import INTERPRETABLE, Comparison, LayerComparison, PairComparison
 from profiler.errors import UnknownNameError, UsageError
 
 ALL = "all"

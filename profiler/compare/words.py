@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from profiler.comparison.noise import LEVEL
-from profiler.comparison.result import ComparedLayer, ConceptChange, LayerDraws, Moved
+from profiler.compare.noise import LEVEL
+from profiler.compare.result import ComparedLayer, ConceptChange, LayerDraws, Moved
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from profiler.comparison.result import (
+from profiler.compare.result import (
     INTERPRETABLE,
     ComparedRun,
     Comparison,

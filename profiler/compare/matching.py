@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from profiler.comparison.centred import Centred, Float64Array, pairs
-from profiler.comparison.result import Matching
+from profiler.compare.centred import Centred, Float64Array, pairs
+from profiler.compare.result import Matching
 from profiler.core.arrays import IntArray
 
 CLEARLY: Final = 0.25
