@@ -1,4 +1,5 @@
-"""Do the rules of ``profiler.localization`` find planted faults? Encoder or head is known here.
+"""Do the rules of ``profiler.debug.encoder_or_head`` find planted faults? Encoder or head is known
+here.
 
 Two classifiers are damaged, each in its head only or in its encoder only, at several strengths:
 
@@ -45,7 +46,7 @@ from profiler.activations.observe import Observed
 from profiler.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.concept_sets import open_concepts
-from profiler.localization import (
+from profiler.debug.encoder_or_head import (
     ClassMean,
     CorrectedHead,
     FreshHead,

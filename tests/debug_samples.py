@@ -18,7 +18,8 @@ from report_samples import photograph_thumbnails
 
 from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.data.records import ConceptRecord, DataRecord
-from profiler.diagnosis import (
+from profiler.debug.encoder_or_head import Localization, Shares, Verdict
+from profiler.debug.result import (
     LEVELS,
     Confusion,
     Diagnosis,
@@ -29,7 +30,6 @@ from profiler.diagnosis import (
     Told,
     WrongImage,
 )
-from profiler.localization import Localization, Shares, Verdict
 from profiler.models.records import ClassifierRecord, VLMRecord
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -278,8 +278,8 @@ SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
 if __name__ == "__main__":
     import time
 
-    from profiler.pages.of_diagnosis import debug_page
-    from profiler.report.debug_page import render_debug
+    from profiler.debug.page import debug_page
+    from profiler.debug.view import render_debug
 
     folder = Path(sys.argv[1])
     _, thumbnails = photograph_thumbnails()

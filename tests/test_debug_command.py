@@ -20,9 +20,9 @@ from profiler.concepts.space import ConceptSpace
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.images import open_labelled
 from profiler.data.labelled.names import ClassNames
-from profiler.debugging import DebugOptions
-from profiler.debugging import debug as tell
-from profiler.diagnosis_files import read_map
+from profiler.debug.debug import DebugOptions
+from profiler.debug.debug import debug as tell
+from profiler.debug.files import read_map
 from profiler.errors import ContextError, InputError
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier

@@ -3,7 +3,7 @@
 import pytest
 from debug_samples import SAMPLES
 
-from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
+from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
 from profiler.llm.narrate import complaints
 
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
 from profiler.concepts.space import AffineMap, ConceptSpace
-from profiler.errors import InputError
-from profiler.localization import (
+from profiler.debug.encoder_or_head import (
     ClassGaussians,
     ClassMean,
     CorrectedHead,
@@ -23,6 +22,7 @@ from profiler.localization import (
     localize,
     localize_held_out,
 )
+from profiler.errors import InputError
 
 HEAD, ENCODER, UNDETERMINED = Verdict.HEAD, Verdict.ENCODER, Verdict.UNDETERMINED
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 import profiler
 from profiler.core.json_text import check_format, from_plain, json_text, parse_json, read_json
-from profiler.diagnosis_files import read_map
+from profiler.debug.files import read_map
 from profiler.errors import InputError
 from profiler.guard import Guard
 from profiler.llm.base import Usage

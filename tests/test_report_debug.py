@@ -14,13 +14,13 @@ from report_samples import flat_thumbnails
 from test_report import HOSTILE, Outline, block, visible
 
 from profiler.concepts.heatmap import Heatmap
-from profiler.diagnosis import LEVELS, Diagnosis, RuleRecord, Told
+from profiler.debug.charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map
+from profiler.debug.data import IMAGES, STEPS, Views, concept_order, packed
+from profiler.debug.encoder_or_head import Shares
+from profiler.debug.page import debug_page
+from profiler.debug.result import LEVELS, Diagnosis, RuleRecord, Told
+from profiler.debug.view import DebugPage, render_debug
 from profiler.errors import OutputError
-from profiler.localization import Shares
-from profiler.pages.of_diagnosis import debug_page
-from profiler.report.debug_charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map
-from profiler.report.debug_data import IMAGES, STEPS, Views, concept_order, packed
-from profiler.report.debug_page import DebugPage, render_debug
 
 
 @pytest.fixture(scope="module")

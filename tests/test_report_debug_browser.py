@@ -14,10 +14,10 @@ from report_samples import flat_thumbnails
 from test_report_debug import hostile_page
 
 from profiler.concepts.heatmap import single
-from profiler.diagnosis import Diagnosis
-from profiler.pages.of_diagnosis import debug_page
-from profiler.report.debug_data import concept_order
-from profiler.report.debug_page import render_debug
+from profiler.debug.data import concept_order
+from profiler.debug.page import debug_page
+from profiler.debug.result import Diagnosis
+from profiler.debug.view import render_debug
 
 pytestmark = pytest.mark.browser
 

@@ -40,7 +40,7 @@ class Observed:
         logits: (N, C) W z + b; None where not kept.
         embeddings: (N, e) unit rows of the VLM; None where not computed.
         drift: (N,) how far the encoder is from its own statistics; None where it keeps none. See
-            :class:`~profiler.localization.Witnesses`.
+            :class:`~profiler.debug.encoder_or_head.Witnesses`.
         groups: (N,) number of the picture that a row shows; None: each shows its own.
     """
 

@@ -58,7 +58,7 @@ from profiler.cli.words import (
 from profiler.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from profiler.diagnosis import Diagnosis
+    from profiler.debug.result import Diagnosis
 
 
 @app.command()
@@ -117,7 +117,7 @@ def debug(
     Writes debug.html, diagnosis.json, heatmaps.npz and the map from the classifier's features to
     the VLM's space.
     """
-    from profiler.diagnosis import LEVELS
+    from profiler.debug.result import LEVELS
 
     size = batch_size_of(batch_size)
     check_precision(precision, device)
@@ -142,8 +142,8 @@ def debug(
     )
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
-    from profiler.debugging import DebugOptions
-    from profiler.debugging import debug as tell
+    from profiler.debug.debug import DebugOptions
+    from profiler.debug.debug import debug as tell
     from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
 

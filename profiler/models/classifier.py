@@ -51,7 +51,8 @@ class Halves:
         features: (B, f) z = encoder(x), which the last linear layer reads.
         logits: (B, C) W z + b.
         drift: (B,) how far the encoder is from its own statistics (see
-            :class:`profiler.localization.Witnesses`); None where it has no batch normalisation.
+            :class:`profiler.debug.encoder_or_head.Witnesses`); None where it has no batch
+            normalisation.
     """
 
     features: torch.Tensor

@@ -12,9 +12,9 @@ from safetensors.numpy import save
 from profiler.concepts.heatmap import Differential, Heatmap
 from profiler.concepts.space import AffineMap
 from profiler.core.json_text import from_plain, json_text, parse_json, plain
-from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Right, WrongImage
+from profiler.debug.encoder_or_head import Shares
+from profiler.debug.result import LEVELS, Confusion, Diagnosis, Right, WrongImage
 from profiler.errors import ContextError, InputError
-from profiler.localization import Shares
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from profiler.concepts.heatmap import By, Differential, Finding, Heatmap, display_order
 from profiler.core.arrays import IntArray
-from profiler.diagnosis import LEVELS, Confusion, Diagnosis, Level, WrongImage
-from profiler.localization import Shares
+from profiler.debug.encoder_or_head import Shares
+from profiler.debug.result import LEVELS, Confusion, Diagnosis, Level, WrongImage
 from profiler.report.columns import rounded
 from profiler.report.document import json_block
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from profiler.concepts.heatmap import FDR
 from profiler.concepts.space import FOLDS
-from profiler.diagnosis import Diagnosis
+from profiler.debug.result import Diagnosis
+from profiler.debug.view import DebugPage
 from profiler.llm.base import Usage
-from profiler.report.debug_page import DebugPage
 from profiler.report.text import count, number, plural, share_of, typeset
 
 ASKS = {

@@ -8,8 +8,8 @@ import numpy as np
 from profiler.concepts.heatmap import Differential
 from profiler.core.arrays import Counts, IntArray
 from profiler.core.statistics import wilson
-from profiler.diagnosis import Right
-from profiler.localization import Shares
+from profiler.debug.encoder_or_head import Shares
+from profiler.debug.result import Right
 from profiler.report.charts import Segment, StackedBar, Swatch, query
 from profiler.report.text import count, percent, plural, share_of
 
@@ -55,7 +55,7 @@ PARTS = (
     Swatch("encoder", "c5"),
     Swatch("undetermined", "c-off", "hatch"),
 )
-"""In the order of :class:`~profiler.localization.Verdict`."""
+"""In the order of :class:`~profiler.debug.encoder_or_head.Verdict`."""
 
 
 def share_bar(shares: Shares, name: str, *, named: bool = True, pixels: float = 330) -> StackedBar:

@@ -7,12 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from profiler.concepts.heatmap import Differential, Finding
-from profiler.diagnosis import Confusion, Diagnosis
-from profiler.errors import OutputError
-from profiler.localization import Shares, Verdict
-from profiler.report import document
-from profiler.report.charts import StackedBar, query
-from profiler.report.debug_charts import (
+from profiler.debug.charts import (
     DIVERGING,
     PARTS,
     SEQUENTIAL,
@@ -24,15 +19,12 @@ from profiler.report.debug_charts import (
     share_bar,
     static_map,
 )
-from profiler.report.debug_data import (
-    FEW,
-    FINDINGS,
-    IMAGES,
-    MOST_CLASSES,
-    Item,
-    Views,
-    concept_order,
-)
+from profiler.debug.data import FEW, FINDINGS, IMAGES, MOST_CLASSES, Item, Views, concept_order
+from profiler.debug.encoder_or_head import Shares, Verdict
+from profiler.debug.result import Confusion, Diagnosis
+from profiler.errors import OutputError
+from profiler.report import document
+from profiler.report.charts import StackedBar, query
 from profiler.report.text import (
     NOTHING,
     count,
@@ -124,8 +116,8 @@ def _rendered(
     view: "_View", listed: int, data: dict[str, Any], pictures: dict[str, str], note: str
 ) -> str:
     return document.render(
-        "debug.html",
-        extra=("debug",),
+        "debug/debug.html",
+        extra=("debug/debug",),
         **view.context(),
         confusions=view.rows[:listed],
         data=data,

@@ -1,7 +1,7 @@
 """A finished diagnosis: what a classifier gets wrong, on which concepts, in encoder or head.
 
-Its files are written by :mod:`profiler.diagnosis_files`, its page by
-:mod:`profiler.pages.of_diagnosis`.
+Its files are written by :mod:`profiler.debug.files`, its page by
+:mod:`profiler.debug.page`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ import numpy as np
 from profiler.concepts.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.core.arrays import Counts, FloatArray
 from profiler.data.records import ConceptRecord, DataRecord
+from profiler.debug.encoder_or_head import Localization, Shares, Verdict
 from profiler.llm.base import Usage
-from profiler.localization import Localization, Shares, Verdict
 from profiler.models.records import ClassifierRecord, VLMRecord
 
 Level = Literal["encoder", "vlm"]

@@ -29,7 +29,19 @@ from profiler.data.corruptions import Corruption, corrupted
 from profiler.data.images import ProbeSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.records import ConceptRecord, DataRecord
-from profiler.diagnosis import (
+from profiler.debug.encoder_or_head import (
+    Localization,
+    NearestHeatmap,
+    Rule,
+    Verdict,
+    Witnesses,
+    ZeroShot,
+    localize_held_out,
+)
+from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
+from profiler.debug.files import diagnosis_json, heatmaps_npz, map_file
+from profiler.debug.page import debug_page
+from profiler.debug.result import (
     LEVELS,
     Confusion,
     Diagnosis,
@@ -40,26 +52,14 @@ from profiler.diagnosis import (
     Told,
     WrongImage,
 )
-from profiler.diagnosis_facts import ConfusionFacts, DiagnosisFacts
-from profiler.diagnosis_files import diagnosis_json, heatmaps_npz, map_file
+from profiler.debug.view import render_debug
 from profiler.errors import InputError
 from profiler.llm.base import Usage
 from profiler.llm.narrate import Narrative, narrate_in_any_case
-from profiler.localization import (
-    Localization,
-    NearestHeatmap,
-    Rule,
-    Verdict,
-    Witnesses,
-    ZeroShot,
-    localize_held_out,
-)
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
-from profiler.pages.of_diagnosis import debug_page
-from profiler.report.debug_page import render_debug
 from profiler.session import NONE, Clock, Services, check_writable, versions
 
 log = logging.getLogger("profiler")

@@ -1,0 +1,1 @@
+"""Why a classifier is wrong: encoder or head, on which concepts, told from checked facts."""
