@@ -41,13 +41,14 @@ from torch import nn
 from profiler.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.corruptions import Corruption
-from profiler.detector.base import Views
-from profiler.detector.baselines import baselines
-from profiler.detector.combined import DEFAULT, RULES, make_rule
-from profiler.detector.comparisons import Summaries
-from profiler.detector.metrics import METRICS, Compared, Draws, interval, metrics
-from profiler.detector.thresholds import threshold
-from profiler.guard import Calibration, Context, Guard, ScoringCore, speaker_of
+from profiler.guard.guard import Calibration, Context, Guard, speaker_of
+from profiler.guard.metrics import METRICS, Compared, Draws, interval, metrics
+from profiler.guard.rules.base import Views
+from profiler.guard.rules.baselines import baselines
+from profiler.guard.rules.combined import DEFAULT, RULES, make_rule
+from profiler.guard.rules.comparisons import Summaries
+from profiler.guard.runtime import ScoringCore
+from profiler.guard.thresholds import threshold
 from profiler.models.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
 from profiler.models.subject.network import weights_digest
 from profiler.models.views import VIEWS

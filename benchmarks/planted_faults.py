@@ -1,5 +1,4 @@
-"""Do the rules of ``profiler.debug.encoder_or_head`` find planted faults? Encoder or head is known
-here.
+"""Do the rules for encoder or head find planted faults? The fault is known here.
 
 Two classifiers are damaged, each in its head only or in its encoder only, at several strengths:
 

@@ -9,8 +9,8 @@ from PIL import Image
 from tiny import CLASSES, COLORS, SIDE, CaptionVLM, tiny_subject
 
 from profiler.activations.observe import Observation, caption_rows
-from profiler.guard import Context, Guard
-from profiler.guarding import GuardOptions, make_guard
+from profiler.guard.fit import GuardOptions, make_guard
+from profiler.guard.guard import Context, Guard
 from profiler.models.classifier import Classifier
 from profiler.models.subject.network import weights_digest
 

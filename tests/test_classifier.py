@@ -10,7 +10,7 @@ from tiny import TinyNet, tiny_subject
 from torch import nn
 
 from profiler.errors import InputError, UnknownNameError
-from profiler.guard import Guarded
+from profiler.guard.runtime import Guarded
 from profiler.models.classifier import Classifier, dead_weights
 
 

@@ -15,8 +15,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from profiler.concepts.heatmap import Heatmap, similarity, single
 from profiler.concepts.space import AffineMap, ConceptSpace
-from profiler.detector.base import Detector
-from profiler.detector.baselines import (
+from profiler.errors import InputError, UnknownNameError
+from profiler.guard.metrics import metrics
+from profiler.guard.parts import split_by_content
+from profiler.guard.rules.base import Detector
+from profiler.guard.rules.baselines import (
     Energy,
     Entropy,
     Mahalanobis,
@@ -25,7 +28,7 @@ from profiler.detector.baselines import (
     Neighbours,
     baselines,
 )
-from profiler.detector.combined import (
+from profiler.guard.rules.combined import (
     ALLOWANCES,
     CHOICES,
     DEFAULT,
@@ -35,14 +38,11 @@ from profiler.detector.combined import (
     WithSoftmax,
     make_rule,
 )
-from profiler.detector.comparisons import PRIOR, CosineRule, LikelihoodRule, Summaries
-from profiler.detector.corrected import CorrectedSoftmax, correction
-from profiler.detector.metrics import metrics
-from profiler.detector.parts import split_by_content
-from profiler.detector.reasons import reasons
-from profiler.detector.strengths import StrengthsRule, logistic
-from profiler.detector.typicality import SHRINKAGE, TypicalityRule
-from profiler.errors import InputError, UnknownNameError
+from profiler.guard.rules.comparisons import PRIOR, CosineRule, LikelihoodRule, Summaries
+from profiler.guard.rules.corrected import CorrectedSoftmax, correction
+from profiler.guard.rules.reasons import reasons
+from profiler.guard.rules.strengths import StrengthsRule, logistic
+from profiler.guard.rules.typicality import SHRINKAGE, TypicalityRule
 
 # --- a world of two classes ----------------------------------------------------------------------
 #

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from profiler.concepts.heatmap import Heatmap
-from profiler.detector.drift import DriftWatch, Look, Shift, blamed
 from profiler.errors import InputError, UsageError
+from profiler.guard.drift import DriftWatch, Look, Shift, blamed
 
 
 def strengths(rng: np.random.Generator, n: int, moved: float = 0.0) -> np.ndarray:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from profiler.detector.metrics import (
+from profiler.errors import InputError
+from profiler.guard.metrics import (
     GRID,
     METRICS,
     Compared,
@@ -18,7 +19,6 @@ from profiler.detector.metrics import (
     risk_coverage,
     roc,
 )
-from profiler.errors import InputError
 
 scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: len({bad for _, bad in rows}) == 2

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.detector.thresholds import TARGETS, Threshold, above, images_needed, remark, threshold
 from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.guard.thresholds import TARGETS, Threshold, above, images_needed, remark, threshold
 
 
 def test_by_hand() -> None:

@@ -19,16 +19,17 @@ from tiny import TinyNet, tiny_subject
 from torch import nn
 
 from profiler.concepts.space import AffineMap, ConceptSpace
-from profiler.detector.baselines import MaxSoftmax
-from profiler.detector.combined import ALLOWANCES, CHOICES, WithSoftmax, make_rule
-from profiler.detector.corrected import CorrectedSoftmax
-from profiler.detector.kernels import judge
-from profiler.detector.metrics import metrics
-from profiler.detector.parts import split_by_content
-from profiler.detector.thresholds import threshold
 from profiler.errors import ContextError, InputError
-from profiler.guard import FEW, Guard, Guarded, QuickCore, ScoringCore, Verdict, digest_number
-from profiler.guarding import PARTS
+from profiler.guard.fit import PARTS
+from profiler.guard.guard import Guard, digest_number
+from profiler.guard.metrics import metrics
+from profiler.guard.parts import split_by_content
+from profiler.guard.rules.baselines import MaxSoftmax
+from profiler.guard.rules.combined import ALLOWANCES, CHOICES, WithSoftmax, make_rule
+from profiler.guard.rules.corrected import CorrectedSoftmax
+from profiler.guard.rules.kernels import judge
+from profiler.guard.runtime import FEW, Guarded, QuickCore, ScoringCore, Verdict
+from profiler.guard.thresholds import threshold
 
 GUARD = guard()
 

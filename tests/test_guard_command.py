@@ -19,10 +19,10 @@ from tiny import CLASSES, TinyNet, tiny_subject, write_classes
 
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
-from profiler.detector.combined import WithSoftmax
 from profiler.errors import ContextError
-from profiler.guard import Guard
-from profiler.guarding import answers_of
+from profiler.guard.answers import answers_of
+from profiler.guard.guard import Guard
+from profiler.guard.rules.combined import WithSoftmax
 from profiler.models.attacks import Attack, PixelScale
 from profiler.models.classifier import Classifier
 from profiler.models.views import VIEWS

@@ -21,7 +21,7 @@ import profiler
 from profiler.core.json_text import check_format, from_plain, json_text, parse_json, read_json
 from profiler.debug.files import read_map
 from profiler.errors import InputError
-from profiler.guard import Guard
+from profiler.guard.guard import Guard
 from profiler.llm.base import Usage
 from profiler.profile.result import Record, load_run
 from profiler.profile.sorting.sorting import Sorting

@@ -11,7 +11,7 @@ from browser import chromium, opened
 from command import Command
 from safetensors.numpy import load_file
 
-from profiler.guard import Guard
+from profiler.guard.guard import Guard
 from profiler.profile.result import load_run
 
 DOCS = (tour.REPOSITORY / "README.md", *(tour.REPOSITORY / "docs").glob("*.md"))

@@ -19,16 +19,17 @@ from safetensors.numpy import save
 from tiny import CLASSES, SIDE, CaptionVLM, TinyNet
 
 from profiler.activations.observe import Observation, caption_rows
-from profiler.detector.base import Views
-from profiler.detector.baselines import MaxSoftmax
-from profiler.detector.combined import CHANGE_ALLOWANCE, Rarity, WithSoftmax, make_rule
-from profiler.detector.corrected import CorrectedSoftmax
-from profiler.detector.metrics import metrics
-from profiler.detector.parts import split_by_content
-from profiler.detector.steadiness import Steadiness
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.guard import Context, Guard, Guarded, QuickCore, view_tensors
-from profiler.guarding import PARTS, GuardOptions, make_guard
+from profiler.guard.fit import PARTS, GuardOptions, make_guard
+from profiler.guard.guard import Context, Guard
+from profiler.guard.metrics import metrics
+from profiler.guard.parts import split_by_content
+from profiler.guard.rules.base import Views
+from profiler.guard.rules.baselines import MaxSoftmax
+from profiler.guard.rules.combined import CHANGE_ALLOWANCE, Rarity, WithSoftmax, make_rule
+from profiler.guard.rules.corrected import CorrectedSoftmax
+from profiler.guard.rules.steadiness import Steadiness
+from profiler.guard.runtime import Guarded, QuickCore, view_tensors
 from profiler.models.subject.network import weights_digest
 from profiler.models.views import VIEWS, parse_views
 

@@ -62,10 +62,10 @@ from profiler.errors import CheckFailed, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from profiler.data.images import ImageFolder
-    from profiler.detector.drift import Look
-    from profiler.guard import Guard
-    from profiler.guard_files import Assessment
-    from profiler.guarding import Scored
+    from profiler.guard.drift import Look
+    from profiler.guard.guard import Guard
+    from profiler.guard.result import Assessment
+    from profiler.guard.score import Scored
 
 commands = typer.Typer(
     name="guard",
@@ -188,8 +188,8 @@ def fit(
     _check_level(target, confidence)
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
-    from profiler.guard import FILE
-    from profiler.guarding import GuardOptions, check_rule, fit_guard
+    from profiler.guard.fit import GuardOptions, check_rule, fit_guard
+    from profiler.guard.guard import FILE
     from profiler.models.views import parse_views
     from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
@@ -308,7 +308,8 @@ def score(
     if fail_on_drift and not watch:
         raise UsageError("--fail-on-drift needs --watch")
     from profiler.cli.terminal import TerminalProgress
-    from profiler.guarding import BATCH, check_subject, score_images
+    from profiler.guard.answers import BATCH, check_subject
+    from profiler.guard.score import score_images
     from profiler.session import Services, check_writable, choose_device
 
     probe = _probe(images)
@@ -418,14 +419,9 @@ def evaluate(
     )
     corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
     from profiler.cli.terminal import TerminalProgress
-    from profiler.guarding import (
-        BATCH,
-        REFERENCE,
-        AssessOptions,
-        assess_guard,
-        check_subject,
-        open_guard_data,
-    )
+    from profiler.guard.answers import BATCH, REFERENCE, check_subject
+    from profiler.guard.assess import AssessOptions, assess_guard
+    from profiler.guard.fit import open_guard_data
     from profiler.session import Services, check_writable, choose_device
 
     check_data(data, classes)
@@ -478,14 +474,14 @@ def _folder(subject: str) -> Path:
 
 
 def _path(guard: Path | None, subject: str) -> Path:
-    from profiler.guard import FILE
+    from profiler.guard.guard import FILE
 
     path = guard or _folder(subject) / FILE
     return path / FILE if path.is_dir() else path
 
 
 def _load(guard: Path | None, subject: str, target: _Target | None, confidence: float) -> "Guard":
-    from profiler.guard import Guard
+    from profiler.guard.guard import Guard
 
     made = Guard.load(_path(guard, subject))
     return made if target is None else made.at(target.name, target.level, confidence)
@@ -546,7 +542,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
     from profiler.core.json_text import json_text
-    from profiler.detector.reasons import SHOWN
+    from profiler.guard.rules.reasons import SHOWN
 
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:
@@ -580,7 +576,7 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
 
 
 def _drift_lines(guard: "Guard", look: "Look") -> Iterator[str]:
-    from profiler.detector.drift import TOLD, blamed
+    from profiler.guard.drift import TOLD, blamed
 
     names = guard.space.names
     about = f"look {look.number}, {look.images} images passed"

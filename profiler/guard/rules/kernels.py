@@ -4,7 +4,7 @@ Beside a small network what costs is not the arithmetic but how often a library 
 handed over, and how much memory is read, after the network has filled the caches. So tensors are
 handed over as addresses, the constants lie in one block, without the zeros, and each input is
 multiplied by one matrix. What comes out is the score of
-:class:`profiler.detector.combined.WithSoftmax` around the rule "typicality" or "strengths", in
+:class:`profiler.guard.rules.combined.WithSoftmax` around the rule "typicality" or "strengths", in
 single precision.
 """
 
@@ -63,7 +63,7 @@ def judge(
             (C + 1, M) what is usual for each class, μ, and weights v: with the strengths s and
             d = μ_c − s the rule's score is a Σ d² − v·d + b;
             (3, 2, k) edges, values and slopes of the rarity of the softmax and of the rule; the
-            last edges are not read, see :meth:`profiler.detector.combined.Rarity.pieces`;
+            last edges are not read, see :meth:`profiler.guard.rules.combined.Rarity.pieces`;
             (1 + f, C + M + r) what (1, z) is multiplied by: the correction of the head, the
             strengths times ‖r(z)‖, and a matrix whose product is as long as r(z) and of which row k
             is zero beyond column k. Rows of zeros fill it up to whole groups of :data:`ROWS`; of
@@ -121,7 +121,7 @@ def judge(
 
 @numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)
 def _log_odds(logits: Float32, own: Any) -> Any:  # pragma: no cover - compiled
-    """See :func:`profiler.detector.baselines.log_odds_against`, but ∞ if a logit is not finite."""
+    """See :func:`.log_odds_against`, but ∞ if a logit is not finite."""
     top = -_INFINITE
     for k in range(len(logits)):
         if not np.isfinite(logits[k]):

@@ -14,8 +14,8 @@ from scipy.special import expit
 
 from profiler.concepts.space import ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
-from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
+from profiler.guard.rules.base import Sound, checked
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridges tried, as shares of the number of images."""

@@ -18,8 +18,8 @@ from scipy.special import log_softmax
 
 from profiler.concepts.space import dealt
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.detector.base import Sound, checked
-from profiler.detector.baselines import log_odds_against
+from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.baselines import log_odds_against
 
 PENALTIES = (1.0, 0.1, 0.01)
 """Tried on the images of one fifth."""

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from profiler.guard_files import Assessment, Condition
-from profiler.report.guard_page import TITLES, GuardPage
+from profiler.guard.result import Assessment, Condition
+from profiler.guard.view import TITLES, GuardPage
 from profiler.report.text import count, typeset
 
 AUTHOR = "a fixed template"

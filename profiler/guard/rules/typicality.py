@@ -18,8 +18,8 @@ from scipy.linalg import eigh
 
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
+from profiler.guard.rules.base import Sound, checked
 
 PRIOR = 2.0
 """Right answers of all classes that are added to each class's mean."""

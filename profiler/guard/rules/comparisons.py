@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from profiler.concepts.heatmap import Heatmap, HeatmapCollector
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.detector.base import Sound, checked
 from profiler.errors import InputError
+from profiler.guard.rules.base import Sound, checked
 
 PRIOR = 5.0
 """Images of the common kind that are added to each class's summary."""

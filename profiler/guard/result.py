@@ -6,9 +6,9 @@ from typing import Any
 
 from profiler.core.arrays import Float64
 from profiler.core.json_text import json_text, plain
-from profiler.detector.metrics import GRID, Band, Interval
-from profiler.detector.thresholds import Threshold
-from profiler.guard import Context
+from profiler.guard.guard import Context
+from profiler.guard.metrics import GRID, Band, Interval
+from profiler.guard.thresholds import Threshold
 
 FORMAT = 1
 """Version of ``guard.json``."""

@@ -13,8 +13,8 @@ those it only does harm: the sure end counts as far as its rarity exceeds an *al
 The softmax is that of the classifier's head, weight and allowance are 1 and log 5, unless images
 that neither score was fitted on say otherwise: then the setting is the one, among few, that tells
 wrong answers from right ones best; one may take the softmax of the head as the images fitted on
-correct it (:mod:`profiler.detector.corrected`). They say so if the lead of a setting over the usual
-one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
+correct it (:mod:`profiler.guard.rules.corrected`). They say so if the lead of a setting over the
+usual one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
 
 A classifier may be asked about further *views* of each image as well. Then the softmax's score is
 the mean over image and views of the log-odds against the class predicted for the image, and how
@@ -23,7 +23,7 @@ much the views change it counts besides, as far as its rarity exceeds an allowan
     score(x) = rarity(mean softmax) + weight · rarity(rule of concepts)
                + max(0, rarity(change) − log 5),
 
-with the change of :mod:`profiler.detector.steadiness`.
+with the change of :mod:`profiler.guard.rules.steadiness`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +35,15 @@ import numpy as np
 
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
-from profiler.detector.base import Views, check_views_given, checked, judged, sound
-from profiler.detector.baselines import MaxSoftmax, log_odds_against
-from profiler.detector.comparisons import Comparisons, CosineRule, LikelihoodRule
-from profiler.detector.corrected import CorrectedSoftmax
-from profiler.detector.metrics import Draws, interval, metrics
-from profiler.detector.steadiness import Steadiness
-from profiler.detector.strengths import StrengthsRule
-from profiler.detector.typicality import TypicalityRule
 from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.guard.metrics import Draws, interval, metrics
+from profiler.guard.rules.base import Views, check_views_given, checked, judged, sound
+from profiler.guard.rules.baselines import MaxSoftmax, log_odds_against
+from profiler.guard.rules.comparisons import Comparisons, CosineRule, LikelihoodRule
+from profiler.guard.rules.corrected import CorrectedSoftmax
+from profiler.guard.rules.steadiness import Steadiness
+from profiler.guard.rules.strengths import StrengthsRule
+from profiler.guard.rules.typicality import TypicalityRule
 
 ConceptRule = Comparisons | StrengthsRule | TypicalityRule
 

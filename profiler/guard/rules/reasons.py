@@ -1,7 +1,7 @@
 """What speaks against an input: the relations of concepts that count most in its score.
 
-A rule that is linear in the comparisons σ_ij (:mod:`profiler.detector.comparisons`) exceeds what it
-gives a right answer of the same predicted class, on average, by
+A rule that is linear in the comparisons σ_ij (:mod:`profiler.guard.rules.comparisons`) exceeds what
+it gives a right answer of the same predicted class, on average, by
 
     score(x) − E[score | right, c] = Σ_{i<j} w_c[i, j] · (σ_ij(x) − E[σ_ij | right, c]).
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.core.arrays import Float64, IntArray
-from profiler.detector.comparisons import Comparisons, signs
+from profiler.guard.rules.comparisons import Comparisons, signs
 
 SHOWN = 3
 

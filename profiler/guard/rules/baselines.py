@@ -20,7 +20,7 @@ from scipy.linalg import eigh
 from scipy.special import logsumexp, softmax
 
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.detector.base import Sound, checked
+from profiler.guard.rules.base import Sound, checked
 
 NEIGHBOURS = 10
 """K; of a tenth of the images where they are fewer than a hundred."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from profiler.core.statistics import wilson
-from profiler.detector.metrics import GRID, METRICS, RISING, Band, Interval
 from profiler.errors import OutputError
-from profiler.guard_files import COVERAGES, Assessment, Condition, Example
+from profiler.guard.metrics import GRID, METRICS, RISING, Band, Interval
+from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of
@@ -83,7 +83,9 @@ def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
 
 
 def _rendered(page: GuardPage, pictures: Mapping[int, bytes]) -> str:
-    return document.render("guard.html", extra=("guard",), **_View(page, pictures).context())
+    return document.render(
+        "guard/guard.html", extra=("guard/guard",), **_View(page, pictures).context()
+    )
 
 
 # -- charts ------------------------------------------------------------------------------------

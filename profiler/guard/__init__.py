@@ -1,0 +1,1 @@
+"""Whether to trust a prediction: a detector of misclassified and adversarial inputs at run time."""

@@ -1,0 +1,217 @@
+"""What a network and a guard give for images: encodings, logits, scores."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from profiler.activations.observe import Observation
+from profiler.core.arrays import BoolArray, IntArray
+from profiler.core.text import listed
+from profiler.data.images import ProbeSet, UnreadableImageError
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.labelled.names import ClassNames, fold
+from profiler.errors import ContextError, InputError
+from profiler.guard.fit import GuardOptions
+from profiler.guard.guard import Guard
+from profiler.guard.rules.base import Views, sound
+from profiler.models.attacks import Attack, PixelScale
+from profiler.models.classifier import Classifier
+from profiler.models.subject.network import weights_digest
+from profiler.models.views import VIEWS
+from profiler.session import Services
+
+REFERENCE = "reference.safetensors"
+"""Beside the guard: answers of the part it was fitted on, from which baselines are fitted."""
+
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier gives for images, in their order.
+
+    Attributes:
+        features: (n, f); NaN where the image could not be read.
+        logits: (n, C); likewise.
+        views: of the same images, likewise; None where none were asked for.
+        problems: by row, why an image could not be read.
+    """
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    views: Views | None
+    problems: Mapping[int, str]
+
+    @property
+    def fine(self) -> BoolArray:
+        """(n,) whether all numbers are finite."""
+        fine: BoolArray = sound(self.features, self.logits)
+        return fine if self.views is None else fine & self.views.fine
+
+    @property
+    def predicted(self) -> IntArray:
+        """(n,) class of the highest logit."""
+        predicted: IntArray = self.logits.argmax(axis=1)
+        return predicted
+
+
+def answers_of(
+    classifier: Classifier,
+    probe: ProbeSet,
+    indices: Sequence[int],
+    *,
+    batch: int = BATCH,
+    views: Sequence[str] = (),
+    attack: Attack | None = None,
+    truth: IntArray | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Iterator[tuple[Sequence[int], Answers]]:
+    """Answers to the images at ``indices``, a batch at a time, with their indices.
+
+    Args:
+        classifier: answers.
+        probe: the images.
+        indices: which of them.
+        batch: at a time.
+        views: further views of each image, of :data:`profiler.models.views.VIEWS`.
+        attack: leads the classifier away from ``truth`` first.
+        truth: true class by index.
+        advance: told how many are done.
+    """
+    scale = PixelScale.measure(classifier.preprocess, classifier.name) if attack else None
+    model = classifier.logits()
+    for lo in range(0, len(indices), batch):
+        rows = list(indices[lo : lo + batch])
+        size = len(rows), 1 + len(views)
+        features = np.full((*size, classifier.features), np.nan, dtype=np.float32)
+        logits = np.full((*size, classifier.outputs), np.nan, dtype=np.float32)
+        good, tensors, problems = [], [], {}
+        for place, index in enumerate(rows):
+            try:
+                tensors.append(classifier.preprocess(probe.read(index)))
+                good.append(place)
+            except UnreadableImageError as error:
+                problems[place] = str(error)
+        if good:
+            images = torch.stack(tensors).to(classifier.device)
+            if attack is not None and scale is not None and truth is not None:
+                chosen = [rows[place] for place in good]
+                labels = torch.from_numpy(np.asarray(truth)[chosen])
+                images = attack(model, images, labels, scale, chosen)
+            for place, seen in enumerate((images, *(VIEWS[name](images) for name in views))):
+                halves = classifier.run(seen)
+                features[good, place] = halves.features.cpu().numpy()
+                logits[good, place] = halves.logits.cpu().numpy()
+        advance(len(rows))
+        looks = Views(features[:, 1:], logits[:, 1:]) if views else None
+        yield rows, Answers(features[:, 0], logits[:, 0], looks, problems)
+
+
+def with_views(
+    classifier: Classifier,
+    data: LabelledImages,
+    seen: Observation,
+    options: GuardOptions,
+    services: Services,
+) -> tuple[Observation, Views]:
+    """The same images and the views of them that the options name, read in the same way.
+
+    What the classifier gives for an image itself is replaced by what it gives in full precision
+    now, as it does at run time: beside numbers of another precision, or from another batch, a view
+    would seem to change what it does not.
+    """
+    features, logits, views = [], [], []
+    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
+    with services.progress.stage("views", len(indices)) as advance:
+        for rows, answers in answers_of(
+            classifier, data, indices, batch=batch, views=options.views, advance=advance
+        ):
+            if answers.views is None or not answers.fine.all():
+                place = int(np.flatnonzero(~answers.fine)[0])
+                raise InputError(
+                    answers.problems.get(
+                        place,
+                        f"{data.names[rows[place]]}: for this image or a view of it "
+                        f"({', '.join(options.views)}) {classifier.name} gives NaN or infinite "
+                        "numbers; a guard learns from what a network can answer",
+                    )
+                )
+            features.append(answers.features)
+            logits.append(answers.logits)
+            views.append(answers.views)
+    again = replace(seen, features=np.concatenate(features), logits=np.concatenate(logits))
+    return again, Views.together(views)
+
+
+def check_subject(guard: Guard, classifier: Classifier) -> str:
+    """Raise :class:`ContextError` unless the guard was made for this network as it is.
+
+    A network out of a user's file may have other code by now. If its weights are the same, and so
+    is what it computes for fixed pictures, that is said in the sentence that is returned.
+    """
+    made = guard.context
+    if classifier.fingerprint == made.fingerprint:
+        return ""
+    digest = weights_digest(classifier.subject.model)
+    if digest != made.digest:
+        raise ContextError(
+            f"this guard was made for {made.subject} ({made.weights}), weights "
+            f"{made.digest[:12]}…; {classifier.name} ({classifier.subject.weights}) has weights "
+            f"{digest[:12]}…: fit a guard for this network"
+        )
+    if classifier.head != made.head:
+        raise ContextError(
+            f"the weights are those the guard was made for, but the head is {classifier.head!r}, "
+            f"not {made.head!r}; see --head"
+        )
+    # Two hashes, of preprocessing and network; the second may be unknown.
+    known = len(made.behaviour.split()) == 2
+    if known and classifier.subject.from_file and classifier.subject.behaviour == made.behaviour:
+        return (
+            f"the code of {classifier.name} has changed since the guard was made, though not its "
+            "weights, nor what it computes for two pictures tried: fit the guard anew if the "
+            "change matters for others"
+        )
+    raise ContextError(
+        "the weights are those the guard was made for, but the preprocessing, or what the network "
+        "computes with them, is not: see --preprocess, or fit a guard for this network"
+    )
+
+
+def check_classes(guard: Guard, names: ClassNames) -> None:
+    """Raise :class:`ContextError` if outputs are called otherwise than when the guard was made."""
+    if not guard.context.classes:
+        return
+    known = ClassNames.of_list(guard.context.classes, "the guard").with_imagenet(synonyms=True)
+    if len(known) != len(names):
+        raise ContextError(
+            f"the guard was made for {len(known)} classes; {names.source} names {len(names)}"
+        )
+    other = [
+        f"output {place} is {mine!r} in the guard and {names.names[place]!r} in {names.source}"
+        for place, mine in enumerate(known.names)
+        if not (
+            (known.synsets[place] and known.synsets[place] == names.synsets[place])
+            or {*map(fold, known.synonyms[place])} & {*map(fold, names.synonyms[place])}
+        )
+    ]
+    if other:
+        raise ContextError(
+            f"{listed(other, quote=False)}: numbers would be told of other classes than meant; "
+            "leave --classes out, and the guard's own names are taken, or fit a guard with these"
+        )
+
+
+def digest_of(data: LabelledImages, index: int) -> str:
+    """SHA-256 of an image's file."""
+    path = data.images.folder / data.images.files[index]
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        # What cannot be read is left out later; until then its name will do.
+        return hashlib.sha256(str(path).encode()).hexdigest()

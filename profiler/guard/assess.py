@@ -1,0 +1,361 @@
+"""How good a guard is on images that took no part in making it."""
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from profiler.activations.collect import thumbnails, try_first
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.store import write_atomically
+from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.images import ProbeSet
+from profiler.data.labelled.images import LabelledImages
+from profiler.errors import ContextError, InputError
+from profiler.guard.answers import (
+    BATCH,
+    REFERENCE,
+    answers_of,
+    check_classes,
+    check_subject,
+    digest_of,
+)
+from profiler.guard.fit import log
+from profiler.guard.guard import Guard, digest_number
+from profiler.guard.metrics import DRAWS, METRICS, Compared, Draws, coverage_at, risk_coverage, roc
+from profiler.guard.page import guard_page
+from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
+from profiler.guard.rules.base import Detector, Views
+from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
+from profiler.guard.rules.combined import WithSoftmax
+from profiler.guard.rules.reasons import SHOWN
+from profiler.guard.runtime import view_tensors
+from profiler.guard.score import _called
+from profiler.guard.thresholds import above
+from profiler.guard.view import render_guard
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
+from profiler.session import NONE, Services, check_writable, versions
+
+_SHOWN_EXAMPLES = 12
+
+
+_AT_RISK = 0.05
+
+
+@dataclass(frozen=True)
+class AssessOptions:
+    """How a guard is assessed."""
+
+    attacks: tuple[Attack, ...] = ()
+    corruptions: tuple[Corruption, ...] = ()
+    draws: int = DRAWS
+    seed: int = 0
+    batch: int = BATCH
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    max_report_mb: float = 20.0
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Images under one condition: rows of the data, their answers and their scores."""
+
+    rows: IntArray
+    wrong: BoolArray
+    predicted: IntArray
+    features: FloatArray
+    views: Views | None
+    scores: Mapping[str, Float64]
+
+
+def assess_guard(
+    guard: Guard,
+    classifier: Classifier,
+    data: LabelledImages,
+    reference: Path | None,
+    out: Path,
+    options: AssessOptions | None = None,
+    services: Services = NONE,
+) -> Assessment:
+    """Say what a guard is worth on held-out labelled images; write it to ``out``.
+
+    Args:
+        guard: to be assessed.
+        classifier: the one it was made for.
+        data: images that neither classifier nor guard was made from. Those the guard was made from
+            are left out.
+        reference: answers of the part the guard was fitted on, for baselines that need fitting;
+            None leaves these out.
+        out: folder for ``guard.json`` and ``guard.html``.
+        options: what is done to the images, and how numbers are drawn.
+        services: shows progress.
+    """
+    options = options or AssessOptions()
+    changed = check_subject(guard, classifier)
+    check_classes(guard, data.classes)
+    check_writable(out)
+    used = set(guard.seen.tolist())
+    fresh = [
+        index
+        for index in range(len(data.names))
+        if digest_number(bytes.fromhex(digest_of(data, index))) not in used
+    ]
+    known = len(data.names) - len(fresh)
+    if not fresh:
+        raise InputError(
+            f"all {known} images of {data.title} are among those the guard was made from; it can "
+            "only be assessed on others"
+        )
+    detectors = _detectors(guard, reference)
+    try_first(classifier, classifier.readings, data, batch_size=options.batch)
+
+    def judged(title: str, probe: ProbeSet, attack: Attack | None = None) -> _Judged:
+        with services.progress.stage(title, len(fresh)) as advance:
+            return _judge(
+                guard, classifier, probe, fresh, data.truth, detectors, attack, options, advance
+            )
+
+    clean = judged("images", data)
+    if not len(clean.rows):
+        raise InputError(f"none of the {len(fresh)} images of {data.title} can be read")
+    if clean.wrong.all() or not clean.wrong.any():
+        answered = "wrong" if clean.wrong.all() else "right"
+        raise InputError(
+            f"all {len(clean.rows)} held-out images are answered {answered}ly: how well wrong "
+            "answers are told from right ones cannot be measured; give more images"
+        )
+    cut = guard.threshold.value
+    conditions = [_condition("as they are", "clean", clean, clean, guard, options)]
+    for attack in options.attacks:
+        found = judged(attack.text, data, attack)
+        conditions.append(
+            replace(
+                _condition(attack.text, "attack", clean, found, guard, options),
+                method=attack.method.upper(),
+                eps=attack.eps,
+            )
+        )
+    for corruption in options.corruptions:
+        found = judged(str(corruption), corrupted(data, corruption, options.seed))
+        named = _condition(str(corruption), "corruption", clean, found, guard, options)
+        conditions.append(replace(named, method=corruption.name))
+    draws = Draws.of(clean.rows, options.draws, options.seed)
+    rule = guard.rule.name
+    own = clean.scores[rule]
+    rules, others = _names(guard, clean.scores)
+    wrong = clean.wrong
+
+    def examples(rows: BoolArray, order: Float64) -> tuple[Example, ...]:
+        few = np.flatnonzero(rows)
+        few = few[np.argsort(order[few], kind="stable")][:_SHOWN_EXAMPLES]
+        told = guard.reasons(clean.features[few], clean.predicted[few], SHOWN)
+        return tuple(
+            Example(
+                int(clean.rows[row]),
+                data.names[int(clean.rows[row])],
+                guard.class_name(int(data.truth[clean.rows[row]])),
+                guard.class_name(int(clean.predicted[row])),
+                float(own[row]),
+                tuple(guard.tell(each, int(clean.predicted[row])) for each in reasons),
+                _called(guard, clean.views, row),
+            )
+            for row, reasons in zip(few.tolist(), told, strict=True)
+        )
+
+    shown = (rule, *others)
+    assessment = Assessment(
+        context=guard.context,
+        rule=rule,
+        views=guard.views,
+        threshold=guard.threshold,
+        data=data.title,
+        data_fingerprint=data.fingerprint,
+        known=known,
+        unread=len(fresh) - len(clean.rows),
+        baselines=others,
+        rules=rules,
+        conditions=tuple(conditions),
+        roc={name: roc(clean.scores[name], wrong, draws) for name in shown},
+        risk={name: risk_coverage(clean.scores[name], wrong, draws) for name in shown},
+        right_scores=own[~wrong],
+        wrong_scores=own[wrong],
+        coverage={name: _accuracies(clean.scores[name], wrong) for name in shown},
+        at_risk={name: coverage_at(clean.scores[name], wrong, _AT_RISK) for name in shown},
+        flagged=examples(wrong & above(own, cut), -own),
+        missed=examples(wrong & ~above(own, cut), own),
+        alarms=examples(~wrong & above(own, cut), -own),
+        weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
+        draws=options.draws,
+        seed=options.seed,
+        command=options.command,
+        date=options.date,
+        versions=versions(),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    changed,
+                    *_warnings(guard, known, len(fresh) - len(clean.rows), reference),
+                    *data.remarks(),
+                ),
+            )
+        ),
+    )
+    for warning in assessment.warnings:
+        log.warning("warning: %s", warning)
+    _write(assessment, data, out, options)
+    return assessment
+
+
+def _write(found: Assessment, data: LabelledImages, out: Path, options: AssessOptions) -> None:
+    wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
+    pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
+    write_atomically(out / "guard.json", guard_json(found))
+    page = guard_page(found, pictures)
+    write_atomically(out / "guard.html", render_guard(page, max_mb=options.max_report_mb))
+
+
+def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
+    """Baselines, and the guard's concept rule alone, by name; those that can be had."""
+    found: dict[str, Detector] = {}
+    if isinstance(guard.rule, WithSoftmax):
+        found[guard.rule.rule.name] = guard.rule.rule
+    arrays: Mapping[str, NDArray[Any]] | None = None
+    if reference is not None:
+        try:
+            with safe_open(str(reference), framework="np") as file:
+                made_for = (file.metadata() or {}).get("guard")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{str(reference)!r} cannot be read: {error}") from error
+        if made_for != guard.context.fingerprint:
+            raise ContextError(
+                f"{str(reference)!r} holds the answers of another network than the guard beside it "
+                "was made for; put it back, or take it away and go without Mahalanobis and KNN"
+            )
+    for each in baselines():
+        if isinstance(each, Mahalanobis | Neighbours):
+            if arrays is None:
+                continue
+            each.fit(arrays["features"], arrays["logits"], arrays["truth"])
+        found[each.name] = each
+    return found
+
+
+def _names(guard: Guard, scores: Mapping[str, Float64]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rules, the guard's own first, and the baselines."""
+    known = {each.name for each in baselines()}
+    rules = (guard.rule.name, *(n for n in scores if n not in known and n != guard.rule.name))
+    return rules, tuple(name for name in scores if name in known)
+
+
+def _judge(
+    guard: Guard,
+    classifier: Classifier,
+    probe: ProbeSet,
+    indices: Sequence[int],
+    truth: IntArray,
+    detectors: Mapping[str, Detector],
+    attack: Attack | None,
+    options: AssessOptions,
+    advance: Callable[[int], object],
+) -> _Judged:
+    rows, features, logits, looks = [], [], [], []
+    for chosen, answers in answers_of(
+        classifier,
+        probe,
+        indices,
+        batch=options.batch,
+        views=guard.views,
+        attack=attack,
+        truth=truth,
+        advance=advance,
+    ):
+        good = [place for place in range(len(chosen)) if place not in answers.problems]
+        rows += [chosen[place] for place in good]
+        features.append(answers.features[good])
+        logits.append(answers.logits[good])
+        if answers.views is not None:
+            looks.append(answers.views.take(np.array(good, dtype=np.int64)))
+    z, y = np.concatenate(features), np.concatenate(logits)
+    views = Views.together(looks) if looks else None
+    core = guard.core()
+    with torch.inference_mode():
+        scored = core(torch.from_numpy(z), torch.from_numpy(y), views=view_tensors(views))
+    own = scored.numpy().astype(np.float64)
+    scores = {guard.rule.name: own}
+    scores |= {name: each.score(z, y) for name, each in detectors.items()}
+    at = np.array(rows, dtype=np.int64)
+    predicted = y.argmax(axis=1)
+    return _Judged(at, predicted != np.asarray(truth)[at], predicted, z, views, scores)
+
+
+def _condition(
+    title: str,
+    kind: str,
+    clean: _Judged,
+    changed: _Judged,
+    guard: Guard,
+    options: AssessOptions,
+) -> Condition:
+    """Defects of one kind beside right answers on images as they are."""
+    right = ~clean.wrong
+    defect = np.r_[np.zeros(right.sum(), bool), np.ones(changed.wrong.sum(), bool)]
+    rows = np.r_[clean.rows[right], changed.rows[changed.wrong]]
+    scores = {
+        name: np.r_[clean.scores[name][right], changed.scores[name][changed.wrong]]
+        for name in clean.scores
+    }
+    # An image and what was made of it are drawn together.
+    draws = Draws.of(rows, options.draws, options.seed)
+    own, cut = guard.rule.name, guard.threshold.value
+    _, others = _names(guard, scores)
+    found = Compared.of(scores, defect, draws)
+    best = {metric: found.best(others, metric) for metric in METRICS}
+    return Condition(
+        title=title,
+        kind=kind,
+        method="",
+        eps=float("nan"),
+        images=len(changed.rows),
+        accuracy=float(np.mean(~changed.wrong)),
+        defects=int(changed.wrong.sum()),
+        right=int(right.sum()),
+        flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
+        flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
+        metrics={name: found.intervals(name) for name in scores},
+        lead={metric: found.lead(own, best[metric], metric) for metric in METRICS},
+        best=best,
+    )
+
+
+def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, int], ...]:
+    """At each of :data:`COVERAGES`: accuracy, right answers and images that pass."""
+    order = np.argsort(scores, kind="stable")
+    found = []
+    for coverage in COVERAGES:
+        passed = order[: max(1, round(coverage * len(order)))]
+        right = int(np.sum(~wrong[passed]))
+        found.append((right / len(passed), right, len(passed)))
+    return tuple(found)
+
+
+def _warnings(guard: Guard, known: int, unread: int, reference: Path | None) -> Iterator[str]:
+    yield from guard.context.notes
+    yield guard.remark
+    if known:
+        yield f"{known} image(s) were left out, because the guard was made from them"
+    if unread:
+        yield f"{unread} image(s) could not be read and were left out"
+    if reference is None:
+        yield (
+            f"{REFERENCE!r} was not found beside the guard, so Mahalanobis and KNN could not be "
+            "fitted on the same images"
+        )

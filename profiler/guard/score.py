@@ -1,0 +1,130 @@
+"""Images scored by a guard, one after the other."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from profiler.activations.collect import try_first
+from profiler.data.images import ProbeSet
+from profiler.guard.answers import BATCH, answers_of, check_subject
+from profiler.guard.drift import Look
+from profiler.guard.fit import log
+from profiler.guard.guard import Guard
+from profiler.guard.rules.base import Views
+from profiler.guard.runtime import view_tensors
+from profiler.models.classifier import Classifier
+from profiler.session import NONE, Services
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the guard says of one image.
+
+    Attributes:
+        name: of the file.
+        predicted: class, by number; -1 where the image could not be read.
+        prediction: its name.
+        score: the higher the stranger; infinite where it cannot be judged.
+        flagged: whether not to trust the answer.
+        reasons: the relations that speak most against it, in words.
+        problem: why it cannot be judged; empty where it can.
+        views: view → what the network calls it, for a guard made with views.
+    """
+
+    name: str
+    predicted: int
+    prediction: str
+    score: float
+    flagged: bool
+    reasons: tuple[str, ...]
+    problem: str = ""
+    views: Mapping[str, str] = field(default_factory=dict)
+
+
+def score_images(
+    guard: Guard,
+    classifier: Classifier,
+    probe: ProbeSet,
+    *,
+    batch: int = BATCH,
+    on_look: Callable[[Look], object] | None = None,
+    window: int | None = None,
+    services: Services = NONE,
+) -> Iterator[Scored]:
+    """Judge images one after the other, in their order.
+
+    Args:
+        guard: judges.
+        classifier: answers; the one the guard was made for.
+        probe: the images.
+        batch: at a time.
+        on_look: told of each look at the stream of what passes; None does not watch.
+        window: images that pass between two looks; None: the usual number.
+        services: shows progress.
+    """
+    for said in filter(None, (check_subject(guard, classifier), guard.remark)):
+        log.warning("warning: %s", said)
+    try_first(classifier, classifier.readings, probe, batch_size=batch)
+    watch = None
+    if on_look is not None:
+        watch = guard.watch(**({} if window is None else {"window": window}))
+        if watch.blind:
+            log.warning(
+                "warning: a window of %d images that pass cannot be told from the %d of the "
+                "reference beyond chance, whatever it shows: take a larger --window, or fit the "
+                "guard on more images",
+                watch.window,
+                watch.reference.count,
+            )
+    core = guard.core()
+    names = probe.names
+    with services.progress.stage("images", len(names)) as advance:
+        for rows, answers in answers_of(
+            classifier,
+            probe,
+            range(len(names)),
+            batch=batch,
+            views=guard.views,
+            advance=advance,
+        ):
+            with torch.inference_mode():
+                verdict = core.verdict(
+                    torch.from_numpy(answers.features),
+                    torch.from_numpy(answers.logits),
+                    views=view_tensors(answers.views),
+                )
+            flagged, scores = verdict.flagged.numpy(), verdict.score.numpy()
+            told = guard.reasons(answers.features, answers.predicted)
+            passed, fine = ~flagged, answers.fine
+            for place, index in enumerate(rows):
+                problem = answers.problems.get(place, "")
+                if not problem and not fine[place]:
+                    problem = "the network gives NaN or infinite numbers"
+                label = -1 if problem else int(answers.predicted[place])
+                yield Scored(
+                    names[index],
+                    label,
+                    "" if problem else guard.class_name(label),
+                    float(scores[place]),
+                    bool(flagged[place]),
+                    () if problem else tuple(guard.tell(each, label) for each in told[place]),
+                    problem,
+                    {} if problem else _called(guard, answers.views, place),
+                )
+            if watch is not None and on_look is not None and passed.any():
+                levels = guard.levels(answers.features[passed])
+                for look in watch.add(levels, answers.predicted[passed]):
+                    on_look(look)
+    if watch is not None and on_look is not None:
+        last = watch.finish()
+        if last is not None:
+            on_look(last)
+
+
+def _called(guard: Guard, views: Views | None, row: int) -> dict[str, str]:
+    """View → what the network calls it."""
+    if views is None:
+        return {}
+    labels = views.logits[row].argmax(axis=1).tolist()
+    return {name: guard.class_name(label) for name, label in zip(guard.views, labels, strict=True)}
