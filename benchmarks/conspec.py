@@ -24,19 +24,19 @@ import torch
 
 from profiler.activations.observe import Observation, caption_rows, observe
 from profiler.concepts.space import AffineMap, ConceptSpace
-from profiler.conspec.tree import And, Formula, Implies, Predicts, Stronger
 from profiler.core.store import Store, cache_folder
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.models.classifier import Classifier
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.choose import open_vlm
-from profiler.specifying import read_table
-from profiler.verify.formal import Outcome, check_region
-from profiler.verify.interpretation import Interpretation, Linear
-from profiler.verify.largest import largest_gamma
-from profiler.verify.mining import measure, relevant_pairs
-from profiler.verify.regions import Ball, Box, Hull
+from profiler.spec.language.tree import And, Formula, Implies, Predicts, Stronger
+from profiler.spec.mine import read_table
+from profiler.spec.verify.formal import Outcome, check_region
+from profiler.spec.verify.interpretation import Interpretation, Linear
+from profiler.spec.verify.largest import largest_gamma
+from profiler.spec.verify.mining import measure, relevant_pairs
+from profiler.spec.verify.regions import Ball, Box, Hull
 
 GAMMAS = (0.2, 0.3, 0.4)
 SPECS = 30

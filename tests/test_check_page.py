@@ -10,16 +10,16 @@ import torch
 from browser import View, opened
 from tiny import CLASSES, caption_vlm, tiny_subject, write_classes
 
-from profiler.checked import Checked, RegionChoice
-from profiler.conspec.parser import parse
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.errors import OutputError, UsageError
 from profiler.models.classifier import Classifier
-from profiler.pages.of_check import check_page, check_table, summary
-from profiler.report.check_page import render_check
-from profiler.specifying import SpecOptions
-from profiler.specifying import check as hold
+from profiler.spec.check import check as hold
+from profiler.spec.language.parser import parse
+from profiler.spec.page import check_page, check_table, summary
+from profiler.spec.result import Checked, RegionChoice
+from profiler.spec.view import render_check
+from profiler.spec.world import SpecOptions
 
 SPECS = """
 concepts red, green, blue

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from profiler.conspec.names import check, concepts_in, expand, labels_in
-from profiler.conspec.parser import parse, parse_formula, read
-from profiler.conspec.tokens import SpecError
-from profiler.conspec.tree import (
+from profiler.errors import InputError
+from profiler.spec.language.names import check, concepts_in, expand, labels_in
+from profiler.spec.language.parser import parse, parse_formula, read
+from profiler.spec.language.tokens import SpecError
+from profiler.spec.language.tree import (
     And,
     Entry,
     ForEach,
@@ -28,7 +29,6 @@ from profiler.conspec.tree import (
     SpecFile,
     Stronger,
 )
-from profiler.errors import InputError
 
 ZOO = """
 # Everything the language has.

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from profiler.conspec.names import check
-from profiler.conspec.parser import parse
-from profiler.conspec.parser import parse_formula as read
-from profiler.conspec.tokens import KEYWORDS
-from profiler.conspec.tree import And, ForEach, Formula, ForSome, Implies, Not, Or
+from profiler.spec.language.names import check
+from profiler.spec.language.parser import parse
+from profiler.spec.language.parser import parse_formula as read
+from profiler.spec.language.tokens import KEYWORDS
+from profiler.spec.language.tree import And, ForEach, Formula, ForSome, Implies, Not, Or
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "conspec.md").read_text(encoding="utf-8")

@@ -8,13 +8,13 @@ import pytest
 from command import Command
 from tiny import CLASSES, write_classes
 
-from profiler.conspec.names import check
-from profiler.conspec.parser import read
 from profiler.errors import InputError
-from profiler.specifying import read_table
-from profiler.verify.interpretation import Interpretation, Linear
-from profiler.verify.mining import candidates, measure, relevant_pairs
-from profiler.verify.rates import Rate
+from profiler.spec.language.names import check
+from profiler.spec.language.parser import read
+from profiler.spec.mine import read_table
+from profiler.spec.verify.interpretation import Interpretation, Linear
+from profiler.spec.verify.mining import candidates, measure, relevant_pairs
+from profiler.spec.verify.rates import Rate
 
 HERE = Path(__file__).parent
 SUBJECT = f"{HERE / 'tiny.py'}:subject"

@@ -26,7 +26,7 @@ from profiler.llm.base import Usage
 from profiler.profile.result import Record, load_run
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold, read_threshold
-from profiler.specifying import verify
+from profiler.spec.check import verify
 
 # --- every record ----------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.conspec.parser import parse_formula
-from profiler.conspec.tree import (
+from profiler.errors import InputError, Undecided
+from profiler.spec.language.parser import parse_formula
+from profiler.spec.language.tree import (
     And,
     Formula,
     HasConcept,
@@ -23,17 +24,16 @@ from profiler.conspec.tree import (
     Requirement,
     Stronger,
 )
-from profiler.errors import InputError, Undecided
-from profiler.verify.certificate import Certificate, from_json, to_json
-from profiler.verify.exact import Exact
-from profiler.verify.formal import Outcome, check_region
-from profiler.verify.interpretation import Interpretation, Linear
-from profiler.verify.largest import gamma_of_row, largest_gamma
-from profiler.verify.linear_program import Answer, Lift, highs
-from profiler.verify.normal import Above, Way, ways_to_fail
-from profiler.verify.rates import Rate, check_images
-from profiler.verify.refutation import Refutation, clearly_refutes, refutes
-from profiler.verify.regions import Ball, Box, Hull, Region
+from profiler.spec.verify.certificate import Certificate, from_json, to_json
+from profiler.spec.verify.exact import Exact
+from profiler.spec.verify.formal import Outcome, check_region
+from profiler.spec.verify.interpretation import Interpretation, Linear
+from profiler.spec.verify.largest import gamma_of_row, largest_gamma
+from profiler.spec.verify.linear_program import Answer, Lift, highs
+from profiler.spec.verify.normal import Above, Way, ways_to_fail
+from profiler.spec.verify.rates import Rate, check_images
+from profiler.spec.verify.refutation import Refutation, clearly_refutes, refutes
+from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 Floats = np.ndarray
 

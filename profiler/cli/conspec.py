@@ -44,7 +44,7 @@ from profiler.cli.words import AsJSON, Date, how_called
 from profiler.errors import CheckFailed, Undecided, UsageError
 
 if TYPE_CHECKING:
-    from profiler.checked import Checked
+    from profiler.spec.result import Checked
 
 TrustLabels = Annotated[
     bool,
@@ -154,10 +154,10 @@ def check(
         raise UsageError("write: profiler check FILE.conspec SUBJECT --data DIR")
     size = batch_size_of(batch_size)
     check_precision(precision, device)
-    from profiler.checked import RegionChoice
-    from profiler.conspec.names import check as check_names
-    from profiler.conspec.parser import read
     from profiler.core.text import text_of
+    from profiler.spec.language.names import check as check_names
+    from profiler.spec.language.parser import read
+    from profiler.spec.result import RegionChoice
 
     wanted = region or ([DEFAULT_REGION] if formal else [])
     regions = tuple(dict.fromkeys(RegionChoice.parse(each) for each in wanted))
@@ -187,8 +187,8 @@ def check(
     from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.choose import open_vlm
     from profiler.session import Services, choose_device
-    from profiler.specifying import SpecOptions
-    from profiler.specifying import check as hold
+    from profiler.spec.check import check as hold
+    from profiler.spec.world import SpecOptions
 
     place = choose_device(device)
     classifier = open_classifier(
@@ -196,7 +196,7 @@ def check(
     )
     images = open_data(data, classes, classifier.outputs, limit)
     with _pointing():
-        from profiler.specifying import entries_of, name_outputs, write_out
+        from profiler.spec.world import entries_of, name_outputs, write_out
 
         if not specs.concepts and words is None:
             from profiler.concepts.attributes import attributes_for
@@ -234,7 +234,7 @@ def check(
 @contextmanager
 def _pointing() -> Iterator[None]:
     """Shows the place of an error in a file of specs, above its message."""
-    from profiler.conspec.tokens import SpecError
+    from profiler.spec.language.tokens import SpecError
 
     try:
         yield
@@ -245,7 +245,7 @@ def _pointing() -> Iterator[None]:
 
 def _verify(path: Path, as_json: bool) -> None:
     from profiler.core.json_text import json_text
-    from profiler.specifying import verify
+    from profiler.spec.check import verify
 
     found = verify(path)
     if as_json:
@@ -271,7 +271,7 @@ def _verify(path: Path, as_json: bool) -> None:
 def _show(done: "Checked", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import stderr
     from profiler.core.json_text import json_text, read_json
-    from profiler.pages.of_check import check_table
+    from profiler.spec.page import check_table
 
     if as_json:
         content = read_json(out / "check.json", "outcome")
@@ -353,8 +353,9 @@ def mine(
 
     size = batch_size_of(batch_size)
     check_precision(precision, device)
-    from profiler.specifying import MineOptions, SpecOptions, read_table
-    from profiler.specifying import mine as propose
+    from profiler.spec.mine import MineOptions, read_table
+    from profiler.spec.mine import mine as propose
+    from profiler.spec.world import SpecOptions
 
     if table is not None:
         read_table(table)

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.conspec.parser import parse_formula
-from profiler.conspec.tree import Formula
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError, Undecided
-from profiler.verify.interpretation import Interpretation, Linear
-from profiler.verify.normal import Above, Annotated, Way, ways_to_fail
-from profiler.verify.refutation import Refutation, refutes
-from profiler.verify.regions import Ball, Box, Hull, Region
+from profiler.spec.language.parser import parse_formula
+from profiler.spec.language.tree import Formula
+from profiler.spec.verify.interpretation import Interpretation, Linear
+from profiler.spec.verify.normal import Above, Annotated, Way, ways_to_fail
+from profiler.spec.verify.refutation import Refutation, refutes
+from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 FORMAT = "profiler-certificates-1"
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from profiler.core.arrays import Float64, FloatArray, checked_rows
 from profiler.errors import InputError
-from profiler.verify.exact import Exact, larger, root_above
+from profiler.spec.verify.exact import Exact, larger, root_above
 
 
 class Region(Protocol):

@@ -1,8 +1,8 @@
 """The formal reading: whether a spec holds of every point of a region.
 
-Each way in which the spec can fail (:mod:`profiler.verify.normal`) asks whether some rows can all
-be positive at once. A single row has a closed form; for several, a linear program says how far all
-of them can be lifted above zero. Below: the way is refuted, by weights that are checked again
+Each way in which the spec can fail (:mod:`profiler.spec.verify.normal`) asks whether some rows can
+all be positive at once. A single row has a closed form; for several, a linear program says how far
+all of them can be lifted above zero. Below: the way is refuted, by weights that are checked again
 without trust in any rounding. Above: its point is a counterexample, which is evaluated again.
 Anything else, a solver out of time, an odd status, a doubtful sign, leaves the spec undecided.
 
@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profiler.conspec.tree import Formula, HasConcept
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, Undecided
-from profiler.verify.interpretation import Interpretation, Linear
-from profiler.verify.linear_program import Answer, Lift, Solver, highs
-from profiler.verify.normal import MOST_WAYS, Above, Way, ways_to_fail
-from profiler.verify.refutation import Refutation, clearly_refutes, refutes
-from profiler.verify.regions import Ball, Box, Hull, Region
+from profiler.spec.language.tree import Formula, HasConcept
+from profiler.spec.verify.interpretation import Interpretation, Linear
+from profiler.spec.verify.linear_program import Answer, Lift, Solver, highs
+from profiler.spec.verify.normal import MOST_WAYS, Above, Way, ways_to_fail
+from profiler.spec.verify.refutation import Refutation, clearly_refutes, refutes
+from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 Verdict = Literal["proved", "violated", "undecided"]
 

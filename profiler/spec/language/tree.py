@@ -20,7 +20,8 @@ Measure = Literal["rate", "applicable rate"]
 class Formula(ABC):
     """What may hold of an image x.
 
-    ``str`` writes it so that :func:`profiler.conspec.parse_formula` reads the same tree again.
+    ``str`` writes it so that :func:`profiler.spec.language.parse_formula` reads the same tree
+    again.
     """
 
     @property
@@ -52,7 +53,7 @@ class Formula(ABC):
 
     def __str__(self) -> str:
         # The printer knows the tree, so the tree can know it only when it is asked.
-        from profiler.conspec.printer import written
+        from profiler.spec.language.printer import written
 
         return written(self)
 
@@ -276,7 +277,7 @@ class Spec:
     at: int = field(default=-1, compare=False)
 
     def __str__(self) -> str:
-        from profiler.conspec.printer import written_spec
+        from profiler.spec.language.printer import written_spec
 
         return written_spec(self)
 
@@ -285,7 +286,8 @@ class Spec:
 class SpecFile:
     """Everything a file says.
 
-    ``str`` writes it, without comments, so that :func:`profiler.conspec.parse` reads the same.
+    ``str`` writes it, without comments, so that :func:`profiler.spec.language.parse` reads the
+    same.
     """
 
     specs: tuple[Spec, ...]
@@ -301,6 +303,6 @@ class SpecFile:
     """Name of the file."""
 
     def __str__(self) -> str:
-        from profiler.conspec.printer import written_file
+        from profiler.spec.language.printer import written_file
 
         return written_file(self)

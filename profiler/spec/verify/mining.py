@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.conspec.tree import Formula, Implies, Predicts, Stronger
 from profiler.core.arrays import BoolArray, FloatArray
-from profiler.verify.interpretation import Facts
-from profiler.verify.rates import Rate
+from profiler.spec.language.tree import Formula, Implies, Predicts, Stronger
+from profiler.spec.verify.interpretation import Facts
+from profiler.spec.verify.rates import Rate
 
 FEWEST = 5
 """Images predicted as a class, below which nothing is proposed for it."""

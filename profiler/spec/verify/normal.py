@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from profiler.conspec.tree import And, Formula, HasConcept, Implies, Not, Or, Predicts, Stronger
 from profiler.errors import Undecided
+from profiler.spec.language.tree import (
+    And,
+    Formula,
+    HasConcept,
+    Implies,
+    Not,
+    Or,
+    Predicts,
+    Stronger,
+)
 
 MOST_WAYS = 20_000
 """Ways that are looked through; a formula with more stays undecided."""
@@ -79,7 +88,7 @@ def ways_to_fail(
     Raises:
         Undecided: there are more.
 
-    >>> from profiler.conspec import parse_formula
+    >>> from profiler.spec.language import parse_formula
     >>> for way in ways_to_fail(parse_formula("predict(x, a) => >(x, p, q)"), ("a", "b")):
     ...     print(way.rows, way.tops)
     (Above(of='concept', high='q', low='p', strict=False),) ('a',)
@@ -113,7 +122,7 @@ def _signed(node: Formula, holds: bool) -> list[tuple[Formula, bool]]:
         return [(node.premise, not holds), (node.conclusion, holds)]
     if isinstance(node, And | Or):
         return [(part, holds) for part in node.of]
-    raise TypeError(f"write {type(node).__name__} out first: profiler.conspec.expand")
+    raise TypeError(f"write {type(node).__name__} out first: profiler.spec.language.expand")
 
 
 def _is_conjunction(node: Formula) -> bool:

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from profiler.conspec.tree import Formula, Requirement
 from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.statistics import wilson
-from profiler.verify.interpretation import Facts
+from profiler.spec.language.tree import Formula, Requirement
+from profiler.spec.verify.interpretation import Facts
 
 Judgement = Literal["passed", "failed", "undecided"]
 _WORST_FIRST: tuple[Judgement, ...] = ("failed", "undecided", "passed")
@@ -78,7 +78,7 @@ class SpecRate:
     Attributes:
         rate: over all images.
         applicable: over those it says something of; see
-            :meth:`profiler.verify.Facts.applies`.
+            :meth:`profiler.spec.verify.Facts.applies`.
         by_class: the same by true class, in the classes' order; those without images are left out.
         violations: (V,) rows of the images of which it does not hold.
         judged: its requirements.

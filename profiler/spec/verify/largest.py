@@ -8,7 +8,7 @@ import numpy as np
 
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
-from profiler.verify.formal import Outcome
+from profiler.spec.verify.formal import Outcome
 
 WIDEST = 64.0
 """No γ beyond this is tried."""

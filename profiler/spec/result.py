@@ -1,21 +1,21 @@
 """Specs that were checked: with which rate, on which regions, and what speaks against them.
 
-Its files are written by :mod:`profiler.specifying`, its page by :mod:`profiler.pages.of_check`.
+Its files are written by :mod:`profiler.spec.check`, its page by :mod:`profiler.spec.page`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from profiler.conspec.printer import written_requirement
-from profiler.conspec.tree import Formula, Spec, SpecFile
 from profiler.core.json_text import json_text
 from profiler.data.records import DataRecord
 from profiler.errors import UsageError
 from profiler.models.records import ClassifierRecord, VLMRecord
-from profiler.verify.formal import Outcome
-from profiler.verify.largest import Largest
-from profiler.verify.rates import ClassRate, Rate, SpecRate
+from profiler.spec.language.printer import written_requirement
+from profiler.spec.language.tree import Formula, Spec, SpecFile
+from profiler.spec.verify.formal import Outcome
+from profiler.spec.verify.largest import Largest
+from profiler.spec.verify.rates import ClassRate, Rate, SpecRate
 
 FORMAT = 1
 """Version of ``check.json``."""

@@ -20,10 +20,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from profiler.verify.exact import Exact
-from profiler.verify.interpretation import Interpretation
-from profiler.verify.normal import Above, Way
-from profiler.verify.regions import Region
+from profiler.spec.verify.exact import Exact
+from profiler.spec.verify.interpretation import Interpretation
+from profiler.spec.verify.normal import Above, Way
+from profiler.spec.verify.regions import Region
 
 _UNIT = 2.0**-53
 _UNDERFLOW = 1e-280

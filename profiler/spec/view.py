@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from profiler.checked import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
-from profiler.conspec.printer import written_requirement
 from profiler.errors import OutputError
 from profiler.report import document
 from profiler.report.text import count, number, percent, plural
-from profiler.verify.largest import Largest
-from profiler.verify.rates import Rate
+from profiler.spec.language.printer import written_requirement
+from profiler.spec.result import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
+from profiler.spec.verify.largest import Largest
+from profiler.spec.verify.rates import Rate
 
 OPEN = 3
 """Specs whose details are open at first: those that fail, or else the first."""
@@ -92,7 +92,7 @@ _IMAGE_BYTES, _USE_BYTES = 150, 100
 
 def _rendered(view: "_View", pictures: dict[int, str], note: str) -> str:
     return document.render(
-        "check.html", extra=("check",), **view.context, pictures=pictures, left_out=note
+        "spec/check.html", extra=("spec/check",), **view.context, pictures=pictures, left_out=note
     )
 
 

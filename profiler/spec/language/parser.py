@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from profiler.conspec.tokens import KEYWORDS, SpecError, Token, near, tokenize
-from profiler.conspec.tree import (
+from profiler.errors import InputError
+from profiler.spec.language.tokens import KEYWORDS, SpecError, Token, near, tokenize
+from profiler.spec.language.tree import (
     CLASSES,
     CONCEPTS,
     And,
@@ -29,7 +30,6 @@ from profiler.conspec.tree import (
     SpecFile,
     Stronger,
 )
-from profiler.errors import InputError
 
 _TOP = ("model", CLASSES, CONCEPTS, "set", "spec")
 _FORMULA = "predict(x, CLASS), >(x, CONCEPT, CONCEPT), hasCon(x, CONCEPT), not, for, some or '('"
@@ -37,7 +37,7 @@ _BINDS = {"implies": 1, "or": 2, "and": 3, "not": 4}
 
 
 def read(path: Path) -> SpecFile:
-    """Read a file; raises :class:`profiler.conspec.SpecError` or :class:`InputError`."""
+    """Read a file; raises :class:`profiler.spec.language.SpecError` or :class:`InputError`."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from profiler.checked import Checked, CheckedSpec, OnRegion
-from profiler.report.check_page import CheckPage
 from profiler.report.text import count, number, percent, plural, typeset
-from profiler.verify.largest import PRECISION
-from profiler.verify.rates import LEVEL
+from profiler.spec.result import Checked, CheckedSpec, OnRegion
+from profiler.spec.verify.largest import PRECISION
+from profiler.spec.verify.rates import LEVEL
+from profiler.spec.view import CheckPage
 
 FINAL = {
     "holds": "holds",

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 
-from profiler.conspec.tokens import KEYWORDS, WORD
-from profiler.conspec.tree import (
+from profiler.spec.language.tokens import KEYWORDS, WORD
+from profiler.spec.language.tree import (
     CLASSES,
     CONCEPTS,
     And,

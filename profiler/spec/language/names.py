@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from profiler.conspec.tokens import SpecError
-from profiler.conspec.tree import (
+from profiler.spec.language.tokens import SpecError
+from profiler.spec.language.tree import (
     CLASSES,
     CONCEPTS,
     And,
@@ -182,7 +182,7 @@ def expand(
     Raises:
         SpecError: it grows beyond :data:`MOST_NODES`.
 
-    >>> from profiler.conspec.parser import parse
+    >>> from profiler.spec.language.parser import parse
     >>> file = parse("set s = {a, b}  spec one: for c in s: predict(x, c) => >(x, c, d)")
     >>> str(expand(file.specs[0], file))
     '(predict(x, a) => >(x, a, d)) and (predict(x, b) => >(x, b, d))'

@@ -17,7 +17,9 @@ from functools import cached_property
 
 import numpy as np
 
-from profiler.conspec.tree import (
+from profiler.core.arrays import BoolArray, Float64, FloatArray, checked_rows
+from profiler.errors import InputError, UnknownNameError
+from profiler.spec.language.tree import (
     And,
     Formula,
     HasConcept,
@@ -28,8 +30,6 @@ from profiler.conspec.tree import (
     Stronger,
     fold,
 )
-from profiler.core.arrays import BoolArray, Float64, FloatArray, checked_rows
-from profiler.errors import InputError, UnknownNameError
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class Facts:
                     )
                 )
             return np.asarray(self.annotations[atom.concept], dtype=bool)
-        raise TypeError(f"write {type(atom).__name__} out first: profiler.conspec.expand")
+        raise TypeError(f"write {type(atom).__name__} out first: profiler.spec.language.expand")
 
     def holds(self, formula: Formula) -> BoolArray:
         """Whether a formula without quantifiers holds, (N,)."""
@@ -210,7 +210,7 @@ class Facts:
             together = np.logical_and if isinstance(node, And) else np.logical_or
             joined: BoolArray = together.reduce(parts)
             return joined
-        raise TypeError(f"write {type(node).__name__} out first: profiler.conspec.expand")
+        raise TypeError(f"write {type(node).__name__} out first: profiler.spec.language.expand")
 
 
 def _place(among: Linear, name: str, what: str) -> int:

@@ -21,5 +21,5 @@ Rooms::
     printer.py   tree → text that reads back as the same tree
     names.py     what names mean; formulas without quantifiers
 
-What a spec means, and whether it holds, is :mod:`profiler.verify`'s matter.
+What a spec means, and whether it holds, is :mod:`profiler.spec.verify`'s matter.
 """

@@ -1,1 +1,0 @@
-"""Results told as pages: which facts a report shows, and in which words."""

@@ -1,0 +1,1 @@
+"""Specifications in concepts: written down, checked on images, proved on regions, mined."""

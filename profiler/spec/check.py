@@ -1,0 +1,282 @@
+"""The stories of specs: held against images and regions; proposed from images."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from profiler.activations.collect import thumbnails
+from profiler.activations.observe import CAPTIONS, Observation
+from profiler.core.json_text import json_text, read_json
+from profiler.core.store import write_atomically
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.records import DataRecord
+from profiler.errors import InputError
+from profiler.models.classifier import Classifier
+from profiler.models.records import ClassifierRecord, VLMRecord
+from profiler.models.vlm.base import VLM
+from profiler.session import NONE, Clock, Services, check_writable, versions
+from profiler.spec.language.tree import SpecFile
+from profiler.spec.page import check_page
+from profiler.spec.result import (
+    MAX,
+    Checked,
+    CheckedSpec,
+    MapRecord,
+    NearImage,
+    OnRegion,
+    RegionChoice,
+    check_json,
+)
+from profiler.spec.verify.certificate import Certificate, from_json, to_json
+from profiler.spec.verify.formal import Outcome, check_region
+from profiler.spec.verify.interpretation import Facts
+from profiler.spec.verify.largest import largest_gamma
+from profiler.spec.verify.rates import check_images
+from profiler.spec.verify.regions import Region
+from profiler.spec.view import render_check
+from profiler.spec.world import (
+    Regions,
+    SpecOptions,
+    World,
+    _check_classes,
+    annotations_of,
+    entries_of,
+    name_outputs,
+    observed_data,
+    write_out,
+)
+
+log = logging.getLogger("profiler")
+
+
+def check(
+    file: SpecFile,
+    concepts: ConceptSet | None,
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    out: Path,
+    options: SpecOptions | None = None,
+    services: Services = NONE,
+) -> Checked:
+    """Hold specs against images and, where asked, regions; write the outcome to ``out``.
+
+    Args:
+        file: the specs.
+        concepts: those that specs may name, where the file declares none.
+        classifier: the network.
+        vlm: knows the concepts' words.
+        data: labelled images.
+        out: folder.
+        options: how.
+        services: store and progress.
+    """
+    options = options or SpecOptions()
+    clock = Clock()
+    names = name_outputs(file, data.classes)
+    words = entries_of(file, concepts)
+    formulas = write_out(file, names, words)
+    _check_classes(options.on, names)
+    check_writable(out)
+    with clock("images"):
+        seen, numbering = observed_data(classifier, vlm, data, options, services)
+    with clock("concepts"):
+        world = World.of(classifier, names, words, seen, vlm, options, services)
+    annotations = annotations_of(options.annotations, formulas, data, seen)
+    facts = world.interpretation.of(seen.features, annotations)
+    with clock("statistical check"):
+        checked = [
+            CheckedSpec(
+                spec,
+                formula,
+                check_images(formula, facts, seen.truth, spec.requirements),
+                against=tuple(world.against(formula, facts, data)),
+            )
+            for spec, formula in zip(file.specs, formulas, strict=True)
+        ]
+    certificates: list[Certificate] = []
+    with clock("formal check"):
+        regions = Regions(seen, names, world.positive)
+        if options.regions:
+            checked = _proved(checked, world, facts, regions, data, options, services, certificates)
+    with clock("thumbnails"):
+        shown = sorted({each.image for spec in checked for each in _images(spec)})
+        pictures = dict(zip(shown, thumbnails(data, shown, workers=options.workers), strict=True))
+    found = Checked(
+        command=options.command,
+        date=options.date,
+        file=file,
+        classifier=ClassifierRecord.of(classifier),
+        data=DataRecord(
+            data.title,
+            data.fingerprint,
+            len(seen),
+            tuple((each.name, each.reason) for each in seen.skipped),
+            tuple(data.remarks()),
+        ),
+        vlm=VLMRecord.of(vlm, CAPTIONS),
+        map=MapRecord(world.aligned.r2_, world.aligned.rows_, world.aligned.warning_),
+        classes=names,
+        regions=options.regions,
+        positive=world.positive,
+        region_images={label: regions.count(label) for label in regions.used},
+        specs=tuple(checked),
+        thumbnails=pictures,
+        warnings=_warnings(file, classifier, seen, data, world, numbering),
+        settings={**options.settings, "batch_size_used": seen.batch_size},
+        versions=versions(),
+    )
+    found = replace(found, timings=dict(clock.seconds))
+    files = {
+        "check.json": check_json(found),
+        "check.html": render_check(check_page(found), max_mb=options.max_report_mb),
+    }
+    if certificates:
+        context = {
+            "classifier": classifier.name,
+            "classifier_fingerprint": classifier.fingerprint,
+            "data": data.title,
+            "data_fingerprint": data.fingerprint,
+            "vlm": vlm.name,
+            "vlm_fingerprint": vlm.fingerprint,
+            "specs": file.title,
+        }
+        files["certificates.json"] = json_text(to_json(certificates, context), None)
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return found
+
+
+def verify(path: Path) -> list[tuple[Certificate, str]]:
+    """Certificates of a file, each with what is wrong with it, or with nothing.
+
+    Reads no model and calls no solver; raises :class:`InputError` for a file that holds none.
+    """
+    what = "file of certificates"
+    content = read_json(path, what)
+    try:
+        found = from_json(content)
+    except InputError as error:
+        raise InputError(f"{what} {str(path)!r}: {error}") from error
+    if not found:
+        raise InputError(f"{str(path)!r} holds no proof")
+    return [(each, each.complaint()) for each in found]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+# --- the world of a check ------------------------------------------------------------------------
+
+
+def _warnings(
+    file: SpecFile,
+    classifier: Classifier,
+    seen: Observation,
+    data: LabelledImages,
+    world: World,
+    numbering: str,
+) -> tuple[str, ...]:
+    said = [numbering] if numbering else []
+    if file.model is not None and file.model != classifier.name:
+        said.append(f"{file.title} was written for {file.model}, not for {classifier.name}")
+    if seen.skipped:
+        said.append(
+            f"{len(seen.skipped)} of {len(data.names)} images could not be read and were left out"
+        )
+    if world.aligned.warning_ and world.space:
+        said.append(world.aligned.warning_)
+    for text in said:
+        log.warning("warning: %s", text)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in said)
+
+
+def _images(spec: CheckedSpec) -> Iterator[NearImage]:
+    yield from spec.against
+    for each in spec.regions:
+        if each.shown:
+            yield from each.shown.nearest
+
+
+# --- regions -------------------------------------------------------------------------------------
+
+
+def _proved(
+    checked: Sequence[CheckedSpec],
+    world: World,
+    facts: Facts,
+    regions: Regions,
+    data: LabelledImages,
+    options: SpecOptions,
+    services: Services,
+    certificates: list[Certificate],
+) -> list[CheckedSpec]:
+    """The specs with what was found on regions; proofs are added to ``certificates``."""
+    plan = [
+        [(label, choice) for choice in options.regions for label in labels]
+        for spec in checked
+        for labels in [regions.labels(spec.formula, options.on)]
+    ]
+    # Every region is made before the first is searched: an empty one ends the check now.
+    for label, choice in dict.fromkeys(pair for pairs in plan for pair in pairs):
+        if choice.kind == MAX:
+            regions.moments(label)
+        else:
+            regions.region(label, choice)
+    found = []
+    with services.progress.stage("regions", sum(map(len, plan))) as advance:
+        for spec, pairs in zip(checked, plan, strict=True):
+            on = []
+            for label, choice in pairs:
+                one = _on_region(spec, label, choice, world, regions, options, certificates)
+                failure = one.largest.failure if one.largest else one.outcome
+                if failure is not None:
+                    spread = regions.spread(label)
+                    shown = world.show(failure, spec.formula, facts, data, spread)
+                    one = replace(one, shown=shown)
+                on.append(one)
+                advance(1)
+            found.append(replace(spec, regions=tuple(on)))
+    return found
+
+
+def _on_region(
+    spec: CheckedSpec,
+    label: str,
+    choice: RegionChoice,
+    world: World,
+    regions: Regions,
+    options: SpecOptions,
+    certificates: list[Certificate],
+) -> OnRegion:
+    def look(region: Region) -> Outcome:
+        return check_region(spec.formula, world.interpretation, region, seconds=options.seconds)
+
+    def keep(region: Region, outcome: Outcome, said: str) -> None:
+        if outcome.verdict == "proved":
+            certificates.append(
+                Certificate(
+                    spec.spec.name,
+                    said,
+                    spec.formula,
+                    world.interpretation,
+                    region,
+                    outcome.refutations,
+                )
+            )
+
+    if choice.kind != MAX:
+        region = regions.region(label, choice)
+        outcome = look(region)
+        keep(region, outcome, f"{choice} of {label}")
+        return OnRegion(label, choice, outcome)
+    largest = largest_gamma(lambda gamma: look(regions.box(label, gamma)))
+    if largest.gamma is not None:
+        box = regions.box(label, largest.gamma)
+        keep(box, largest.outcome, f"box:{largest.gamma:g} of {label}")
+    return OnRegion(label, choice, largest.outcome, largest)
+
+
+# --- proposals -----------------------------------------------------------------------------------

@@ -1,0 +1,360 @@
+"""What specs are held against: a classifier, its concepts, labelled images, and regions around them."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profiler.activations.observe import Observation, caption_rows, check_numbering, examine
+from profiler.concepts.space import AffineMap, ConceptSpace
+from profiler.core.arrays import BoolArray, Float64, FloatArray
+from profiler.core.text import Table, text_of, tidy
+from profiler.data.concept_sets import ConceptSet
+from profiler.data.labelled.images import LabelledImages
+from profiler.data.labelled.names import ClassNames
+from profiler.errors import InputError, UnknownNameError
+from profiler.models.classifier import Classifier
+from profiler.models.vlm.base import VLM
+from profiler.session import Services
+from profiler.spec.language.names import check as check_names
+from profiler.spec.language.names import concepts_in, expand, labels_in
+from profiler.spec.language.tokens import SpecError
+from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile
+from profiler.spec.result import NearImage, RegionChoice, Seen, Shown
+from profiler.spec.verify.formal import SECONDS, Outcome
+from profiler.spec.verify.interpretation import Facts, Interpretation, Linear
+from profiler.spec.verify.regions import Ball, Box, Hull, Region
+
+FEWEST = 2
+"""Encodings of a class, below which it has no region."""
+
+
+MOST_HULL = 4_000_000
+"""Numbers in the encodings of a hull: exact arithmetic on more takes minutes."""
+
+
+_NEAREST = 3
+"""Real images shown beside a counterexample."""
+
+
+_AGAINST = 6
+"""Images shown of which a spec does not hold."""
+
+
+@dataclass(frozen=True)
+class SpecOptions:
+    """How specs are checked or proposed, beyond what with."""
+
+    regions: tuple[RegionChoice, ...] = ()
+    """Of the formal check; empty: images only."""
+    on: tuple[str, ...] = ()
+    """Classes whose regions count; empty: those that a spec predicts, or else all."""
+    seconds: float = SECONDS
+    """For one spec on one region."""
+    annotations: Path | None = None
+    """For ``hasCon``: a CSV of image,concept,concept …, with 0 or 1 in the cells."""
+    trust_labels: bool = False
+    seed: int = 0
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int = 0
+    allow_bad: bool = False
+    max_report_mb: float = 20.0
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
+    """What specs call each output of the classifier.
+
+    A class that the file declares is found by its caption, or else its name, among all names that
+    an output goes by.
+
+    Raises:
+        SpecError: a declared class is no output, or could be two.
+    """
+    own: dict[int, str] = {}
+    for entry in file.classes:
+        places = classes.candidates(entry.text)
+        if not places:
+            unknown = UnknownNameError("class of the model", entry.text, classes.names)
+            raise SpecError(str(unknown), file.source, entry.at, file.title)
+        if len(places) > 1:
+            raise SpecError(
+                f"class {entry.text!r} could be any of outputs {', '.join(map(str, places))}; "
+                'write the number of the one that is meant, as in crane = "134"',
+                file.source,
+                entry.at,
+                file.title,
+            )
+        if places[0] in own:
+            raise SpecError(
+                f"classes {own[places[0]]!r} and {entry.name!r} are the same output",
+                file.source,
+                entry.at,
+                file.title,
+            )
+        own[places[0]] = entry.name
+    taken = set(own.values())
+    return tuple(
+        own.get(place)
+        or (name if classes.names.count(name) == 1 and name not in taken else f"{name} ({place})")
+        for place, name in enumerate(classes.names)
+    )
+
+
+def entries_of(file: SpecFile, concepts: ConceptSet | None) -> tuple[Entry, ...]:
+    """The concepts that specs may name, with what the VLM is asked for each."""
+    if file.concepts:
+        return file.concepts
+    return tuple(Entry(word) for word in concepts.words) if concepts else ()
+
+
+def write_out(file: SpecFile, names: Sequence[str], words: Sequence[Entry]) -> tuple[Formula, ...]:
+    """The formulas of all specs, without quantifiers; raises :class:`SpecError`."""
+    concepts = [entry.name for entry in words]
+    check_names(file, names, concepts)
+    return tuple(expand(spec, file, names, concepts) for spec in file.specs)
+
+
+def _check_classes(given: Sequence[str], names: Sequence[str]) -> None:
+    for name in given:
+        if name not in names:
+            raise UnknownNameError("class of --on", name, names)
+
+
+def observed_data(
+    classifier: Classifier,
+    vlm: VLM,
+    data: LabelledImages,
+    options: SpecOptions,
+    services: Services,
+) -> tuple[Observation, str]:
+    seen = examine(classifier, vlm, data, options, services)
+    numbering = check_numbering(
+        seen,
+        classifier.outputs,
+        trust_labels=options.trust_labels,
+        assumed=bool(data.classes.assumed),
+    )
+    return seen, numbering
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What atoms mean, and what is known of the images."""
+
+    interpretation: Interpretation
+    space: ConceptSpace | None
+    aligned: AffineMap
+    seen: Observation
+    features: Float64
+    positive: bool
+
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        names: tuple[str, ...],
+        words: Sequence[Entry],
+        seen: Observation,
+        vlm: VLM,
+        options: SpecOptions,
+        services: Services,
+    ) -> "World":
+        features = np.asarray(seen.features, dtype=np.float64)
+        aligned = AffineMap(seed=options.seed).fit(features, seen.embeddings, seen.kept)
+        concepts = tuple(entry.name for entry in words)
+        space, planes = None, (np.zeros((0, classifier.features)), np.zeros(0))
+        if words:
+            captions = caption_rows(vlm, [entry.text for entry in words], services.store)
+            space = ConceptSpace.of(concepts, captions, aligned)
+            planes = space.planes()
+        interpretation = Interpretation(
+            Linear(names, classifier.weights, classifier.bias), Linear(concepts, *planes)
+        )
+        return cls(interpretation, space, aligned, seen, features, bool((features >= 0).all()))
+
+    def cosines(self, z: FloatArray) -> Float64:
+        """Features (N, f) → strengths (N, M)."""
+        return self.space.strengths(z) if self.space else np.zeros((len(z), 0))
+
+    def say(self, z: FloatArray, formula: Formula) -> Seen:
+        """What is said at one point (f,)."""
+        logits = self.interpretation.classes(z[None])[0]
+        first, second = np.argsort(-logits, kind="stable")[:2].tolist()
+        cosines = self.cosines(z[None])[0]
+        index = self.interpretation.concepts.index
+        return Seen(
+            self.interpretation.classes.names[first],
+            self.interpretation.classes.names[second],
+            float(logits[first] - logits[second]),
+            {name: float(cosines[index[name]]) for name in concepts_in(formula) if name in index},
+        )
+
+    def image(
+        self, row: int, formula: Formula, data: LabelledImages, distance: float, holds: bool
+    ) -> NearImage:
+        """One of the images seen."""
+        place = int(self.seen.kept[row])
+        return NearImage(
+            place,
+            data.names[place],
+            self.interpretation.classes.names[int(self.seen.truth[row])],
+            distance,
+            holds,
+            self.say(self.features[row], formula),
+        )
+
+    def against(self, formula: Formula, facts: Facts, data: LabelledImages) -> Iterator[NearImage]:
+        """The images that a spec fails by most."""
+        degree = facts.degree(formula, self.cosines(self.features))
+        failing = np.flatnonzero(~facts.holds(formula))
+        order = failing[np.argsort(degree[failing], kind="stable")][:_AGAINST]
+        for row in order.tolist():
+            yield self.image(row, formula, data, 0.0, False)
+
+    def show(
+        self,
+        outcome: Outcome,
+        formula: Formula,
+        facts: Facts,
+        data: LabelledImages,
+        spread: float,
+    ) -> Shown | None:
+        """The counterexample of an outcome, beside the real images nearest to it."""
+        found = outcome.counterexample
+        if found is None:
+            return None
+        distances = np.linalg.norm(self.features - found.z, axis=1)
+        holds = facts.holds(formula)
+        nearest = np.argsort(distances, kind="stable")[:_NEAREST].tolist()
+        return Shown(
+            found.margin,
+            self.say(found.z, formula),
+            tuple(
+                self.image(row, formula, data, float(distances[row]) / spread, bool(holds[row]))
+                for row in nearest
+            ),
+        )
+
+
+def annotations_of(
+    path: Path | None, formulas: Sequence[Formula], data: LabelledImages, seen: Observation
+) -> dict[str, BoolArray]:
+    """What images are annotated with, (N,) by concept; only as far as specs ask."""
+    asked = {
+        node.concept
+        for formula in formulas
+        for node in formula.nodes()
+        if isinstance(node, HasConcept)
+    }
+    if not asked:
+        return {}
+    if path is None:
+        raise InputError(
+            f"hasCon(x, {min(asked)}) asks for annotated images; give them with --annotations "
+            "FILE, a CSV whose header is image and the concepts, and whose cells are 0 or 1"
+        )
+    table = Table.parse(text_of(path, "annotations"), path.name, ["image", *sorted(asked)])
+    image = table.at("image")
+    given = [tidy(cells[image]).replace("\\", "/") for _, cells in table.rows]
+    lines: dict[str, int] = {}
+    for row, name in enumerate(given):
+        if lines.setdefault(name, row) != row:
+            raise InputError(
+                f"{path.name}, line {table.rows[row][0]}: image {name!r} stands in line "
+                f"{table.rows[lines[name]][0]} already"
+            )
+    shown = {concept: table.numbers(concept) for concept in asked}
+    found = {concept: np.zeros(len(seen), dtype=bool) for concept in asked}
+    for place, index in enumerate(seen.kept.tolist()):
+        name = data.names[index]
+        at = lines.get(tidy(name).replace("\\", "/"))
+        if at is None:
+            raise InputError(f"{path.name}: no row for image {name!r}")
+        line, cells = table.rows[at]
+        for concept in asked:
+            if shown[concept][at] not in (0, 1):
+                raise InputError(
+                    f"{path.name}, line {line}: {concept} of {name!r} is "
+                    f"{cells[table.at(concept)]!r}, not 0 or 1"
+                )
+            found[concept][place] = shown[concept][at] == 1
+    return found
+
+
+class Regions:
+    """Regions of the classes' encodings, each made once."""
+
+    def __init__(self, seen: Observation, names: Sequence[str], positive: bool) -> None:
+        self.features = np.asarray(seen.features, dtype=np.float64)
+        self.truth = seen.truth
+        self.names = list(names)
+        self.positive = positive
+        self.used: list[str] = []
+        self._moments: dict[str, tuple[Float64, Float64]] = {}
+        self._made: dict[tuple[str, str], Region] = {}
+
+    def count(self, label: str) -> int:
+        """Encodings of a class."""
+        return int(np.count_nonzero(self.truth == self.names.index(label)))
+
+    def moments(self, label: str) -> tuple[Float64, Float64]:
+        """μ and σ (f,) of a class's encodings; an error where there is no region."""
+        if label not in self._moments:
+            rows = self.features[self.truth == self.names.index(label)]
+            if len(rows) < FEWEST:
+                raise InputError(
+                    f"class {label!r} has {len(rows)} image(s) in the data, so its region is "
+                    "empty or a point: nothing can be proved on it; name classes with more "
+                    "images by --on CLASS"
+                )
+            self._moments[label] = rows.mean(axis=0), rows.std(axis=0)
+            self.used.append(label)
+        return self._moments[label]
+
+    def spread(self, label: str) -> float:
+        """Root mean square distance of the encodings from their mean."""
+        return max(float(np.linalg.norm(self.moments(label)[1])), 1e-300)
+
+    def box(self, label: str, gamma: float) -> Box:
+        """μ ± γσ."""
+        return Box.around(*self.moments(label), gamma, positive=self.positive)
+
+    def region(self, label: str, choice: RegionChoice) -> Region:
+        """Of one class."""
+        key = label, str(choice)
+        if key not in self._made:
+            self._made[key] = self._make(label, choice)
+        return self._made[key]
+
+    def _make(self, label: str, choice: RegionChoice) -> Region:
+        mean, _ = self.moments(label)
+        if choice.kind == "box":
+            return self.box(label, choice.size)
+        if choice.kind == "ball":
+            return Ball(mean, choice.size * self.spread(label))
+        rows = self.features[self.truth == self.names.index(label)]
+        if rows.size > MOST_HULL:
+            raise InputError(
+                f"the hull of {len(rows):,} encodings of class {label!r} is too large for exact "
+                "arithmetic; use fewer images (--limit), or a box"
+            )
+        return Hull(rows)
+
+    def labels(self, formula: Formula, on: Sequence[str]) -> tuple[str, ...]:
+        """The classes on whose regions a spec is checked."""
+        own = on or labels_in(formula)
+        if own:
+            return tuple(own)
+        known = tuple(label for label in self.names if self.count(label) >= FEWEST)
+        if not known:
+            raise InputError(
+                "no class has two images or more, so every region is empty: nothing can be proved"
+            )
+        return known
