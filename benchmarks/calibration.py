@@ -7,7 +7,7 @@
    probabilities that rise with the score. Mean rating above a cut is then a known function, and
    its crossing of the target the true τ. A hundred units a layer are sampled, rated and
    calibrated. Counted: how often each kind of interval holds the true cut. "Inversion" is what
-   :func:`profiler.calibration.calibrate` reports, "all cuts" the same without its rule for the
+   :func:`profiler.rate.calibration.calibrate` reports, "all cuts" the same without its rule for the
    upper end; "percentile" and "basic" resample τ itself.
 2. **The null-distribution default**: units that respond to a planted concept, and the same
    activations dealt out to the images at random.
@@ -22,11 +22,11 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from profiler.activations.top_lists import TopCollector
-from profiler.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
 from profiler.core.arrays import FloatArray
 from profiler.profile.labels import LayerLabels, label_layers
 from profiler.profile.threshold import null_threshold
-from profiler.ratings import Rating, sample_units
+from profiler.rate.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
+from profiler.rate.ratings import Rating, sample_units
 
 TARGET = 0.75
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from profiler.allocator import keep_freed_memory
+from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.corruptions import Corruption
 from profiler.guard.guard import Calibration, Context, Guard, speaker_of

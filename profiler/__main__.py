@@ -1,5 +1,5 @@
 """``python -m profiler`` is the command ``profiler``."""
 
-from profiler.cli.app import main
+from profiler.cli import main
 
 main()

@@ -22,8 +22,8 @@ from command import Command
 from rated_runs import make_run
 
 from profiler.errors import InputError
-from profiler.rating_book import RatingBook
-from profiler.rating_server.session import Session
+from profiler.rate.book import RatingBook
+from profiler.rate.server.session import Session
 
 UNITS = {"conv": 30, "fc": 40}
 

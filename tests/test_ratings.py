@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from rated_runs import WORDS, layer_labels, make_run
 from tiny import write_images
 
-from profiler.calibration import Calibration, calibrate, isotonic, rated_units, resample
 from profiler.core.text import decoded
 from profiler.errors import ContextError, InputError, OutputError, ResourceError
 from profiler.profile.labels import LayerLabels
 from profiler.profile.result import load_run
 from profiler.profile.threshold import Threshold, in_context, read_threshold, threshold_json
-from profiler.rating_book import RatingBook, described_units, fingerprint
-from profiler.ratings import (
+from profiler.rate.book import RatingBook, described_units, fingerprint
+from profiler.rate.calibration import Calibration, calibrate, isotonic, rated_units, resample
+from profiler.rate.ratings import (
     COLUMNS,
     Rating,
     Unit,

@@ -1,4 +1,4 @@
-"""The command line: options → one call in :mod:`profiler.profile.run` → a path printed.
+"""The command line: options → one call of a story → a path printed.
 
 ::
 
@@ -12,38 +12,28 @@
     classifiers.py   the options about classifiers and labelled images
     debug.py      debug
     guard.py      guard fit, score, eval
-    conspec.py    check, mine
-    people.py     rate, calibrate
+    spec.py       check, mine
+    rate.py       rate, calibrate
     cache.py      cache list, prune, clear, verify
     vlms.py       vlms
+    allocator.py  memory that was freed is used again
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import (
-    cache,
-    compare,
-    conspec,
-    debug,
-    guard,
-    people,
-    profile,
-    subjects,
-    vlms,
-    words,
-)
+from profiler.cli import cache, compare, debug, guard, profile, rate, spec, subjects, vlms, words
 from profiler.cli.app import app, main
 
 __all__ = [
     "app",
     "cache",
     "compare",
-    "conspec",
     "debug",
     "guard",
     "main",
-    "people",
     "profile",
+    "rate",
+    "spec",
     "subjects",
     "vlms",
     "words",

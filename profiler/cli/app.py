@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from profiler import __version__
-from profiler.allocator import keep_freed_memory
+from profiler.cli.allocator import keep_freed_memory
 from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
 
 _STORY = (

@@ -1,4 +1,4 @@
-"""What specs are held against: a classifier, its concepts, labelled images, and regions around them."""
+"""What specs are held against: a classifier, concepts, labelled images, regions around them."""
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +134,7 @@ def observed_data(
     options: SpecOptions,
     services: Services,
 ) -> tuple[Observation, str]:
+    """What both networks make of the images; a sentence if their numbering looks wrong."""
     seen = examine(classifier, vlm, data, options, services)
     numbering = check_numbering(
         seen,

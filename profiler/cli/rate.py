@@ -11,7 +11,7 @@ from profiler.cli.words import AsJSON, Date, LLMBaseURL, LLMRefresh, how_called,
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    from profiler.calibration import Calibration, Interval
+    from profiler.rate.calibration import Calibration, Interval
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
@@ -45,20 +45,20 @@ def rate(
     if export and import_:
         raise UsageError("--export and --import are two calls, not one")
     if export:
-        from profiler.people import export_ratings
+        from profiler.rate.calibrate import export_ratings
 
         number = export_ratings(folder, export)
         typer.echo(f"{number} ratings written to {export}", err=True)
         return
-    from profiler.rating_book import RatingBook, read_file
+    from profiler.rate.book import RatingBook, read_file
 
     if import_:
         new, known = RatingBook(folder).take_in(read_file(import_), str(import_))
         typer.echo(f"{new} ratings taken in, {known} were there already", err=True)
         return
-    from profiler.rating_server.server import serve
-    from profiler.rating_server.session import Session
-    from profiler.ratings import check_rater
+    from profiler.rate.ratings import check_rater
+    from profiler.rate.server.server import serve
+    from profiler.rate.server.session import Session
 
     name = check_rater(rater) if rater else ""
     session = Session(RatingBook(folder), per_layer=per_layer, seed=seed, blind=blind)
@@ -116,10 +116,10 @@ def calibrate(
     from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.base import LateTextEncoder
     from profiler.models.vlm.choose import late_vlm, open_text_encoder
-    from profiler.people import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.profile.result import load_run
     from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
+    from profiler.rate.calibrate import CalibrationOptions, calibrate_run, calibrated_json
     from profiler.session import Services, choose_device
 
     record = load_run(folder).record

@@ -10,16 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from profiler.calibration import (
-    DRAWS,
-    MINIMUM_ABOVE,
-    TARGET,
-    Calibration,
-    Interval,
-    Row,
-    calibrate,
-    isotonic,
-)
 from profiler.core.store import write_atomically
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
 from profiler.models.vlm.base import TextEncoder
@@ -32,9 +22,19 @@ from profiler.profile.run import (
     with_summary,
 )
 from profiler.profile.threshold import ExpectedRating, Threshold, threshold_json
-from profiler.rating_book import FILE, RatingBook, read_file
-from profiler.ratings import read_ratings
-from profiler.report.calibration_page import CalibrationPage, render_calibration, verdict
+from profiler.rate.book import FILE, RatingBook, read_file
+from profiler.rate.calibration import (
+    DRAWS,
+    MINIMUM_ABOVE,
+    TARGET,
+    Calibration,
+    Interval,
+    Row,
+    calibrate,
+    isotonic,
+)
+from profiler.rate.page import CalibrationPage, render_calibration, verdict
+from profiler.rate.ratings import read_ratings
 from profiler.session import NONE, Services, check_writable
 
 

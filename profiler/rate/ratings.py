@@ -3,7 +3,7 @@
 A *rating* is one person's answer to one question: does this description fit the unit's most
 activating images? Yes = 1, Maybe = 0.5, No = 0 (Li & Weng, *Profiling Vision Neural Networks with
 CLIP-DISSECT*, 2023); a unit may also be skipped. What follows from ratings is in
-:mod:`profiler.calibration`.
+:mod:`profiler.rate.calibration`.
 
 The file is CSV with the columns :data:`COLUMNS`. It may grow only at its end, so an answer that is
 taken back stays there, followed by a row that says ``undo``.

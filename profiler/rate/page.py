@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from profiler.calibration import Calibration, Curve, Interval, Row
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import ExpectedRating
+from profiler.rate.calibration import Calibration, Curve, Interval, Row
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
@@ -31,7 +31,7 @@ class CalibrationPage:
 
 def render_calibration(page: CalibrationPage) -> str:
     """Render the page as one self-contained HTML file."""
-    return document.render("calibration.html", **_View(page).context())
+    return document.render("rate/calibration.html", **_View(page).context())
 
 
 # -- in words ----------------------------------------------------------------------------------

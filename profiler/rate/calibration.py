@@ -41,7 +41,7 @@ from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import ExpectedRating, RatingBasis
-from profiler.ratings import Agreement, Rating, agreement, rating_table
+from profiler.rate.ratings import Agreement, Rating, agreement, rating_table
 
 TARGET = 0.75
 """Mean rating that the units above τ shall reach (Li & Weng, 2023)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from profiler.errors import InputError
 from profiler.profile.result import SHOWN_IMAGES
-from profiler.rating_book import RatingBook
-from profiler.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
+from profiler.rate.book import RatingBook
+from profiler.rate.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
 
 ANSWERS: dict[str, float | None] = {"yes": YES, "maybe": MAYBE, "no": NO, "skip": None}
 _WORDS = {value: word for word, value in ANSWERS.items()}

@@ -18,7 +18,14 @@ from typing import Literal
 from profiler.core.text import decoded
 from profiler.errors import InputError, OutputError, ResourceError
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, load_run
-from profiler.ratings import Rating, Unit, header_line, rating_line, read_ratings, write_ratings
+from profiler.rate.ratings import (
+    Rating,
+    Unit,
+    header_line,
+    rating_line,
+    read_ratings,
+    write_ratings,
+)
 
 try:
     import fcntl

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
-from profiler.rating_server.guard import Guard, cookie_name, same
-from profiler.rating_server.session import Session
+from profiler.rate.server.access import Guard, cookie_name, same
+from profiler.rate.server.session import Session
 from profiler.report.document import TEMPLATES
 
 log = logging.getLogger("profiler")

@@ -1,0 +1,1 @@
+"""What people say about labels: the page they rate on, and the threshold that follows."""
