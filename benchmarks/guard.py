@@ -41,8 +41,8 @@ from torch import nn
 from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.corruptions import Corruption
-from profiler.guard.guard import Calibration, Context, Guard, speaker_of
-from profiler.guard.metrics import METRICS, Compared, Draws, interval, metrics
+from profiler.guard.guard import Context, Guard, HeldOutScores, speaker_of
+from profiler.guard.metrics import METRICS, Contest, Draws, interval, metrics
 from profiler.guard.rules.base import Views
 from profiler.guard.rules.baselines import baselines
 from profiler.guard.rules.combined import DEFAULT, RULES, make_rule
@@ -420,7 +420,7 @@ def report(bench: Bench, result: Result, draws: int) -> None:
         defect = np.r_[np.zeros(right.sum(), bool), np.ones(bad.sum(), bool)]
         rows = {n: np.r_[result.scores[n][right], scores[n][bad]] for n in scores}
         drawn = Draws.of(np.r_[clean.source[right], seen.source[bad]], draws)
-        compared = Compared.of(rows, defect, drawn)
+        compared = Contest.of(rows, defect, drawn)
         numbers = {name: compared.intervals(name) for name in rows}
         print(f"\n### {bench.name}, {kind}: accuracy {1 - bad.mean():.3f}; {bad.sum()} defects, "
               f"{right.sum()} right answers\n")  # fmt: skip
@@ -462,7 +462,7 @@ def guard_of(bench: Bench, fit: Fitted, name: str = DEFAULT) -> Guard:
     scores = rule.score(seen.z, seen.y, seen.views(len(rule.views)))
     cut = threshold("false-alarms", 0.05, scores, seen.wrong)
     levels = (seen.z @ weights.T + offsets).astype(np.float32)
-    kept = Calibration(scores, seen.wrong, scores, levels, seen.y.argmax(1))
+    kept = HeldOutScores(scores, seen.wrong, scores, levels, seen.y.argmax(1))
     return Guard(
         fit.space, fit.aligned, rule, speaker_of(rule.rule, fit.space, summaries),
         (world.weights, world.bias), kept, cut,

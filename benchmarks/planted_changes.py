@@ -26,7 +26,7 @@ import numpy as np
 from profiler.compare.draws import label_draws
 from profiler.compare.pairs import compare
 from profiler.compare.result import ComparedRun, Comparison, LayerComparison, LayerDraws
-from profiler.compare.runs import Sorting, compared_run
+from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import label_together
 from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
@@ -60,7 +60,7 @@ SORTING_TABLE = {
 """Category of each word; a colour that a background brings along is a colour."""
 CONCEPTS = tuple(SORTING_TABLE)
 CATEGORIES = ("object", "scene", "material", "texture", "color")
-SORTING = Sorting(CONCEPTS, CATEGORIES, SORTING_TABLE)
+SORTING = SortedWords(CONCEPTS, CATEGORIES, SORTING_TABLE)
 
 
 # --- the world -------------------------------------------------------------------------------

@@ -48,11 +48,11 @@ from profiler.data.concept_sets import open_concepts
 from profiler.debug.encoder_or_head import (
     ClassMean,
     CorrectedHead,
+    Fault,
+    FaultRule,
     FreshHead,
     NearestHeatmap,
-    Rule,
     Shares,
-    Verdict,
     Witnesses,
     ZeroShot,
 )
@@ -343,7 +343,7 @@ def run(net: nn.Module, batches: Iterator[torch.Tensor]) -> tuple[torch.Tensor, 
 
 
 @dataclass(frozen=True)
-class Fault:
+class Planted:
     """One setting: what is damaged, how, how much, and the seed of the damage."""
 
     place: str
@@ -398,10 +398,10 @@ UNITS = {
 magnify a fault of many layers."""
 
 
-def faults(seed: int, tuning: bool) -> list[Fault]:
+def faults(seed: int, tuning: bool) -> list[Planted]:
     """All settings, of the reported strengths or of those for tuning."""
     return [
-        Fault(place, kind, strength, seed)
+        Planted(place, kind, strength, seed)
         for place, kinds in STRENGTHS.items()
         for kind, strengths in kinds.items()
         for strength in strengths[tuning]
@@ -409,7 +409,7 @@ def faults(seed: int, tuning: bool) -> list[Fault]:
 
 
 def damaged_head(
-    fault: Fault, weights: Array, bias: Array, train: tuple[Array, Array]
+    fault: Planted, weights: Array, bias: Array, train: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """The head's weights (C, f) and biases (C,) with a fault."""
     rng, count = fault.rng, len(weights)
@@ -437,7 +437,7 @@ def damaged_head(
 
 
 @contextmanager
-def damaged_weights(fault: Fault, tail: nn.Module, unit: float) -> Iterator[None]:
+def damaged_weights(fault: Planted, tail: nn.Module, unit: float) -> Iterator[None]:
     """The second half of an encoder with a fault, put right afterwards."""
     kept = {name: value.clone() for name, value in tail.state_dict().items()}
     torch.manual_seed(int(fault.rng.integers(2**31)))
@@ -460,7 +460,7 @@ def damaged_weights(fault: Fault, tail: nn.Module, unit: float) -> Iterator[None
 
 
 def damaged_input(
-    fault: Fault,
+    fault: Planted,
     pictures: Pictures,
     classify: Callable[[torch.Tensor], torch.Tensor],
     unit: float,
@@ -544,7 +544,7 @@ class Case:
     ``vlm`` holds their embeddings.
     """
 
-    fault: Fault
+    fault: Planted
     weights: Array
     bias: Array
     reference: Seen
@@ -601,7 +601,7 @@ def build_world(name: str, data: Path, vlm: VLM, sizes: argparse.Namespace) -> W
     return World(name, classes, encoder, weights, bias, parts, train, halfway, seen, clean)
 
 
-def make_case(world: World, fault: Fault, vlm: VLM) -> Case:
+def make_case(world: World, fault: Planted, vlm: VLM) -> Case:
     """Damage the classifier or the images, and see what it gives."""
     pictures = world.parts["evaluation"]
     truth, rows = pictures.truth, np.arange(len(pictures))
@@ -654,7 +654,7 @@ class Texts:
     further: Array
 
 
-def dead_of(world: World, fault: Fault) -> dict[str, float]:
+def dead_of(world: World, fault: Planted) -> dict[str, float]:
     """Dead weights of the encoder's second half, on the reference images."""
     with ExitStack() as stack:
         if fault.place == "weights":
@@ -712,7 +712,7 @@ def judge(
         np.concatenate([texts.classes, texts.further]),
         aligned,
     )
-    rules: list[Rule] = [
+    rules: list[FaultRule] = [
         ZeroShot(classes),
         NearestHeatmap(concepts, count),
         ClassMean(aligned, count),
@@ -727,16 +727,16 @@ def judge(
 class Judged:
     """A setting and each rule's verdicts on its new errors."""
 
-    fault: Fault
+    fault: Planted
     before: float
     after: float
     verdicts: dict[str, Array]
     r2: float
 
     @property
-    def due(self) -> Verdict:
+    def due(self) -> Fault:
         """The right answer."""
-        return Verdict.HEAD if self.fault.place == "head" else Verdict.ENCODER
+        return Fault.HEAD if self.fault.place == "head" else Fault.ENCODER
 
     @property
     def counts(self) -> bool:
@@ -757,7 +757,7 @@ def report(world: str, judged: Sequence[Judged]) -> None:
     for each in judged:
         cells = []
         for verdicts in each.verdicts.values():
-            decided = verdicts[verdicts != Verdict.UNDETERMINED]
+            decided = verdicts[verdicts != Fault.UNDETERMINED]
             cells.append(f"{np.mean(decided == each.due):.2f}" if len(decided) else "–")
         size = len(next(iter(each.verdicts.values())))
         print(
@@ -775,7 +775,7 @@ def report(world: str, judged: Sequence[Judged]) -> None:
                 continue
             total = sum((Shares.of(each.verdicts[rule]) for each in own), Shares())
             hits = sum(Shares.of(each.verdicts[rule]).verdict == each.due for each in own)
-            good = total.head if own[0].due == Verdict.HEAD else total.encoder
+            good = total.head if own[0].due == Fault.HEAD else total.encoder
             print(
                 f"| {rule} | {name} | {len(own)} | {hits / len(own):.0%} | {total.images} | "
                 f"{total.head / total.images:.1%} | {total.encoder / total.images:.1%} | "

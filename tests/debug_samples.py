@@ -18,7 +18,7 @@ from report_samples import photograph_thumbnails
 
 from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
 from profiler.data.records import ConceptRecord, DataRecord
-from profiler.debug.encoder_or_head import Localization, Shares, Verdict
+from profiler.debug.encoder_or_head import Fault, Localization, Shares
 from profiler.debug.result import (
     LEVELS,
     Confusion,
@@ -111,7 +111,7 @@ def fake_diagnosis(
         WrongImage(
             int(i), names[i], int(true[i]), int(said[i]), float(rng.uniform(0.4, 1)),
             float(rng.uniform(0, 0.4)),
-            {name: Verdict(int(found[k])) for name, found in verdicts.items()}, strengths[0, i],
+            {name: Fault(int(found[k])) for name, found in verdicts.items()}, strengths[0, i],
         )
         for k, i in enumerate(errors)
     )[:explained]  # fmt: skip
@@ -158,7 +158,7 @@ def _verdicts(rng: np.random.Generator, errors: int, undetermined: float) -> dic
         head = 0.3 + 0.08 * place
         shares = [head * (1 - undetermined), (1 - head) * (1 - undetermined), undetermined]
         found[name] = rng.choice(3, errors, p=shares).astype(np.int8)
-    found["fresh-head"][:] = Verdict.UNDETERMINED
+    found["fresh-head"][:] = Fault.UNDETERMINED
     return found
 
 

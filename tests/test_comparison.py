@@ -11,7 +11,7 @@ from profiler.compare.draws import label_draws
 from profiler.compare.noise import Floor
 from profiler.compare.pairs import _verdict, compare
 from profiler.compare.result import INTERPRETABLE, ComparedRun, Comparison, LayerDraws, ShareChange
-from profiler.compare.runs import Sorting, compared_run
+from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import label_together
 from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray
@@ -23,7 +23,7 @@ from profiler.profile.similarity.choose import SIMILARITIES
 from profiler.profile.threshold import Threshold
 
 WORDS = ("red", "green", "cat", "dog", "beach")
-SORTING = Sorting(
+SORTING = SortedWords(
     WORDS,
     ("color", "object", "scene"),
     {"red": "color", "green": "color", "cat": "object", "dog": "object", "beach": "scene"},
@@ -235,7 +235,7 @@ def test_no_layer_in_common() -> None:
 IMAGES, CONCEPTS = 400, 30
 NAMES = ("early", "late")
 MANY = tuple(f"word{i}" for i in range(CONCEPTS))
-MANY_SORTED = Sorting(
+MANY_SORTED = SortedWords(
     MANY, ("color", "object"), {word: ("color", "object")[i % 2] for i, word in enumerate(MANY)}
 )
 

@@ -10,7 +10,7 @@ from profiler.errors import InputError
 from profiler.guard.metrics import (
     GRID,
     METRICS,
-    Compared,
+    Contest,
     Draws,
     coverage_at,
     interval,
@@ -172,7 +172,7 @@ def test_the_interval_of_a_difference_knows_that_both_scores_saw_the_same_rows()
     scores = rng.normal(size=300) + bad
     better = scores + 0.3 * bad
     draws = Draws.of(np.arange(300), 300)
-    both = Compared.of({"one": scores, "better": better}, bad, draws)
+    both = Contest.of({"one": scores, "better": better}, bad, draws)
     paired = both.lead("better", "one", "auroc")
     alone = measured(scores, bad, draws)["auroc"]
     assert paired.low > 0

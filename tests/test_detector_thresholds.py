@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.guard.thresholds import TARGETS, Threshold, above, images_needed, remark, threshold
+from profiler.guard.thresholds import (
+    TARGETS,
+    AlarmThreshold,
+    above,
+    images_needed,
+    remark,
+    threshold,
+)
 
 
 def test_by_hand() -> None:
@@ -70,7 +77,7 @@ def test_an_infinite_score_is_flagged_whatever_the_cut() -> None:
 
 
 def test_promises_are_told_in_words() -> None:
-    assert Threshold(0, "risk", 0.05, 9, 0, 0, 0.9).text == (
+    assert AlarmThreshold(0, "risk", 0.05, 9, 0, 0, 0.9).text == (
         "at most 5 % of what passes is wrong, with 90 % confidence"
     )
 

@@ -28,7 +28,7 @@ from profiler.guard.rules.baselines import MaxSoftmax
 from profiler.guard.rules.combined import ALLOWANCES, CHOICES, WithSoftmax, make_rule
 from profiler.guard.rules.corrected import CorrectedSoftmax
 from profiler.guard.rules.kernels import judge
-from profiler.guard.runtime import FEW, Guarded, QuickCore, ScoringCore, Verdict
+from profiler.guard.runtime import FEW, Guarded, QuickCore, Scores, ScoringCore
 from profiler.guard.thresholds import threshold
 
 GUARD = guard()
@@ -319,7 +319,7 @@ def random_guard(seed: int, rule: str, corrected: bool, sizes: tuple[int, int]) 
     return replace(GUARD, space=space, aligned=aligned, rule=made, threshold=cut)
 
 
-def same(one: Verdict, other: Verdict) -> None:
+def same(one: Scores, other: Scores) -> None:
     """Up to rounding."""
     assert [each.dtype for each in one] == [each.dtype for each in other]
     assert torch.equal(one.predicted, other.predicted)
@@ -385,7 +385,7 @@ def test_few_inputs_and_many_are_judged_alike_by_every_rule(rule: str) -> None:
     images = images_of(colors_of(FEW + 1, 8)[0])
     _, many = guarded(images)
     _, few = guarded(images[:FEW])
-    same(few, Verdict(*(each[:FEW] for each in many)))
+    same(few, Scores(*(each[:FEW] for each in many)))
 
 
 class Strided(TinyNet):
@@ -428,7 +428,7 @@ def test_a_guarded_network_in_another_precision_judges_few_and_many_alike(
     logits, many = guarded(images)
     _, few = guarded(images[:FEW])
     assert logits.dtype == dtype
-    same(few, Verdict(*(each[:FEW] for each in many)))
+    same(few, Scores(*(each[:FEW] for each in many)))
     # Only the network is rounded: its own answers are judged as in full precision.
     seen = nn.Sequential(TinyNet().eval()).to(dtype)
     z = seen[0].pool(seen[0].color(images)).flatten(1)
@@ -442,7 +442,7 @@ def test_automatic_precision_does_not_reach_the_scores() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         _, many = guarded(images)
         _, few = guarded(images[:FEW])
-    same(few, Verdict(*(each[:FEW] for each in many)))
+    same(few, Scores(*(each[:FEW] for each in many)))
 
 
 def in_place(model: nn.Module) -> nn.Module:
@@ -582,7 +582,7 @@ def test_a_guarded_network_can_be_exported_whole() -> None:
     logits, verdict = program.module()(images[2:])
     expected = guarded(images[2:])
     assert torch.allclose(logits, expected[0])
-    same(Verdict(*verdict), expected[1])
+    same(Scores(*verdict), expected[1])
 
 
 # --- export --------------------------------------------------------------------------------------

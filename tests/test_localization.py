@@ -12,11 +12,11 @@ from profiler.debug.encoder_or_head import (
     ClassGaussians,
     ClassMean,
     CorrectedHead,
+    Fault,
+    FaultRule,
     FreshHead,
     NearestHeatmap,
-    Rule,
     Shares,
-    Verdict,
     Witnesses,
     ZeroShot,
     localize,
@@ -24,7 +24,7 @@ from profiler.debug.encoder_or_head import (
 )
 from profiler.errors import InputError
 
-HEAD, ENCODER, UNDETERMINED = Verdict.HEAD, Verdict.ENCODER, Verdict.UNDETERMINED
+HEAD, ENCODER, UNDETERMINED = Fault.HEAD, Fault.ENCODER, Fault.UNDETERMINED
 
 # --- a two-class net ---------------------------------------------------------------------------
 #
@@ -59,7 +59,7 @@ def world(fault: str) -> tuple[Observed, Observed]:
     return seen(x, truth, weights, x), seen(encoded, truth, weights, new)
 
 
-def rules() -> list[Rule]:
+def rules() -> list[FaultRule]:
     truth = np.repeat([0, 1], 30)
     x = points(truth)
     aligned = AffineMap().fit(x, x[:, :2])
@@ -81,7 +81,7 @@ NAMES = [rule.name for rule in rules()]
 
 @pytest.mark.parametrize("index", range(len(NAMES)), ids=NAMES)
 @pytest.mark.parametrize(("fault", "place"), [("head", HEAD), ("encoder", ENCODER)])
-def test_a_fault_made_by_hand_is_found(fault: str, place: Verdict, index: int) -> None:
+def test_a_fault_made_by_hand_is_found(fault: str, place: Fault, index: int) -> None:
     reference, images = world(fault)
     assert images.wrong.all()
     (found,) = localize([rules()[index]], reference, images)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError, UnknownNameError
-from profiler.models.subject.pooling import RULES, Pooling, Seen, choose_pooling
+from profiler.models.subject.pooling import RULES, Pooling, SeenLayer, choose_pooling
 
 
 class Given(nn.Module):
@@ -80,7 +80,7 @@ def test_a_map_of_an_oblong_image_keeps_its_proportions() -> None:
     """Two rows of four places: (2, 4, 3) has its channels last, (3, 2, 4) first."""
     net = nn.Sequential(nn.Identity())
     for shape, axes in (((2, 4, 3), (1, 2)), ((3, 2, 4), (2, 3)), ((4, 4, 8), (2, 3))):
-        assert choose_pooling(net, "0", Seen(shape, image=(16, 32))).axes == axes
+        assert choose_pooling(net, "0", SeenLayer(shape, image=(16, 32))).axes == axes
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_map_of_an_oblong_image_keeps_its_proportions() -> None:
 def test_a_cube_is_read_by_what_made_it(module: nn.Module, axes: tuple[int, ...]) -> None:
     """Two channels on 2 × 2 places: the shape says nothing, the module does."""
     net = nn.Sequential(module)
-    assert choose_pooling(net, "0", Seen((2, 2, 2))).axes == axes
+    assert choose_pooling(net, "0", SeenLayer((2, 2, 2))).axes == axes
 
 
 @pytest.mark.parametrize("make", [nets.swin, nets.timm_swin])

@@ -15,7 +15,7 @@ from test_report import HOSTILE, Outline, block, visible
 
 from profiler.concepts.heatmap import Heatmap
 from profiler.debug.charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map
-from profiler.debug.data import IMAGES, STEPS, Views, concept_order, packed
+from profiler.debug.data import IMAGES, STEPS, DiagnosisViews, concept_order, packed
 from profiler.debug.encoder_or_head import Shares
 from profiler.debug.page import debug_page
 from profiler.debug.result import LEVELS, Diagnosis, RuleRecord, Told
@@ -395,7 +395,7 @@ def test_more_than_anyone_wants_is_an_error(ten: Diagnosis) -> None:
 def test_estimated_sizes_hold(ten: Diagnosis) -> None:
     page = debug_page(ten)
     whole = len(render_debug(page).encode())
-    items = list(Views(ten, concept_order(ten)).items())
+    items = list(DiagnosisViews(ten, concept_order(ten)).items())
     bare = len(render_debug(debug_page(replace(ten, confusions=(), images=()))).encode())
     estimate = sum(item.bytes(ten.thumbnails) for item in items if item.confusion)
     assert estimate >= whole - bare - 20_000

@@ -18,7 +18,7 @@ import typer
 
 from profiler.cli.app import app
 from profiler.cli.words import AsJSON
-from profiler.core.store import KINDS, Entry, Store, Stray, cache_folder, remove_file
+from profiler.core.store import KINDS, Store, StoredEntry, Stray, cache_folder, remove_file
 from profiler.errors import CheckFailed, OutputError, UsageError
 
 ALL_KINDS = (*KINDS, "llm", "downloads")
@@ -135,7 +135,7 @@ def prune(
     before = None if older_than is None else time.time() - _seconds(older_than)
     limit = None if max_size is None else _bytes(max_size)
     store = Store(cache_folder())
-    doomed: list[tuple[Entry | Stray, str]] = [
+    doomed: list[tuple[StoredEntry | Stray, str]] = [
         (stray, "left by an interrupted writer") for stray in store.strays()
     ]
     kept = []
@@ -167,11 +167,15 @@ def prune(
     rows = []
     for item, why in doomed:
         if not dry_run:
-            if isinstance(item, Entry) and (told := faults[item.name]) and item.fault() != told:
+            if (
+                isinstance(item, StoredEntry)
+                and (told := faults[item.name])
+                and item.fault() != told
+            ):
                 continue  # another process has mended or removed it
             store.remove(item)
         freed += item.size
-        row = _row(item) if isinstance(item, Entry) else _stray_row(item)
+        row = _row(item) if isinstance(item, StoredEntry) else _stray_row(item)
         rows.append((*row.cells[:3], why, row.what))
     if not dry_run:
         freed += _remove_doomed(store.folder)
@@ -194,7 +198,7 @@ def clear(
     """
     kinds = _kinds(kind)
     store = Store(cache_folder())
-    items: list[Entry | Stray] = [e for e in store.entries() if e.kind in kinds]
+    items: list[StoredEntry | Stray] = [e for e in store.entries() if e.kind in kinds]
     items += [stray for stray in store.strays() if stray.path.parent.name in kinds]
     downloads = _downloads(store.folder) if "downloads" in kinds else []
     replies = [row for row in _llm_row(store.folder) if row.kind in kinds]
@@ -270,7 +274,7 @@ def verify(
 # --- what lies in the folder ----------------------------------------------------------------
 
 
-def _row(entry: Entry) -> _Row:
+def _row(entry: StoredEntry) -> _Row:
     return _Row(entry.kind, entry.size, entry.used, in_words(entry), entry.name, entry.key)
 
 
@@ -278,7 +282,7 @@ def _stray_row(stray: Stray) -> _Row:
     return _Row(stray.path.parent.name, stray.size, 0, stray.path.name, stray.path.name, {})
 
 
-def in_words(entry: Entry) -> str:
+def in_words(entry: StoredEntry) -> str:
     """What an entry is, as far as its key tells; fingerprints are cut short."""
     if not entry.key:
         return "damaged record"

@@ -85,14 +85,16 @@ DataLimit = Annotated[
 
 
 @dataclass(frozen=True)
-class Change:
+class Alteration:
     """What is done to the images first: an attack, a corruption, or nothing."""
 
     attack: "Attack | None" = None
     corruption: "Corruption | None" = None
 
 
-def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int) -> Change:
+def change_of(
+    attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int
+) -> Alteration:
     """``--attack``, ``--eps`` and ``--corrupt`` as one value."""
     from profiler.data.corruptions import Corruption
     from profiler.models.attacks import Attack, parse_eps
@@ -100,8 +102,8 @@ def change_of(attack: str | None, eps: str, steps: int, corrupt: str | None, see
     if attack is not None and corrupt is not None:
         raise UsageError("--attack and --corrupt exclude each other; give one of them")
     if attack is not None:
-        return Change(attack=Attack(attack, parse_eps(eps), steps, seed))
-    return Change(corruption=None if corrupt is None else Corruption.parse(corrupt))
+        return Alteration(attack=Attack(attack, parse_eps(eps), steps, seed))
+    return Alteration(corruption=None if corrupt is None else Corruption.parse(corrupt))
 
 
 def check_early(

@@ -52,7 +52,7 @@ from profiler.cli.words import (
 from profiler.errors import CheckFailed, InputError, Undecided, UsageError
 
 if TYPE_CHECKING:
-    from profiler.compare.compare import Compared, NamedRun, Unprofiled
+    from profiler.compare.compare import ComparisonRun, NamedRun, Unprofiled
     from profiler.compare.rules import RuleVerdict
 
 _CHECKPOINTS = "*?["
@@ -420,7 +420,7 @@ def _folder_name(names: Sequence[str]) -> str:
     return "-".join(("compare", names[0], names[-1]))
 
 
-def _show(done: "Compared", out: Path, as_json: bool) -> None:
+def _show(done: "ComparisonRun", out: Path, as_json: bool) -> None:
     from profiler.cli.terminal import comparison_tables, stderr
     from profiler.core.json_text import json_text, read_json
 

@@ -11,7 +11,8 @@ from profiler.cli.words import AsJSON, Date, LLMBaseURL, LLMRefresh, how_called,
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    from profiler.rate.calibration import Calibration, Interval
+    from profiler.core.statistics import Interval
+    from profiler.rate.calibration import Calibration
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 

@@ -8,7 +8,7 @@ from profiler.cli.app import app
 from profiler.cli.words import AsJSON
 
 if TYPE_CHECKING:
-    from profiler.models.vlm.catalogue import Entry
+    from profiler.models.vlm.catalogue import CatalogueEntry
 
 
 @app.command("vlms")
@@ -28,13 +28,13 @@ def list_vlms(as_json: AsJSON = False) -> None:
         _print(found)
 
 
-def _as_json(entry: "Entry") -> dict[str, object]:
+def _as_json(entry: "CatalogueEntry") -> dict[str, object]:
     from profiler.core.json_text import plain
 
     return {**plain(entry), "weights": dict(entry.weights)}
 
 
-def _print(found: "tuple[Entry, ...]") -> None:
+def _print(found: "tuple[CatalogueEntry, ...]") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

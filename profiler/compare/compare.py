@@ -23,9 +23,8 @@ from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
 from profiler.compare.pairs import ALPHA, compare
 from profiler.compare.result import Comparison, LayerDraws
-from profiler.compare.rules import Rule, RuleVerdict, check_rules
-from profiler.compare.runs import Sorting as CategoryOf
-from profiler.compare.runs import compared_run
+from profiler.compare.rules import FailRule, RuleVerdict, check_rules
+from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import has_prior, label_together
 from profiler.compare.view import render_compare
 from profiler.compare.words import words_in
@@ -98,7 +97,7 @@ class CompareOptions:
     """How words are sorted: categories, votes, prompts."""
     new_categories: bool = False
     """Sort into the categories of ``words`` instead of those of the runs."""
-    rules: Sequence[Rule] = ()
+    rules: Sequence[FailRule] = ()
     """What must not be."""
     max_report_mb: float = 20.0
     command: str = ""
@@ -106,7 +105,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonRun:
     """What :func:`compare_runs` found and wrote."""
 
     comparison: Comparison
@@ -145,7 +144,7 @@ def compare_runs(
     options: CompareOptions,
     texts: TextEncoder,
     services: Services = NONE,
-) -> Compared:
+) -> ComparisonRun:
     """Compare finished runs; writes ``compare.html``, ``comparison.json`` and ``units.csv``.
 
     Args:
@@ -168,7 +167,7 @@ def compare_runs(
     wanted = sorted(words_in(labels, thresholds, [drawn for drawn in draws if drawn]))
     concepts = runs[0].run.concepts
     sorting = _sort([concepts[i] for i in wanted], runs, options, texts, services)
-    category_of = CategoryOf(concepts, _categories(sorting, options), sorting.category)
+    category_of = SortedWords(concepts, _categories(sorting, options), sorting.category)
     comparison = compare(
         [
             compared_run(
@@ -194,7 +193,7 @@ def compare_runs(
         log.warning("warning: %s", warning)
     summary = _summarise(comparison, records[0], options, services)
     verdicts = check_rules(comparison, options.rules)
-    done = Compared(comparison, sorting, summary, tuple(verdicts))
+    done = ComparisonRun(comparison, sorting, summary, tuple(verdicts))
     _write(done, runs, out, options)
     return done
 
@@ -480,7 +479,9 @@ def _title(record: Record) -> str:
     return f"{record.subject.name}, {record.subject.weights}"
 
 
-def _write(done: Compared, runs: Sequence[NamedRun], out: Path, options: CompareOptions) -> None:
+def _write(
+    done: ComparisonRun, runs: Sequence[NamedRun], out: Path, options: CompareOptions
+) -> None:
     """All contents are made before the first file is written: what may refuse, refuses here."""
     page = compare_page(
         done.comparison,
@@ -500,7 +501,9 @@ def _write(done: Compared, runs: Sequence[NamedRun], out: Path, options: Compare
         write_atomically(out / name, content)
 
 
-def _about(done: Compared, runs: Sequence[NamedRun], options: CompareOptions) -> Mapping[str, Any]:
+def _about(
+    done: ComparisonRun, runs: Sequence[NamedRun], options: CompareOptions
+) -> Mapping[str, Any]:
     return {
         "command": options.command,
         "date": options.date,

@@ -9,7 +9,6 @@ from profiler.compare.charts import Panel, area_panel, line_panel, run_places
 from profiler.compare.result import Comparison
 from profiler.profile.counts import LayerProfile
 from profiler.report.charts import Swatch
-from profiler.report.text import THIN as THIN
 from profiler.report.text import count, percent, plural
 
 WORDS_DRAWN = 12

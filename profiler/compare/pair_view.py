@@ -107,7 +107,7 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SimilarityCell:
     """A field of the similarity map."""
 
     text: str
@@ -117,11 +117,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Heatmap:
+class SimilarityTable:
     """Similarity of every layer of the one run to every layer of the other."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[str, tuple[SimilarityCell, ...]], ...]
     numbered: bool
     said: str
 
@@ -450,7 +450,7 @@ class PairView:
 
     # -- similarity of layers --------------------------------------------------------------------
 
-    def _heatmap(self) -> Heatmap | None:
+    def _heatmap(self) -> SimilarityTable | None:
         values = self.pair.cka
         if values is None:
             return None
@@ -469,13 +469,13 @@ class PairView:
             )
         if np.isnan(values).any():
             said += f"; {plural(int(np.isnan(values).sum()), 'pair')} without a value, hatched"
-        return Heatmap(
+        return SimilarityTable(
             tuple(columns),
             tuple(
                 (
                     name,
                     tuple(
-                        Cell(
+                        SimilarityCell(
                             number(float(values[i, j]), 2),
                             shade(float(values[i, j])),
                             name == column,

@@ -21,7 +21,7 @@ from profiler.compare.result import (
     ShareChange,
     Verdict,
 )
-from profiler.compare.runs import Side, Sorting, sides_of
+from profiler.compare.runs import Side, SortedWords, sides_of
 from profiler.compare.shares import jensen_shannon, matched_difference, unmatched_difference
 from profiler.compare.words import gained, lost, moved
 from profiler.core.arrays import BoolArray
@@ -38,7 +38,7 @@ _ROUNDING = 1e-9
 def compare(
     runs: Sequence[ComparedRun],
     matrices: Sequence[Sequence[Rows] | None] | None,
-    sorting: Sorting,
+    sorting: SortedWords,
     *,
     timeline: bool = False,
     own_thresholds: bool = False,

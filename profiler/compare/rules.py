@@ -35,7 +35,7 @@ _RULE = re.compile(
 
 
 @dataclass(frozen=True)
-class Rule:
+class FailRule:
     """One condition that must not hold."""
 
     text: str
@@ -55,13 +55,13 @@ class Rule:
 class RuleVerdict:
     """What became of a rule."""
 
-    rule: Rule
+    rule: FailRule
     outcome: Literal["kept", "broken", "undecided"]
     """``undecided``: what it speaks of could not be measured."""
     reason: str
 
 
-def parse_rule(text: str, categories: Sequence[str]) -> Rule:
+def parse_rule(text: str, categories: Sequence[str]) -> FailRule:
     """Read one rule; raises :class:`UsageError` with what would be right.
 
     >>> parse_rule("interpretable<-5%", ["color"])
@@ -80,15 +80,15 @@ def parse_rule(text: str, categories: Sequence[str]) -> Rule:
     number = float(found["number"].replace("−", "-"))
     bound = number / 100 if found["percent"] else number
     relation: Literal["<", ">"] = "<" if found["relation"] == "<" else ">"
-    return Rule(text.strip(), metric, found["layer"], relation, bound)
+    return FailRule(text.strip(), metric, found["layer"], relation, bound)
 
 
-def check_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[RuleVerdict]:
+def check_rules(comparison: Comparison, rules: Sequence[FailRule]) -> list[RuleVerdict]:
     """Hold a comparison against rules; a rule that names a layer no pair has is an error."""
     return [_check(comparison, rule) for rule in rules]
 
 
-def _check(comparison: Comparison, rule: Rule) -> RuleVerdict:
+def _check(comparison: Comparison, rule: FailRule) -> RuleVerdict:
     values = [
         (f"{where} from {names[0]!r} to {names[1]!r}", value)
         for pair in comparison.pairs
@@ -111,7 +111,7 @@ def _check(comparison: Comparison, rule: Rule) -> RuleVerdict:
 
 
 def _values(
-    comparison: Comparison, pair: PairComparison, rule: Rule
+    comparison: Comparison, pair: PairComparison, rule: FailRule
 ) -> Iterator[tuple[str, float]]:
     for layer in pair.layers:
         if rule.layer in (None, layer.layer):
@@ -154,7 +154,7 @@ def _whole_share(comparison: Comparison, run: int, category: str) -> float:
     return total.share(category)
 
 
-def _number(rule: Rule, value: float) -> str:
+def _number(rule: FailRule, value: float) -> str:
     if rule.metric in ("js", "correlation", "cka"):
         return f"{value:.3f}"
     if rule.metric == "changed":

@@ -17,7 +17,7 @@ from profiler.profile.threshold import Threshold
 
 
 @dataclass(frozen=True)
-class Sorting:
+class SortedWords:
     """The concepts by index, the categories in their order, and which word is in which."""
 
     concepts: Sequence[str]
@@ -29,7 +29,7 @@ def compared_run(
     name: str,
     labels: Sequence[LayerLabels],
     threshold: Threshold,
-    sorting: Sorting,
+    sorting: SortedWords,
     draws: Sequence[LayerDraws] | None = None,
     *,
     title: str = "",
@@ -85,7 +85,7 @@ class Side:
 
 
 def sides_of(
-    run: ComparedRun, matrices: Sequence[Rows] | None, sorting: Sorting
+    run: ComparedRun, matrices: Sequence[Rows] | None, sorting: SortedWords
 ) -> dict[str, Side]:
     """The layers of a run by name, in their order; activations are read here, three times."""
     found: dict[str, Side] = {}

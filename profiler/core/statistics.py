@@ -1,5 +1,8 @@
 """Statistics that several stories need: intervals, exact tests, correlation, precision."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import gammaln, ndtri
 
@@ -101,3 +104,12 @@ def fisher(a: Counts, b: Counts, c: Counts, d: Counts) -> Float64:
         observed = chance[a[cells] - support[0]] * (1 + _FISHER_TIE)
         found[cells] = below[np.searchsorted(ascending, observed, side="right") - 1] / below[-1]
     return np.minimum(found, 1.0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence limits; NaN where there is nothing to estimate from."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan

@@ -146,7 +146,7 @@ class RowStream:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEntry:
     """What is kept under a key, as far as its record tells."""
 
     kind: str
@@ -244,7 +244,7 @@ class Store:
             with suppress(OutputError):
                 self.remove(entry)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoredEntry]:
         """Everything that is kept, whole or damaged, the most recently used of a kind first."""
         found = [
             entry
@@ -269,7 +269,7 @@ class Store:
                         found.append(Stray(path, about.st_size))
         return found
 
-    def remove(self, item: Entry | Stray) -> None:
+    def remove(self, item: StoredEntry | Stray) -> None:
         """Remove an entry or a stray file, if it is still there.
 
         The record goes first: without it there is no entry. Whoever has read the record already
@@ -342,7 +342,7 @@ def _arrays_of(record: Path, sha256: str) -> Path:
     return record.with_name(f"{record.stem}.{sha256[:16]}.safetensors")
 
 
-def _entry(kind: str, path: Path) -> Entry | None:
+def _entry(kind: str, path: Path) -> StoredEntry | None:
     try:
         about = path.stat()
     except OSError:
@@ -350,11 +350,11 @@ def _entry(kind: str, path: Path) -> Entry | None:
     try:
         record = _Record.read(path)
     except _DAMAGES:
-        return Entry(kind, path, {}, None, "", about.st_size, about.st_mtime)
+        return StoredEntry(kind, path, {}, None, "", about.st_size, about.st_mtime)
     size = about.st_size
     with suppress(OSError):
         size += record.arrays.stat().st_size
-    return Entry(kind, path, record.key, record.arrays, record.part_of, size, about.st_mtime)
+    return StoredEntry(kind, path, record.key, record.arrays, record.part_of, size, about.st_mtime)
 
 
 def fault(path: Path) -> str:

@@ -55,7 +55,7 @@ PARTS = (
     Swatch("encoder", "c5"),
     Swatch("undetermined", "c-off", "hatch"),
 )
-"""In the order of :class:`~profiler.debug.encoder_or_head.Verdict`."""
+"""In the order of :class:`~profiler.debug.encoder_or_head.Fault`."""
 
 
 def share_bar(shares: Shares, name: str, *, named: bool = True, pixels: float = 330) -> StackedBar:

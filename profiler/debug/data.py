@@ -126,7 +126,7 @@ class Item:
         )
 
 
-class Views:
+class DiagnosisViews:
     """All views of a diagnosis, in the order in which a page should keep them."""
 
     def __init__(self, diagnosis: Diagnosis, order: IntArray) -> None:

@@ -30,10 +30,10 @@ from profiler.data.images import ProbeSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.debug.encoder_or_head import (
+    Fault,
+    FaultRule,
     Localization,
     NearestHeatmap,
-    Rule,
-    Verdict,
     Witnesses,
     ZeroShot,
     localize_held_out,
@@ -355,7 +355,7 @@ def _wrong_images(
             int(errors.predicted[row]),
             float(chances[row, errors.predicted[row]]),
             float(chances[row, errors.truth[row]]),
-            {each.rule: Verdict(int(each.verdicts[row])) for each in located},
+            {each.rule: Fault(int(each.verdicts[row])) for each in located},
             cases.strengths["encoder"][row],
         )
         for row in range(len(errors))
@@ -408,7 +408,7 @@ def _rules(
     classes: ConceptSpace,
     concepts: ConceptSpace,
     inner: Mapping[str, float],
-) -> list[Rule]:
+) -> list[FaultRule]:
     """The one that counts first; beside it the two that ask the VLM's space."""
     return [
         Witnesses(classifier.outputs, classifier.weights, inner),
@@ -417,7 +417,7 @@ def _rules(
     ]
 
 
-def _reason(rule: Rule, found: Localization) -> str:
+def _reason(rule: FaultRule, found: Localization) -> str:
     """Why a rule put everything down to one side, if it did."""
     if not found.total.images:
         return ""

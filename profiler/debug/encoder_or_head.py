@@ -2,9 +2,9 @@
 
 f = head ∘ encoder, z = encoder(x), head(z) = W z + b. A misclassified image is the *encoder's*
 fault if z no longer says what the image shows, the *head's* if z says it and the head does not
-hear. The rules differ in how they ask z. All have one signature, :class:`Rule`: fitted on labelled
-reference images as the classifier under study encodes them, applied to misclassified images, one
-verdict each. None sees another, healthy classifier.
+hear. The rules differ in how they ask z. All have one signature, :class:`FaultRule`: fitted on
+labelled reference images as the classifier under study encodes them, applied to misclassified
+images, one verdict each. None sees another, healthy classifier.
 
 ============== ====================================================================================
 name           the head is at fault where …
@@ -42,7 +42,7 @@ class TooFewImagesError(InputError):
     """A rule cannot be fitted on so few images."""
 
 
-class Verdict(IntEnum):
+class Fault(IntEnum):
     """Where a misclassified image went wrong."""
 
     HEAD = 0
@@ -51,10 +51,10 @@ class Verdict(IntEnum):
 
 
 Verdicts = NDArray[np.int8]
-"""(k,) of :class:`Verdict`."""
+"""(k,) of :class:`Fault`."""
 
 
-class Rule(Protocol):
+class FaultRule(Protocol):
     """Decides for each misclassified image whether encoder or head is at fault."""
 
     @property
@@ -72,9 +72,9 @@ class Rule(Protocol):
 
 
 def _verdicts(head: BoolArray, standing: BoolArray | None = None) -> Verdicts:
-    found = np.where(head, Verdict.HEAD, Verdict.ENCODER)
+    found = np.where(head, Fault.HEAD, Fault.ENCODER)
     if standing is not None:
-        found = np.where(standing, found, Verdict.UNDETERMINED)
+        found = np.where(standing, found, Fault.UNDETERMINED)
     return found.astype(np.int8)
 
 
@@ -519,7 +519,7 @@ class Witnesses:
         """(k,) verdicts; undetermined where the true class has no reference images."""
         found = self._head.locate(errors)
         if self.encoder_:
-            found[found == Verdict.HEAD] = Verdict.ENCODER
+            found[found == Fault.HEAD] = Fault.ENCODER
         return found
 
 
@@ -570,11 +570,11 @@ class Shares:
         return float(low), float(high)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Fault:
         """That of most decided images; undetermined if there are none, or as many of each."""
         if self.head == self.encoder:
-            return Verdict.UNDETERMINED
-        return Verdict.HEAD if self.head > self.encoder else Verdict.ENCODER
+            return Fault.UNDETERMINED
+        return Fault.HEAD if self.head > self.encoder else Fault.ENCODER
 
 
 @dataclass(frozen=True)
@@ -597,14 +597,16 @@ class Localization:
         return sum(self.pairs.values(), Shares())
 
 
-def localize(rules: Sequence[Rule], reference: Observed, images: Observed) -> list[Localization]:
+def localize(
+    rules: Sequence[FaultRule], reference: Observed, images: Observed
+) -> list[Localization]:
     """Fit each rule on the reference images, and apply it to those of ``images`` that are wrong."""
     errors = images.take(images.wrong)
     return [_gathered(rule.name, errors, rule.fit(reference).locate(errors)) for rule in rules]
 
 
 def localize_held_out(
-    rules: Sequence[Rule], reference: Observed, errors: Observed, *, seed: int = 0
+    rules: Sequence[FaultRule], reference: Observed, errors: Observed, *, seed: int = 0
 ) -> list[Localization]:
     """The same where errors and reference images show the same pictures.
 
@@ -624,7 +626,7 @@ def localize_held_out(
     parts, theirs = dealt(reference.groups, seed), dealt(errors.groups, seed)
     found = []
     for rule in rules:
-        verdicts = np.full(len(errors), Verdict.UNDETERMINED, dtype=np.int8)
+        verdicts = np.full(len(errors), Fault.UNDETERMINED, dtype=np.int8)
         for part in np.unique(theirs):
             here = theirs == part
             try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from profiler.concepts.heatmap import Finding
-from profiler.debug.encoder_or_head import Shares, Verdict
+from profiler.debug.encoder_or_head import Fault, Shares
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.llm.facts import Facts, Number, numbers_in
 from profiler.llm.wording import are, counted, joined, named
@@ -13,7 +13,7 @@ from profiler.llm.wording import are, counted, joined, named
 _MOST_CONFUSIONS = 3
 _MOST_FINDINGS = 3
 
-_SEATS = {Verdict.HEAD: "the head", Verdict.ENCODER: "the encoder"}
+_SEATS = {Fault.HEAD: "the head", Fault.ENCODER: "the encoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,14 @@ class _Told(Facts):
             return "Whether encoder or head is at fault could not be determined for any of them."
         verdict, few = shares.verdict, shares.undetermined
         rest = f"; {few:,} {are(few)} undetermined" if few else ""
-        if verdict is Verdict.UNDETERMINED:
+        if verdict is Fault.UNDETERMINED:
             return (
                 f"As many are put down to the encoder as to the head ({shares.encoder:,} each)"
                 f"{rest}."
             )
-        count = shares.head if verdict is Verdict.HEAD else shares.encoder
+        count = shares.head if verdict is Fault.HEAD else shares.encoder
         other = shares.decided - count
-        seat, second = _SEATS[verdict], _SEATS[Verdict(1 - verdict)]
+        seat, second = _SEATS[verdict], _SEATS[Fault(1 - verdict)]
         if not other:
             whole = "The one decided is" if count == 1 else f"All {count:,} decided are"
             return f"{whole} put down to {seat}{rest}."

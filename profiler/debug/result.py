@@ -14,7 +14,7 @@ import numpy as np
 from profiler.concepts.heatmap import Differential, Finding, Heatmap, Heatmaps
 from profiler.core.arrays import Counts, FloatArray
 from profiler.data.records import ConceptRecord, DataRecord
-from profiler.debug.encoder_or_head import Localization, Shares, Verdict
+from profiler.debug.encoder_or_head import Fault, Localization, Shares
 from profiler.llm.base import Usage
 from profiler.models.records import ClassifierRecord, VLMRecord
 
@@ -78,7 +78,7 @@ class WrongImage:
     predicted: int
     confidence: float
     true_confidence: float
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, Fault]
     strengths: FloatArray
 
 

@@ -19,8 +19,16 @@ from profiler.debug.charts import (
     share_bar,
     static_map,
 )
-from profiler.debug.data import FEW, FINDINGS, IMAGES, MOST_CLASSES, Item, Views, concept_order
-from profiler.debug.encoder_or_head import Shares, Verdict
+from profiler.debug.data import (
+    FEW,
+    FINDINGS,
+    IMAGES,
+    MOST_CLASSES,
+    DiagnosisViews,
+    Item,
+    concept_order,
+)
+from profiler.debug.encoder_or_head import Fault, Shares
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.errors import OutputError
 from profiler.report import document
@@ -184,7 +192,7 @@ class _View:
     @cached_property
     def items(self) -> list[Item]:
         """All views, in the order in which they are kept."""
-        return list(Views(self.found, self.order).items())
+        return list(DiagnosisViews(self.found, self.order).items())
 
     @cached_property
     def rows(self) -> list[_Row]:
@@ -289,7 +297,7 @@ class _View:
             side = max((shares.head, "head"), (shares.encoder, "encoder"))
             low, high = shares.interval() or (0.0, 1.0)
             ends = (low, high) if side[1] == "head" else (1 - high, 1 - low)
-            tied = shares.verdict == Verdict.UNDETERMINED
+            tied = shares.verdict == Fault.UNDETERMINED
             tiles.append(
                 (
                     "At fault",
@@ -389,7 +397,7 @@ class _View:
                 f"Encoder and head share the blame: the head has {head} of the decided errors, "
                 "which is not clearly less or more than half"
             )
-        side = "head" if shares.verdict == Verdict.HEAD else "encoder"
+        side = "head" if shares.verdict == Fault.HEAD else "encoder"
         major = percent(max(shares.head, shares.encoder), shares.decided)
         return f"The {side} is at fault in {major} of the decided errors"
 

@@ -2,27 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from profiler.activations.observe import Observation
 from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.text import listed
 from profiler.data.images import ProbeSet, UnreadableImageError
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.names import ClassNames, fold
-from profiler.errors import ContextError, InputError
-from profiler.guard.fit import GuardOptions
+from profiler.errors import ContextError
 from profiler.guard.guard import Guard
 from profiler.guard.rules.base import Views, sound
 from profiler.models.attacks import Attack, PixelScale
 from profiler.models.classifier import Classifier
 from profiler.models.subject.network import weights_digest
 from profiler.models.views import VIEWS
-from profiler.session import Services
 
 REFERENCE = "reference.safetensors"
 """Beside the guard: answers of the part it was fitted on, from which baselines are fitted."""
@@ -110,42 +107,6 @@ def answers_of(
         advance(len(rows))
         looks = Views(features[:, 1:], logits[:, 1:]) if views else None
         yield rows, Answers(features[:, 0], logits[:, 0], looks, problems)
-
-
-def with_views(
-    classifier: Classifier,
-    data: LabelledImages,
-    seen: Observation,
-    options: GuardOptions,
-    services: Services,
-) -> tuple[Observation, Views]:
-    """The same images and the views of them that the options name, read in the same way.
-
-    What the classifier gives for an image itself is replaced by what it gives in full precision
-    now, as it does at run time: beside numbers of another precision, or from another batch, a view
-    would seem to change what it does not.
-    """
-    features, logits, views = [], [], []
-    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
-    with services.progress.stage("views", len(indices)) as advance:
-        for rows, answers in answers_of(
-            classifier, data, indices, batch=batch, views=options.views, advance=advance
-        ):
-            if answers.views is None or not answers.fine.all():
-                place = int(np.flatnonzero(~answers.fine)[0])
-                raise InputError(
-                    answers.problems.get(
-                        place,
-                        f"{data.names[rows[place]]}: for this image or a view of it "
-                        f"({', '.join(options.views)}) {classifier.name} gives NaN or infinite "
-                        "numbers; a guard learns from what a network can answer",
-                    )
-                )
-            features.append(answers.features)
-            logits.append(answers.logits)
-            views.append(answers.views)
-    again = replace(seen, features=np.concatenate(features), logits=np.concatenate(logits))
-    return again, Views.together(views)
 
 
 def check_subject(guard: Guard, classifier: Classifier) -> str:

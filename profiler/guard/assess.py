@@ -1,6 +1,7 @@
 """How good a guard is on images that took no part in making it."""
 
 import datetime
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,9 +27,8 @@ from profiler.guard.answers import (
     check_subject,
     digest_of,
 )
-from profiler.guard.fit import log
 from profiler.guard.guard import Guard, digest_number
-from profiler.guard.metrics import DRAWS, METRICS, Compared, Draws, coverage_at, risk_coverage, roc
+from profiler.guard.metrics import DRAWS, METRICS, Contest, Draws, coverage_at, risk_coverage, roc
 from profiler.guard.page import guard_page
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.guard.rules.base import Detector, Views
@@ -36,12 +36,15 @@ from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
 from profiler.guard.rules.combined import WithSoftmax
 from profiler.guard.rules.reasons import SHOWN
 from profiler.guard.runtime import view_tensors
-from profiler.guard.score import _called
+from profiler.guard.score import called
 from profiler.guard.thresholds import above
 from profiler.guard.view import render_guard
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.session import NONE, Services, check_writable, versions
+
+log = logging.getLogger("profiler")
+
 
 _SHOWN_EXAMPLES = 12
 
@@ -164,7 +167,7 @@ def assess_guard(
                 guard.class_name(int(clean.predicted[row])),
                 float(own[row]),
                 tuple(guard.tell(each, int(clean.predicted[row])) for each in reasons),
-                _called(guard, clean.views, row),
+                called(guard, clean.views, row),
             )
             for row, reasons in zip(few.tolist(), told, strict=True)
         )
@@ -317,7 +320,7 @@ def _condition(
     draws = Draws.of(rows, options.draws, options.seed)
     own, cut = guard.rule.name, guard.threshold.value
     _, others = _names(guard, scores)
-    found = Compared.of(scores, defect, draws)
+    found = Contest.of(scores, defect, draws)
     best = {metric: found.best(others, metric) for metric in METRICS}
     return Condition(
         title=title,

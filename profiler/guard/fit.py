@@ -27,13 +27,13 @@ from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import LabelledImages, open_labelled
 from profiler.data.labelled.names import IMAGENETS, ClassNames
-from profiler.errors import UnknownNameError
-from profiler.guard.answers import REFERENCE, check_classes, digest_of, with_views
+from profiler.errors import InputError, UnknownNameError
+from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes, digest_of
 from profiler.guard.guard import (
     FILE,
-    Calibration,
     Context,
     Guard,
+    HeldOutScores,
     digest_number,
     speaker_of,
     trial_batch,
@@ -51,7 +51,7 @@ from profiler.guard.rules.combined import (
 )
 from profiler.guard.rules.comparisons import Summaries
 from profiler.guard.runtime import ScoringCore, view_tensors
-from profiler.guard.thresholds import CONFIDENCE, Threshold
+from profiler.guard.thresholds import CONFIDENCE, AlarmThreshold
 from profiler.models.classifier import Classifier
 from profiler.models.subject.network import computed, weights_digest
 from profiler.models.subject.preprocessing import trial_image
@@ -69,7 +69,7 @@ AUTO = "auto"
 FEWEST_RIGHT = 3
 """Right answers of a class below which it is named, as one that says little of itself."""
 
-_NO_CUT = Threshold(float("inf"), "share", 0.0, 0, 0.0, 0.0)
+_NO_CUT = AlarmThreshold(float("inf"), "share", 0.0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def make_guard(
     )
     empty = np.zeros(0)
     held = levels(parts[2]).astype(np.float32)
-    cut = Calibration(empty, empty.astype(bool), empty, held, parts[2].predicted)
+    cut = HeldOutScores(empty, empty.astype(bool), empty, held, parts[2].predicted)
     guard = Guard(
         space,
         aligned,
@@ -337,3 +337,39 @@ def open_guard_data(
 
 
 # --- assess ----------------------------------------------------------------------------------
+
+
+def with_views(
+    classifier: Classifier,
+    data: LabelledImages,
+    seen: Observation,
+    options: GuardOptions,
+    services: Services,
+) -> tuple[Observation, Views]:
+    """The same images and the views of them that the options name, read in the same way.
+
+    What the classifier gives for an image itself is replaced by what it gives in full precision
+    now, as it does at run time: beside numbers of another precision, or from another batch, a view
+    would seem to change what it does not.
+    """
+    features, logits, views = [], [], []
+    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
+    with services.progress.stage("views", len(indices)) as advance:
+        for rows, answers in answers_of(
+            classifier, data, indices, batch=batch, views=options.views, advance=advance
+        ):
+            if answers.views is None or not answers.fine.all():
+                place = int(np.flatnonzero(~answers.fine)[0])
+                raise InputError(
+                    answers.problems.get(
+                        place,
+                        f"{data.names[rows[place]]}: for this image or a view of it "
+                        f"({', '.join(options.views)}) {classifier.name} gives NaN or infinite "
+                        "numbers; a guard learns from what a network can answer",
+                    )
+                )
+            features.append(answers.features)
+            logits.append(answers.logits)
+            views.append(answers.views)
+    again = replace(seen, features=np.concatenate(features), logits=np.concatenate(logits))
+    return again, Views.together(views)

@@ -17,7 +17,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -41,8 +40,8 @@ from profiler.guard.rules.corrected import CorrectedSoftmax
 from profiler.guard.rules.reasons import SHOWN, Reason, reasons
 from profiler.guard.rules.strengths import StrengthsRule
 from profiler.guard.rules.typicality import TypicalityRule
-from profiler.guard.runtime import Guarded, ScoringCore, Verdict, view_tensors
-from profiler.guard.thresholds import CONFIDENCE, Threshold, above, remark, threshold
+from profiler.guard.runtime import Guarded, Scores, ScoringCore, view_tensors
+from profiler.guard.thresholds import CONFIDENCE, AlarmThreshold, above, remark, threshold
 from profiler.models.subject.network import computed, unwrapped, weights_digest
 from profiler.models.views import check_views
 
@@ -99,7 +98,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class HeldOutScores:
     """Scores of labelled images that the rule was not fitted on, from which thresholds are set.
 
     Attributes:
@@ -140,8 +139,8 @@ class Guard:
     rule: ConceptRule | WithSoftmax
     speaker: Comparisons
     head: tuple[Float64, Float64]
-    calibration: Calibration
-    threshold: Threshold
+    calibration: HeldOutScores
+    threshold: AlarmThreshold
     context: Context
     seen: NDArray[np.int64]
 
@@ -222,7 +221,7 @@ class Guard:
         predictions: IntArray | torch.Tensor | None = None,
         logits: FloatArray | torch.Tensor | None = None,
         views: Views | None = None,
-    ) -> Verdict:
+    ) -> Scores:
         """Judge answers whose features (n, f) are at hand.
 
         Args:
@@ -426,7 +425,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
     if len(content["concepts"]) != len(arrays["directions"]):
         raise InputError("it does not name as many concepts as it has directions")
-    cut = from_plain(Threshold, content["threshold"])
+    cut = from_plain(AlarmThreshold, content["threshold"])
     if math.isnan(cut.value):
         raise InputError("its threshold is no number")
     context = dict(content["context"])
@@ -438,7 +437,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         rule,
         speaker_of(plain, space, found),
         (arrays["head.weights"], arrays["head.bias"]),
-        Calibration(
+        HeldOutScores(
             arrays["calibration.scores"],
             arrays["calibration.wrong"],
             arrays["calibration.candidates"],
@@ -468,8 +467,3 @@ def digest_number(content: bytes) -> int:
 
 
 # --- torch -----------------------------------------------------------------------------------
-
-
-def _caller() -> int:
-    """The thread that calls; torch.compile, which cannot ask, writes down one call."""
-    return 0 if torch.compiler.is_compiling() else get_ident()

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.statistics import Interval
 from profiler.errors import InputError
 
 METRICS = ("auroc", "aupr", "fpr95", "fpr95_kept", "aurc")
@@ -42,15 +43,6 @@ LEVEL = 0.95
 _BLOCK_CELLS = 2**22
 _EXACT = 1e-9
 """Shares of counts are compared with this much room for rounding."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number, and where 95 % of the bootstrap's draws have it; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -203,7 +195,7 @@ def measured(scores: FloatArray, defect: BoolArray, draws: Draws) -> dict[str, I
 
 
 @dataclass(frozen=True)
-class Compared:
+class Contest:
     """Several scores of the same rows, on the same draws.
 
     Attributes:
@@ -215,7 +207,7 @@ class Compared:
     drawn: Mapping[str, Mapping[str, Float64]]
 
     @classmethod
-    def of(cls, scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws) -> "Compared":
+    def of(cls, scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws) -> "Contest":
         """Of scores (n,) by name."""
         return cls(
             {name: metrics(each, defect) for name, each in scores.items()},

@@ -6,9 +6,10 @@ from typing import Any
 
 from profiler.core.arrays import Float64
 from profiler.core.json_text import json_text, plain
+from profiler.core.statistics import Interval
 from profiler.guard.guard import Context
-from profiler.guard.metrics import GRID, Band, Interval
-from profiler.guard.thresholds import Threshold
+from profiler.guard.metrics import GRID, Band
+from profiler.guard.thresholds import AlarmThreshold
 
 FORMAT = 1
 """Version of ``guard.json``."""
@@ -111,7 +112,7 @@ class Assessment:
     context: Context
     rule: str
     views: tuple[str, ...]
-    threshold: Threshold
+    threshold: AlarmThreshold
     data: str
     data_fingerprint: str
     known: int

@@ -1,7 +1,7 @@
 """The guard at run time: the score of a batch beside the network's own pass."""
 
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ from torch import nn
 
 from profiler.core.arrays import Float64
 from profiler.errors import InputError
-from profiler.guard.guard import Guard, _caller
 from profiler.guard.rules.base import Views
 from profiler.guard.rules.combined import WithSoftmax
 from profiler.guard.rules.comparisons import Comparisons, CosineRule, LikelihoodRule
@@ -20,6 +19,9 @@ from profiler.guard.rules.typicality import TypicalityRule
 from profiler.models.subject.heads import Head
 from profiler.models.views import VIEWS
 
+if TYPE_CHECKING:
+    from profiler.guard.guard import Guard
+
 FEW = 16
 """Inputs up to which one compiled call on a CPU takes less time than many tensor operations."""
 
@@ -27,7 +29,7 @@ FEW = 16
 _TINY = 1e-30
 
 
-class Verdict(NamedTuple):
+class Scores(NamedTuple):
     """What the guard says of B answers.
 
     Attributes:
@@ -86,7 +88,7 @@ class ScoringCore(nn.Module):
     tilt: torch.Tensor
     spread: torch.Tensor
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: "Guard") -> None:
         super().__init__()
         rule = guard.rule
         plain = rule.rule if isinstance(rule, WithSoftmax) else rule
@@ -180,13 +182,13 @@ class ScoringCore(nn.Module):
         logits: torch.Tensor,
         predicted: torch.Tensor | None = None,
         views: ViewTensors | None = None,
-    ) -> Verdict:
+    ) -> Scores:
         """Scores, and what is flagged."""
         if predicted is None:
             predicted = logits.argmax(dim=1)
         score = self(features, logits, predicted, views)
         # Infinite scores are flagged even where the cut lets anything pass.
-        return Verdict(predicted, score, (score > self.cut) | (score == self.infinite))
+        return Scores(predicted, score, (score > self.cut) | (score == self.infinite))
 
     def _changed(
         self, doubt: torch.Tensor, predicted: torch.Tensor, views: ViewTensors | None
@@ -282,7 +284,7 @@ class QuickCore:
         usual = core.kind in (TypicalityRule.name, StrengthsRule.name)
         return core.combined and usual and not core.views
 
-    def __call__(self, features: torch.Tensor, logits: torch.Tensor) -> Verdict:
+    def __call__(self, features: torch.Tensor, logits: torch.Tensor) -> Scores:
         """Of (B, f) features and (B, C) logits on a CPU."""
         count = features.shape[0]
         z = _block(features, (count, self._width))
@@ -300,7 +302,7 @@ class QuickCore:
             score.data_ptr(),
             flagged.data_ptr(),
         )
-        return Verdict(predicted, score, flagged)
+        return Scores(predicted, score, flagged)
 
 
 class Guarded(nn.Module):
@@ -330,7 +332,7 @@ class Guarded(nn.Module):
                 setattr(self.core, name, kept[name].to(buffer.device))
         return self
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Verdict]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Scores]:
         """(B, 3, H, W) → (B, C) logits and the verdict on them."""
         # Made first: a model may change its input in place.
         others = [VIEWS[name](images.detach()) for name in self.core.views]
@@ -429,3 +431,8 @@ def _recording(tensor: torch.Tensor) -> bool:
         or type(tensor) is not torch.Tensor
         or torch._C._get_tracing_state() is not None
     )
+
+
+def _caller() -> int:
+    """The thread that calls; torch.compile, which cannot ask, writes down one call."""
+    return 0 if torch.compiler.is_compiling() else get_ident()

@@ -1,5 +1,6 @@
 """Images scored by a guard, one after the other."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -9,12 +10,13 @@ from profiler.activations.collect import try_first
 from profiler.data.images import ProbeSet
 from profiler.guard.answers import BATCH, answers_of, check_subject
 from profiler.guard.drift import Look
-from profiler.guard.fit import log
 from profiler.guard.guard import Guard
 from profiler.guard.rules.base import Views
 from profiler.guard.runtime import view_tensors
 from profiler.models.classifier import Classifier
 from profiler.session import NONE, Services
+
+log = logging.getLogger("profiler")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def score_images(
                     bool(flagged[place]),
                     () if problem else tuple(guard.tell(each, label) for each in told[place]),
                     problem,
-                    {} if problem else _called(guard, answers.views, place),
+                    {} if problem else called(guard, answers.views, place),
                 )
             if watch is not None and on_look is not None and passed.any():
                 levels = guard.levels(answers.features[passed])
@@ -122,7 +124,7 @@ def score_images(
             on_look(last)
 
 
-def _called(guard: Guard, views: Views | None, row: int) -> dict[str, str]:
+def called(guard: Guard, views: Views | None, row: int) -> dict[str, str]:
     """View → what the network calls it."""
     if views is None:
         return {}

@@ -47,7 +47,7 @@ STEPS = 100
 
 
 @dataclass(frozen=True)
-class Threshold:
+class AlarmThreshold:
     """A cut with what it was to achieve, and what it did on the images it was set on.
 
     Attributes:
@@ -105,7 +105,7 @@ def images_needed(target: str, level: float, confidence: float = CONFIDENCE) -> 
     return math.ceil(1 / level - 1 - 1e-9)
 
 
-def remark(cut: Threshold, wrong: BoolArray) -> str:
+def remark(cut: AlarmThreshold, wrong: BoolArray) -> str:
     """What has to be said of a cut that flags everything, or nothing at all; empty otherwise.
 
     Args:
@@ -149,7 +149,7 @@ def threshold(
     *,
     confidence: float = CONFIDENCE,
     candidates: FloatArray | None = None,
-) -> Threshold:
+) -> AlarmThreshold:
     """Set τ on labelled images that were not used for the score.
 
     Args:
@@ -186,7 +186,7 @@ def threshold(
         value = _by_risk(cut, wrong, level, 1 - confidence, np.asarray(candidates))
     passed = ~above(cut, value)
     share = float(np.mean(wrong[passed])) if passed.any() else None
-    return Threshold(value, target, level, len(cut), float(np.mean(~passed)), share, sure)
+    return AlarmThreshold(value, target, level, len(cut), float(np.mean(~passed)), share, sure)
 
 
 def above(scores: FloatArray, value: float) -> BoolArray:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from profiler.core.statistics import wilson
+from profiler.core.statistics import Interval, wilson
 from profiler.errors import OutputError
-from profiler.guard.metrics import GRID, METRICS, RISING, Band, Interval
+from profiler.guard.metrics import GRID, METRICS, RISING, Band
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
@@ -171,7 +171,7 @@ def _shares(digits: int = 0, top: float = 1.0, steps: int = 4) -> tuple[Tick, ..
 
 
 @dataclass(frozen=True)
-class Cell:
+class FigureCell:
     """A number with its interval."""
 
     text: str
@@ -181,18 +181,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class DetectorRow:
     """A detector's numbers."""
 
     name: str
     css: str
     own: bool
     concepts: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[FigureCell, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class DetectorTable:
     """A condition's numbers: detectors by metrics."""
 
     title: str
@@ -200,7 +200,7 @@ class Table:
     counts: str
     at_threshold: str
     lead: str
-    rows: tuple[Row, ...]
+    rows: tuple[DetectorRow, ...]
 
 
 @dataclass(frozen=True)
@@ -397,7 +397,7 @@ class _View:
                 "css": self.css[name],
                 "own": name == found.rule,
                 "cells": [
-                    Cell(
+                    FigureCell(
                         percent(right, passed, 1),
                         _wilson(right, passed),
                         accuracy >= best[place] - 1e-12 and place > 0,
@@ -414,11 +414,11 @@ class _View:
             return "misclassified"
         return f"{each.method} {_eps(each.eps)}" if each.kind == "attack" else each.title
 
-    def _overview(self) -> list[Row]:
+    def _overview(self) -> list[DetectorRow]:
         """AUROC of every detector in every condition."""
         return self._rows([(each, "auroc") for each in self.found.conditions])
 
-    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[Row]:
+    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[DetectorRow]:
         found = self.found
         names = [*found.rules, *found.baselines]
         best = []
@@ -428,13 +428,13 @@ class _View:
             pick = max if metric in RISING else min
             best.append(pick(known) if known else math.nan)
         return [
-            Row(
+            DetectorRow(
                 self.title(name),
                 self.css.get(name, "other"),
                 name == found.rule,
                 name in found.rules,
                 tuple(
-                    Cell(
+                    FigureCell(
                         number(condition.metrics[name][metric].value, 3),
                         _span(condition.metrics[name][metric]),
                         abs(condition.metrics[name][metric].value - top) < 5e-4,
@@ -445,10 +445,10 @@ class _View:
             for name in names
         ]
 
-    def _table(self, each: Condition) -> Table:
+    def _table(self, each: Condition) -> DetectorTable:
         lead, best = each.lead["auroc"], self.title(each.best["auroc"])
         beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
-        return Table(
+        return DetectorTable(
             self._heading(each),
             "Misclassified images, as they are" if each.kind == "clean" else each.title,
             f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "

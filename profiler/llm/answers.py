@@ -76,7 +76,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedAnswer:
     """What of an answer can be used, and what is wrong with the rest."""
 
     accepted: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Checked:
         return shown if left <= 0 else f"{shown} And {left} more of this kind."
 
 
-def check_sorting(text: str, asked: Collection[str], categories: Collection[str]) -> Checked:
+def check_sorting(text: str, asked: Collection[str], categories: Collection[str]) -> CheckedAnswer:
     """Check an answer that gives each asked number one category.
 
     A number that was not asked spoils the whole answer: a model that counts from 0, or slips by
@@ -109,19 +109,19 @@ def check_sorting(text: str, asked: Collection[str], categories: Collection[str]
     if not answers and objects:
         answers = objects[:1]
     if not answers:
-        return Checked(complaints=("There was no complete JSON object in it.",))
+        return CheckedAnswer(complaints=("There was no complete JSON object in it.",))
     answer = answers[-1]
     if any(other != answer for other in answers):
-        return Checked(complaints=("It held several JSON objects that differ.",))
+        return CheckedAnswer(complaints=("It held several JSON objects that differ.",))
     if invented := [number for number in answer if number not in asked]:
         listed = ", ".join(_shown(number) for number in invented[:5])
-        return Checked(complaints=(f"The answer has numbers that were not asked: {listed}.",))
+        return CheckedAnswer(complaints=(f"The answer has numbers that were not asked: {listed}.",))
     return _check_each(answer, asked, {name.strip().casefold(): name for name in categories})
 
 
 def _check_each(
     answer: Mapping[str, Any], asked: Collection[str], names: Mapping[str, str]
-) -> Checked:
+) -> CheckedAnswer:
     accepted: dict[str, str] = {}
     complaints: list[str] = []
     for number in asked:
@@ -135,7 +135,7 @@ def _check_each(
         else:
             what = "which is not one of the categories"
             complaints.append(f"The number {number} got {_shown(given)}, {what}.")
-    return Checked(accepted, tuple(complaints))
+    return CheckedAnswer(accepted, tuple(complaints))
 
 
 def _unwrapped(found: dict[str, Any], asked: Collection[str]) -> dict[str, Any]:

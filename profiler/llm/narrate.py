@@ -13,6 +13,7 @@ What is not checked: whether the sentence around a right number and a right name
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ from profiler.llm.answers import without_thoughts
 from profiler.llm.base import LLM, Reply, Request, Usage
 from profiler.llm.facts import Facts, Number, Unit
 from profiler.llm.prompts import Prompts, load_prompts
-from profiler.profile.run import log
+
+log = logging.getLogger("profiler")
+
 
 TEMPLATE_AUTHOR = "a fixed template"
 _LONGEST = 1500

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.statistics import Interval
 from profiler.core.store import write_atomically
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
 from profiler.models.vlm.base import TextEncoder
@@ -28,8 +29,7 @@ from profiler.rate.calibration import (
     MINIMUM_ABOVE,
     TARGET,
     Calibration,
-    Interval,
-    Row,
+    RatedLayer,
     calibrate,
     isotonic,
 )
@@ -215,7 +215,7 @@ def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row_json(row: Row) -> Mapping[str, Any]:
+def _row_json(row: RatedLayer) -> Mapping[str, Any]:
     return {
         "layer": row.layer,
         "units": row.units,

@@ -38,6 +38,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.statistics import Interval
 from profiler.errors import InputError
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import ExpectedRating, RatingBasis
@@ -54,15 +55,6 @@ DRAWS = 2000
 
 _ROUNDING = 1e-9
 """A mean this little below the target reaches it: sums of weights are rounded."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence limits; NaN where there is nothing to estimate from."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -251,7 +243,7 @@ def crossing_interval(curve: Curve, target: float, at: int) -> tuple[float, floa
 
 
 @dataclass(frozen=True)
-class Row:
+class RatedLayer:
     """What the ratings say about a layer, or about all.
 
     Attributes:
@@ -323,8 +315,8 @@ class Calibration:
     high: float
     confidence: float
     curve: Curve
-    layers: tuple[Row, ...]
-    total: Row
+    layers: tuple[RatedLayer, ...]
+    total: RatedLayer
     agreement: Agreement
     rated: RatedUnits
     ratings: int
@@ -488,13 +480,13 @@ def _row(
     cuts: tuple[float, float, float],
     factors: FloatArray,
     confidence: float,
-) -> Row:
+) -> RatedLayer:
     tau, low, high = cuts
     overall, above, below = _means(rated, own, tau, factors, confidence)
     scores = _scores(layer)
     known = not math.isnan(tau)
     size = max(layer.units, 1)
-    return Row(
+    return RatedLayer(
         layer.layer,
         layer.units,
         len(scores),
@@ -511,17 +503,17 @@ def _row(
 
 
 def _total(
-    rows: Sequence[Row],
+    rows: Sequence[RatedLayer],
     layers: Sequence[LayerLabels],
     means: tuple[Interval, Interval, Interval],
     ends: tuple[float, float],
-) -> Row:
+) -> RatedLayer:
     overall, above, below = means
     units = sum(row.units for row in rows)
     known = all(row.interpretable is not None for row in rows)
     scores = np.concatenate([_scores(layer) for layer in layers])
     low, high = ends
-    return Row(
+    return RatedLayer(
         "all",
         units,
         sum(row.scored for row in rows),

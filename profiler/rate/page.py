@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.statistics import Interval
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import ExpectedRating
-from profiler.rate.calibration import Calibration, Curve, Interval, Row
+from profiler.rate.calibration import Calibration, Curve, RatedLayer
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
@@ -357,7 +358,7 @@ class _View:
             dots.append((x, 100 - 100 * y, 4.0))
         return tuple(dots)
 
-    def _line(self, row: Row, name: str = "") -> _Line:
+    def _line(self, row: RatedLayer, name: str = "") -> _Line:
         known = row.interpretable is not None
         return _Line(
             name or row.layer,

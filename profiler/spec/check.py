@@ -31,7 +31,7 @@ from profiler.spec.result import (
 )
 from profiler.spec.verify.certificate import Certificate, from_json, to_json
 from profiler.spec.verify.formal import Outcome, check_region
-from profiler.spec.verify.interpretation import Facts
+from profiler.spec.verify.interpretation import ImageFacts
 from profiler.spec.verify.largest import largest_gamma
 from profiler.spec.verify.rates import check_images
 from profiler.spec.verify.regions import Region
@@ -206,7 +206,7 @@ def _images(spec: CheckedSpec) -> Iterator[NearImage]:
 def _proved(
     checked: Sequence[CheckedSpec],
     world: World,
-    facts: Facts,
+    facts: ImageFacts,
     regions: Regions,
     data: LabelledImages,
     options: SpecOptions,

@@ -25,7 +25,7 @@ from profiler.spec.language.tokens import SpecError
 from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile
 from profiler.spec.result import NearImage, RegionChoice, Seen, Shown
 from profiler.spec.verify.formal import SECONDS, Outcome
-from profiler.spec.verify.interpretation import Facts, Interpretation, Linear
+from profiler.spec.verify.interpretation import ImageFacts, Interpretation, Linear
 from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 FEWEST = 2
@@ -167,6 +167,7 @@ class World:
         options: SpecOptions,
         services: Services,
     ) -> "World":
+        """Align the encoder with the VLM, and name the planes of the words."""
         features = np.asarray(seen.features, dtype=np.float64)
         aligned = AffineMap(seed=options.seed).fit(features, seen.embeddings, seen.kept)
         concepts = tuple(entry.name for entry in words)
@@ -211,7 +212,9 @@ class World:
             self.say(self.features[row], formula),
         )
 
-    def against(self, formula: Formula, facts: Facts, data: LabelledImages) -> Iterator[NearImage]:
+    def against(
+        self, formula: Formula, facts: ImageFacts, data: LabelledImages
+    ) -> Iterator[NearImage]:
         """The images that a spec fails by most."""
         degree = facts.degree(formula, self.cosines(self.features))
         failing = np.flatnonzero(~facts.holds(formula))
@@ -223,7 +226,7 @@ class World:
         self,
         outcome: Outcome,
         formula: Formula,
-        facts: Facts,
+        facts: ImageFacts,
         data: LabelledImages,
         spread: float,
     ) -> Shown | None:

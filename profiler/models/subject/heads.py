@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import nn
 
-from profiler.models.subject.hooks import Passed, Row
+from profiler.models.subject.hooks import InputOutput, Passed
 from profiler.models.subject.pooling import is_norm
 
 
@@ -91,7 +91,7 @@ def _has_weights(module: nn.Module) -> bool:
     return not is_norm(module) and next(module.parameters(), None) is not None
 
 
-def _several(rows: Mapping[str, Row], output: torch.Tensor) -> Head | None:
+def _several(rows: Mapping[str, InputOutput], output: torch.Tensor) -> Head | None:
     """The heads of which the output is the sum or the mean."""
     if output.is_meta:
         return None
@@ -109,7 +109,9 @@ def _several(rows: Mapping[str, Row], output: torch.Tensor) -> Head | None:
     return None
 
 
-def _reading_alike(chains: Sequence[Sequence[str]], rows: Mapping[str, Row]) -> tuple[str, ...]:
+def _reading_alike(
+    chains: Sequence[Sequence[str]], rows: Mapping[str, InputOutput]
+) -> tuple[str, ...]:
     """Of modules around one another, those of the several heads that read the same features.
 
     Such as a normalisation and a linear layer, once for each head; else the innermost.
@@ -119,7 +121,7 @@ def _reading_alike(chains: Sequence[Sequence[str]], rows: Mapping[str, Row]) -> 
     return next((each for each in (inner, outer) if _read_alike(each, rows)), inner)
 
 
-def _read_alike(names: Iterable[str], rows: Mapping[str, Row]) -> bool:
+def _read_alike(names: Iterable[str], rows: Mapping[str, InputOutput]) -> bool:
     read = [rows[name].read for name in names]
     first = read[0]
     return first is not None and all(r is not None and _equal(r, first) for r in read)

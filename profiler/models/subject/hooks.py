@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from profiler.models.subject.pooling import Seen
+from profiler.models.subject.pooling import SeenLayer
 
 Take = Callable[[str, Any], None]
 """Is given a module's name and its output, each time the module has run."""
@@ -56,7 +56,7 @@ def tensors_of(output: Any) -> list[torch.Tensor]:
     return [p for p in parts if isinstance(p, torch.Tensor) and p.is_floating_point() and p.dim()]
 
 
-class Row(NamedTuple):
+class InputOutput(NamedTuple):
     """What a module made of its input, where both are one row an image.
 
     Attributes:
@@ -74,12 +74,12 @@ class Trial:
 
     runs: int = 0
     """How often it runs in one pass."""
-    seen: Seen | None = None
+    seen: SeenLayer | None = None
     problem: str = ""
     """Why it cannot be read; empty if it can."""
     last: int = 0
     """Its place in the order in which modules end their last runs."""
-    row: Row | None = None
+    row: InputOutput | None = None
     """What it gave in its last run, if that is one row an image."""
 
 
@@ -125,9 +125,9 @@ def try_out(model: nn.Module, images: torch.Tensor) -> Passed:
         trial.problem = _disorder(tensors[0])
         if not trial.problem:
             shape, windows = tuple(tensors[0].shape[1:]), len(tensors[0]) // COPIES
-            trial.seen = Seen(shape, windows, (images.shape[-2], images.shape[-1]))
+            trial.seen = SeenLayer(shape, windows, (images.shape[-2], images.shape[-1]))
         if (made := _row(tensors[0])) is not None:
-            trial.row = Row(made, _row(inputs[0]) if inputs else None)
+            trial.row = InputOutput(made, _row(inputs[0]) if inputs else None)
 
     handles = [
         module.register_forward_hook(

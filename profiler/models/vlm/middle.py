@@ -95,7 +95,7 @@ def object_inputs(means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ProbeRecipe:
     """What a file of probes says of itself: its words, and how and how well it was trained."""
 
     words: dict[str, tuple[str, ...]]
@@ -148,12 +148,12 @@ class Probes:
 
 
 @lru_cache(maxsize=4)
-def read_recipe(path: Path = FILE) -> Recipe:
+def read_recipe(path: Path = FILE) -> ProbeRecipe:
     """What a file of probes says of itself; nothing else of it is read."""
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
         words = {name: tuple(listed) for name, listed in json.loads(said["words"]).items()}
-        return Recipe(words, json.loads(said["recipe"]), json.loads(said["scores"]))
+        return ProbeRecipe(words, json.loads(said["recipe"]), json.loads(said["scores"]))
     except Exception as error:
         raise InputError(f"the probes in {str(path)!r} cannot be read: {error}") from error

@@ -17,7 +17,7 @@ from typing import Any
 
 from profiler.core.categories import UNKNOWN
 from profiler.errors import LLMError, UsageError
-from profiler.llm.answers import Checked, check_sorting
+from profiler.llm.answers import CheckedAnswer, check_sorting
 from profiler.llm.base import LLM, Reply, Request, Usage
 from profiler.llm.prompts import Prompts, load_prompts
 from profiler.profile.sorting.categories import DEFAULT, Category, check_categories
@@ -220,13 +220,15 @@ def _sort_batch(task: _Task, words: Sequence[str], seed: int) -> _Sorted:
     return _Sorted({numbered[n]: name for n, name in accepted.items()}, usage)
 
 
-def _checked(reply: Reply, asked: Sequence[str], names: Sequence[str]) -> Checked:
+def _checked(reply: Reply, asked: Sequence[str], names: Sequence[str]) -> CheckedAnswer:
     if reply.refusal is not None:
-        return Checked(complaints=("It was refused. Every concept is only a name to be sorted.",))
+        return CheckedAnswer(
+            complaints=("It was refused. Every concept is only a name to be sorted.",)
+        )
     checked = check_sorting(reply.text, asked, names)
     if reply.truncated and checked.complaints:
         cut = "The answer was cut off; write nothing but the JSON object."
-        return Checked(checked.accepted, (cut, *checked.complaints))
+        return CheckedAnswer(checked.accepted, (cut, *checked.complaints))
     return checked
 
 
@@ -235,7 +237,7 @@ def _failure(
     missing: Mapping[str, str],
     asked: int,
     tries: int,
-    checked: Checked,
+    checked: CheckedAnswer,
     reply: Reply,
 ) -> str:
     words = ", ".join(repr(_short(word, 40)) for word in list(missing.values())[:3])

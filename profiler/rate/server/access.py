@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Guard:
+class Access:
     """The secrets of one server, and the checks; wraps the application."""
 
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))

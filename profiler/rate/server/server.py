@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
-from profiler.rate.server.access import Guard, cookie_name, same
+from profiler.rate.server.access import Access, cookie_name, same
 from profiler.rate.server.session import Session
 from profiler.report.document import TEMPLATES
 
@@ -36,7 +36,7 @@ _FILES = {
 }
 
 
-def make_app(session: Session, guard: Guard, rater: str = "") -> ASGIApp:
+def make_app(session: Session, guard: Access, rater: str = "") -> ASGIApp:
     """The application behind its guard; ``rater`` fills in the name on the first screen."""
     images = session.image_ids
     thumbnails = session.book.run.thumbnails
@@ -127,7 +127,7 @@ def serve(
         rater: name filled in on the first screen.
         open_browser: show the page in the user's browser.
     """
-    guard = Guard()
+    guard = Access()
     with session.book.held(), _listen(port) as sock:
         address = f"http://{HOST}:{sock.getsockname()[1]}/?key={guard.key}"
         log.info(

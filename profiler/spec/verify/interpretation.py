@@ -91,7 +91,7 @@ class Interpretation:
         """Width f."""
         return int(self.classes.rows.shape[1])
 
-    def of(self, z: FloatArray, annotations: Mapping[str, BoolArray] | None = None) -> "Facts":
+    def of(self, z: FloatArray, annotations: Mapping[str, BoolArray] | None = None) -> "ImageFacts":
         """What holds of features (N, f).
 
         Args:
@@ -101,11 +101,11 @@ class Interpretation:
         z = checked_rows(z, "features")
         if z.shape[1] != self.features:
             raise InputError(f"features of {z.shape[1]} numbers; {self.features} are read")
-        return Facts(self, self.classes(z), self.concepts(z), annotations or {})
+        return ImageFacts(self, self.classes(z), self.concepts(z), annotations or {})
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ImageFacts:
     """What the atoms say of N images."""
 
     of: Interpretation

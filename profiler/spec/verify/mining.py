@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import BoolArray, FloatArray
 from profiler.spec.language.tree import Formula, Implies, Predicts, Stronger
-from profiler.spec.verify.interpretation import Facts
+from profiler.spec.verify.interpretation import ImageFacts
 from profiler.spec.verify.rates import Rate
 
 FEWEST = 5
@@ -52,7 +52,7 @@ class Proposal:
 
 
 def measure(
-    facts: Facts, pairs: Iterable[tuple[str, str, str]], rows: BoolArray | None = None
+    facts: ImageFacts, pairs: Iterable[tuple[str, str, str]], rows: BoolArray | None = None
 ) -> list[Proposal]:
     """How far ``(class, relevant, irrelevant)`` hold, on some of the images.
 
@@ -82,7 +82,7 @@ def measure(
 
 
 def candidates(
-    facts: Facts,
+    facts: ImageFacts,
     labels: Sequence[str],
     rows: BoolArray,
     *,

@@ -10,7 +10,7 @@ import numpy as np
 from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.statistics import wilson
 from profiler.spec.language.tree import Formula, Requirement
-from profiler.spec.verify.interpretation import Facts
+from profiler.spec.verify.interpretation import ImageFacts
 
 Judgement = Literal["passed", "failed", "undecided"]
 _WORST_FIRST: tuple[Judgement, ...] = ("failed", "undecided", "passed")
@@ -99,7 +99,7 @@ class SpecRate:
 
 def check_images(
     formula: Formula,
-    facts: Facts,
+    facts: ImageFacts,
     truth: IntArray,
     requirements: Sequence[Requirement] = (),
 ) -> SpecRate:
