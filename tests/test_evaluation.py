@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from profiler.activations.collect import JoinedRows
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.core.store import RowStream, Store
 from profiler.errors import InputError
 from profiler.profile import evaluation
 from profiler.profile.evaluation import Sample, SampleLabeller, evaluate, top_lists
 from profiler.profile.labels import LayerLabels, label_layers
 from profiler.profile.quality import bootstrap, held_out
-from profiler.profile.similarity.base import Rows, Similarity
+from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import SIMILARITIES
 
 IMAGES, CONCEPTS, LAYERS = 700, 40, {"early": 9, "late": 30}

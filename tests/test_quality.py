@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from profiler.activations.top_lists import TopCollector
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
 from profiler.profile import quality
@@ -33,7 +33,6 @@ from profiler.profile.quality import (
     split,
     summarise,
 )
-from profiler.profile.similarity.base import Rows
 
 # --- a world with planted units --------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.top_lists import LayerTops, TopCollector, merge_tops
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
 from profiler.models.classifier import Classifier
@@ -28,7 +28,6 @@ from profiler.models.subject.trial import (
     try_preprocessing,
 )
 from profiler.models.vlm.base import VLM
-from profiler.profile.similarity.base import Rows
 from profiler.session import Advance
 
 

@@ -25,12 +25,11 @@ from profiler.activations.collect import (
     merge,
 )
 from profiler.activations.top_lists import LayerTops
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.core.store import Array, RowStream, Store
 from profiler.data.images import ProbeSet
 from profiler.errors import ResourceError
 from profiler.models.vlm.base import VLM
-from profiler.profile.similarity.base import Rows, blocks
 from profiler.session import Advance
 
 VERSION = 3

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.core.arrays import Rows, blocks
 from profiler.errors import InputError
-from profiler.profile.similarity.base import Rows, blocks
 
 ROW_BLOCK = 2048
 """Rows read at a time."""

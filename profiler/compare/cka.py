@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.compare.centred import Centred, Float64Array, pairs
-from profiler.profile.similarity.base import Rows
+from profiler.core.arrays import Rows
 
 FEWEST_IMAGES = 4
 """HSIC₁ divides by n − 3."""

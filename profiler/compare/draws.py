@@ -6,11 +6,11 @@ import numpy as np
 
 from profiler.compare.result import LayerDraws
 from profiler.compare.scoring import label_together
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.errors import InputError
 from profiler.profile.evaluation import DRAWS, Sample, sample_top, top_lists
 from profiler.profile.labels import DEFAULT_SIMILARITY
-from profiler.profile.similarity.base import Rows, Similarity
+from profiler.profile.similarity.base import Similarity
 from profiler.profile.threshold import Threshold
 
 

@@ -24,9 +24,8 @@ from profiler.compare.result import (
 from profiler.compare.runs import Side, SortedWords, sides_of
 from profiler.compare.shares import jensen_shannon, matched_difference, unmatched_difference
 from profiler.compare.words import gained, lost, moved
-from profiler.core.arrays import BoolArray
+from profiler.core.arrays import BoolArray, Rows
 from profiler.errors import InputError
-from profiler.profile.similarity.base import Rows
 
 ALPHA = 0.05
 """Share of false discoveries allowed among the differences called significant."""

@@ -8,11 +8,10 @@ from profiler.compare.cka import CKALayer
 from profiler.compare.counts import draw_kinds, layer_kinds
 from profiler.compare.noise import Floor
 from profiler.compare.result import ComparedLayer, ComparedRun, LayerDraws
-from profiler.core.arrays import IntArray
+from profiler.core.arrays import IntArray, Rows
 from profiler.errors import InputError
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.labels import LayerLabels
-from profiler.profile.similarity.base import Rows
 from profiler.profile.threshold import Threshold
 
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from profiler.activations.top_lists import LayerTops
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, Rows
 from profiler.errors import InputError
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.profile.similarity.base import Rows, Similarity
+from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.pmi import WPMI, SoftWPMI
 
 

@@ -1,6 +1,7 @@
 """The kinds of arrays that signatures name."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,3 +31,26 @@ def checked_rows(rows: FloatArray, what: str, first: int = 0) -> Float64:
         row = first + int(np.flatnonzero(bad)[0])
         raise InputError(f"row {row} of the {what} holds NaN or infinite numbers")
     return wide
+
+
+class Rows(Protocol):
+    """The rows of a matrix that may lie on disk: an array, or something that reads like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> FloatArray: ...
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover ``count``.
+
+    >>> list(blocks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for lo in range(0, count, size):
+        yield slice(lo, min(lo + size, count))

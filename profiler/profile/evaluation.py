@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from profiler.activations.top_lists import LayerTops, TopCollector
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, Rows, blocks
 from profiler.errors import InputError
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
-from profiler.profile.similarity.base import Rows, Similarity, blocks
+from profiler.profile.similarity.base import Similarity
 
 HELD_OUT_SHARE = 0.5
 """Share of the images that labels are measured on, not chosen on."""

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.activations.top_lists import LayerTops
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.errors import InputError
-from profiler.profile.similarity.base import ALONE, Null, Reduce, Rows, Similarity, Tile, Units
+from profiler.profile.similarity.base import ALONE, Null, Reduce, Similarity, Tile, Units
 from profiler.profile.similarity.pmi import SoftWPMI
 
 KEPT_LABELS = 5

@@ -30,11 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma
 
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.core.statistics import average_precision, correlation, wilson
 from profiler.errors import InputError
 from profiler.profile.labels import KEPT_LABELS
-from profiler.profile.similarity.base import Rows
 
 Labeller = Callable[[IntArray], Sequence[IntArray]]
 """Labels the units on a sample: image indices (S,), ascending, perhaps with repeats → for each

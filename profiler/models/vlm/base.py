@@ -13,7 +13,7 @@ from profiler.core.store import Store
 from profiler.errors import ContextError
 from profiler.models.subject.preprocessing import Preprocess
 
-Rows = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 
 
 class TextEncoder(Protocol):
@@ -24,7 +24,7 @@ class TextEncoder(Protocol):
         """Hash of everything that decides an embedding."""
         ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M texts → (M, e) float32 unit rows."""
         ...
 
@@ -61,17 +61,19 @@ class VLM(Protocol):
         """(B, 3, H, W) preprocessed images → (B, e) float32 unit rows."""
         ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M captions → (M, e) float32 unit rows."""
         ...
 
 
-def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -> Rows:
+def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -> Embeddings:
     """(M, e) unit rows of the concepts, each put into the VLM's caption."""
     return embed_captions(vlm, [vlm.template.format(word) for word in words], store)
 
 
-def embed_captions(vlm: TextEncoder, captions: Sequence[str], store: Store | None = None) -> Rows:
+def embed_captions(
+    vlm: TextEncoder, captions: Sequence[str], store: Store | None = None
+) -> Embeddings:
     """(M, e) unit rows of captions as they stand; kept in ``store`` once computed."""
     key = {
         "vlm": vlm.fingerprint,
@@ -79,7 +81,7 @@ def embed_captions(vlm: TextEncoder, captions: Sequence[str], store: Store | Non
     }
     kept = store.get("texts", key) if store else None
     if kept is not None:
-        rows: Rows = kept["rows"]
+        rows: Embeddings = kept["rows"]
         return rows
     rows = vlm.embed_texts(captions)
     if store:
@@ -122,7 +124,7 @@ class LateTextEncoder:
         """As demanded, or else that of the encoder."""
         return self._wanted or self._encoder.fingerprint
 
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M texts → (M, e) float32 unit rows."""
         return self._encoder.embed_texts(texts)
 

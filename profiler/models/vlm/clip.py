@@ -6,7 +6,7 @@ import torch
 
 from profiler.models.subject.hubs import OpenCLIPWeights
 from profiler.models.subject.network import weights_digest
-from profiler.models.vlm.base import Rows
+from profiler.models.vlm.base import Embeddings
 
 
 class OpenCLIP:
@@ -36,7 +36,7 @@ class OpenCLIP:
         return rows.float()
 
     @torch.inference_mode()
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M captions → (M, e) unit rows."""
         parts = [
             self._model.encode_text(
@@ -46,5 +46,5 @@ class OpenCLIP:
             .cpu()
             for i in range(0, len(texts), 256)
         ]
-        rows: Rows = torch.cat(parts).numpy()
+        rows: Embeddings = torch.cat(parts).numpy()
         return rows

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from profiler.models.subject.preprocessing import Preprocess
-from profiler.models.vlm.base import Rows, TextEncoder
+from profiler.models.vlm.base import Embeddings, TextEncoder
 from profiler.models.vlm.sentence import digest_of_encoder
 from profiler.models.vlm.space import Space, Vocabulary, fingerprint_of, space_of
 
@@ -109,11 +109,11 @@ class ConSE:
         ]
         return self._space.of_images(read)
 
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M captions → (M, e) unit rows."""
         return self._space.of_captions(self.words.embed_texts(texts))
 
-    def _captions_of(self, vocabulary: Vocabulary) -> Rows:
+    def _captions_of(self, vocabulary: Vocabulary) -> Embeddings:
         return self.words.embed_texts([self.template.format(w) for w in vocabulary.words])
 
 

@@ -12,7 +12,7 @@ import torch
 from profiler.errors import DownloadError, InputError, UnknownNameError, first_line
 from profiler.models.subject.factories import load_factory
 from profiler.models.subject.network import weights_digest
-from profiler.models.vlm.base import Rows, TextEncoder
+from profiler.models.vlm.base import Embeddings, TextEncoder
 
 MINILM = "minilm"
 """all-MiniLM-L6-v2, which comes inside a package."""
@@ -31,9 +31,9 @@ class SentenceEncoder:
         self.weights = weights_digest(self._encoder)
         self.fingerprint = f"sentence encoder {self.weights}"
 
-    def embed_texts(self, texts: Sequence[str]) -> Rows:
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M texts → (M, e) float32 unit rows."""
-        rows: Rows = self._encoder.encode(
+        rows: Embeddings = self._encoder.encode(
             list(texts), batch_size=256, normalize_embeddings=True, show_progress_bar=False
         )
         return rows.astype(np.float32, copy=False)

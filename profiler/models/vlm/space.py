@@ -29,7 +29,7 @@ import torch
 from scipy.special import softmax
 from torch.nn import functional as nnf
 
-from profiler.models.vlm.base import Rows
+from profiler.models.vlm.base import Embeddings
 
 USED = 10
 """Of a single list so many of the most probable words count, as published."""
@@ -79,7 +79,7 @@ class Space(Protocol):
         """For each list (B, words) probabilities → (B, d) unit rows."""
         ...
 
-    def of_captions(self, rows: Rows) -> Rows:
+    def of_captions(self, rows: Embeddings) -> Embeddings:
         """(M, e) embedded captions → (M, d) unit rows."""
         ...
 
@@ -101,7 +101,7 @@ def fingerprint_of(vocabularies: Sequence[Vocabulary]) -> str:
 
 
 def space_of(
-    vocabularies: Sequence[Vocabulary], captions: Sequence[Rows], device: torch.device
+    vocabularies: Sequence[Vocabulary], captions: Sequence[Embeddings], device: torch.device
 ) -> Space:
     """The space for some lists: as published for a single open one.
 
@@ -123,7 +123,7 @@ class SumSpace:
         device: where images are placed.
     """
 
-    def __init__(self, captions: Rows, device: torch.device) -> None:
+    def __init__(self, captions: Embeddings, device: torch.device) -> None:
         self._captions = torch.from_numpy(captions).to(device)
 
     def of_images(self, read: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -133,7 +133,7 @@ class SumSpace:
         total = torch.einsum("bc,bce->be", strongest, self._captions[index])
         return nnf.normalize(total.float(), dim=1)
 
-    def of_captions(self, rows: Rows) -> Rows:
+    def of_captions(self, rows: Embeddings) -> Embeddings:
         """As they are."""
         return rows
 
@@ -144,7 +144,7 @@ class ListSpace:
     def __init__(
         self,
         vocabularies: Sequence[Vocabulary],
-        captions: Sequence[Rows],
+        captions: Sequence[Embeddings],
         device: torch.device,
     ) -> None:
         self._lists = tuple(vocabularies)
@@ -173,7 +173,7 @@ class ListSpace:
         rows = nnf.normalize(torch.cat(parts, dim=1).float(), dim=1)
         return nnf.pad(CONTRAST * rows, (0, 1), value=math.sqrt(1 - CONTRAST**2))
 
-    def of_captions(self, rows: Rows) -> Rows:
+    def of_captions(self, rows: Embeddings) -> Embeddings:
         """(M, e) embedded captions → (M, d) unit rows."""
         cosines = [rows @ own.T for own in self._captions]
         nearest = np.stack([each.max(axis=1) for each in cosines], axis=1)
@@ -208,6 +208,6 @@ def _with_association(probabilities: torch.Tensor, cosines: torch.Tensor) -> tor
     return known * own + (1 - known) * associated
 
 
-def _unit(rows: Rows) -> Rows:
-    long: Rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
+def _unit(rows: Embeddings) -> Embeddings:
+    long: Embeddings = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
     return long

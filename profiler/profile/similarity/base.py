@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.errors import InputError
 
 CONCEPT_BLOCK = 512
@@ -17,19 +17,6 @@ ROW_CHUNK = 32_768
 NULL_POOL = 50_000
 """Images from which the random lists of a null distribution are drawn, at most: a random half of
 a hundred thousand images makes lists as random as all of them, and not each image is needed."""
-
-
-class Rows(Protocol):
-    """The rows of a matrix that may lie on disk: an array, or something that reads like one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> FloatArray: ...
 
 
 @dataclass(frozen=True)
@@ -219,16 +206,6 @@ def listed_rows(
     for layer, own in zip(layers, rows, strict=False):
         own[np.arange(own.shape[1]) >= layer.lengths[:, None]] = -1
     return used, random, rows
-
-
-def blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``count``.
-
-    >>> list(blocks(5, 2))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    for lo in range(0, count, size):
-        yield slice(lo, min(lo + size, count))
 
 
 def check_embeddings(rows: FloatArray) -> None:

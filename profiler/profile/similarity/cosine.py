@@ -15,18 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import (
-    ALONE,
-    Null,
-    Reduce,
-    Rows,
-    Tile,
-    Units,
-    blocks,
-    check_embeddings,
-)
+from profiler.profile.similarity.base import ALONE, Null, Reduce, Tile, Units, check_embeddings
 
 UNIT_CHUNK = 1024
 """Units scored at a time: products with the embeddings are made anew for each chunk."""

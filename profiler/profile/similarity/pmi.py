@@ -29,16 +29,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, Rows, blocks
 from profiler.profile.similarity import base
 from profiler.profile.similarity.base import (
     ALONE,
     Null,
     Reduce,
-    Rows,
     Tile,
     Units,
-    blocks,
     check_embeddings,
     listed_rows,
 )

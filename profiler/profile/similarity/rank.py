@@ -17,15 +17,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.profile.similarity.base import (
     ALONE,
     Null,
     Reduce,
-    Rows,
     Tile,
     Units,
-    blocks,
     check_embeddings,
     listed_rows,
 )

@@ -1,1 +1,8 @@
-"""Words sorted into categories: by a language model, or by examples of each category."""
+"""Words sorted into categories.
+
+::
+
+    categories.py   the categories, their descriptions and the file that holds them
+    sorting.py      by a language model; every word exactly once
+    exemplar.py     without one: by the examples nearest to a word
+"""
