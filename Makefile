@@ -57,7 +57,7 @@ LLM_OUT      ?= reports/test-llm
 
 test-llm: .venv/.llm-installed
 	$(BIN)/python benchmarks/llm_agreement.py -- \
-	    $(BIN)/profiler run tests/tiny.py:subject --vlm tests/tiny.py:vlm --probe synthetic \
+	    $(BIN)/profiler run tests/samples/tiny.py:subject --vlm tests/samples/tiny.py:vlm --probe synthetic \
 	    --limit 40 --concepts visual --threshold 0 --out $(LLM_OUT) \
 	    --llm gemma-3-270m --llm-refresh --llm-lenient --llm-concurrency 1
 

@@ -28,7 +28,7 @@ from tiny import write_images
 from profiler.core.store import Store
 from profiler.errors import CERTIFICATES
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "samples"
 IMAGES = 700
 """Three shards: 256, 256 and 188 images."""
 

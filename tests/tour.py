@@ -30,7 +30,6 @@ from unittest import mock
 import open_clip
 import torch
 import typer
-from llm_server import LLMServer, Say, asked
 from PIL import Image
 from torch import nn
 
@@ -39,6 +38,11 @@ from profiler.activations import collect
 from profiler.data.synthetic.scenes import SyntheticScenes
 
 REPOSITORY = Path(__file__).parent.parent
+SAMPLES = REPOSITORY / "tests" / "samples"
+sys.path.insert(0, str(SAMPLES))
+
+from llm_server import LLMServer, Say, asked  # noqa: E402
+
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
 PARTS = {"probe": 4, "data": 20, "others": 8, "training": 100}
@@ -331,7 +335,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
         f" --limit 20 {see} --concepts words.txt --out partial",
         statuses=(2,),
     )
-    tiny = REPOSITORY / "tests" / "tiny.py"
+    tiny = SAMPLES / "tiny.py"
     yield step(
         f"run {tiny}:subject --vlm {tiny}:vlm --probe probe --concepts words.txt --compile"
         " --out compiled -j 0"

@@ -354,8 +354,8 @@ class Differential:
 
     The cells of one image depend on each other: n strengths make n(n−1)/2 comparisons. Benjamini
     and Hochberg's procedure (1995) is proved for positive dependence (Benjamini & Yekutieli, 2001)
-    and was seen to hold here with shuffled outcomes (``tests/test_heatmap.py``). Images are taken
-    as independent: several views of one photograph are one image, not several.
+    and was seen to hold here with shuffled outcomes (``tests/concepts/test_heatmap.py``). Images
+    are taken as independent: several views of one photograph are one image, not several.
     """
 
     right: Heatmap

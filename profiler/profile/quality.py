@@ -10,8 +10,8 @@ c_i = cos(image i, concept of its label).
 of finding the unit's most active images by c, over the distinct values t of c, highest first
 (average precision: no interpolation). These two notice when a concept covers too few or too many
 images; recall, precision, AUROC or mean activation miss one or the other on sparse concepts
-(Oikarinen, Yan & Weng, *Evaluating Neuron Explanations*, ICML 2025; ``tests/test_quality.py``
-repeats their checks).
+(Oikarinen, Yan & Weng, *Evaluating Neuron Explanations*, ICML 2025;
+``tests/profile/test_quality.py`` repeats their checks).
 
 Units of a layer share much: where most of them like the same images, most labels correlate with
 most units. So the labels are also *dealt* out, each to another unit of the layer: only what the
