@@ -25,8 +25,9 @@ def test_the_texts_are_inside(wheel: Path) -> None:
     for folder in ("prompts", "concept_sets"):
         for path in (ROOT / folder).glob("*.txt"):
             assert f"profiler/{folder}/{path.name}" in names
-    for path in (ROOT / "profiler" / "templates").iterdir():
-        assert f"profiler/templates/{path.name}" in names
+    for path in (ROOT / "profiler").rglob("*.*"):
+        if path.suffix in (".py", ".html", ".css", ".js", ".svg"):
+            assert str(path.relative_to(ROOT)) in names
     assert "profiler/py.typed" in names
     assert "profiler/models/vlm/vocabularies.safetensors" in names
 

@@ -115,7 +115,7 @@ class GrowthView:
 def step_text(step: float) -> str:
     """Write a step of training.
 
-    >>> step_text(120000.0).replace(THIN, " "), step_text(0.5)
+    >>> step_text(120000.0).replace("\N{NARROW NO-BREAK SPACE}", " "), step_text(0.5)
     ('120 000', '0.5')
     """
     return count(int(step)) if float(step).is_integer() else f"{step:g}"

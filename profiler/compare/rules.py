@@ -64,8 +64,9 @@ class RuleVerdict:
 def parse_rule(text: str, categories: Sequence[str]) -> FailRule:
     """Read one rule; raises :class:`UsageError` with what would be right.
 
-    >>> parse_rule("interpretable<-5%", ["color"])
-    Rule(text='interpretable<-5%', metric='interpretable', layer=None, relation='<', bound=-0.05)
+    >>> rule = parse_rule("interpretable<-5%", ["color"])
+    >>> rule.metric, rule.relation, rule.bound
+    ('interpretable', '<', -0.05)
     """
     found = _RULE.fullmatch(text)
     if not found:

@@ -77,7 +77,7 @@ class AlarmThreshold:
     def text(self) -> str:
         """What is promised, in words.
 
-        >>> Threshold(0.5, "share", 0.1, 100, 0.1, 0.02).text
+        >>> AlarmThreshold(0.5, "share", 0.1, 100, 0.1, 0.02).text
         'at most 10 % of inputs are flagged'
         """
         level = f"{100 * self.level:g} %"

@@ -102,7 +102,8 @@ def sample_top(similarity: Similarity, top: int | None, images: int, whole: int)
 
     At least what the formula makes of a single image, which for some is more than one.
 
-    >>> from profiler.profile.similarity import RankReorder, SoftWPMI
+    >>> from profiler.profile.similarity.pmi import SoftWPMI
+    >>> from profiler.profile.similarity.rank import RankReorder
     >>> sample_top(SoftWPMI(), 10, 500, 1000), sample_top(RankReorder(), 3, 500, 1000)
     (5, 2)
     """

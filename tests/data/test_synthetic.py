@@ -52,7 +52,7 @@ def test_image_and_truth_depend_on_neither_count_nor_order() -> None:
 def test_another_process_draws_the_same_images() -> None:
     code = (
         "import hashlib\n"
-        "from profiler.data.synthetic import SyntheticScenes\n"
+        "from profiler.data.synthetic.scenes import SyntheticScenes\n"
         "scenes = SyntheticScenes(500, seed=3, size=64)\n"
         "for i in range(100, 112):\n"
         "    digest = hashlib.sha256(scenes.image(i).tobytes()).hexdigest()\n"

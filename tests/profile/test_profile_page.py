@@ -22,11 +22,11 @@ from report_samples import (
 )
 
 from profiler.errors import OutputError
+from profiler.profile import charts
 from profiler.profile import view as profile_page
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.page import ProfilePage
 from profiler.profile.view import render_profile
-from profiler.report import charts
 from profiler.report.document import TEMPLATES
 
 SMALL = {"first": 12, "second": 20, "last": 30}

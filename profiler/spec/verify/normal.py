@@ -88,7 +88,7 @@ def ways_to_fail(
     Raises:
         Undecided: there are more.
 
-    >>> from profiler.spec.language import parse_formula
+    >>> from profiler.spec.language.parser import parse_formula
     >>> for way in ways_to_fail(parse_formula("predict(x, a) => >(x, p, q)"), ("a", "b")):
     ...     print(way.rows, way.tops)
     (Above(of='concept', high='q', low='p', strict=False),) ('a',)
