@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from profiler.activations.moments import MomentCollector, MomentTree
 from profiler.activations.top_lists import LayerTops, TopCollector, merge_tops
 from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
@@ -106,10 +107,11 @@ THUMBNAIL_SIDE = 160
 
 @dataclass(frozen=True)
 class Skipped:
-    """A probe image that could not be read, and why."""
+    """A probe image that could not be read, and why; ``index`` is its place in the set."""
 
     name: str
     reason: str
+    index: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Collected:
         skipped: images that could not be read.
         batch_size: the batch size that fitted.
         matrices: for each layer the (N, K) pooled activations, where they were wanted.
+        moments: how embeddings and activations vary together, where that was wanted.
     """
 
     tops: tuple[LayerTops, ...]
@@ -131,6 +134,20 @@ class Collected:
     skipped: tuple[Skipped, ...]
     batch_size: int
     matrices: tuple[Rows, ...] = ()
+    moments: MomentTree | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a set, in the order in which a pass reads them.
+
+    Attributes:
+        start: the place of the first in the order of all.
+        images: their indices in the set.
+    """
+
+    start: int
+    images: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -232,8 +249,9 @@ def collect(
     probe: ProbeSet,
     *,
     length: int,
-    shards: Sequence[range] | None = None,
+    shards: Sequence[Part] | None = None,
     matrices: bool = False,
+    moments: bool = False,
     change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
@@ -253,8 +271,10 @@ def collect(
         vlm: embeds the same images.
         probe: the images.
         length: how long a top list is kept.
-        shards: ranges of image indices; None takes the whole set as one.
+        shards: None takes the whole set as one.
         matrices: keep the activations on every image as well.
+        moments: gather how embeddings and activations vary together
+            (:mod:`profiler.activations.moments`).
         change: what is done to images before the networks see them.
         precision: one of :data:`PRECISIONS`; both networks run in it.
         batch_size: None starts at 64 and halves it whenever memory runs out.
@@ -263,10 +283,10 @@ def collect(
         advance: told after each batch how many images it held.
     """
     total = len(probe.names)
-    shards = [range(total)] if shards is None else shards
+    shards = [Part(0, range(total))] if shards is None else shards
     size = batch_size or AUTO_BATCH
-    batches = [[shard[i] for i in range(lo, min(lo + size, len(shard)))]
-               for shard in shards for lo in range(0, len(shard), size)]  # fmt: skip
+    batches = [list(map(int, shard.images[lo : lo + size]))
+               for shard in shards for lo in range(0, len(shard.images), size)]  # fmt: skip
     if batches:
         try_first(subject, layers, probe, vlm, precision=precision, batch_size=size)
     loader = DataLoader(
@@ -281,8 +301,8 @@ def collect(
     skipped = 0
     decoded = iter(loader)
     for shard in shards:
-        gathered = _Shard(layers, probe, min(length, len(shard)), matrices)
-        for _ in range(0, len(shard), size):
+        gathered = _Shard(layers, probe, shard, length, matrices, moments)
+        for _ in range(0, len(shard.images), size):
             batch = _next_of(decoded)
             gathered.skip(batch)
             check_skipped(gathered.skipped, skipped, total, allow_bad)
@@ -379,94 +399,128 @@ class _Shard:
     """Gathers what the batches of a shard bring home."""
 
     def __init__(
-        self, layers: Sequence[PooledLayer], probe: ProbeSet, length: int, matrices: bool
+        self,
+        layers: Sequence[PooledLayer],
+        probe: ProbeSet,
+        part: Part,
+        length: int,
+        matrices: bool,
+        moments: bool,
     ) -> None:
         self.probe = probe
+        self.places = {int(image): part.start + i for i, image in enumerate(part.images)}
         self.kept: list[int] = []
         self.skipped: list[Skipped] = []
         self.embeddings: list[FloatArray] = []
+        length = min(length, len(part.images))
         self.tops = {layer.name: TopCollector(layer.name, length, self.name_of) for layer in layers}
         self.matrices: dict[str, list[FloatArray]] | None = (
             {layer.name: [] for layer in layers} if matrices else None
         )
+        self.moments = MomentCollector() if moments else None
 
-    def name_of(self, number: int) -> str:
-        """Name of the image with a number of this shard's own."""
-        return self.probe.names[self.kept[number]]
+    def name_of(self, image: int) -> str:
+        """Name of an image of the set."""
+        return self.probe.names[image]
 
     def skip(self, batch: _Batch) -> None:
         """Note the images that cannot be read."""
-        self.skipped += [Skipped(self.probe.names[index], why) for index, why in batch.unreadable]
+        self.skipped += [
+            Skipped(self.probe.names[index], why, index) for index, why in batch.unreadable
+        ]
 
     def add(self, piece: _Batch, activations: dict[str, FloatArray], rows: FloatArray) -> None:
         """Take in some images."""
-        numbers = np.arange(len(self.kept), len(self.kept) + len(piece.indices))
+        images = np.asarray(piece.indices)
         self.kept += piece.indices
-        _check_rows(rows, numbers, self.name_of)
+        _check_rows(rows, images, self.name_of)
         for name, values in activations.items():
-            self.tops[name].add(numbers, values)
+            self.tops[name].add(images, values)
             if self.matrices is not None:
                 self.matrices[name].append(values)
         self.embeddings.append(rows)
+        if self.moments is not None:
+            places = np.array([self.places[image] for image in piece.indices])
+            self.moments.add(places, rows, activations)
 
     def done(self, batch_size: int) -> Collected:
-        """Everything."""
+        """Everything, in the order of the set."""
+        skipped = tuple(self.skipped)
+        if not self.kept:
+            nothing = np.empty((0, 0), np.float32)
+            return Collected((), nothing, np.empty(0, np.int64), skipped, batch_size)
+        order = np.argsort(self.kept)
+        kept = np.asarray(self.kept, dtype=np.int64)[order]
         return Collected(
-            tuple(tops.result() for tops in self.tops.values()) if self.kept else (),
-            np.concatenate(self.embeddings) if self.kept else np.empty((0, 0), np.float32),
-            np.asarray(self.kept, dtype=np.int64),
-            tuple(self.skipped),
+            tuple(_numbered(tops.result(), kept) for tops in self.tops.values()),
+            np.concatenate(self.embeddings)[order],
+            kept,
+            skipped,
             batch_size,
-            tuple(np.concatenate(values) for values in self.matrices.values())
-            if self.matrices and self.kept
-            else (),
+            tuple(np.concatenate(values)[order] for values in (self.matrices or {}).values()),
+            None if self.moments is None else self.moments.result(),
         )
+
+
+def _numbered(tops: LayerTops, kept: IntArray) -> LayerTops:
+    """Top lists by the numbers of the images that were read, in place of those of the set."""
+    return replace(tops, images=np.searchsorted(kept, tops.images))
 
 
 def merge(shards: Iterable[Collected], *, length: int) -> Collected:
     """What a pass over all images would have brought home, from what its shards did.
 
-    Exactly: shards of any sizes, in the order of their images, give the same, provided that each
-    kept top lists of ``length`` (or all of its images, where it has fewer).
+    Exactly: shards of any sizes and in any order give the same, provided that each kept top lists
+    of ``length`` (or all of its images, where it has fewer).
     """
     tops: tuple[LayerTops, ...] = ()
-    kept: list[IntArray] = []
     skipped: list[Skipped] = []
     parts: list[Collected] = []
+    moments = MomentTree()
     batch_size = 0
     for shard in shards:
-        offset = sum(map(len, kept))
         if shard.tops:
+            named = tuple(replace(one, images=shard.kept[one.images]) for one in shard.tops)
             tops = tuple(
-                merge_tops(one, other, offset, length)
-                for one, other in zip(tops, shard.tops, strict=True)
-            ) if tops else shard.tops  # fmt: skip
-            parts.append(shard)
-        kept.append(shard.kept)
+                merge_tops(one, other, length) for one, other in zip(tops, named, strict=True)
+            ) if tops else named  # fmt: skip
+            parts.append(replace(shard, moments=None))
+        if shard.moments is not None:
+            moments.add_all(shard.moments)
         skipped += shard.skipped
         batch_size = min(batch_size or shard.batch_size, shard.batch_size)
     if not parts:
         raise InputError(
             f"none of the {len(skipped)} probe images can be read; first: {skipped[0].reason}"
         )
+    read = np.concatenate([part.kept for part in parts])
+    order = np.argsort(read)
+    kept = read[order]
     return Collected(
-        tops,
-        JoinedRows([part.embeddings for part in parts]),
-        np.concatenate(kept),
-        tuple(skipped),
+        tuple(_numbered(each, kept) for each in tops),
+        JoinedRows([part.embeddings for part in parts], order),
+        kept,
+        tuple(sorted(skipped, key=lambda item: item.index)),
         batch_size,
         tuple(
-            JoinedRows([part.matrices[layer] for part in parts])
+            JoinedRows([part.matrices[layer] for part in parts], order)
             for layer in range(len(parts[0].matrices))
         ),
+        moments.whole() if moments.nodes else None,
     )
 
 
 class JoinedRows:
-    """Several blocks of rows, read as one."""
+    """Several blocks of rows, read as one.
 
-    def __init__(self, blocks: Sequence[Rows]) -> None:
+    Args:
+        blocks: of rows.
+        order: the rows of all blocks as they are to be numbered; None: one block after the other.
+    """
+
+    def __init__(self, blocks: Sequence[Rows], order: IntArray | None = None) -> None:
         self.blocks = blocks
+        self._order = order
         self.shape = (sum(map(len, blocks)), *blocks[0].shape[1:])
         self._starts = np.cumsum([0, *map(len, blocks)])
 
@@ -476,7 +530,7 @@ class JoinedRows:
     def __getitem__(self, rows: Any) -> FloatArray:
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
-        rows = np.asarray(rows)
+        rows = np.asarray(rows) if self._order is None else self._order[rows]
         found = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
         place = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(place):

@@ -7,7 +7,7 @@ interrupted goes on where it stopped; at the end they are merged, and the whole 
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,14 @@ from profiler.activations.collect import (
     Collected,
     L,
     Network,
+    Part,
     PooledLayer,
     Skipped,
     check_skipped,
     collect,
     merge,
 )
+from profiler.activations.moments import BLOCK, MomentTree, order_of
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.core.store import Array, RowStream, Store
@@ -32,14 +34,14 @@ from profiler.errors import ResourceError
 from profiler.models.vlm.base import VLM
 from profiler.session import Advance
 
-VERSION = 3
+VERSION = 4
 """Changes whenever the same networks on the same images may bring home something else."""
 KEPT_LENGTH = 100
 """Length of the top lists that are kept, so that another ``--top`` needs no new pass."""
 DECIDING_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow")
 """Packages that decode, resize or calculate; another version may move the last bits."""
 
-_SMALLEST_SHARD, _LARGEST_SHARD, _SHARDS = 256, 8192, 32
+_LARGEST_SHARD, _SHARDS = 8192, 32
 _ALONE = {"batch_size": 1}
 """What the key of a pass says that read every image alone."""
 _ON_DISK = ("embeddings", "matrix")
@@ -47,16 +49,17 @@ _COPIED_ROWS = 4096
 
 
 def cut(images: int) -> list[range]:
-    """The shards of a probe set, which depend on nothing but its size.
+    """The shards of a probe set, by places in :func:`.order_of`; they depend on its size alone.
 
-    About 32, of 256 to 8,192 images: a shard holds a top list of each unit, and too many of those
-    would take more room than they save time.
+    At most 32, of 256 to 8,192 images, unless there are more than 262,144: a shard holds top lists
+    and moments of each unit, and too many of those would take more room than they save time. Each
+    is so many blocks of the moments as is a power of two, and with that one node of their tree.
 
     >>> cut(600)
     [range(0, 256), range(256, 512), range(512, 600)]
     """
-    size = -(-images // _SHARDS // _SMALLEST_SHARD) * _SMALLEST_SHARD
-    size = min(max(size, _SMALLEST_SHARD), _LARGEST_SHARD)
+    blocks_each = max(-(-images // _SHARDS // BLOCK), 1)
+    size = min(BLOCK << (blocks_each - 1).bit_length(), _LARGEST_SHARD)
     return [range(lo, min(lo + size, images)) for lo in range(0, images, size)]
 
 
@@ -69,6 +72,7 @@ def collect_once(
     top: int,
     store: Store | None = None,
     matrices: bool = False,
+    moments: bool = False,
     change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
@@ -85,7 +89,8 @@ def collect_once(
     """
     total = len(probe.names)
     length = _kept_length(top, total)
-    shards = cut(total)
+    order = order_of(total)
+    shards = [Part(each.start, order[each.start : each.stop].tolist()) for each in cut(total)]
     make = partial(
         collect,
         subject,
@@ -94,6 +99,7 @@ def collect_once(
         probe,
         length=length,
         matrices=matrices,
+        moments=moments,
         change=change,
         precision=precision,
         batch_size=batch_size,
@@ -107,18 +113,18 @@ def collect_once(
         Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint),
         layers,
         length,
-        matrices,
         precision,
+        {"matrices": matrices, "moments": moments},
     )
     if batch_size == 1:
         key |= _ALONE
     if change is not None:
         key["change"] = change.text
     whole = _find(store, key, layers)
-    keys = [key | {"images": [shard.start, shard.stop]} for shard in shards]
+    keys = [key | {"places": [each.start, each.start + len(each.images)]} for each in shards]
     if whole is None:
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
-        advance(total - sum(len(shards[i]) for i in missing))
+        advance(total - sum(len(shards[i].images) for i in missing))
         made = make(shards=[shards[i] for i in missing])
         for i, shard in zip(missing, made, strict=True):
             store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
@@ -162,9 +168,14 @@ def kept_pass(
         top: as asked for then.
         precision: as asked for then.
     """
-    key = _key(fingerprints, layers, _kept_length(top, images), True, precision)
-    wanted = ({"matrices": kept} | alone for alone in ({}, _ALONE) for kept in (True, False))
-    found = (_find(store, key | each, layers) for each in wanted)
+    key = _key(fingerprints, layers, _kept_length(top, images), precision, {})
+    wanted = (
+        key | alone | {"matrices": matrices, "moments": moments}
+        for alone in ({}, _ALONE)
+        for matrices in (True, False)
+        for moments in (True, False)
+    )
+    found = (_read(store, "passes", each, layers) for each in wanted)
     return next((each for each in found if each is not None), None)
 
 
@@ -176,8 +187,8 @@ def _key(
     fingerprints: Fingerprints,
     layers: Sequence[PooledLayer],
     length: int,
-    matrices: bool,
     precision: str,
+    kept: Mapping[str, bool],
 ) -> dict[str, Any]:
     return {
         "version": VERSION,
@@ -185,14 +196,18 @@ def _key(
         **asdict(fingerprints),
         "layers": [[layer.name, layer.pooling] for layer in layers],
         "length": length,
-        "matrices": matrices,
         "precision": precision,
+        **kept,
     }
 
 
 def _find(store: Store, key: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Collected | None:
-    # A pass that kept the activations on every image serves where they are not asked for.
-    kept = (_read(store, "passes", {**key, "matrices": m}, layers) for m in (key["matrices"], True))
+    # A pass that kept more than is asked for serves as well.
+    kept = (
+        _read(store, "passes", {**key, "matrices": matrices, "moments": moments}, layers)
+        for matrices in dict.fromkeys((key["matrices"], True))
+        for moments in dict.fromkeys((key["moments"], True))
+    )
     return next((found for found in kept if found is not None), None)
 
 
@@ -241,7 +256,7 @@ def _read(
 
 
 def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
-    skipped = json.dumps([[item.name, item.reason] for item in found.skipped])
+    skipped = json.dumps([astuple(item) for item in found.skipped])
     arrays: dict[str, Array | RowStream] = {
         "kept": found.kept,
         "skipped": np.frombuffer(skipped.encode(), dtype=np.uint8),
@@ -254,7 +269,7 @@ def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
         arrays[f"{place}.low"] = tops.low
     for place, matrix in enumerate(found.matrices):
         arrays[f"{place}.matrix"] = _stream(matrix)
-    return arrays
+    return arrays if found.moments is None else arrays | found.moments.to_arrays()
 
 
 def _stream(rows: Rows) -> RowStream:
@@ -279,7 +294,8 @@ def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Co
         ),
         arrays["embeddings"],
         arrays["kept"],
-        tuple(Skipped(name, reason) for name, reason in json.loads(arrays["skipped"].tobytes())),
+        tuple(Skipped(*each) for each in json.loads(arrays["skipped"].tobytes())),
         int(arrays["batch_size"][0]),
         tuple(arrays[f"{place}.matrix"] for place in places if f"{place}.matrix" in arrays),
+        MomentTree.from_arrays(arrays),
     )

@@ -70,32 +70,31 @@ class LayerTops:
         return same & ~self.dead
 
 
-def merge_tops(first: LayerTops, then: LayerTops, offset: int, length: int) -> LayerTops:
-    """The top lists of two sets of images, of which ``then`` comes after the first.
-
-    Args:
-        first: of the images before.
-        then: its images are numbered from 0.
-        offset: how many images came before.
-        length: how long a list is kept.
-    """
-    images = np.concatenate([first.images, then.images + offset], axis=1)
-    values = np.concatenate([first.activations, then.activations], axis=1)
-    # Stable, and earlier images stand first: equal activations keep the order of the images.
-    order = np.argsort(-values, axis=1, kind="stable")[:, :length]
-    return LayerTops(
-        first.layer,
-        np.take_along_axis(images, order, axis=1),
-        np.take_along_axis(values, order, axis=1),
-        np.minimum(first.low, then.low),
+def merge_tops(first: LayerTops, then: LayerTops, length: int) -> LayerTops:
+    """The top lists of two sets of images that are numbered alike; ``length`` are kept."""
+    images, values = _strongest(
+        np.concatenate([first.images, then.images], axis=1).T,
+        np.concatenate([first.activations, then.activations], axis=1).T,
+        length,
     )
+    return LayerTops(first.layer, images.T, values.T, np.minimum(first.low, then.low))
+
+
+def _strongest(images: IntArray, values: FloatArray, length: int) -> tuple[IntArray, FloatArray]:
+    """(≤ length, K) of (n, K): the highest values, of equal ones those of the lower images."""
+    by_image = np.argsort(images, axis=0, kind="stable")
+    images = np.take_along_axis(images, by_image, axis=0)
+    values = np.take_along_axis(values, by_image, axis=0)
+    order = np.argsort(-values, axis=0, kind="stable")[:length]
+    return np.take_along_axis(images, order, axis=0), np.take_along_axis(values, order, axis=0)
 
 
 class TopCollector:
     """Keeps the ``length`` highest activations of each unit while batches stream through.
 
-    Memory is O(K · length), whatever the number of images. The result does not depend on how
-    the images are cut into batches. ``name_of`` names an image in an error, by its index.
+    Memory is O(K · length), whatever the number of images. The result depends neither on the
+    order of the images nor on how they are cut into batches. ``name_of`` names an image in an
+    error, by its index.
 
     >>> collector = TopCollector("fc", length=2)
     >>> collector.add(np.array([0, 1]), np.array([[1.0, 5.0], [3.0, 5.0]]))
@@ -122,7 +121,7 @@ class TopCollector:
         self._low: FloatArray | None = None
 
     def add(self, indices: IntArray, activations: FloatArray) -> None:
-        """Take a batch: image indices (B,), ascending over calls, and activations (B, K)."""
+        """Take a batch: image indices (B,), and activations (B, K)."""
         if len(activations) != len(indices):
             raise InputError(
                 f"layer {self.layer!r} gives {len(activations)} rows for {len(indices)} images; "
@@ -164,8 +163,5 @@ class TopCollector:
         if self._top_values is not None and self._top_indices is not None:
             values = np.concatenate([self._top_values, values])
             columns = np.concatenate([self._top_indices, columns])
-        # Stable, and earlier images stand first: equal activations keep the order of the images.
-        order = np.argsort(-values, axis=0, kind="stable")[: self.length]
-        self._top_values = np.take_along_axis(values, order, axis=0)
-        self._top_indices = np.take_along_axis(columns, order, axis=0)
+        self._top_indices, self._top_values = _strongest(columns, values, self.length)
         self._indices, self._values, self._buffered = [], [], 0

@@ -51,6 +51,7 @@ from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.evaluation import other_labels
+from profiler.profile.explain import LayerRange, explained_cut
 from profiler.profile.labels import KEPT_LABELS, LayerLabels
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
@@ -59,8 +60,8 @@ from profiler.profile.threshold import Threshold
 if TYPE_CHECKING:
     pass
 
-FORMAT = 2
-"""Version of ``run.json``."""
+FORMAT = 3
+"""Version of ``run.json``; 2 had no range explanations."""
 SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
 
@@ -192,6 +193,8 @@ class ProfileRun:
         summary_author: who wrote it.
         summary_usage: what writing it cost.
         quality: of the labels, layer by layer; empty where they were not evaluated.
+        ranges: what the whole range of each unit follows, layer by layer; empty where that was not
+            worked out: in imported runs, and where there were too few images.
     """
 
     record: Record
@@ -205,6 +208,7 @@ class ProfileRun:
     summary_author: str = ""
     summary_usage: Usage = field(default_factory=Usage)
     quality: tuple[LayerQuality, ...] = ()
+    ranges: tuple[LayerRange, ...] = ()
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -264,6 +268,57 @@ class ProfileRun:
             ),
         )
 
+    @cached_property
+    def explained_cut(self) -> float:
+        """τ_r: the correlation from which on a unit counts as explained."""
+        return explained_cut(self.ranges) if self.ranges else math.inf
+
+    def leading_words(self, layer: LayerRange) -> list[str | None]:
+        """The leading word of each unit that is explained; None for the others."""
+        explained = layer.explained(self.explained_cut) & (layer.concept[:, 0] >= 0)
+        return [
+            self.concepts[concept] if kept else None
+            for concept, kept in zip(layer.concept[:, 0], explained, strict=True)
+        ]
+
+    @cached_property
+    def range_profile(self) -> ModelProfile | None:
+        """Counts by layer and category of the leading word; None without range explanations."""
+        if not self.ranges:
+            return None
+        return ModelProfile(
+            self.categories,
+            tuple(
+                count_units(
+                    layer.layer,
+                    [word and self.sorting.category[word] for word in self.leading_words(layer)],
+                    np.isnan(layer.r[:, 0]).tolist(),
+                    self.categories,
+                )
+                for layer in self.ranges
+            ),
+        )
+
+    def explanation(self, layer: LayerRange, unit: int) -> str:
+        """A unit's words with their weights: ``yellowish brown 0.35; cherry red 0.35``."""
+        return "; ".join(
+            f"{self.concepts[concept]} {weight:.2f}"
+            for concept, weight in zip(layer.concept[unit], layer.weight[unit], strict=True)
+            if concept >= 0
+        )
+
+    def _range_json(self) -> dict[str, Any]:
+        """What ``profile.json`` says of the range explanations."""
+        profile = self.range_profile
+        if profile is None:
+            return {}
+        found = profile.to_json()
+        for row, layer in zip(found["layers"], self.ranges, strict=True):
+            known = np.isfinite(layer.r[:, 0])
+            for name, values in (("mean_r", layer.shown_r), ("mean_ceiling", layer.ceiling)):
+                row[name] = float(values[known].mean()) if known.any() else math.nan
+        return {"range": {**found, "cut": self.explained_cut}}
+
     def quality_json(self) -> dict[str, Any]:
         """Summaries of the quality of the labels, of interpretable units and of all units."""
         masks = [self.trusted(layer) for layer in self.layers]
@@ -292,7 +347,7 @@ class ProfileRun:
         for path in (*(folder / name for name in ("run.json", *_QUALITY_FILES)), *stale):
             remove_file(path)
         _write_pictures(folder / "images", self.thumbnails)
-        write_atomically(folder / "units.safetensors", _pack(self.layers))
+        write_atomically(folder / "units.safetensors", _pack(self.layers, self.ranges))
         if self.quality:
             csv_file, arrays_file = _QUALITY_FILES
             write_atomically(folder / csv_file, self.quality_csv())
@@ -320,7 +375,7 @@ class ProfileRun:
 
         The record says that the folder is complete, so it comes last.
         """
-        profile = json_text(self.profile.to_json())
+        profile = json_text({**self.profile.to_json(), **self._range_json()})
         return {
             "descriptions.csv": self.descriptions_csv(),
             "profile.json": profile,
@@ -333,10 +388,14 @@ class ProfileRun:
         header += ["interpretable", "dead", "category", "p_value"]
         for place in range(2, KEPT_LABELS + 1):
             header += [f"description_{place}", f"similarity_{place}"]
+        header += ["explanation", "explanation_r", "explanation_ceiling", "explained"]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for layer, info in zip(self.layers, self.record.subject.layers, strict=True):
+        for place, (layer, info) in enumerate(
+            zip(self.layers, self.record.subject.layers, strict=True)
+        ):
+            ranges = self.ranges[place] if self.ranges else None
             trusted = self.trusted(layer)
             categories = self.unit_categories(layer)
             for unit in range(layer.units):
@@ -356,9 +415,20 @@ class ProfileRun:
                         categories[unit] or "",
                         _number(layer.p_value[unit]),
                         *(cell for label in labels[1:] for cell in label),
+                        *self._range_cells(ranges, unit),
                     ]
                 )
         return file.getvalue()
+
+    def _range_cells(self, layer: LayerRange | None, unit: int) -> tuple[str, str, str, str]:
+        if layer is None or math.isnan(layer.r[unit, 0]):
+            return "", "", "", ""
+        return (
+            self.explanation(layer, unit),
+            _number(layer.shown_r[unit]),
+            _number(layer.ceiling[unit]),
+            str(int(layer.explained(self.explained_cut)[unit])),
+        )
 
     def quality_csv(self) -> str:
         """The content of ``quality.csv``; the same run gives the same bytes."""
@@ -460,7 +530,7 @@ def _number(value: float) -> str:
 _ARRAYS = tuple(array.name for array in fields(LayerLabels) if array.name != "layer")
 
 
-def _pack(layers: Sequence[LayerLabels]) -> bytes:
+def _pack(layers: Sequence[LayerLabels], ranges: Sequence[LayerRange]) -> bytes:
     arrays = {}
     for place, layer in enumerate(layers):
         shown = replace(
@@ -470,6 +540,9 @@ def _pack(layers: Sequence[LayerLabels]) -> bytes:
         )
         for name in _ARRAYS:
             arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
+    for place, explained in enumerate(ranges):
+        for name, values in explained.to_arrays().items():
+            arrays[f"{place}.range.{name}"] = np.ascontiguousarray(values)
     return save(arrays)
 
 
@@ -524,7 +597,7 @@ def load_run(folder: Path | str) -> ProfileRun:
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise InputError(f"{str(folder)!r} is not a finished run: 'run.json' is missing")
-    content = read_json(folder / "run.json", "run", (FORMAT,))
+    content = read_json(folder / "run.json", "run", (2, FORMAT))
     try:
         run = _from_json(content, folder)
         _check_arrays(run)
@@ -565,6 +638,17 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         _unpack_quality((folder / _QUALITY_FILES[1]).read_bytes(), names)
         if record.evaluation
         else (),
+        tuple(
+            LayerRange.from_arrays(
+                layer,
+                {
+                    each.name: arrays[f"{place}.range.{each.name}"]
+                    for each in fields(LayerRange)[1:]
+                },
+            )
+            for place, layer in enumerate(names)
+            if f"{place}.range.r" in arrays
+        ),
     )
 
 
@@ -584,6 +668,12 @@ def _check_arrays(run: ProfileRun) -> None:
         for word in (run.concepts[c] for c in layer.concept[run.trusted(layer), 0]):
             if word not in run.sorting.category:
                 raise ValueError(f"run.json has no category for the trusted label {word!r}")
+    for ranges, info in zip(run.ranges, run.record.subject.layers, strict=False):
+        if len(ranges.r) != info.units or ranges.concept.max(initial=-1) >= len(run.concepts):
+            raise ValueError(f"units.safetensors does not explain the units of {ranges.layer!r}")
+        for word in filter(None, run.leading_words(ranges)):
+            if word not in run.sorting.category:
+                raise ValueError(f"run.json has no category for the leading word {word!r}")
 
 
 FROM_RUN = 40

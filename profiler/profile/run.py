@@ -14,6 +14,7 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Network, thumbnails
 from profiler.activations.kept import collect_once
+from profiler.activations.moments import by_layer
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
@@ -26,6 +27,7 @@ from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.profile.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
+from profiler.profile.explain import FEWEST_IMAGES, Candidates, LayerRange, explain_layers
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
@@ -138,6 +140,7 @@ def profile(
             matrices=(
                 options.similarity.needs_matrix or options.evaluate or options.keep_activations
             ),
+            moments=len(probe.names) >= FEWEST_IMAGES,
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -161,6 +164,8 @@ def profile(
             null_draws=options.null_draws,
             seed=options.seed,
         )
+    with clock("explanations"):
+        ranges = _explain(found, concept_rows)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -180,6 +185,7 @@ def profile(
         threshold=Threshold(np.inf, "given"),
         sorting=Sorting("nobody", {}),
         quality=quality,
+        ranges=ranges,
     )
     with clock("words"):
         run = judge(unsorted, options, vlm, services)
@@ -298,14 +304,14 @@ def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:
 
 
 def trusted_words(run: ProfileRun) -> list[str]:
-    """The different labels of interpretable units, in order of first appearance."""
-    return list(
-        dict.fromkeys(
-            run.concepts[concept]
-            for layer in run.layers
-            for concept in layer.concept[run.trusted(layer), 0]
-        )
-    )
+    """The labels of interpretable units, then the leading words of explained ones, each once."""
+    labels = [
+        run.concepts[concept]
+        for layer in run.layers
+        for concept in layer.concept[run.trusted(layer), 0]
+    ]
+    leading = [word for layer in run.ranges for word in run.leading_words(layer) if word]
+    return list(dict.fromkeys(labels + leading))
 
 
 def sort_words(
@@ -450,6 +456,15 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
 def _warn(run: ProfileRun) -> None:
     for warning in run.warnings:
         log.warning("warning: %s", warning)
+
+
+def _explain(found: Collected, concepts: FloatArray) -> tuple[LayerRange, ...]:
+    """What the range of every unit follows; nothing where too few images could be read."""
+    if found.moments is None or len(found.kept) < FEWEST_IMAGES or len(concepts) < 2:
+        return ()
+    shapes = [(tops.layer, tops.units) for tops in found.tops]
+    moments = list(by_layer(found.moments.total(), shapes))
+    return tuple(explain_layers(moments, found.tops, Candidates(concepts)))
 
 
 def _evaluate(

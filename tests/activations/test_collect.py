@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler.activations.collect import THUMBNAIL_SIDE, Collected, collect, merge, thumbnails
+from profiler.activations.collect import THUMBNAIL_SIDE, Collected, Part, collect, merge, thumbnails
 from profiler.core.arrays import FloatArray
 from profiler.data.images import ImageFolder, SyntheticProbe
 from profiler.data.synthetic.scenes import SyntheticScenes
@@ -102,7 +102,8 @@ def test_batches_and_workers_change_no_bit(
 def test_shards_merge_to_the_outcome_of_one_pass(probe: ImageFolder, count: int) -> None:
     (probe.folder / probe.names[7]).write_bytes(b"")
     edges = [round(i * 21 / count) for i in range(count + 1)]
-    shards = [range(lo, hi) for lo, hi in itertools.pairwise(edges)]
+    order = np.random.default_rng(0).permutation(21).tolist()
+    shards = [Part(lo, order[lo:hi]) for lo, hi in itertools.pairwise(edges)]
     options = {"batch_size": 4, "allow_bad": True, "matrices": True}
     found = run(probe, shards=shards, **options)
     whole = run(probe, **options)
@@ -110,12 +111,15 @@ def test_shards_merge_to_the_outcome_of_one_pass(probe: ImageFolder, count: int)
     for one, other in zip(found.matrices, whole.matrices, strict=True):
         np.testing.assert_array_equal(one[:], other[:])
     # Each made by a call, perhaps a machine, of its own.
-    same(merge([run(probe, shards=[s], **options) for s in shards if s != range(7, 8)], length=5),
-         run(probe, shards=[s for s in shards if s != range(7, 8)], **options))  # fmt: skip
+    some = [shard for shard in shards if list(shard.images) != [7]]
+    same(
+        merge([run(probe, shards=[shard], **options) for shard in some], length=5),
+        run(probe, shards=some, **options),
+    )
 
 
 def test_joined_rows_read_like_an_array(probe: ImageFolder) -> None:
-    rows = run(probe, shards=[range(9), range(9, 10), range(10, 21)]).embeddings
+    rows = run(probe, shards=[Part(0, range(9)), Part(9, [9]), Part(10, range(10, 21))]).embeddings
     whole = rows[:]
     assert (len(rows), rows.shape) == (21, whole.shape)
     for chosen in (slice(5, 12), slice(None, None, 3), [20, 0, 9, 9], np.array([], dtype=int)):

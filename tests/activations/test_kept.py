@@ -16,6 +16,7 @@ from torch import nn
 from torchvision import transforms
 
 from profiler.activations import kept as passes
+from profiler.activations import moments
 from profiler.activations.collect import Collected
 from profiler.activations.kept import collect_once, cut
 from profiler.core.store import Store
@@ -29,7 +30,10 @@ TRIED = [0, 3]
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_SMALLEST_SHARD", SHARD)
+    """Shards of eight images, which are read in the order of the set."""
+    monkeypatch.setattr(passes, "BLOCK", SHARD)
+    monkeypatch.setattr(moments, "BLOCK", SHARD)
+    monkeypatch.setattr(passes, "order_of", np.arange)
 
 
 @pytest.fixture
@@ -107,6 +111,11 @@ def same(one: Collected, other: Collected) -> None:
     assert len(one.matrices) == len(other.matrices)
     for x, y in zip(one.matrices, other.matrices, strict=True):
         np.testing.assert_array_equal(x[:], y[:])
+    assert (one.moments is None) == (other.moments is None)
+    if one.moments and other.moments:
+        assert [*one.moments.to_arrays()] == [*other.moments.to_arrays()]
+        for name, values in one.moments.to_arrays().items():
+            np.testing.assert_array_equal(values, other.moments.to_arrays()[name])
 
 
 def kept(store: Store, kind: str) -> list[dict[str, Any]]:
@@ -153,9 +162,9 @@ def test_shards_cover_every_image_once(
 @pytest.mark.parametrize("matrices", [False, True])
 def test_a_store_changes_nothing(probe: Counting, store: Store, matrices: bool) -> None:
     probe.bad = frozenset({3})
-    plain = run(probe, None, matrices=matrices)
-    same(run(probe, store, matrices=matrices), plain)
-    same(run(probe, store, matrices=matrices), plain)
+    plain = run(probe, None, matrices=matrices, moments=True)
+    same(run(probe, store, matrices=matrices, moments=True), plain)
+    same(run(probe, store, matrices=matrices, moments=True), plain)
     assert len(plain.matrices) == (2 if matrices else 0)
 
 
@@ -241,21 +250,31 @@ def test_other_images_need_a_new_pass(probe: Counting, store: Store) -> None:
 def test_a_pass_goes_on_where_it_was_interrupted(
     probe: Counting, store: Store, until: int, finished: int
 ) -> None:
-    whole = run(probe, None, matrices=True)
+    whole = run(probe, None, matrices=True, moments=True)
     probe.reads.clear()
     probe.until = until
     with pytest.raises(Interrupted):
-        run(probe, store, matrices=True)
+        run(probe, store, matrices=True, moments=True)
     assert len(kept(store, "shards")) == finished
     assert kept(store, "passes") == []
     probe.until = None
     probe.reads.clear()
     told: list[int] = []
-    same(run(probe, store, matrices=True, advance=told.append), whole)
+    same(run(probe, store, matrices=True, moments=True, advance=told.append), whole)
     assert sorted(probe.reads) == read_for(range(finished * SHARD, 29))
     assert told[0] == finished * SHARD
     assert sum(told) == 29
     assert kept(store, "shards") == []
+
+
+def test_images_are_read_in_random_order_and_numbered_in_that_of_the_set(
+    probe: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = run(probe, None, matrices=True)
+    monkeypatch.setattr(passes, "order_of", moments.order_of)
+    probe.reads.clear()
+    same(run(probe, None, matrices=True), in_order)
+    assert probe.reads[len(TRIED) :] == moments.order_of(29).tolist() != sorted(range(29))
 
 
 def test_it_may_be_interrupted_again_and_again(probe: Counting, store: Store) -> None:
@@ -323,7 +342,7 @@ def test_a_damaged_part_is_made_again(probe: Counting, store: Store) -> None:
     with pytest.raises(Interrupted):
         run(probe, store)
     probe.until = None
-    damage(store, "shards", images=[8, 16])
+    damage(store, "shards", places=[8, 16])
     probe.reads.clear()
     same(run(probe, store), run(probe, None))
     assert sorted(probe.reads[2:15]) == [*range(8, 16), *range(24, 29)]
