@@ -9,6 +9,7 @@ from profiler.models.records import LayerRecord
 from profiler.profile.counts import ModelProfile
 from profiler.profile.labels import LayerLabels
 from profiler.profile.quality import FEWEST_POSITIVES, LayerQuality, summarise
+from profiler.profile.range_view import RangeSection
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
 from profiler.profile.threshold import RatingBasis, Threshold
 from profiler.report.text import count, typeset
@@ -116,6 +117,8 @@ class ProfilePage:
     are neither p-values nor random image lists."""
     quality: QualitySection | None = None
     """None where the labels were not evaluated."""
+    ranges: RangeSection | None = None
+    """None where no range explanation was worked out."""
 
 
 def profile_page(run: ProfileRun) -> ProfilePage:
@@ -151,6 +154,41 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         quality=QualitySection(run.quality, [typeset(text) for text in quality_story(run)])
         if run.quality
         else None,
+        ranges=_range_section(run),
+    )
+
+
+def _range_section(run: ProfileRun) -> RangeSection | None:
+    profile = run.range_profile
+    if profile is None:
+        return None
+    words = [run.leading_words(layer) for layer in run.ranges]
+    images = run.record.probe.images if run.record.probe else 0
+    return RangeSection(
+        run.ranges,
+        profile,
+        run.explained_cut,
+        words,
+        [[word and run.sorting.category[word] for word in layer] for layer in words],
+        [typeset(text) for text in range_story(images)],
+    )
+
+
+def range_story(images: int) -> tuple[str, ...]:
+    """How range explanations were worked out, and what they do not show, in sentences."""
+    return (
+        f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "
+        "them (orthogonal matching pursuit, positive weights) and judged on the fifth; r is the "
+        "mean of the five correlations. The words shown are those of all images. Another word is "
+        "taken as long as it raises r by 0.01.",
+        "The ceiling is the same r for the best linear function of the image embedding (ridge "
+        "regression): what can be said of the unit in this space, as far as these images tell.",
+        "Decoys are units with the activations of other images; the same search on them shows what "
+        "chance gives. Specificity is the share of the layer's other explanations that predict a "
+        "unit worse than its own. Monosemanticity is the mean similarity of pairs of images, "
+        "weighted by how strongly the unit responds to both.",
+        "Explained is not understood: r = 0.3 leaves 91 % of the variance to other causes. A word "
+        "predicts the unit; what drives it, only an experiment can tell.",
     )
 
 

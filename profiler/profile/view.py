@@ -15,6 +15,7 @@ from profiler.profile.counts import LayerProfile
 from profiler.profile.labels import LayerLabels
 from profiler.profile.page import Doubt, LayerSection, ProfilePage
 from profiler.profile.quality_view import QualityView
+from profiler.profile.range_view import RangeView
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
@@ -47,7 +48,10 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
     _check(page)
     view = _View(page)
     limit = int(max_mb * document.MEGABYTE)
-    extra = ("profile/quality",) if page.quality else ()
+    extra = [
+        *(["profile/quality"] if page.quality else []),
+        *(["profile/range"] if page.ranges else []),
+    ]
     bare = document.render("profile/profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
     room = limit - document.size(bare) - _NOTE_BYTES
     if room < 0:
@@ -159,6 +163,11 @@ class _View:
             if page.quality
             else None
         )
+        self.ranges = (
+            RangeView(page.ranges, self.styles, [la.id for la in self.layers], page.concepts)
+            if page.ranges
+            else None
+        )
 
     def _layer(
         self, index: int, section: LayerSection, profile: LayerProfile, axis: ScoreAxis | None
@@ -236,12 +245,27 @@ class _View:
             parts.append((DEAD, profile.dead))
         return tuple(_Cell(swatch, units) for swatch, units in parts)
 
+    def _range_cells(self) -> tuple[_Cell, ...]:
+        if not self.ranges:
+            return ()
+        total = self.ranges.total
+        parts = [_Cell(swatch, total.counts.get(name, 0)) for name, swatch in self.styles.items()]
+        return (
+            *parts,
+            _Cell(replace(UNINTERPRETABLE, name="not explained"), total.uninterpretable),
+            _Cell(replace(DEAD, name="does not vary"), total.dead),
+        )
+
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
         page, total = self.page, self.page.profile.total
         return {
             "page": page,
             "kind": "Profile of units",
-            "tiles": [*self._tiles(total), *(self.quality.tiles() if self.quality else [])],
+            "tiles": [
+                *(self.ranges.tiles() if self.ranges else []),
+                *self._tiles(total),
+                *(self.quality.tiles() if self.quality else []),
+            ],
             "doubts": [*_doubts(total), *([] if self.cut else [_UNCUT])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
@@ -265,6 +289,8 @@ class _View:
             "plain_rows": self.plain_rows,
             "data": self._data,
             "quality": self.quality,
+            "ranges": self.ranges,
+            "range_parts": self._range_cells(),
             "thumbnails": thumbnails,
         }
 
@@ -382,6 +408,8 @@ def _interpretable(profile: LayerProfile) -> LayerProfile:
 
 def _styles(page: ProfilePage) -> dict[str, Swatch]:
     names = list(page.profile.categories)
+    if page.ranges:
+        names += [name for name in page.ranges.profile.categories if name not in names]
     for section, layer in zip(page.layers, page.profile.layers, strict=True):
         names += [name for name in layer.counts if name not in names]
         names += {name for name in section.categories if name is not None} - set(names)

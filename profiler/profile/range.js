@@ -1,0 +1,74 @@
+// What the whole range of each unit follows, in the unit tables: a column, and a part of the opened
+// row. Only where that was worked out; comes between the tables and what sets them up.
+
+const ranges = readBlock("range-data");
+
+/** Units with the correlation of their explanation. */
+Units = class extends Units {
+  constructor(data) {
+    super(data);
+    this.r = new Float64Array(this.length).fill(NaN);
+    ranges.layers.forEach((layer, index) => {
+      layer.start = [];
+      let start = 0;
+      layer.n.forEach((n, unit) => {
+        layer.start.push(start);
+        start += n;
+        this.r[this.layers[index].start + unit] = layer.r[unit] ?? NaN;
+      });
+    });
+  }
+
+  key(column) {
+    return column === "range" ? (row) => this.r[row] : super.key(column);
+  }
+
+  /** The explanation of a unit: its words with their weights, and how well they predict. */
+  explanation(row) {
+    const layer = ranges.layers[this.layer[row]];
+    const unit = row - this.layers[this.layer[row]].start;
+    const from = layer.start[unit];
+    return {
+      words: Array.from({ length: layer.n[unit] }, (_, i) => [ranges.words[layer.word[from + i]], layer.weight[from + i]]),
+      r: layer.r[unit], ceiling: layer.ceiling[unit], explained: layer.explained[unit] === 1,
+      agreement: layer.agreement[unit], specificity: layer.specificity[unit],
+    };
+  }
+};
+
+UnitTable = class extends UnitTable {
+  build() {
+    this.columns.push(["range", "Whole range: words, r"]);
+    this.width += 1;
+    super.build();
+  }
+
+  rowNode(row, open) {
+    const node = super.rowNode(row, open);
+    const { words, r, explained } = this.units.explanation(row);
+    const text = words.map(([word]) => word).join(", ");
+    $(".col-category", node).after(el("td", { class: "col-range", role: "cell", title: text },
+      ...(isNumber(r) ? [explained ? `${text} ` : `(${text}) `, el("small", {}, fixed(r, 2))] : ["–"])));
+    return node;
+  }
+
+  detailNode(row) {
+    const node = super.detailNode(row);
+    const found = this.units.explanation(row);
+    $(".opened > div", node)?.prepend(el("h4", {}, "What its whole range follows"), ...told(found));
+    return node;
+  }
+};
+
+/** The words as bars, and a sentence on how well they predict. */
+function told({ words, r, ceiling, explained, agreement, specificity }) {
+  if (!isNumber(r)) return [el("p", { class: "note" }, "The unit does not vary enough to be explained.")];
+  const most = Math.max(...words.map(([, weight]) => weight));
+  const list = el("ul", { class: "words-of-range" }, ...words.map(([word, weight]) => el("li", {},
+    el("span", {}, word), el("span", {}, fixed(weight, 2)),
+    shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${(100 * weight) / most}%`, height: "100%" })))));
+  const verdict = explained ? "explained" : `not explained: with all its words it does not reach ${ranges.cut}`;
+  const better = isNumber(specificity) ? ` Its own words predict it better than ${Math.round(100 * specificity)} % of the layer’s other explanations do.` : "";
+  return [list, el("p", { class: "note" },
+    `r = ${fixed(r, 2)} on images kept aside, of at most ${fixed(ceiling, 2)}; ${verdict}. The leading word is the same in ${agreement} of 5 parts of the images.${better}`)];
+}

@@ -1,0 +1,242 @@
+"""The part of the profile report on what the whole range of units follows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profiler.core.arrays import FloatArray
+from profiler.profile.charts import stacked_bar
+from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.explain import LayerRange
+from profiler.report.charts import StackedBar, Swatch, query
+from profiler.report.columns import Index, rounded
+from profiler.report.text import count, number, percent, plural
+
+FREQUENT_WORDS = 8
+"""Leading words listed of a layer."""
+
+
+@dataclass(frozen=True)
+class RangeSection:
+    """What the page shows of range explanations.
+
+    Attributes:
+        layers: one for each layer section, in the same order.
+        profile: counts by category of the leading word.
+        cut: r from which on a unit counts as explained.
+        words: for each layer and unit the leading word, None where the unit is not explained.
+        categories: the category of each of them.
+        story: sentences that say how it was worked out, and what it does not show.
+    """
+
+    layers: Sequence[LayerRange]
+    profile: ModelProfile
+    cut: float
+    words: Sequence[Sequence[str | None]]
+    categories: Sequence[Sequence[str | None]]
+    story: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The correlations of a layer's units, as percentages of an axis from 0 to 1.
+
+    Attributes:
+        low, high: hold the middle 90 % of the units.
+        first, third: hold the middle half.
+        median: of the units.
+        ceiling: median of their ceilings.
+        chance: 95 % of the layer's decoys lie below.
+        alt: the same in words.
+    """
+
+    low: float
+    first: float
+    median: float
+    third: float
+    high: float
+    ceiling: float
+    chance: float
+    alt: str
+
+
+@dataclass(frozen=True)
+class _Word:
+    text: str
+    swatch: Swatch
+    units: int
+    view: str
+
+
+@dataclass(frozen=True)
+class _Layer:
+    id: str
+    name: str
+    profile: LayerProfile
+    bar: StackedBar
+    spread: Spread | None
+    mean: str
+    ceiling: str
+    specificity: str
+    monosemanticity: str
+    words: tuple[_Word, ...]
+
+
+class RangeView:
+    """Everything the template and the script read of range explanations.
+
+    Args:
+        section: what is shown.
+        styles: the swatch of each category.
+        ids: of the layers' sections.
+        concepts: the words that explanations index.
+    """
+
+    def __init__(
+        self,
+        section: RangeSection,
+        styles: Mapping[str, Swatch],
+        ids: Sequence[str],
+        concepts: Sequence[str],
+    ) -> None:
+        self.section, self.styles, self.concepts = section, styles, concepts
+        self.total = section.profile.total
+        self.cut = number(section.cut, 2)
+        self.layers = [
+            self._layer(place, profile, ids[place])
+            for place, profile in enumerate(section.profile.layers)
+        ]
+        self.whole = stacked_bar(
+            LayerProfile(
+                "All layers",
+                self.total.counts,
+                self.total.uninterpretable,
+                self.total.dead,
+            ),
+            styles,
+            named=True,
+        )
+
+    def _layer(self, place: int, profile: LayerProfile, layer_id: str) -> _Layer:
+        found = self.section.layers[place]
+        units = Counter(word for word in self.section.words[place] if word)
+        category = {
+            word: name
+            for word, name in zip(
+                self.section.words[place], self.section.categories[place], strict=True
+            )
+            if word and name
+        }
+        return _Layer(
+            layer_id,
+            profile.layer,
+            profile,
+            stacked_bar(profile, self.styles, named=False),
+            _spread(found),
+            _mean(found.shown_r),
+            _mean(found.ceiling),
+            _percent(found.specificity),
+            f"{_mean(found.monosemanticity)} ({_mean(found.decoy_monosemanticity)})",
+            tuple(
+                _Word(word, self.styles[category[word]], many, query(q=f'"{word}"'))
+                for word, many in units.most_common(FREQUENT_WORDS)
+            ),
+        )
+
+    @property
+    def headline(self) -> str:
+        """What the picture shows, as its title."""
+        total = self.total
+        if not total.interpretable:
+            return "A few words explain no unit"
+        text = f"A few words explain {percent(total.interpretable, total.units)} of the units"
+        filled = [layer.profile for layer in self.layers if layer.profile.interpretable]
+        first, last = _leading(filled[0]), _leading(filled[-1])
+        if len(filled) < 2 or not first or not last:
+            return text
+        if first == last:
+            return f"{text}; {first} leads in {filled[0].layer} and in {filled[-1].layer}"
+        return f"{text}: {first} leads in {filled[0].layer}, {last} in {filled[-1].layer}"
+
+    def tiles(self) -> list[tuple[str, str, str]]:
+        """Figures for the head of the page."""
+        r = np.concatenate([layer.shown_r for layer in self.section.layers])
+        known = r[np.isfinite(r)]
+        return [
+            (
+                "Explained units",
+                percent(self.total.interpretable, self.total.units),
+                f"{count(self.total.interpretable)} of {count(self.total.units)}, by a few words",
+            ),
+            (
+                "Mean correlation r",
+                number(float(known.mean()), 2) if known.size else "–",
+                "of explanation and activation, on images kept aside",
+            ),
+        ]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The units' words, weights and correlations as columns, for the script."""
+        words = Index()
+        layers = []
+        for found in self.section.layers:
+            taken = found.concept >= 0
+            layers.append(
+                {
+                    "n": taken.sum(axis=1).tolist(),
+                    "word": words.put(found.concept[taken].tolist()),
+                    "weight": rounded(found.weight[taken], 2),
+                    "r": rounded(found.shown_r, 3),
+                    "ceiling": rounded(found.ceiling, 3),
+                    "explained": found.explained(self.section.cut).astype(int).tolist(),
+                    "agreement": found.agreement.tolist(),
+                    "specificity": rounded(found.specificity, 2),
+                }
+            )
+        return {"words": [self.concepts[i] for i in words.order], "cut": self.cut, "layers": layers}
+
+
+def _leading(profile: LayerProfile) -> str:
+    name, units = max(profile.counts.items(), key=lambda item: item[1])
+    return name if units else ""
+
+
+def _spread(layer: LayerRange) -> Spread | None:
+    r = layer.shown_r[np.isfinite(layer.shown_r)]
+    if not r.size:
+        return None
+    low, first, median, third, high = np.quantile(r, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
+    ceiling = float(np.nanmedian(layer.ceiling))
+    decoys = layer.decoy_r[:, -1][np.isfinite(layer.decoy_r[:, -1])]
+    chance = float(np.quantile(decoys, 0.95)) if decoys.size else 0.0
+    alt = (
+        f"{layer.layer}: median r {number(median, 2)} of {plural(r.size, 'unit')}, half of them "
+        f"between {number(first, 2)} and {number(third, 2)}; ceiling {number(ceiling, 2)}; 95 % of "
+        f"decoys below {number(chance, 2)}"
+    )
+    at = [100 * min(max(value, 0.0), 1.0) for value in (low, first, median, third, high)]
+    low, first, median, third, high = at
+    return Spread(
+        low,
+        first,
+        median,
+        third,
+        high,
+        100 * min(max(ceiling, 0), 1),
+        100 * min(max(chance, 0), 1),
+        alt,
+    )
+
+
+def _mean(values: FloatArray) -> str:
+    known = values[np.isfinite(values)]
+    return number(float(known.mean()), 2) if known.size else "–"
+
+
+def _percent(values: FloatArray) -> str:
+    known = values[np.isfinite(values)]
+    return percent(float(known.mean()), 1) if known.size else "–"
