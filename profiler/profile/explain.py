@@ -47,6 +47,8 @@ RIDGE = 1e-3
 """Of the regression on chosen concepts, in units of their variance."""
 CEILING_RIDGES = (0.003, 0.01, 0.03, 0.1)
 """Tried for the ceiling, as multiples of the variance of all coordinates together."""
+FEW_CONCEPTS = 2_500
+"""Up to so many, all correlations of concepts are kept: 50 MB for each part of the images."""
 BLOCK_NUMBERS = 1_000_000
 """Units are searched in blocks of so many correlations with concepts."""
 _TINY = 1e-12
@@ -162,12 +164,20 @@ class _Fit:
             self.usable &= candidates.allowed
         self.scale = np.where(self.usable, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
 
+        few = len(self.rows) <= FEW_CONCEPTS
+        self._whole = self._gram(np.arange(len(self.rows))) if few else None
+
     def gram(self, words: IntArray) -> Float64:
         """(n, M) correlations of some concepts with all."""
+        if self._whole is not None:
+            return self._whole[words]
         some, place = np.unique(words, return_inverse=True)
-        found = (self.spread[some] * self.scale[some, None]) @ self.rows.T
+        return self._gram(some)[place]
+
+    def _gram(self, words: IntArray) -> Float64:
+        found = (self.spread[words] * self.scale[words, None]) @ self.rows.T
         found *= self.scale
-        return found[place]
+        return np.asarray(found, np.float64)
 
 
 class _Space:
@@ -188,7 +198,17 @@ class _Space:
                 values, vectors = eigh(some.vv[0])
                 self.eigen[part] = (np.maximum(values, 0), vectors)
         norms = np.linalg.norm(candidates.rows, axis=1)
-        self.unit_rows = np.asarray(candidates.rows, np.float64) / np.maximum(norms, _TINY)[:, None]
+        self._unit = (candidates.rows / np.maximum(norms, _TINY)[:, None]).astype(np.float32)
+        few = len(self._unit) <= FEW_CONCEPTS
+        self._alike = self._unit @ self._unit.T > ALIKE if few else None
+
+    def alike(self, words: IntArray) -> BoolArray:
+        """(n, M) which concepts say nearly the same as each of some."""
+        some, place = np.unique(words, return_inverse=True)
+        found: BoolArray = (
+            self._unit[some] @ self._unit.T > ALIKE if self._alike is None else self._alike[some]
+        )
+        return found[place]
 
 
 def _explain(layer: LayerMoments, tops: LayerTops, space: _Space, most: int) -> LayerRange:
@@ -270,7 +290,7 @@ class _Search:
                 equal = left >= (best - error * np.maximum(1 - best**2, 0))[:, None]
                 pick = np.where(equal, rank, np.iinfo(np.int64).max).argmin(axis=1)
             chosen[:, q] = pick
-            barred |= self.space.unit_rows[pick] @ self.space.unit_rows.T > ALIKE
+            barred |= self.space.alike(pick)
             grams[:, q] = fit.gram(pick)
             some = np.take_along_axis(
                 grams[:, : q + 1], np.repeat(chosen[:, None, : q + 1], q + 1, axis=1), axis=2

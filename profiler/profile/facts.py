@@ -40,13 +40,18 @@ class ProfileFacts(Facts):
         vlm: the name of the model that reads the images.
         vlm_limit: a sentence on what that model cannot see; closes every paragraph.
         concepts: the whole concept set, so that a label not found here is noticed.
+        ranges: counts by category of the word that leads a unit's range explanation; None without.
+        mean_r: by layer the mean correlation of these explanations with the units.
     """
 
     task: ClassVar[str] = (
         "The facts are the profile of a neural network for images: each unit (channel) got a "
-        "label, labels were sorted into categories, and the units counted by layer. In two to "
-        "four sentences say what share of the units is interpretable, what the early and the "
-        "late layers see, and which category dominates or peaks where."
+        "label by its strongest images, labels were sorted into categories, and the units counted "
+        "by layer. Where there are range explanations (a few words that predict a unit's "
+        "activation on all images), they come first. In two to five sentences say what share of "
+        "the units is explained and how well, which category leads in the early and the late "
+        "layers, what share of the units is interpretable by their strongest images, and which "
+        "category dominates or peaks where."
     )
 
     subject: str
@@ -57,10 +62,15 @@ class ProfileFacts(Facts):
     vlm: str = ""
     vlm_limit: str = ""
     concepts: frozenset[str] = frozenset()
+    ranges: ModelProfile | None = None
+    mean_r: Mapping[str, float] = field(default_factory=dict)
 
     def groups(self) -> tuple[Group, ...]:
         """Take the early and the late layers: a third of the network each, at least one layer."""
-        layers = tuple(layer for layer in self.profile.layers if layer.units)
+        return self._groups(self.profile)
+
+    def _groups(self, profile: ModelProfile) -> tuple[Group, ...]:
+        layers = tuple(layer for layer in profile.layers if layer.units)
         if len(layers) < 2:
             return tuple(Group(layer.layer, (layer,)) for layer in layers)
         size = max(1, len(layers) // 3)
@@ -126,7 +136,48 @@ class ProfileFacts(Facts):
             found.append(_share_of(category, "all layers", total, (category,)))
         for category, count in self.leads().items():
             found.append(Number(f"layers that {category} leads", count, about=(category,)))
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(found + self._range_numbers()))
+
+    def _range_numbers(self) -> list[Number]:
+        if self.ranges is None:
+            return []
+        total = self.ranges.total
+        found = [
+            Number("explained units", total.interpretable),
+            Number("explained share of units", _percent(total), "%", 1),
+        ]
+        if (r := self._overall_r()) is not None:
+            found.append(Number("mean correlation r of the explanations", r, "", 2))
+        for layer in self.ranges.layers:
+            about = (layer.layer,)
+            found.append(
+                Number(f"explained share in {layer.layer}", _percent(layer), "%", 1, about)
+            )
+            if layer.layer in self.mean_r:
+                found.append(
+                    Number(f"mean r in {layer.layer}", self.mean_r[layer.layer], "", 2, about)
+                )
+        for group in (*self._groups(self.ranges), Group("all layers", self.ranges.layers)):
+            found += [
+                Number(
+                    f"units of {group.title} whose explanation {category} leads",
+                    100 * group.total.share(category),
+                    "%",
+                    1,
+                    (category, group.title),
+                )
+                for category in self.ranges.categories
+                if group.total.counts.get(category)
+            ]
+        return found
+
+    def _overall_r(self) -> float | None:
+        units = {layer.layer: layer.units - layer.dead for layer in self.ranges.layers} if (
+            self.ranges
+        ) else {}  # fmt: skip
+        known = {name: units[name] for name in self.mean_r if units.get(name)}
+        total = sum(known.values())
+        return sum(self.mean_r[name] * n for name, n in known.items()) / total if total else None
 
     def _shares(self, title: str, counts: LayerProfile) -> list[Number]:
         return [
@@ -178,8 +229,36 @@ class ProfileFacts(Facts):
 
     def template(self) -> str:
         """Write the paragraph from the counts."""
-        sentences = [self._how_many(), *self._early_and_late(), self._where(), self.closing()]
+        sentences = [
+            *self._explained(),
+            self._how_many(),
+            *self._early_and_late(),
+            self._where(),
+            self.closing(),
+        ]
         return " ".join(filter(None, sentences))
+
+    def _explained(self) -> list[str]:
+        """What units follow over their whole range: how many, how well, and what leads where."""
+        if self.ranges is None or not self.ranges.total.units:
+            return []
+        total, r = self.ranges.total, self._overall_r()
+        if not total.interpretable:
+            return [f"A few words explain none of the {total.units:,} units of {self.subject}."]
+        first = (
+            f"A few words explain {_percent(total):.1f} % of the {total.units:,} units of "
+            f"{self.subject}"
+        )
+        if r is not None:
+            first += f" (mean correlation r with the activation {r:.2f})"
+        parts = []
+        for group in self._groups(self.ranges):
+            ranked = self.ranked(group.total, 1)
+            if ranked:
+                name, share = ranked[0]
+                where = named(group.title) if len(group.layers) == 1 else f"the {group.title}"
+                parts.append(f"in {where} {name} leads ({share:.1f} % of the units)")
+        return [f"{first}.", *([sentence_case(f"{', '.join(parts)}.")] if parts else [])]
 
     def _how_many(self) -> str:
         total = self.profile.total
@@ -188,6 +267,10 @@ class ProfileFacts(Facts):
         cut = "" if self.threshold is None else f" (score above τ = {self.threshold:.3f}"
         if cut:
             cut += f", {self.threshold_source})" if self.threshold_source else ")"
+        if self.ranges is not None and total.units > 1:
+            share = f"{total.interpretable:,} of them ({_percent(total):.1f} %)"
+            counted = share if total.interpretable else "none of them"
+            return f"By what their strongest images share, {counted} are interpretable{cut}."
         if not total.interpretable:
             of = "The only unit" if total.units == 1 else f"None of the {total.units:,} units"
             negated = "is not" if total.units == 1 else "is"

@@ -372,6 +372,12 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         threshold=None if run.threshold is None else run.threshold.value,
         vlm=run.record.vlm.name if run.record.vlm else "",
         concepts=frozenset(run.concepts),
+        ranges=run.range_profile,
+        mean_r={
+            layer.layer: float(np.nanmean(layer.shown_r))
+            for layer in run.ranges
+            if np.isfinite(layer.shown_r).any()
+        },
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
