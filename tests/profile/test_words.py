@@ -209,7 +209,8 @@ class TestRunWithAModel:
         assert done.status == 0, done.stderr
         assert "warning: no summary by m" in done.stderr
         run = stored(folder / "out")
-        assert run["summary"].startswith("7 of the 8 units")
+        assert run["summary"].startswith("A few words explain 87.5 % of the 8 units")
+        assert "7 of them (87.5 %) are interpretable" in run["summary"]
         assert run["summary_author"].startswith("a fixed template, because m gave no answer")
 
     def test_votes_need_a_model(self, command: Command, folder: Path) -> None:
@@ -322,7 +323,10 @@ def test_a_killed_run_asks_only_for_what_it_has_not_got(folder: Path, cache: Pat
         assert second.returncode == 0, second.stderr
         after = [body for body in server.bodies[3:] if is_sorting(body)]
         anew = [word for body in after for word in asked(body).values()]
-    words = {row["description"] for row in rows(folder / "out")}
+    units = rows(folder / "out")
+    words = {row["description"] for row in units}
+    leading = (row["explanation"].split("; ")[0] for row in units if row["explained"] == "1")
+    words |= {word.rpartition(" ")[0] for word in leading}
     assert len(words) > 60  # four batches of twenty at least
     assert len(anew) == len(set(anew))
     assert set(anew) == words - answered
