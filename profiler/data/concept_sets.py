@@ -9,7 +9,9 @@ from profiler.core.resources import shipped
 from profiler.core.text import text_of, tidy
 from profiler.errors import InputError, UnknownNameError
 
-BUILT_IN_CONCEPTS = ("common-20k", "common-3k", "imagenet-1k", "visual")
+COMMON_WORDS = ("common-20k", "common-3k")
+"""Words of all kinds, the most frequent first."""
+BUILT_IN_CONCEPTS = (*COMMON_WORDS, "imagenet-1k", "visual")
 
 
 @dataclass(frozen=True)

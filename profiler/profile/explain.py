@@ -125,6 +125,27 @@ class Candidates:
     rank: IntArray | None = None
 
 
+def near_visual(rows: FloatArray, visual: FloatArray) -> BoolArray:
+    """(M,) which concepts lie as near to a visual word as half of the visual words do themselves.
+
+    Any direction of an embedding lies near some word, so of many words the best predictors are
+    often words for nothing one can see. The median is taken over the visual words, each held out
+    in turn.
+
+    Args:
+        rows: (M, e) embeddings of the concepts.
+        visual: (V, e) embeddings of words for what one can see.
+    """
+    rows, visual = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows, visual))
+    own = visual @ visual.T
+    np.fill_diagonal(own, -np.inf)
+    nearest = np.concatenate(
+        [(rows[part] @ visual.T).max(axis=1) for part in blocks(len(rows), 2048)]
+    )
+    found: BoolArray = nearest >= np.median(own.max(axis=1))
+    return found
+
+
 def explain_layers(
     layers: Sequence[LayerMoments],
     tops: Sequence[LayerTops],

@@ -16,7 +16,7 @@ from profiler.activations.collect import Collected, Network, thumbnails
 from profiler.activations.kept import collect_once
 from profiler.activations.moments import by_layer
 from profiler.core.arrays import FloatArray
-from profiler.data.concept_sets import ConceptSet, open_concepts
+from profiler.data.concept_sets import COMMON_WORDS, ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.errors import UsageError
@@ -27,7 +27,13 @@ from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.profile.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
-from profiler.profile.explain import FEWEST_IMAGES, Candidates, LayerRange, explain_layers
+from profiler.profile.explain import (
+    FEWEST_IMAGES,
+    Candidates,
+    LayerRange,
+    explain_layers,
+    near_visual,
+)
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
@@ -165,7 +171,7 @@ def profile(
             seed=options.seed,
         )
     with clock("explanations"):
-        ranges = _explain(found, concept_rows)
+        ranges = _explain(found, concepts, concept_rows, vlm, services)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -464,13 +470,19 @@ def _warn(run: ProfileRun) -> None:
         log.warning("warning: %s", warning)
 
 
-def _explain(found: Collected, concepts: FloatArray) -> tuple[LayerRange, ...]:
+def _explain(
+    found: Collected, concepts: ConceptSet, rows: FloatArray, vlm: VLM, services: Services
+) -> tuple[LayerRange, ...]:
     """What the range of every unit follows; nothing where too few images could be read."""
-    if found.moments is None or len(found.kept) < FEWEST_IMAGES or len(concepts) < 2:
+    if found.moments is None or len(found.kept) < FEWEST_IMAGES or len(rows) < 2:
         return ()
+    candidates = Candidates(rows)
+    if concepts.title in COMMON_WORDS:
+        visual = embed_concepts(vlm, open_concepts("visual").words, services.store)
+        candidates = Candidates(rows, near_visual(rows, visual), np.arange(len(rows)))
     shapes = [(tops.layer, tops.units) for tops in found.tops]
     moments = list(by_layer(found.moments.total(), shapes))
-    return tuple(explain_layers(moments, found.tops, Candidates(concepts)))
+    return tuple(explain_layers(moments, found.tops, candidates))
 
 
 def _evaluate(
