@@ -138,7 +138,7 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Part:
+class ImageShard:
     """Some images of a set, in the order in which a pass reads them.
 
     Attributes:
@@ -249,7 +249,7 @@ def collect(
     probe: ProbeSet,
     *,
     length: int,
-    shards: Sequence[Part] | None = None,
+    shards: Sequence[ImageShard] | None = None,
     matrices: bool = False,
     moments: bool = False,
     change: Change | None = None,
@@ -283,7 +283,7 @@ def collect(
         advance: told after each batch how many images it held.
     """
     total = len(probe.names)
-    shards = [Part(0, range(total))] if shards is None else shards
+    shards = [ImageShard(0, range(total))] if shards is None else shards
     size = batch_size or AUTO_BATCH
     batches = [list(map(int, shard.images[lo : lo + size]))
                for shard in shards for lo in range(0, len(shard.images), size)]  # fmt: skip
@@ -402,7 +402,7 @@ class _Shard:
         self,
         layers: Sequence[PooledLayer],
         probe: ProbeSet,
-        part: Part,
+        part: ImageShard,
         length: int,
         matrices: bool,
         moments: bool,

@@ -16,9 +16,9 @@ import numpy as np
 from profiler.activations.collect import (
     Change,
     Collected,
+    ImageShard,
     L,
     Network,
-    Part,
     PooledLayer,
     Skipped,
     check_skipped,
@@ -90,7 +90,7 @@ def collect_once(
     total = len(probe.names)
     length = _kept_length(top, total)
     order = order_of(total)
-    shards = [Part(each.start, order[each.start : each.stop].tolist()) for each in cut(total)]
+    shards = [ImageShard(each.start, order[each.start : each.stop].tolist()) for each in cut(total)]
     make = partial(
         collect,
         subject,

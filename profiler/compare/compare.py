@@ -9,7 +9,7 @@ import datetime
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
 from profiler.compare.pairs import ALPHA, compare
+from profiler.compare.ranges import range_changes
 from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
@@ -189,6 +190,8 @@ def compare_runs(
         alpha=options.alpha,
         warnings=warnings,
     )
+    ranges = range_changes([each.run for each in runs], comparison.pairs, options.seed)
+    comparison = replace(comparison, ranges=ranges)
     for warning in comparison.warnings:
         log.warning("warning: %s", warning)
     summary = _summarise(comparison, records[0], options, services)

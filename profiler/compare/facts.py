@@ -12,6 +12,7 @@ from profiler.compare.result import (
     ConceptChange,
     LayerComparison,
     PairComparison,
+    RangeChange,
     ShareChange,
 )
 from profiler.llm.facts import Facts, Number
@@ -146,7 +147,7 @@ class ComparisonFacts(Facts):
                 Number("of these, units that keep their label", kept),
                 Number("of these, share that keeps its label", 100 * kept / both, "%", 1),
             ]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(found + self._range_numbers()))
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Give the names of runs, layers, categories, and of words that came and went."""
@@ -191,11 +192,12 @@ class ComparisonFacts(Facts):
     def template(self) -> str:
         """Write the paragraph from the counts."""
         if not any(run.profile.total.interpretable for run in self.comparison.runs):
-            sentences = [self._nothing(), self.closing()]
+            sentences = [*self._ranges(), self._nothing(), self.closing()]
         elif self.same:
             sentences = [self._same(), self.closing()]
         else:
             sentences = [
+                *self._ranges(),
                 self._how_many(),
                 self._what_changed(),
                 self._labels_kept(),
@@ -203,6 +205,47 @@ class ComparisonFacts(Facts):
                 self.closing(),
             ]
         return " ".join(filter(None, sentences))
+
+    @property
+    def range_changes(self) -> tuple[RangeChange, ...]:
+        """Of the first and the last run, layer by layer."""
+        return self.comparison.ranges[-1] if self.comparison.ranges else ()
+
+    def _largest(self) -> RangeChange | None:
+        """The largest change of mean r that is beyond chance."""
+        changed = [each for each in self.range_changes if each.beyond_chance]
+        return max(changed, key=lambda each: abs(each.r.value)) if changed else None
+
+    def _ranges(self) -> list[str]:
+        """How well a few words predict units, before and after."""
+        changes, largest = self.range_changes, self._largest()
+        if not changes:
+            return []
+        names = f"from {named(self.ends[0].name)} to {named(self.ends[-1].name)}"
+        if largest is None:
+            return [f"How well a few words predict the units did not change {names}."]
+        changed = sum(each.beyond_chance for each in changes)
+        many = "the only layer" if len(changes) == 1 else f"{changed} of {len(changes)} layers"
+        return [
+            f"How well a few words predict the units changed {names} in {many}, most in "
+            f"{named(largest.layer)}: mean r {largest.r_before:.2f}, then {largest.r_after:.2f}."
+        ]
+
+    def _range_numbers(self) -> list[Number]:
+        changes = self.range_changes
+        if not changes:
+            return []
+        found = [
+            Number("layers with range explanations", len(changes)),
+            Number("layers whose mean r changed", sum(each.beyond_chance for each in changes)),
+        ]
+        for each in changes:
+            about = (each.layer,)
+            found += [
+                Number(f"mean r in {each.layer} before", each.r_before, "", 2, about),
+                Number(f"mean r in {each.layer} after", each.r_after, "", 2, about),
+            ]
+        return found
 
     def _nothing(self) -> str:
         cut = (

@@ -39,7 +39,11 @@ def comparison_json(comparison: Comparison, about: Mapping[str, Any]) -> str:
         "alpha": comparison.alpha,
         "categories": list(comparison.categories),
         "runs": [_run(run) for run in comparison.runs],
-        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
+        "pairs": [
+            _pair(comparison, pair)
+            | ({"ranges": plain(comparison.ranges[place])} if comparison.ranges else {})
+            for place, pair in enumerate(comparison.pairs)
+        ],
         "warnings": list(comparison.warnings),
     }
     return json_text(content)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.statistics import Interval
 from profiler.profile.counts import ModelProfile
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
@@ -215,6 +216,35 @@ class PairComparison:
 
 
 @dataclass(frozen=True)
+class RangeChange:
+    """What changed in the range explanations of a layer, after − before.
+
+    Attributes:
+        layer: its name.
+        r_before, r_after: mean correlation of explanation and activation.
+        r: their difference, with its 95 % interval.
+        explained_before, explained_after: units explained, by one cut for all runs.
+        explained: the difference of their shares, with its 95 % interval.
+        words_before, words_after: the most frequent leading words.
+    """
+
+    layer: str
+    r_before: float
+    r_after: float
+    r: Interval
+    explained_before: int
+    explained_after: int
+    explained: Interval
+    words_before: tuple[str, ...]
+    words_after: tuple[str, ...]
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval of the change of r leaves 0 out."""
+        return self.r.low > 0 or self.r.high < 0
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Runs held against each other at a common cut.
 
@@ -240,3 +270,5 @@ class Comparison:
     alpha: float
     """Share of false discoveries allowed."""
     warnings: tuple[str, ...] = ()
+    ranges: tuple[tuple[RangeChange, ...], ...] = ()
+    """For each pair, layer by layer; empty where some run has no range explanations."""

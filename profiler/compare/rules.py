@@ -3,13 +3,14 @@
 ::
 
     rule   = metric [ "[" layer "]" ] relation number [ "%" ]
-    metric = "js" | "kept" | "correlation" | "cka" | "changed" | CATEGORY
+    metric = "js" | "kept" | "correlation" | "cka" | "changed" | "r" | "explained" | CATEGORY
            | "interpretable" | "uninterpretable" | "dead"
     relation = "<" | ">"
 
 ``js``: Jensen–Shannon divergence in bits. ``kept``: share of the matched units trusted in both runs
 that keep their label. ``correlation``: mean correlation of matched units. ``cka``: of a layer with
-its namesake. ``changed``: number of significant share differences beyond the noise. Everything
+its namesake. ``changed``: number of significant share differences beyond the noise. ``r``: change
+of the mean correlation of range explanations; ``explained``: of the share explained. Everything
 else: difference of a share, after − before. A rule without a layer is broken where any layer breaks
 it, or, for a share, all layers together (``[all]``).
 """
@@ -26,7 +27,7 @@ from profiler.errors import UnknownNameError, UsageError
 ALL = "all"
 """All layers together."""
 
-_METRICS = ("js", "kept", "correlation", "cka", "changed")
+_METRICS = ("js", "kept", "correlation", "cka", "changed", "r", "explained")
 _SHARES = (INTERPRETABLE, "uninterpretable", "dead")
 _RULE = re.compile(
     r"\s*(?P<metric>[^<>\[\]]+?)\s*(?:\[\s*(?P<layer>[^\]]+?)\s*\])?\s*(?P<relation>[<>])\s*"
@@ -135,6 +136,12 @@ def _of_layer(
         return layer.matching.mean if layer.matching else math.nan
     if metric == "changed":
         return float(len(layer.changed))
+    if metric in ("r", "explained"):
+        if not comparison.ranges:
+            return math.nan
+        changes = comparison.ranges[comparison.pairs.index(pair)]
+        change = next(each for each in changes if each.layer == layer.layer)
+        return change.r.value if metric == "r" else change.explained.value
     if metric == "cka":
         if pair.cka is None:
             return math.nan
@@ -156,7 +163,7 @@ def _whole_share(comparison: Comparison, run: int, category: str) -> float:
 
 
 def _number(rule: FailRule, value: float) -> str:
-    if rule.metric in ("js", "correlation", "cka"):
+    if rule.metric in ("js", "correlation", "cka", "r"):
         return f"{value:.3f}"
     if rule.metric == "changed":
         return f"{value:.0f}"

@@ -105,6 +105,10 @@ def render_compare(page: ComparePage, *, max_mb: float = 20.0) -> str:
     return _rendered(view, data, thumbnails, " ".join(notes))
 
 
+def _signed(value: float) -> str:
+    return f"+{number(value, 2)}" if round(value, 2) > 0 else number(value, 2)
+
+
 _NOTE_BYTES = 1_000
 """Kept free for the notes on what was left out."""
 
@@ -232,6 +236,43 @@ class _View:
             "most_divergence": number(self.most_divergence, 2),
             "scale": scale(),
             "growth": self.growth,
+            "ranges": self._ranges(),
+        }
+
+    def _ranges(self) -> dict[str, Any] | None:
+        """The range explanations of the first and the last run, layer by layer."""
+        if not self.comparison.ranges:
+            return None
+        pair, changes = self.comparison.pairs[-1], self.comparison.ranges[-1]
+        changed = [each for each in changes if each.beyond_chance]
+        if not changed:
+            headline = "A few words predict the units as well as before"
+        else:
+            most = max(changed, key=lambda each: abs(each.r.value))
+            verb = "better" if most.r.value > 0 else "worse"
+            headline = (
+                f"A few words predict the units of {most.layer} {verb}: mean r "
+                f"{number(most.r_before, 2)}, then {number(most.r_after, 2)}"
+            )
+        return {
+            "headline": headline,
+            "before": self.comparison.runs[pair.before].name,
+            "after": self.comparison.runs[pair.after].name,
+            "rows": [
+                {
+                    "layer": each.layer,
+                    "r_before": number(each.r_before, 2),
+                    "r_after": number(each.r_after, 2),
+                    "change": _signed(each.r.value),
+                    "interval": f"{_signed(each.r.low)} to {_signed(each.r.high)}",
+                    "beyond": each.beyond_chance,
+                    "explained": f"{count(each.explained_before)}, then "
+                    f"{count(each.explained_after)}",
+                    "words_before": ", ".join(each.words_before) or NOTHING,
+                    "words_after": ", ".join(each.words_after) or NOTHING,
+                }
+                for each in changes
+            ],
         }
 
     # -- words -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -161,9 +161,15 @@ def explain_layers(
         candidates: the concepts.
         most: words of an explanation.
     """
+    number = np.arange(len(candidates.rows))
+    if candidates.allowed is not None:
+        number = np.flatnonzero(candidates.allowed)
+        rank = None if candidates.rank is None else candidates.rank[number]
+        candidates = Candidates(candidates.rows[number], rank=rank)
     space = _Space(layers[0].units, candidates)
     for layer, own in zip(layers, tops, strict=True):
-        yield _explain(layer, own, space, most)
+        found = _explain(layer, own, space, most)
+        yield replace(found, concept=np.where(found.concept >= 0, number[found.concept], -1))
 
 
 class _Fit:
@@ -181,8 +187,6 @@ class _Fit:
         variance = np.einsum("me,me->m", self.spread, self.rows)
         floor = _TINY * max(float(variance.max(initial=0.0)), _TINY)
         self.usable = variance > floor
-        if candidates.allowed is not None:
-            self.usable &= candidates.allowed
         self.scale = np.where(self.usable, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
 
         few = len(self.rows) <= FEW_CONCEPTS

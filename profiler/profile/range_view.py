@@ -41,7 +41,7 @@ class RangeSection:
 
 
 @dataclass(frozen=True)
-class Spread:
+class RangeSpread:
     """The correlations of a layer's units, as percentages of an axis from 0 to 1.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Layer:
     name: str
     profile: LayerProfile
     bar: StackedBar
-    spread: Spread | None
+    spread: RangeSpread | None
     mean: str
     ceiling: str
     specificity: str
@@ -205,7 +205,7 @@ def _leading(profile: LayerProfile) -> str:
     return name if units else ""
 
 
-def _spread(layer: LayerRange) -> Spread | None:
+def _spread(layer: LayerRange) -> RangeSpread | None:
     r = layer.shown_r[np.isfinite(layer.shown_r)]
     if not r.size:
         return None
@@ -220,7 +220,7 @@ def _spread(layer: LayerRange) -> Spread | None:
     )
     at = [100 * min(max(value, 0.0), 1.0) for value in (low, first, median, third, high)]
     low, first, median, third, high = at
-    return Spread(
+    return RangeSpread(
         low,
         first,
         median,

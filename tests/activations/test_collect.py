@@ -17,7 +17,14 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from profiler.activations.collect import THUMBNAIL_SIDE, Collected, Part, collect, merge, thumbnails
+from profiler.activations.collect import (
+    THUMBNAIL_SIDE,
+    Collected,
+    ImageShard,
+    collect,
+    merge,
+    thumbnails,
+)
 from profiler.core.arrays import FloatArray
 from profiler.data.images import ImageFolder, SyntheticProbe
 from profiler.data.synthetic.scenes import SyntheticScenes
@@ -103,7 +110,7 @@ def test_shards_merge_to_the_outcome_of_one_pass(probe: ImageFolder, count: int)
     (probe.folder / probe.names[7]).write_bytes(b"")
     edges = [round(i * 21 / count) for i in range(count + 1)]
     order = np.random.default_rng(0).permutation(21).tolist()
-    shards = [Part(lo, order[lo:hi]) for lo, hi in itertools.pairwise(edges)]
+    shards = [ImageShard(lo, order[lo:hi]) for lo, hi in itertools.pairwise(edges)]
     options = {"batch_size": 4, "allow_bad": True, "matrices": True}
     found = run(probe, shards=shards, **options)
     whole = run(probe, **options)
@@ -119,7 +126,9 @@ def test_shards_merge_to_the_outcome_of_one_pass(probe: ImageFolder, count: int)
 
 
 def test_joined_rows_read_like_an_array(probe: ImageFolder) -> None:
-    rows = run(probe, shards=[Part(0, range(9)), Part(9, [9]), Part(10, range(10, 21))]).embeddings
+    rows = run(
+        probe, shards=[ImageShard(0, range(9)), ImageShard(9, [9]), ImageShard(10, range(10, 21))]
+    ).embeddings
     whole = rows[:]
     assert (len(rows), rows.shape) == (21, whole.shape)
     for chosen in (slice(5, 12), slice(None, None, 3), [20, 0, 9, 9], np.array([], dtype=int)):
