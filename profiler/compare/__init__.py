@@ -13,6 +13,7 @@
     matching.py   which unit of the one is which of the other
     cka.py        how alike two layers see the images; centred.py: their centred rows
     counts.py     units by category, dead and uninterpretable ones included
+    ranges.py     what changed in the range explanations
     rules.py      ``--fail-on``
     result.py     a comparison; files.py: as JSON and CSV
     facts.py      facts for the narrative

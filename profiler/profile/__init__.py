@@ -4,6 +4,7 @@
 
     run.py          the story, in straight lines
     labels.py       unit labels and their null distribution
+    explain.py      range explanations: a few words that predict a unit on all images
     similarity/     the five similarities, one signature; the compiled kernel
     threshold.py    the cut: which labels are trusted
     quality.py      how far labels hold: held-out prediction, survival
@@ -14,5 +15,5 @@
     importing.py    a run from a table of labels
     facts.py        facts for the narrative
     page.py         … told in sentences
-    view.py         … laid out; charts.py and quality_view.py are parts of it
+    view.py         … laid out; charts.py, range_view.py and quality_view.py are parts of it
 """
