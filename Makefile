@@ -21,9 +21,10 @@ demo: .venv/.installed
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
 # Two processes: much of the time goes into waiting for browsers, servers and starting programs.
-# One thread each, or they would wait for each other.
+# One thread each, torch's as numba's, or they would wait for each other. Whoever is done first takes
+# over half of what the other has left: dealt out beforehand, all that is slow lies with one of them.
 test: .venv/.installed check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # Every command with every option, as one user would run them, in one folder with one cache.
 tour: .venv/.installed

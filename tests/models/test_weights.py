@@ -8,6 +8,7 @@ import pytest
 import torch
 from command import Command
 from tiny import write_images
+from tiny_clip import write_clip
 
 from profiler.core.arrays import FloatArray
 from profiler.data.concept_sets import open_concepts
@@ -78,19 +79,10 @@ def test_conse_is_the_weighted_sum_of_ten_class_captions(conse: VLM) -> None:
 def test_an_open_clip_model_from_a_file_goes_through_the_pipeline(
     command: Command, tmp_path: Path
 ) -> None:
-    import open_clip
-
-    arch = "ViT-S-32-alt"
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model(arch).state_dict(), tmp_path / "weights.pt")
+    vlm = write_clip(tmp_path / "weights.pt")
     write_images(tmp_path / "images", 24)
     (tmp_path / "words.txt").write_text("red\ngreen\nblue\nstripes\n")
-    call = [
-        "run",
-        f"{HERE / 'tiny.py'}:subject",
-        "--vlm",
-        f"open_clip:{arch}/{tmp_path}/weights.pt",
-    ]
+    call = ["run", f"{HERE / 'tiny.py'}:subject", "--vlm", vlm]
     call += ["--probe", tmp_path / "images", "--concepts", tmp_path / "words.txt", "-j", 0]
     call += ["--threshold", 0, "--out", tmp_path / "out"]
     done = command(*call)
@@ -110,12 +102,17 @@ def test_open_clip_weights_are_fingerprinted_by_value(tmp_path: Path) -> None:
     import open_clip
 
     arch = "ViT-S-32-alt"
-    prints = []
+    opened = []
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         torch.save(open_clip.create_model(arch).state_dict(), tmp_path / "weights.pt")
-        prints.append(open_vlm(f"open_clip:{arch}/{tmp_path}/weights.pt", CPU).fingerprint)
-    assert prints[0] == prints[2] != prints[1]
+        opened.append(open_vlm(f"open_clip:{arch}/{tmp_path}/weights.pt", CPU))
+    first, other, again = opened
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    with torch.inference_mode():
+        images = first.embed_images(torch.rand(2, 3, 224, 224)).numpy()
+    for rows in (images, first.embed_texts(["red", "blue"])):
+        assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
 def test_classifier_units_carry_their_own_names(

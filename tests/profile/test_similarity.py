@@ -1,6 +1,9 @@
 """Soft-WPMI against the formula written out, and the properties the rest of the code rests on."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +430,35 @@ def test_agrees_with_its_formula(
     got = scores(similarity, images, concepts, activations, length)
     np.testing.assert_allclose(got, wanted, atol=1e-4)
     np.testing.assert_array_equal(got.argmax(axis=1), wanted.argmax(axis=1))
+
+
+IN_THREADS = """
+import numba, numpy as np, test_similarity as here
+
+images, concepts = here.unit_rows(300), here.unit_rows(700, seed=1)
+activations = np.random.default_rng(2).normal(size=(300, 40))
+for similarity in (here.SoftWPMI(), here.WPMI(), here.RankReorder()):
+    found = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        found.append(here.scores(similarity, images, concepts, activations, 30))
+    assert np.array_equal(*found, equal_nan=True), similarity.name
+    print(similarity.name)
+"""
+
+
+def test_threads_share_the_units_and_change_no_bit() -> None:
+    """In a process of its own: how many there may be is settled once, by ``make test`` at one."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THREADS],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["soft-wpmi", "wpmi", "rank_reorder"]
 
 
 def test_a_concept_that_orders_as_the_unit_does_cannot_be_beaten() -> None:
