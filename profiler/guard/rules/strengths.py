@@ -31,7 +31,6 @@ class StrengthsRule(Sound):
 
     Args:
         concepts: in the classifier's features.
-        seed: deals out the images that a ridge is tried on.
 
     Attributes:
         usual_: (C, M) μ, shrunk towards the mean of all classes.
@@ -49,9 +48,8 @@ class StrengthsRule(Sound):
     bias_: float
     penalty_: float
 
-    def __init__(self, concepts: ConceptSpace, *, seed: int = 0) -> None:
+    def __init__(self, concepts: ConceptSpace) -> None:
         self.concepts = concepts
-        self.seed = seed
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn what is usual for each class, and what wrong answers deviate in."""
@@ -78,7 +76,7 @@ class StrengthsRule(Sound):
         spread = np.sqrt(np.mean(within**2, axis=0))
         self.spread_ = np.where(spread > 0, spread, 1.0)
         read = self._read(strengths, predicted)
-        self.penalty_ = _best_penalty(read, ~right, self.seed)
+        self.penalty_ = _best_penalty(read, ~right)
         self.weights_, self.bias_ = logistic(read, ~right, self.penalty_)
         return self
 
@@ -92,9 +90,9 @@ class StrengthsRule(Sound):
         return odds
 
 
-def _best_penalty(rows: Float64, positive: BoolArray, seed: int) -> float:
+def _best_penalty(rows: Float64, positive: BoolArray) -> float:
     """The ridge under which held-out fifths are most probable; the largest of equals."""
-    parts = dealt(np.arange(len(rows)), seed)
+    parts = dealt(np.arange(len(rows)), seed=0)
     loss = np.zeros(len(PENALTIES))
     for part in np.unique(parts):
         held = parts == part
