@@ -1,11 +1,13 @@
 """``profiler layers``, and the options about subjects that every command shares."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.options import grouped
 from profiler.cli.words import AsJSON
 
 if TYPE_CHECKING:
@@ -72,9 +74,28 @@ Pool = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How the network is loaded."""
+
+    checkpoint: CheckpointFile = None
+    checkpoint_key: CheckpointKey = ""
+    partial: Partial = False
+    weights: Weights = "default"
+    preprocess: PreprocessText = None
+
+    def options(self, seed: int) -> "SubjectOptions":
+        """As one value for the loader."""
+        return subject_options(
+            self.checkpoint, self.partial, self.weights, self.preprocess, seed, self.checkpoint_key
+        )
+
+
 @app.command("layers")
+@grouped()
 def list_layers(
     subject: SubjectName,
+    *,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -83,11 +104,7 @@ def list_layers(
         ),
     ] = None,
     pool: Pool = "auto",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    loading: Loading,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Draws random weights.")] = 0,
     as_json: AsJSON = False,
@@ -99,7 +116,7 @@ def list_layers(
     """
     from profiler.core.json_text import json_text
 
-    options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
+    options = loading.options(seed)
     from profiler.cli.images import check_profiling
     from profiler.models.subject.loading import load_subject
     from profiler.session import choose_device

@@ -3,7 +3,8 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from profiler.errors import UsageError
 if TYPE_CHECKING:
     from profiler.llm.base import LLM
     from profiler.profile.result import ProfileRun
+    from profiler.session import Provenance
 
 LLMName = Annotated[
     str, typer.Option("--llm", help="Sorts the labels: a model's name, scripted:FILE or none.")
@@ -48,6 +50,32 @@ Date = Annotated[str | None, typer.Option("--date", help="Date on the report.  [
 AsJSON = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on standard output.")
 ]
+LargestReport = Annotated[
+    float, typer.Option("--max-report-mb", help="Largest size of the report.")
+]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which language model is asked, and how."""
+
+    llm: LLMName = "none"
+    llm_base_url: LLMBaseURL = None
+    llm_refresh: LLMRefresh = False
+    prompts: Prompts = None
+
+    def model(self) -> "AbstractContextManager[LLM | None]":
+        """The LLM, closed at the end; None where nobody is to be asked."""
+        return language_model(self.llm, self.llm_base_url, self.llm_refresh)
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How the outcome is given."""
+
+    max_report_mb: LargestReport = 20.0
+    date: Date = None
+    as_json: AsJSON = False
 
 
 @app.command()
@@ -248,6 +276,13 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
         "settings": settings,
         **({"date": date} if date else {}),
     }
+
+
+def provenance(context: typer.Context, date: str | None) -> "Provenance":
+    """The same for stories that take it as one value."""
+    from profiler.session import Provenance
+
+    return Provenance(**how_called(context, date))
 
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """The story of a diagnosis: why a classifier is wrong, told in straight lines."""
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +59,7 @@ from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
-from profiler.session import NONE, Clock, Services, check_writable, versions
+from profiler.session import NONE, Clock, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
 
@@ -96,15 +95,10 @@ class DebugOptions:
     trust_labels: bool = False
     """Go on although labels and outputs seem to be numbered differently."""
     seed: int = 0
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
     prompts: Path | None = None
     max_report_mb: float = 20.0
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def change(self) -> str:
@@ -136,7 +130,7 @@ def debug(
         classifier.outputs,
     )
     with clock("images"):
-        clean = examine(classifier, vlm, data, options, services)
+        clean = examine(classifier, vlm, data, options.reading, services)
     numbering = check_numbering(
         clean,
         classifier.outputs,
@@ -152,11 +146,12 @@ def debug(
                 classifier,
                 vlm,
                 data,
-                options,
+                options.reading,
                 services,
                 title=f"images, {options.change}",
                 corruption=options.corruption,
                 attack=options.attack,
+                seed=options.seed,
             )
 
     with clock("concepts"):
@@ -184,8 +179,8 @@ def debug(
         )
     with clock("heatmaps"):
         found = Diagnosis(
-            command=options.command,
-            date=options.date,
+            command=options.provenance.command,
+            date=options.provenance.date,
             classifier=ClassifierRecord.of(classifier),
             data=DataRecord(
                 data.title,
@@ -215,7 +210,7 @@ def debug(
             thumbnails={},
             examples={},
             warnings=tuple(_warnings(clean, data, aligned, numbering)),
-            settings={**options.settings, "batch_size_used": clean.batch_size},
+            settings={**options.provenance.settings, "batch_size_used": clean.batch_size},
             versions=versions(),
             level=options.level,
         )
@@ -471,7 +466,10 @@ def _with_pictures(
     with services.progress.stage("thumbnails", len(wrong) + len(right)) as advance:
         for probe, rows in ((seen, wrong), (data, right)):
             made = thumbnails(
-                probe, [index[row] for row in rows], workers=options.workers, advance=advance
+                probe,
+                [index[row] for row in rows],
+                workers=options.reading.workers,
+                advance=advance,
             )
             pictures |= dict(zip(rows, made, strict=True))
     return replace(found, thumbnails=pictures, examples=examples)

@@ -1,6 +1,5 @@
 """How good a guard is on images that took no part in making it."""
 
-import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from profiler.guard.thresholds import above
 from profiler.guard.view import render_guard
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
-from profiler.session import NONE, Services, check_writable, versions
+from profiler.session import NONE, Provenance, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
 
@@ -61,9 +60,8 @@ class AssessOptions:
     draws: int = DRAWS
     seed: int = 0
     batch: int = BATCH
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
     max_report_mb: float = 20.0
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True)
@@ -197,8 +195,8 @@ def assess_guard(
         weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
         draws=options.draws,
         seed=options.seed,
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         versions=versions(),
         warnings=tuple(
             filter(

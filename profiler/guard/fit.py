@@ -6,9 +6,8 @@ right answers), and thresholds are set on the third. ``assess`` gets images of i
 out those among them that the guard was made from.
 """
 
-import datetime
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ from profiler.models.subject.network import computed, weights_digest
 from profiler.models.subject.preprocessing import trial_image
 from profiler.models.views import check_views
 from profiler.models.vlm.base import VLM
-from profiler.session import NONE, Services, check_writable, versions
+from profiler.session import NONE, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
 
@@ -83,13 +82,8 @@ class GuardOptions:
     confidence: float = CONFIDENCE
     trust_labels: bool = False
     seed: int = 0
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 # --- fit -------------------------------------------------------------------------------------
@@ -111,7 +105,7 @@ def fit_guard(
     options = options or GuardOptions()
     check_rule(options.rule, options.views)
     check_writable(out)
-    seen = examine(classifier, vlm, data, options, services)
+    seen = examine(classifier, vlm, data, options.reading, services)
     views = None
     if options.views:
         seen, views = with_views(classifier, data, seen, options, services)
@@ -139,8 +133,8 @@ def fit_guard(
         data_fingerprint=data.fingerprint,
         accuracy=seen.accuracy,
         seed=options.seed,
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         versions=versions(),
         notes=tuple(filter(None, (numbering, *data.remarks(), _read_in(options)))),
         behaviour=classifier.subject.behaviour if classifier.subject.from_file else "",
@@ -159,10 +153,11 @@ def fit_guard(
 
 
 def _read_in(options: GuardOptions) -> str:
-    if options.precision == "fp32" or options.views:
+    precision = options.reading.precision
+    if precision == "fp32" or options.views:
         return ""
     return (
-        f"the images were read in {options.precision}, but a guard is used in full precision: what "
+        f"the images were read in {precision}, but a guard is used in full precision: what "
         "its threshold promises holds as far as the two give the same scores"
     )
 
@@ -333,12 +328,6 @@ def open_guard_data(
     return open_labelled(path, names, mapping, limit=limit)
 
 
-# --- score -----------------------------------------------------------------------------------
-
-
-# --- assess ----------------------------------------------------------------------------------
-
-
 def with_views(
     classifier: Classifier,
     data: LabelledImages,
@@ -353,7 +342,7 @@ def with_views(
     would seem to change what it does not.
     """
     features, logits, views = [], [], []
-    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
+    indices, batch = seen.kept.tolist(), options.reading.batch_size or BATCH
     with services.progress.stage("views", len(indices)) as advance:
         for rows, answers in answers_of(
             classifier, data, indices, batch=batch, views=options.views, advance=advance

@@ -103,10 +103,11 @@ def check(
             checked = _proved(checked, world, facts, regions, data, options, services, certificates)
     with clock("thumbnails"):
         shown = sorted({each.image for spec in checked for each in _images(spec)})
-        pictures = dict(zip(shown, thumbnails(data, shown, workers=options.workers), strict=True))
+        made = thumbnails(data, shown, workers=options.reading.workers)
+        pictures = dict(zip(shown, made, strict=True))
     found = Checked(
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         file=file,
         classifier=ClassifierRecord.of(classifier),
         data=DataRecord(
@@ -125,7 +126,7 @@ def check(
         specs=tuple(checked),
         thumbnails=pictures,
         warnings=_warnings(file, classifier, seen, data, world, numbering),
-        settings={**options.settings, "batch_size_used": seen.batch_size},
+        settings={**options.provenance.settings, "batch_size_used": seen.batch_size},
         versions=versions(),
     )
     found = replace(found, timings=dict(clock.seconds))

@@ -14,6 +14,7 @@ from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.errors import OutputError, UsageError
 from profiler.models.classifier import Classifier
+from profiler.session import Provenance
 from profiler.spec.check import check as hold
 from profiler.spec.language.parser import parse
 from profiler.spec.page import check_page, check_table, summary
@@ -51,8 +52,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Checked:
         folder / "out",
         SpecOptions(
             regions=tuple(map(RegionChoice.parse, ("box:0.3", "box:30", "max"))),
-            command="profiler check colours.conspec tiny",
-            date="2024-01-01",
+            provenance=Provenance("profiler check colours.conspec tiny", "2024-01-01"),
         ),
     )
 
