@@ -39,7 +39,6 @@ from profiler.debug.encoder_or_head import (
 )
 from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
 from profiler.debug.files import diagnosis_json, heatmaps_npz, map_file
-from profiler.debug.page import debug_page
 from profiler.debug.result import (
     LEVELS,
     Confusion,
@@ -514,7 +513,7 @@ def _write(
         "diagnosis.json": diagnosis_json(found),
         "heatmaps.npz": heatmaps_npz(found),
         "map.safetensors": map_file(aligned, context),
-        "debug.html": render_debug(debug_page(found, specs), max_mb=options.max_report_mb),
+        "debug.html": render_debug(found, specs=specs, max_mb=options.max_report_mb),
     }
     for name, content in files.items():
         write_atomically(out / name, content)

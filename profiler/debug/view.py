@@ -29,6 +29,7 @@ from profiler.debug.data import (
     concept_order,
 )
 from profiler.debug.encoder_or_head import Fault, Shares
+from profiler.debug.page import ASKS, MAPPED, debug_prose
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.errors import OutputError
 from profiler.report import document
@@ -42,6 +43,7 @@ from profiler.report.text import (
     probability,
     share_of,
     signed,
+    typeset,
 )
 
 LISTED = 400
@@ -50,51 +52,16 @@ FEW_ERRORS = 10
 """With fewer errors the page says that shares rest on little."""
 
 
-@dataclass(frozen=True)
-class DebugPage:
-    """Everything the diagnosis report needs; it computes nothing but layout."""
+def render_debug(found: Diagnosis, *, specs: str = "", max_mb: float = 20.0) -> str:
+    """Render a diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
 
-    title: str
-    examined: Sequence[tuple[str, str]]
-    """(term, text) pairs: model, weights, images, VLM, concepts, date."""
-    summary: Sequence[str]
-    """Sentences (plain text) that state the finding."""
-    summary_author: str
-    diagnosis: Diagnosis
-    asks: Mapping[str, str]
-    """By rule, when it puts an error down to the head, in words."""
-    map_warning: str
-    """What is to be said of the map; empty where it is a good one."""
-    map_note: str
-    """The same in short, said at the top; what rests on the map refers to it."""
-    mapped: Sequence[str]
-    """Rules that read the encoding through the map."""
-    data_story: Sequence[str]
-    """Sentences on which images count as right and as wrong."""
-    where_story: Sequence[str]
-    """Sentences on how encoder or head was decided."""
-    concept_story: Sequence[str]
-    """Sentences on heatmaps, their tests and intervals."""
-    map_story: Sequence[str]
-    """Sentences on the map into the VLM's space."""
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-    mining: str = ""
-    """The command that proposes specifications for this classifier; empty where it is not known."""
-    specs: str = ""
-    """File name of the report on specifications in the same folder, if there is one."""
-
-
-def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
-    """Render the diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
+    ``specs`` is the file name of a report on specifications in the same folder, if there is one.
 
     The least frequent confusions yield first, with their heatmaps and pictures, then the rows of
     the table; the page says what was left out. Raises :class:`~profiler.errors.OutputError` if it
     is too large even then.
     """
-    view = _View(page)
+    view = _View(found, debug_prose(found, specs))
     limit = int(max_mb * document.MEGABYTE)
     listed = min(LISTED, len(view.located))
     while True:
@@ -110,7 +77,7 @@ def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
             f"the diagnosis needs {needed / document.MEGABYTE:.1f} MB without any confusion or "
             f"picture, more than the limit of {max_mb:g} MB; raise the limit or give fewer concepts"
         )
-    at_hand = page.diagnosis.thumbnails
+    at_hand = found.thumbnails
     shown = dict.fromkeys(i for item in kept for i in item.thumbnails if i in at_hand)
     pictures = {str(i): base64.b64encode(at_hand[i]).decode("ascii") for i in shown}
     return _rendered(view, listed, view.data(kept), pictures, view.left_out(kept, listed, max_mb))
@@ -178,10 +145,10 @@ class _Found:
 class _View:
     """Everything the template prints, worked out once."""
 
-    def __init__(self, page: DebugPage) -> None:
-        self.page = page
-        self.found = page.diagnosis
-        self.order = concept_order(page.diagnosis)
+    def __init__(self, found: Diagnosis, prose: Mapping[str, Any]) -> None:
+        self.prose = prose
+        self.found = found
+        self.order = concept_order(found)
         self.after = self.found.after
         self.errors = self.after.images - self.after.right
         self.located = self.found.rules[self.found.rule].found.pairs
@@ -207,7 +174,7 @@ class _View:
         found = self.found
         drawn = self.matrix
         return {
-            "page": self.page,
+            "page": self.prose,
             "kind": "Diagnosis of a classifier",
             "found": found,
             "tiles": self._tiles(),
@@ -224,7 +191,7 @@ class _View:
             "whisker": self._whisker(),
             "rules": self.rules,
             "rule": found.rule,
-            "mapped": " and ".join(f"“{name}”" for name in found.rules if name in self.page.mapped),
+            "mapped": " and ".join(f"“{name}”" for name in found.rules if name in MAPPED),
             "whole": self._static,
             "level": "the VLM" if found.level == "vlm" else "the encoder",
             "found_pairs": self._found_pairs(),
@@ -255,8 +222,8 @@ class _View:
                 f"The rule “{self.found.rule}” could not decide a single error, so encoder or "
                 "head is not known."
             )
-        if self.page.map_note:
-            doubts.append(self.page.map_note)
+        if self.prose["map_note"]:
+            doubts.append(self.prose["map_note"])
         return doubts
 
     def _tiles(self) -> list[tuple[str, str, str]]:
@@ -313,7 +280,7 @@ class _View:
             (
                 "Map to the VLM",
                 f"R² {number(found.quality.r2, 2)}",
-                ("poor: " if self.page.map_warning else "")
+                ("poor: " if self.prose["map_warning"] else "")
                 + "share of what the VLM sees that the map explains, on held-out images",
             )
         )
@@ -418,7 +385,7 @@ class _View:
             _Rule(
                 name,
                 name == found.rule,
-                self.page.asks.get(name, ""),
+                typeset(ASKS.get(name, "")),
                 found.rules[name].reason,
                 share_bar(found.rules[name].found.total, name, named=False, pixels=200),
                 found.rules[name].found.total,

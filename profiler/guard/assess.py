@@ -28,7 +28,6 @@ from profiler.guard.answers import (
 )
 from profiler.guard.guard import Guard, digest_number
 from profiler.guard.metrics import DRAWS, METRICS, Contest, Draws, coverage_at, risk_coverage, roc
-from profiler.guard.page import guard_page
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.guard.rules.base import Detector, Views
 from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
@@ -219,8 +218,8 @@ def _write(found: Assessment, data: LabelledImages, out: Path, options: AssessOp
     wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
     pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
     write_atomically(out / "guard.json", guard_json(found))
-    page = guard_page(found, pictures)
-    write_atomically(out / "guard.html", render_guard(page, max_mb=options.max_report_mb))
+    page = render_guard(found, pictures, max_mb=options.max_report_mb)
+    write_atomically(out / "guard.html", page)
 
 
 def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:

@@ -11,10 +11,11 @@ import numpy as np
 from profiler.core.statistics import Interval, wilson
 from profiler.errors import OutputError
 from profiler.guard.metrics import GRID, METRICS, RISING, Band
+from profiler.guard.page import TITLES, doubts, guard_prose
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
-from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of
+from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of, typeset
 
 METRIC_NAMES = {
     "auroc": ("AUROC", "higher is better"),
@@ -26,54 +27,20 @@ METRIC_NAMES = {
 BINS = 40
 LINES = ("own", "l1", "l2", "l3", "l4", "l5", "l6")
 """Classes of the lines of a chart: the guard's, then baselines' in a fixed order."""
-TITLES = {
-    "msp": "MSP",
-    "max-logit": "max logit",
-    "energy": "energy",
-    "entropy": "entropy",
-    "mahalanobis": "Mahalanobis",
-    "knn": "KNN",
-    "typicality": "typicality",
-    "cosine": "heatmap cosine",
-    "likelihood": "likelihood ratio",
-    "strengths": "strengths",
-}
 
 
-@dataclass(frozen=True)
-class GuardPage:
-    """Everything the guard's report needs; it computes nothing but layout."""
+def render_guard(found: Assessment, pictures: Mapping[int, bytes], *, max_mb: float = 20.0) -> str:
+    """Render an assessment as one self-contained HTML file of at most ``max_mb`` · 10⁶ bytes.
 
-    title: str
-    examined: Sequence[tuple[str, str]]
-    summary: Sequence[str]
-    """Two or three sentences (plain text) that state the finding."""
-    summary_author: str
-    found: Assessment
-    doubts: Sequence[str]
-    """Why no conclusion may be drawn, where that is so."""
-    rule_story: Sequence[str]
-    """Sentences on the rule and the threshold."""
-    measured_story: Sequence[str]
-    """Sentences on what was measured, and how."""
-    thumbnails: Mapping[int, bytes]
-    """WebP bytes by index of the image."""
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-
-
-def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
-    """Render the page as one self-contained HTML file of at most ``max_mb`` · 10⁶ bytes.
-
-    Thumbnails are left out if it would be larger; raises
-    :class:`~profiler.errors.OutputError` if it is even then.
+    Args:
+        found: the assessment.
+        pictures: WebP thumbnails of its examples by index, left out if the file would be larger.
+        max_mb: raises :class:`~profiler.errors.OutputError` if it is larger even then.
     """
     limit = int(max_mb * document.MEGABYTE)
-    html = _rendered(page, page.thumbnails)
+    html = _rendered(found, pictures)
     if document.size(html) > limit:
-        html = _rendered(page, {})
+        html = _rendered(found, {})
     if document.size(html) > limit:
         raise OutputError(
             f"the report needs {document.size(html) / document.MEGABYTE:.1f} MB without any "
@@ -82,9 +49,9 @@ def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
     return html
 
 
-def _rendered(page: GuardPage, pictures: Mapping[int, bytes]) -> str:
+def _rendered(found: Assessment, pictures: Mapping[int, bytes]) -> str:
     return document.render(
-        "guard/guard.html", extra=("guard/guard",), **_View(page, pictures).context()
+        "guard/guard.html", extra=("guard/guard",), **_View(found, pictures).context()
     )
 
 
@@ -219,9 +186,8 @@ class Card:
 class _View:
     """Everything the template prints, worked out once."""
 
-    def __init__(self, page: GuardPage, pictures: Mapping[int, bytes]) -> None:
-        self.page = page
-        self.found = page.found
+    def __init__(self, found: Assessment, pictures: Mapping[int, bytes]) -> None:
+        self.found = found
         self.pictures = pictures
         shown = [self.found.rule, *self.found.baselines]
         self.css = {name: LINES[min(i, len(LINES) - 1)] for i, name in enumerate(shown)}
@@ -229,11 +195,11 @@ class _View:
     def context(self) -> dict[str, Any]:
         found = self.found
         return {
-            "page": self.page,
+            "page": guard_prose(found),
             "kind": "Guard of a classifier",
             "found": found,
             "tiles": self._tiles(),
-            "doubts": self.page.doubts,
+            "doubts": [typeset(text) for text in doubts(found)],
             "roc": self._roc(),
             "risk": self._risk(),
             "scores": self._scores(),
@@ -481,7 +447,7 @@ class _View:
             lines, dots = [], []
             for shift, name in enumerate(names):
                 off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
-                xs, ys = [], []
+                xs, ys, values = [], [], []
                 for condition in own:
                     value = condition.metrics[name]["auroc"]
                     x, y = places[condition.title] + off, 100 - 100 * value.value
@@ -489,6 +455,7 @@ class _View:
                         continue
                     xs.append(x)
                     ys.append(y)
+                    values.append(value.value)
                     dots.append(
                         Dot(
                             x,
@@ -500,7 +467,7 @@ class _View:
                             f"{_span(value)}",
                         )
                     )
-                told = " · ".join(number(100 / 100 - y / 100, 2) for y in ys)
+                told = " · ".join(number(each, 2) for each in values)
                 lines.append(Line(self.title(name), self.css[name], _path(xs, ys), "", told))
             charts.append(
                 AttackChart(

@@ -18,7 +18,6 @@ from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.spec.language.tree import SpecFile
-from profiler.spec.page import check_page
 from profiler.spec.result import (
     MAX,
     Checked,
@@ -132,7 +131,7 @@ def check(
     found = replace(found, timings=dict(clock.seconds))
     files = {
         "check.json": check_json(found),
-        "check.html": render_check(check_page(found), max_mb=options.max_report_mb),
+        "check.html": render_check(found, max_mb=options.max_report_mb),
     }
     if certificates:
         context = {

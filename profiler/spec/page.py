@@ -1,41 +1,46 @@
 """Checked specs told as a page, and as lines on a terminal."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from profiler.report.text import count, number, percent, plural, typeset
 from profiler.spec.result import Checked, CheckedSpec, OnRegion
 from profiler.spec.verify.largest import PRECISION
 from profiler.spec.verify.rates import LEVEL
-from profiler.spec.view import CheckPage
 
-FINAL = {
+WORDS = {
     "holds": "holds",
     "fails": "fails",
     "undecided": "undecided",
     "measured": "measured only",
+    "proved": "proved",
+    "violated": "counterexample",
 }
-"""How a spec ended, in words."""
+"""How a spec ended, or a search, in words."""
 
 
-def check_page(found: Checked) -> CheckPage:
-    """The page of a check."""
-    return CheckPage(
-        title=f"What {found.classifier.name} must respect, and whether it does",
-        examined=_examined(found),
-        summary=tuple(typeset(text) for text in summary(found)),
-        summary_author="a fixed template",
-        checked=found,
-        map_warning=typeset(f"Poor map into the VLM’s space: {found.map.warning}.")
-        if found.map.warning and _names_concepts(found)
+def check_prose(found: Checked) -> dict[str, Any]:
+    """What the page says of a check, by the names that the template knows."""
+    stories = {
+        "summary": summary(found),
+        "rate_story": rate_story(),
+        "region_story": region_story(found),
+        "proof_story": proof_story(),
+        "limits": _limits(found),
+        "warnings": found.warnings,
+    }
+    poor = found.map.warning and _names_concepts(found)
+    return {
+        "title": f"What {found.classifier.name} must respect, and whether it does",
+        "examined": _examined(found),
+        "summary_author": "a fixed template",
+        "map_warning": typeset(f"Poor map into the VLM’s space: {found.map.warning}.")
+        if poor
         else "",
-        rate_story=[typeset(text) for text in rate_story()],
-        region_story=[typeset(text) for text in region_story(found)],
-        proof_story=[typeset(text) for text in proof_story()],
-        command=found.command,
-        provenance=_provenance(found),
-        limits=[typeset(text) for text in _limits(found)],
-        warnings=[typeset(text) for text in found.warnings],
-    )
+        "command": found.command,
+        "provenance": _provenance(found),
+        **{name: [typeset(text) for text in story] for name, story in stories.items()},
+    }
 
 
 def _names_concepts(found: Checked) -> bool:
@@ -202,7 +207,7 @@ def check_table(found: Checked) -> Iterator[str]:
     """A line for each spec, and one for each region that is not proved."""
     width = max((len(each.spec.name) for each in found.specs), default=0)
     for each in found.specs:
-        yield f"{FINAL[each.final]:<13}  {each.spec.name:<{width}}  {_rates(each)}{_formal(each)}"
+        yield f"{WORDS[each.final]:<13}  {each.spec.name:<{width}}  {_rates(each)}{_formal(each)}"
         for region in each.regions:
             if region.outcome.verdict != "proved":
                 yield f"{'':<15}{region.outcome.verdict} on {region.region} of {region.label}" + (

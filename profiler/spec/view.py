@@ -3,7 +3,7 @@
 import base64
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,20 +11,13 @@ from profiler.errors import OutputError
 from profiler.report import document
 from profiler.report.text import count, number, percent, plural
 from profiler.spec.language.printer import written_requirement
+from profiler.spec.page import WORDS, check_prose
 from profiler.spec.result import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
 from profiler.spec.verify.largest import Largest
 from profiler.spec.verify.rates import Rate
 
 OPEN = 3
 """Specs whose details are open at first: those that fail, or else the first."""
-WORDS = {
-    "holds": "holds",
-    "fails": "fails",
-    "undecided": "undecided",
-    "measured": "measured only",
-    "proved": "proved",
-    "violated": "counterexample",
-}
 MARKS = {
     "holds": "✓",
     "proved": "✓",
@@ -36,33 +29,13 @@ MARKS = {
 """So that nothing is said by colour alone."""
 
 
-@dataclass(frozen=True)
-class CheckPage:
-    """Everything the report needs; it computes nothing but layout."""
-
-    title: str
-    examined: Sequence[tuple[str, str]]
-    summary: Sequence[str]
-    summary_author: str
-    checked: Checked
-    map_warning: str
-    """What is said wherever something rests on a poor map; empty where the map is a good one."""
-    rate_story: Sequence[str]
-    region_story: Sequence[str]
-    proof_story: Sequence[str]
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-
-
-def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
+def render_check(found: Checked, *, max_mb: float = 20.0) -> str:
     """Render the page, of at most ``max_mb`` · 10⁶ bytes; pictures of the last specs yield first.
 
     Raises :class:`~profiler.errors.OutputError` if it is too large without any picture.
     """
     limit = int(max_mb * document.MEGABYTE)
-    view = _View(page)
+    view = _View(found, check_prose(found))
     bare = _rendered(view, {}, "")
     room = limit - document.size(bare) - 1_000
     if room < 0:
@@ -70,7 +43,7 @@ def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
             f"the report needs {document.size(bare) / document.MEGABYTE:.1f} MB without any "
             f"picture, more than the limit of {max_mb:g} MB; raise the limit or check fewer specs"
         )
-    at_hand = page.checked.thumbnails
+    at_hand = found.thumbnails
     pictures: dict[int, str] = {}
     wanted = {image: uses for image, uses in view.wanted.items() if image in at_hand}
     for image, uses in wanted.items():
@@ -204,9 +177,9 @@ class _Row:
 class _View:
     """The page as plain values."""
 
-    def __init__(self, page: CheckPage) -> None:
-        self.page = page
-        self.found = page.checked
+    def __init__(self, found: Checked, prose: Mapping[str, Any]) -> None:
+        self.prose = prose
+        self.found = found
         failing = [spec.spec.name for spec in self.found.specs if spec.final == "fails"]
         self.opened = set((failing or [spec.spec.name for spec in self.found.specs])[:OPEN])
         self.widest = self._widest()
@@ -248,10 +221,10 @@ class _View:
         else:
             tiles.append(("Measured only", count(counts["measured"]), "nothing was required"))
         return {
-            "page": self.page,
+            "page": self.prose,
             "kind": "Specifications",
             "tiles": tiles,
-            "doubts": [self.page.map_warning] if self.page.map_warning else [],
+            "doubts": [text for text in [self.prose["map_warning"]] if text],
             "rows": self.rows,
             "finals": [(final, WORDS[final], counts[final]) for final in counts if counts[final]],
             "formal": bool(on),
