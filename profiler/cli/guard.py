@@ -504,6 +504,6 @@ def _show(found: "Assessment") -> None:
     for condition in found.conditions:
         table.add_column(condition.title, justify="right")
     for name in (*found.rules, *found.baselines):
-        values = [each.metrics[name]["auroc"].value for each in found.conditions]
+        values = [each.metrics[name].auroc.value for each in found.conditions]
         table.add_row(name, *(f"{value:.3f}" for value in values))
     stderr.print(table)

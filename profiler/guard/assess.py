@@ -27,7 +27,7 @@ from profiler.guard.answers import (
     digest_of,
 )
 from profiler.guard.guard import Guard, digest_number
-from profiler.guard.metrics import DRAWS, METRICS, Contest, Draws, coverage_at, risk_coverage, roc
+from profiler.guard.metrics import DRAWS, Contest, Draws, Metrics, coverage_at, risk_coverage, roc
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.guard.rules.base import Detector, Views
 from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
@@ -318,7 +318,7 @@ def _condition(
     own, cut = guard.rule.name, guard.threshold.value
     _, others = _names(guard, scores)
     found = Contest.of(scores, defect, draws)
-    best = {metric: found.best(others, metric) for metric in METRICS}
+    best = Metrics.each(lambda metric: found.best(others, metric))
     return Condition(
         title=title,
         kind=kind,
@@ -331,7 +331,7 @@ def _condition(
         flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
         flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
         metrics={name: found.intervals(name) for name in scores},
-        lead={metric: found.lead(own, best[metric], metric) for metric in METRICS},
+        lead=Metrics.each(lambda metric: found.lead(own, best[metric], metric)),
         best=best,
     )
 

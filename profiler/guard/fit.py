@@ -28,27 +28,12 @@ from profiler.data.labelled.images import LabelledImages, open_labelled
 from profiler.data.labelled.names import IMAGENETS, ClassNames
 from profiler.errors import InputError, UnknownNameError
 from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes, digest_of
-from profiler.guard.guard import (
-    FILE,
-    Context,
-    Guard,
-    HeldOutScores,
-    digest_number,
-    speaker_of,
-    trial_batch,
-)
+from profiler.guard.guard import FILE, Context, Guard, HeldOutScores, digest_number, trial_batch
 from profiler.guard.metrics import metrics
 from profiler.guard.parts import split_by_content
-from profiler.guard.rules.base import Views
-from profiler.guard.rules.combined import (
-    CHOICES,
-    DEFAULT,
-    ConceptRule,
-    WithSoftmax,
-    check_reads,
-    make_rule,
-)
-from profiler.guard.rules.comparisons import Summaries
+from profiler.guard.rules.base import ConceptRule, Views
+from profiler.guard.rules.combined import CHOICES, DEFAULT, WithSoftmax, check_reads, make_rule
+from profiler.guard.rules.comparisons import Comparisons, LikelihoodRule, Summaries
 from profiler.guard.runtime import ScoringCore, view_tensors
 from profiler.guard.thresholds import CONFIDENCE, AlarmThreshold
 from profiler.models.classifier import Classifier
@@ -199,26 +184,22 @@ def make_guard(
     aligned = AffineMap(seed=options.seed).fit(parts[0].features, parts[0].embeddings)
     space = ConceptSpace.of(words, captions, aligned)
     rule = choose_rule(options.rule, space, parts[0], parts[1], options.views, looks[1])
-    plain = rule.rule if isinstance(rule, WithSoftmax) else rule
-    weights, offsets = space.planes()
-
-    def levels(of: Observation) -> Float64:
-        found: Float64 = np.asarray(of.features, dtype=np.float64) @ weights.T + offsets
-        return found
-
-    classes = len(head[0])
-    # The rule has been fitted: if it needed wrong answers, there were some.
-    summaries = Summaries.of(
-        levels(parts[0]), parts[0].truth, parts[0].predicted, classes, need_wrong=False
-    )
+    speaker = rule.plain
+    if not isinstance(speaker, Comparisons):
+        speaker = LikelihoodRule(space)
+        levels = speaker.levels(parts[0].features)
+        # The rule has been fitted: if it needed wrong answers, there were some.
+        speaker.fit_on(
+            Summaries.of(levels, parts[0].truth, parts[0].predicted, len(head[0]), need_wrong=False)
+        )
     empty = np.zeros(0)
-    held = levels(parts[2]).astype(np.float32)
+    held = speaker.levels(parts[2].features).astype(np.float32)
     cut = HeldOutScores(empty, empty.astype(bool), empty, held, parts[2].predicted)
     guard = Guard(
         space,
         aligned,
         rule,
-        speaker_of(plain, space, summaries),
+        speaker,
         head,
         cut,
         _NO_CUT,
@@ -260,7 +241,7 @@ def choose_rule(
             scores = rule.score(choosing.features, choosing.logits, looks)
         else:
             scores = rule.score(choosing.features, choosing.logits)
-        found.append((metrics(scores, choosing.wrong)["auroc"], rule))
+        found.append((metrics(scores, choosing.wrong).auroc, rule))
     # Without a wrong answer there is nothing to choose by: the first, which is the default.
     return max(found, key=lambda each: -np.inf if np.isnan(each[0]) else each[0])[1]
 

@@ -71,16 +71,16 @@ def summary(found: Assessment) -> list[str]:
     if len(attacks) == 1:
         (only,) = attacks
         said.append(
-            f"Under {only.title} its AUROC is {only.metrics[found.rule]['auroc'].value:.2f} "
-            f"(MSP {only.metrics['msp']['auroc'].value:.2f})."
+            f"Under {only.title} its AUROC is {only.metrics[found.rule].auroc.value:.2f} "
+            f"(MSP {only.metrics['msp'].auroc.value:.2f})."
         )
     elif attacks:
-        own = [each.metrics[found.rule]["auroc"].value for each in attacks]
-        worst = min(attacks, key=lambda each: each.metrics[found.rule]["auroc"].value)
+        own = [each.metrics[found.rule].auroc.value for each in attacks]
+        worst = min(attacks, key=lambda each: each.metrics[found.rule].auroc.value)
         said.append(
             f"Under {len(attacks)} attacks its AUROC is {sum(own) / len(own):.2f} on average, and "
             f"lowest for {worst.title} ({min(own):.2f}; MSP "
-            f"{worst.metrics['msp']['auroc'].value:.2f})."
+            f"{worst.metrics['msp'].auroc.value:.2f})."
         )
     if found.views:
         many = len(found.views)
@@ -92,9 +92,9 @@ def summary(found: Assessment) -> list[str]:
 
 
 def _told(found: Assessment, each: Condition, what: str) -> str:
-    own, best = each.metrics[found.rule]["auroc"], each.best["auroc"]
-    lead = each.lead["auroc"]
-    other = each.metrics[best]["auroc"].value
+    own, best = each.metrics[found.rule].auroc, each.best.auroc
+    lead = each.lead.auroc
+    other = each.metrics[best].auroc.value
     if not math.isfinite(lead.low):
         verdict = "how it compares cannot be said"
     elif lead.low > 0:

@@ -91,7 +91,7 @@ class ScoringCore(nn.Module):
     def __init__(self, guard: "Guard") -> None:
         super().__init__()
         rule = guard.rule
-        plain = rule.rule if isinstance(rule, WithSoftmax) else rule
+        plain = rule.plain
         self.kind = plain.name
         self.combined = isinstance(rule, WithSoftmax)
         self.corrected = guard.corrected

@@ -226,7 +226,7 @@ class _View:
 
     def _tiles(self) -> list[tuple[str, str, str]]:
         found, clean = self.found, self.found.clean
-        own = clean.metrics[found.rule]["auroc"]
+        own = clean.metrics[found.rule].auroc
         after = percent(found.passed_right, found.passed, 1) if found.passed else NOTHING
         return [
             ("Wrong answers told from right", number(own.value, 3), f"AUROC, {_span(own)}"),
@@ -264,10 +264,10 @@ class _View:
         metrics = found.clean.metrics
         # The guard's is drawn last, above the others.
         lines = [
-            self._line(name, band, 1.0, number(metrics[name]["auroc"].value, 3))
+            self._line(name, band, 1.0, number(metrics[name].auroc.value, 3))
             for name, band in found.roc.items()
         ]
-        own = metrics[found.rule]["auroc"]
+        own = metrics[found.rule].auroc
         return Chart(
             tuple(reversed(lines)),
             _shares(),
@@ -287,7 +287,7 @@ class _View:
         )
         top = next((each for each in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6) if highest <= each), 1.0)
         lines = [
-            self._line(name, band, top, number(metrics[name]["aurc"].value, 3))
+            self._line(name, band, top, number(metrics[name].aurc.value, 3))
             for name, band in found.risk.items()
         ]
         return Chart(
@@ -412,7 +412,7 @@ class _View:
         ]
 
     def _table(self, each: Condition) -> DetectorTable:
-        lead, best = each.lead["auroc"], self.title(each.best["auroc"])
+        lead, best = each.lead.auroc, self.title(each.best.auroc)
         beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
         return DetectorTable(
             self._heading(each),
@@ -449,7 +449,7 @@ class _View:
                 off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
                 xs, ys, values = [], [], []
                 for condition in own:
-                    value = condition.metrics[name]["auroc"]
+                    value = condition.metrics[name].auroc
                     x, y = places[condition.title] + off, 100 - 100 * value.value
                     if not math.isfinite(y):
                         continue

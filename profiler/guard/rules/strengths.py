@@ -7,15 +7,17 @@ direction), and gives the log-odds that the answer is wrong. Its ridge is the on
 answers held out are most probable.
 """
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from profiler.concepts.space import ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import ConceptRule, checked
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridges tried, as shares of the number of images."""
@@ -26,7 +28,7 @@ _STEPS = 50
 _CONVERGED = 1e-10
 
 
-class StrengthsRule(Sound):
+class StrengthsRule(ConceptRule):
     """Logistic regression on strengths.
 
     Args:
@@ -47,9 +49,6 @@ class StrengthsRule(Sound):
     weights_: Float64
     bias_: float
     penalty_: float
-
-    def __init__(self, concepts: ConceptSpace) -> None:
-        self.concepts = concepts
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn what is usual for each class, and what wrong answers deviate in."""
@@ -79,6 +78,24 @@ class StrengthsRule(Sound):
         self.penalty_ = _best_penalty(read, ~right)
         self.weights_, self.bias_ = logistic(read, ~right, self.penalty_)
         return self
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        return {
+            "strengths.usual": self.usual_,
+            "strengths.spread": self.spread_,
+            "strengths.weights": self.weights_,
+            "strengths.bias": np.array([self.bias_, self.penalty_]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
+        """The rule that gave these arrays, among others."""
+        rule = cls(concepts)
+        rule.usual_, rule.spread_ = arrays["strengths.usual"], arrays["strengths.spread"]
+        rule.weights_ = arrays["strengths.weights"]
+        rule.bias_, rule.penalty_ = arrays["strengths.bias"].tolist()
+        return rule
 
     def _read(self, strengths: Float64, predicted: IntArray) -> Float64:
         off = (strengths - self.usual_[predicted]) / self.spread_

@@ -10,7 +10,8 @@ of Mahalanobis in the space of concepts, to the class that was *given*, not the 
 input that lies well within another class is strange.
 """
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from scipy.linalg import eigh
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import ConceptRule, checked
 
 PRIOR = 2.0
 """Right answers of all classes that are added to each class's mean."""
@@ -27,7 +28,7 @@ SHRINKAGE = 0.1
 """Share of Σ that is even in all directions; from 0.02 to 0.3 little changes."""
 
 
-class TypicalityRule(Sound):
+class TypicalityRule(ConceptRule):
     """Distance of the strengths from those usual for the predicted class.
 
     Args:
@@ -43,9 +44,6 @@ class TypicalityRule(Sound):
 
     usual_: NDArray[np.float32]
     whitening_: NDArray[np.float32]
-
-    def __init__(self, concepts: ConceptSpace) -> None:
-        self.concepts = concepts
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn from the right answers."""
@@ -66,6 +64,17 @@ class TypicalityRule(Sound):
         self.usual_ = usual.astype(np.float32)
         self.whitening_ = (vectors / np.sqrt(shrunk)).astype(np.float32)
         return self
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        return {"typicality.usual": self.usual_, "typicality.whitening": self.whitening_}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
+        """The rule that gave these arrays, among others."""
+        rule = cls(concepts)
+        rule.usual_, rule.whitening_ = arrays["typicality.usual"], arrays["typicality.whitening"]
+        return rule
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
         off = self.concepts.strengths(features) - self.usual_[logits.argmax(axis=1)]
