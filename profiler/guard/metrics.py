@@ -135,8 +135,8 @@ def _metrics(bad: Float64, good: Float64) -> Metrics[Float64]:
         fpr_kept = np.min(np.where(kept, below_bad, np.inf), 1) / n_bad
         area = _areas(bad, good).sum(1) / (n_bad + n_good)
     both = (n_bad > 0) & (n_good > 0)
-    known = [np.where(both, each, np.nan) for each in (auroc, aupr, fpr, fpr_kept)]
-    return Metrics(*known, area)
+    auroc, aupr, fpr, fpr_kept = np.where(both, np.stack([auroc, aupr, fpr, fpr_kept]), np.nan)
+    return Metrics(auroc, aupr, fpr, fpr_kept, area)
 
 
 def _areas(bad: Float64, good: Float64) -> Float64:
