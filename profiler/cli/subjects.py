@@ -86,7 +86,9 @@ class Loading:
 
     def options(self, seed: int) -> "SubjectOptions":
         """As one value for the loader."""
-        return subject_options(
+        from profiler.models.subject.loading import SubjectOptions
+
+        return SubjectOptions(
             self.checkpoint, self.partial, self.weights, self.preprocess, seed, self.checkpoint_key
         )
 
@@ -131,20 +133,6 @@ def list_layers(
         _print(network, found)
 
 
-def subject_options(
-    checkpoint: Path | None,
-    partial: bool,
-    weights: str,
-    preprocess: str | None,
-    seed: int,
-    checkpoint_key: str = "",
-) -> "SubjectOptions":
-    """The options about a subject as one value."""
-    from profiler.models.subject.loading import SubjectOptions
-
-    return SubjectOptions(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
-
-
 def stem_of(subject: str) -> str:
     """A subject's name without its function: ``nets.py:small`` is called ``nets``."""
     return Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
@@ -182,19 +170,13 @@ def _as_json(network: "Subject", layers: "tuple[Layer, ...]") -> dict[str, objec
 
 
 def _print(network: "Subject", layers: "tuple[Layer, ...]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from profiler.cli.terminal import print_table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)  # a name that is cut off is of no use to the next program
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("layer", "kind", "output", "units", "pooling", "groups", "runs"):
-        right = title in ("units", "runs")
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for layer in layers:
-        table.add_row(
+    typer.echo(f"weights: {network.weights}")
+    typer.echo(f"preprocessing: {network.input_text}")
+    titles = ("layer", "kind", "output", "units", "pooling", "groups", "runs")
+    rows = (
+        (
             layer.name,
             layer.kind,
             " × ".join(map(str, layer.shape)),
@@ -203,6 +185,6 @@ def _print(network: "Subject", layers: "tuple[Layer, ...]") -> None:
             ", ".join(layer.groups),
             str(layer.runs),
         )
-    typer.echo(f"weights: {network.weights}")
-    typer.echo(f"preprocessing: {network.input_text}")
-    console.print(table)
+        for layer in layers
+    )
+    print_table(titles, ("units", "runs"), rows)
