@@ -72,16 +72,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Curves over a share, and what stands on the axes."""
-
-    lines: tuple[Line, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    alt: str
-
-
-@dataclass(frozen=True)
 class Dot:
     """A value of a detector under an attack of some ε, with its whisker, in percent of the box."""
 
@@ -94,15 +84,15 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class AttackChart:
-    """AUROC by ε for one attack."""
+class Chart:
+    """Curves over a share, or AUROC by ε for one attack, and what stands on the axes."""
 
-    title: str
     lines: tuple[Line, ...]
-    dots: tuple[Dot, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     alt: str
+    title: str = ""
+    dots: tuple[Dot, ...] = ()
 
 
 def _path(x: Any, y: Any) -> str:
@@ -433,7 +423,7 @@ class _View:
 
     # -- attacks ---------------------------------------------------------------------------------
 
-    def _attacks(self) -> list[AttackChart]:
+    def _attacks(self) -> list[Chart]:
         found = self.found
         methods = list(dict.fromkeys(c.method for c in found.conditions if c.kind == "attack"))
         charts = []
@@ -444,40 +434,38 @@ class _View:
                 continue
             names = [found.rule, *found.baselines]
             places = {c.title: 100 * (i + 0.5) / len(own) for i, c in enumerate(own)}
-            lines, dots = [], []
+            lines: list[Line] = []
+            dots: list[Dot] = []
             for shift, name in enumerate(names):
                 off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
-                xs, ys, values = [], [], []
-                for condition in own:
-                    value = condition.metrics[name].auroc
-                    x, y = places[condition.title] + off, 100 - 100 * value.value
-                    if not math.isfinite(y):
-                        continue
-                    xs.append(x)
-                    ys.append(y)
-                    values.append(value.value)
-                    dots.append(
-                        Dot(
-                            x,
-                            y,
-                            100 - 100 * value.low,
-                            100 - 100 * value.high,
-                            self.css[name],
-                            f"{self.title(name)}, {condition.title}: {number(value.value, 3)}, "
-                            f"{_span(value)}",
-                        )
+                known = [
+                    (places[c.title] + off, c.title, c.metrics[name].auroc)
+                    for c in own
+                    if math.isfinite(c.metrics[name].auroc.value)
+                ]
+                dots += [
+                    Dot(
+                        x,
+                        100 - 100 * auroc.value,
+                        100 - 100 * auroc.low,
+                        100 - 100 * auroc.high,
+                        self.css[name],
+                        f"{self.title(name)}, {title}: {number(auroc.value, 3)}, {_span(auroc)}",
                     )
-                told = " · ".join(number(each, 2) for each in values)
-                lines.append(Line(self.title(name), self.css[name], _path(xs, ys), "", told))
+                    for x, title, auroc in known
+                ]
+                path = _path([x for x, *_ in known], [100 - 100 * each.value for *_, each in known])
+                told = " · ".join(number(each.value, 2) for *_, each in known)
+                lines.append(Line(self.title(name), self.css[name], path, "", told))
             charts.append(
-                AttackChart(
-                    method,
+                Chart(
                     tuple(reversed(lines)),
-                    tuple(reversed(dots)),
                     tuple(Tick(places[c.title], _eps(c.eps)) for c in own),
                     tuple(Tick(100 - 25 * i, number(i / 4, 2)) for i in range(5)),
                     f"AUROC under {method} by ε: "
                     + "; ".join(f"{line.name} {line.value}" for line in lines),
+                    method,
+                    tuple(reversed(dots)),
                 )
             )
         return charts

@@ -156,6 +156,8 @@ class ConceptRule(Sound):
     """Names of the further views of each image that are read: none."""
     corrected = False
     """Whether the softmax is that of a corrected head: none is read."""
+    kept: tuple[str, ...] = ()
+    """What of the arrays that were learned a file keeps, by their names without the ``_``."""
 
     def __init__(self, concepts: ConceptSpace) -> None:
         self.concepts = concepts
@@ -171,9 +173,12 @@ class ConceptRule(Sound):
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, as a file keeps it."""
-        raise NotImplementedError
+        return {f"{self.name}.{what}": getattr(self, f"{what}_") for what in self.kept}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
         """The rule that gave these arrays, among others."""
-        raise NotImplementedError
+        rule = cls(concepts)
+        for what in cls.kept:
+            setattr(rule, f"{what}_", arrays[f"{cls.name}.{what}"])
+        return rule

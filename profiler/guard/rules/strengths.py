@@ -43,6 +43,7 @@ class StrengthsRule(ConceptRule):
     """
 
     name = "strengths"
+    kept = ("usual", "spread", "weights")
 
     usual_: Float64
     spread_: Float64
@@ -81,19 +82,12 @@ class StrengthsRule(ConceptRule):
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, as a file keeps it."""
-        return {
-            "strengths.usual": self.usual_,
-            "strengths.spread": self.spread_,
-            "strengths.weights": self.weights_,
-            "strengths.bias": np.array([self.bias_, self.penalty_]),
-        }
+        return {**super().to_arrays(), "strengths.bias": np.array([self.bias_, self.penalty_])}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
         """The rule that gave these arrays, among others."""
-        rule = cls(concepts)
-        rule.usual_, rule.spread_ = arrays["strengths.usual"], arrays["strengths.spread"]
-        rule.weights_ = arrays["strengths.weights"]
+        rule = super().from_arrays(arrays, concepts)
         rule.bias_, rule.penalty_ = arrays["strengths.bias"].tolist()
         return rule
 

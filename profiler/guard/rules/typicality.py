@@ -10,14 +10,12 @@ of Mahalanobis in the space of concepts, to the class that was *given*, not the 
 input that lies well within another class is strange.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.guard.rules.base import ConceptRule, checked
@@ -41,6 +39,7 @@ class TypicalityRule(ConceptRule):
     """
 
     name = "typicality"
+    kept = ("usual", "whitening")
 
     usual_: NDArray[np.float32]
     whitening_: NDArray[np.float32]
@@ -64,17 +63,6 @@ class TypicalityRule(ConceptRule):
         self.usual_ = usual.astype(np.float32)
         self.whitening_ = (vectors / np.sqrt(shrunk)).astype(np.float32)
         return self
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as a file keeps it."""
-        return {"typicality.usual": self.usual_, "typicality.whitening": self.whitening_}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
-        """The rule that gave these arrays, among others."""
-        rule = cls(concepts)
-        rule.usual_, rule.whitening_ = arrays["typicality.usual"], arrays["typicality.whitening"]
-        return rule
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
         off = self.concepts.strengths(features) - self.usual_[logits.argmax(axis=1)]
