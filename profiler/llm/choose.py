@@ -17,7 +17,7 @@ def open_llm(
 ) -> LLM | None:
     """``none`` gives None, ``scripted:FILE`` the stand-in, anything else is a model's name.
 
-    ``cache_dir`` is the folder of accepted replies; ``refresh`` does not read it, only writes to it.
+    ``cache_dir`` is the folder of accepted replies, which ``refresh`` does not read.
 
     >>> open_llm("none") is None
     True
