@@ -70,11 +70,9 @@ def debug(
     out = out or Path("reports", file_name(f"debug-{stem_of(subject)}"))
     case = Case(subject, data, limit, naming, loading, computing, asking)
     words = case.check(out)
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
+    from profiler.cli.terminal import services
     from profiler.debug.debug import DebugOptions
     from profiler.debug.debug import debug as tell
-    from profiler.session import Services
 
     classifier = case.open_classifier()
     images = case.open_images(classifier.outputs)
@@ -96,7 +94,7 @@ def debug(
                 reading=computing.reading,
                 provenance=provenance(context, reporting.date),
             ),
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     _show(done, out, reporting.as_json)
 

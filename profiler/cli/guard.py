@@ -143,12 +143,10 @@ def fit(
     """
     computing.check()
     target, level = flagging.target() or ("false-alarms", 0.05)
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
+    from profiler.cli.terminal import services
     from profiler.guard.fit import GuardOptions, check_rule, fit_guard
     from profiler.guard.guard import FILE
     from profiler.models.views import parse_views
-    from profiler.session import Services
 
     wanted = parse_views(views)
     check_rule(rule, wanted)
@@ -176,7 +174,7 @@ def fit(
                 reading=computing.reading,
                 provenance=provenance(context, date),
             ),
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""

@@ -135,9 +135,7 @@ def check(
     if annotations is not None:
         text_of(annotations, "file of annotations")
 
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
-    from profiler.session import Services
+    from profiler.cli.terminal import services
     from profiler.spec.check import check as hold
     from profiler.spec.world import SpecOptions
 
@@ -170,7 +168,7 @@ def check(
                 reading=computing.reading,
                 provenance=provenance(context, reporting.date),
             ),
-            Services(None, Store(cache_folder()), TerminalProgress()),
+            services(None),
         )
     _show(done, out, reporting.as_json)
     _judge(done)
@@ -296,9 +294,7 @@ def mine(
     out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
     case = Case(subject, data, limit, naming, loading, computing)
     words = case.check(out.parent)
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
-    from profiler.session import Services
+    from profiler.cli.terminal import services
 
     classifier = case.open_classifier()
     images = case.open_images(classifier.outputs)
@@ -317,7 +313,7 @@ def mine(
             reading=computing.reading,
             provenance=provenance(context, None),
         ),
-        Services(None, Store(cache_folder()), TerminalProgress()),
+        services(None),
     )
     if not done.proposals:
         typer.echo(

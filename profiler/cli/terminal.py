@@ -24,7 +24,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from profiler.compare.result import Comparison
+    from profiler.llm.base import LLM
     from profiler.profile.result import ProfileRun
+    from profiler.session import Services
 
 stderr = Console(stderr=True)
 
@@ -113,3 +115,11 @@ class TerminalProgress:
         with Bars(*columns, console=stderr, disable=not stderr.is_terminal) as bars:
             task = bars.add_task(title, total=total)
             yield lambda count: bars.advance(task, count)
+
+
+def services(llm: "LLM | None") -> "Services":
+    """What a story may call upon: this language model, the cache, and bars on the terminal."""
+    from profiler.core.store import Store, cache_folder
+    from profiler.session import Services
+
+    return Services(llm, Store(cache_folder()), TerminalProgress())

@@ -166,12 +166,11 @@ def categorize(
     if max_report_mb is None:
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
     with sorting.model() as model:
-        from profiler.cli.terminal import TerminalProgress
-        from profiler.core.store import Store, cache_folder
+        from profiler.cli.terminal import services
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import late_vlm, open_text_encoder
         from profiler.profile.run import ProfileOptions, recategorize
-        from profiler.session import Services, choose_device
+        from profiler.session import choose_device
 
         place = choose_device(device)
         read_by = run.record.vlm
@@ -192,7 +191,7 @@ def categorize(
                 **how_called(context, date),
             ),
             texts,
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     show(done, out or folder, as_json)
 
@@ -237,12 +236,11 @@ def import_(
     sorting.check()
     wanted = sorting.options(DEFAULT)
     with sorting.model() as model:
-        from profiler.cli.terminal import TerminalProgress
-        from profiler.core.store import Store, cache_folder
+        from profiler.cli.terminal import services
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import open_text_encoder
         from profiler.profile.run import ProfileOptions, import_descriptions
-        from profiler.session import Services, choose_device
+        from profiler.session import choose_device
 
         place = choose_device(device)
         done = import_descriptions(
@@ -256,7 +254,7 @@ def import_(
                 **how_called(context, reporting.date),
             ),
             LateTextEncoder(lambda: open_text_encoder(vlm, place)),
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
             name=subject or _name_of(file),
         )
     show(done, out, reporting.as_json)

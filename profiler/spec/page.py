@@ -68,22 +68,15 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
 def summary(found: Checked) -> Iterator[str]:
     """Two or three sentences that say the finding."""
     total = len(found.specs)
-    parts = [
-        f"{len(found.of('holds'))} {'holds' if len(found.of('holds')) == 1 else 'hold'}"
-        if found.of("holds")
-        else "",
-        f"{len(found.of('fails'))} {'fails' if len(found.of('fails')) == 1 else 'fail'}"
-        if found.of("fails")
-        else "",
-        f"{len(found.of('undecided'))} "
-        f"{'stays' if len(found.of('undecided')) == 1 else 'stay'} undecided"
-        if found.of("undecided")
-        else "",
-        f"{plural(len(found.of('measured')), 'was', 'were')} only measured"
-        if found.of("measured")
-        else "",
-    ]
-    yield f"Of {plural(total, 'spec')}, {_listed([part for part in parts if part])}."
+    verbs = {
+        "holds": ("holds", "hold"),
+        "fails": ("fails", "fail"),
+        "undecided": ("stays undecided", "stay undecided"),
+        "measured": ("was only measured", "were only measured"),
+    }
+    numbers = {final: len(found.of(final)) for final in verbs}
+    parts = [f"{count(many)} {verbs[final][many != 1]}" for final, many in numbers.items() if many]
+    yield f"Of {plural(total, 'spec')}, {_listed(parts)}."
     worst = min(
         (each for each in found.specs if each.rate.applicable.images),
         key=lambda each: each.rate.applicable.value,
