@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from profiler.report.text import count, number, percent, plural, typeset
-from profiler.spec.result import Checked, CheckedSpec, OnRegion
+from profiler.spec.result import Checked, CheckedSpec, Final, OnRegion
 from profiler.spec.verify.largest import PRECISION
 from profiler.spec.verify.rates import LEVEL
 
@@ -68,7 +68,7 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
 def summary(found: Checked) -> Iterator[str]:
     """Two or three sentences that say the finding."""
     total = len(found.specs)
-    verbs = {
+    verbs: dict[Final, tuple[str, str]] = {
         "holds": ("holds", "hold"),
         "fails": ("fails", "fail"),
         "undecided": ("stays undecided", "stay undecided"),
