@@ -78,12 +78,10 @@ def _right(counts: Right) -> dict[str, Any]:
 
 def _shares(shares: Shares) -> dict[str, Any]:
     return {
-        "head": shares.head,
-        "encoder": shares.encoder,
-        "undetermined": shares.undetermined,
+        **plain(shares),
         "head_share": shares.head_share,
         "head_interval": shares.interval(),
-        "verdict": shares.verdict.name.lower(),
+        "verdict": shares.verdict,
     }
 
 
@@ -109,15 +107,8 @@ def _confusion(found: Diagnosis, each: Confusion) -> dict[str, Any]:
 
 
 def _image(each: WrongImage) -> dict[str, Any]:
-    return {
-        "image": each.image,
-        "name": each.name,
-        "true": each.true,
-        "predicted": each.predicted,
-        "confidence": each.confidence,
-        "true_confidence": each.true_confidence,
-        "verdicts": {name: verdict.name.lower() for name, verdict in each.verdicts.items()},
-    }
+    """All but the strengths, which are among the heatmaps."""
+    return {name: value for name, value in vars(each).items() if name != "strengths"}
 
 
 def heatmaps_npz(found: Diagnosis) -> bytes:

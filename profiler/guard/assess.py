@@ -1,8 +1,9 @@
 """How good a guard is on images that took no part in making it."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +133,19 @@ def assess_guard(
             "answers are told from right ones cannot be measured; give more images"
         )
     cut = guard.threshold.value
-    conditions = [_condition("as they are", "clean", clean, clean, guard, options)]
-    for attack in options.attacks:
-        found = judged(attack.text, data, attack)
-        conditions.append(
-            replace(
-                _condition(attack.text, "attack", clean, found, guard, options),
-                method=attack.method.upper(),
-                eps=attack.eps,
-            )
-        )
-    for corruption in options.corruptions:
-        found = judged(str(corruption), corrupted(data, corruption, options.seed))
-        named = _condition(str(corruption), "corruption", clean, found, guard, options)
-        conditions.append(replace(named, method=corruption.name))
+
+    def condition(
+        title: str, kind: str, found: _Judged, method: str = "", eps: float = math.nan
+    ) -> Condition:
+        return _condition(title, kind, method, eps, clean, found, guard, options)
+
+    conditions = [condition("as they are", "clean", clean)]
+    for each in options.attacks:
+        found = judged(each.text, data, each)
+        conditions.append(condition(each.text, "attack", found, each.method.upper(), each.eps))
+    for harm in options.corruptions:
+        found = judged(str(harm), corrupted(data, harm, options.seed))
+        conditions.append(condition(str(harm), "corruption", found, harm.name))
     draws = Draws.of(clean.rows, options.draws, options.seed)
     rule = guard.rule.name
     own = clean.scores[rule]
@@ -170,6 +170,8 @@ def assess_guard(
         )
 
     shown = (rule, *others)
+    unread = len(fresh) - len(clean.rows)
+    said = (changed, *_warnings(guard, known, unread, reference), *data.remarks())
     assessment = Assessment(
         context=guard.context,
         rule=rule,
@@ -178,7 +180,7 @@ def assess_guard(
         data=data.title,
         data_fingerprint=data.fingerprint,
         known=known,
-        unread=len(fresh) - len(clean.rows),
+        unread=unread,
         baselines=others,
         rules=rules,
         conditions=tuple(conditions),
@@ -197,16 +199,7 @@ def assess_guard(
         command=options.provenance.command,
         date=options.provenance.date,
         versions=versions(),
-        warnings=tuple(
-            filter(
-                None,
-                (
-                    changed,
-                    *_warnings(guard, known, len(fresh) - len(clean.rows), reference),
-                    *data.remarks(),
-                ),
-            )
-        ),
+        warnings=tuple(filter(None, said)),
     )
     for warning in assessment.warnings:
         log.warning("warning: %s", warning)
@@ -300,6 +293,8 @@ def _judge(
 def _condition(
     title: str,
     kind: str,
+    method: str,
+    eps: float,
     clean: _Judged,
     changed: _Judged,
     guard: Guard,
@@ -322,8 +317,8 @@ def _condition(
     return Condition(
         title=title,
         kind=kind,
-        method="",
-        eps=float("nan"),
+        method=method,
+        eps=eps,
         images=len(changed.rows),
         accuracy=float(np.mean(~changed.wrong)),
         defects=int(changed.wrong.sum()),

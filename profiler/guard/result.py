@@ -205,16 +205,6 @@ def guard_json(found: Assessment) -> str:
 
 
 def _condition(each: Condition) -> dict[str, Any]:
-    return {
-        **{
-            name: getattr(each, name)
-            for name in (
-                "title", "kind", "method", "eps", "images", "accuracy", "defects", "right",
-                "flagged_defects", "flagged_right",
-            )
-        },
-        "metrics": each.metrics,
-        "lead_over_best_baseline": {
-            name: {**plain(each.lead[name]), "baseline": each.best[name]} for name in METRICS
-        },
-    }  # fmt: skip
+    known = {name: value for name, value in vars(each).items() if name not in ("lead", "best")}
+    lead = {name: {**plain(each.lead[name]), "baseline": each.best[name]} for name in METRICS}
+    return {**known, "lead_over_best_baseline": lead}
