@@ -2,11 +2,10 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from profiler.concepts.heatmap import Differential, Finding
+from profiler.concepts.heatmap import Differential
 from profiler.debug.charts import (
     DIVERGING,
     PARTS,
@@ -33,7 +32,7 @@ from profiler.debug.page import ASKS, MAPPED, debug_prose
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.errors import OutputError
 from profiler.report import document
-from profiler.report.charts import StackedBar, query
+from profiler.report.charts import query
 from profiler.report.text import (
     NOTHING,
     count,
@@ -104,44 +103,6 @@ def _rendered(
 # -- what the template prints ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A confusion in the table."""
-
-    true: str
-    predicted: str
-    errors: int
-    share: str
-    """Of the images of the class."""
-    bar: StackedBar
-    told: str
-    """The pair of concepts that differs most."""
-    view: str
-    """The query that makes the page show it."""
-
-
-@dataclass(frozen=True)
-class _Rule:
-    name: str
-    counts: bool
-    asks: str
-    reason: str
-    bar: StackedBar
-    shares: Shares
-    interval: str
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A responsible pair of concepts, in the table that stands without a script."""
-
-    pair: str
-    wrong: str
-    right: str
-    difference: str
-    q: str
-
-
 class _View:
     """Everything the template prints, worked out once."""
 
@@ -162,7 +123,7 @@ class _View:
         return list(DiagnosisViews(self.found, self.order).items())
 
     @cached_property
-    def rows(self) -> list[_Row]:
+    def rows(self) -> list[dict[str, Any]]:
         """The table of confusions."""
         known = {(each.true, each.predicted): each for each in self.found.confusions}
         return [
@@ -322,17 +283,19 @@ class _View:
             )
         return note
 
-    def _row(self, label: int, answer: int, shares: Shares, found: Confusion | None) -> _Row:
+    def _row(
+        self, label: int, answer: int, shares: Shares, found: Confusion | None
+    ) -> dict[str, Any]:
         true, predicted = self._name(label), self._name(answer)
-        return _Row(
-            true,
-            predicted,
-            shares.images,
-            percent(shares.images, int(self.found.confusion[label].sum())),
-            share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
-            self._leading(found),
-            query(true=true, predicted=predicted),
-        )
+        return {
+            "true": true,
+            "predicted": predicted,
+            "errors": shares.images,
+            "share": percent(shares.images, int(self.found.confusion[label].sum())),
+            "bar": share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
+            "told": self._leading(found),
+            "view": query(true=true, predicted=predicted),
+        }
 
     def _leading(self, found: Confusion | None) -> str:
         """The pair of concepts that differs most, or why there is none."""
@@ -377,21 +340,20 @@ class _View:
         return 100 * shares.head_share, 100 * interval[0], 100 * interval[1]
 
     @cached_property
-    def rules(self) -> list[_Rule]:
+    def rules(self) -> list[dict[str, Any]]:
         """All rules beside each other, the one that counts first."""
         found = self.found
-        names = sorted(found.rules, key=lambda name: name != found.rule)
         return [
-            _Rule(
-                name,
-                name == found.rule,
-                typeset(ASKS.get(name, "")),
-                found.rules[name].reason,
-                share_bar(found.rules[name].found.total, name, named=False, pixels=200),
-                found.rules[name].found.total,
-                interval_text(found.rules[name].found.total),
-            )
-            for name in names
+            {
+                "name": name,
+                "counts": name == found.rule,
+                "asks": typeset(ASKS.get(name, "")),
+                "reason": rule.reason,
+                "bar": share_bar(rule.found.total, name, named=False, pixels=200),
+                "shares": rule.found.total,
+                "interval": interval_text(rule.found.total),
+            }
+            for name, rule in sorted(found.rules.items(), key=lambda rule: rule[0] != found.rule)
         ]
 
     # -- concepts --------------------------------------------------------------------------------
@@ -400,19 +362,20 @@ class _View:
     def _static(self) -> StaticMap | None:
         return static_map(self.whole, self.order, self.found.words) if self.whole else None
 
-    def _found_pairs(self) -> list[_Found]:
-        found = self.whole.findings(limit=FINDINGS) if self.whole else ()
-        return [self._pair(finding) for finding in found]
-
-    def _pair(self, finding: Finding) -> _Found:
+    def _found_pairs(self) -> list[dict[str, str]]:
+        """The responsible pairs of concepts, in the table that stands without a script."""
         words = self.found.words
-        return _Found(
-            f"{words[finding.more]} > {words[finding.less]}",
-            percent(finding.wrong, 1),
-            percent(finding.right, 1),
-            f"{signed(finding.effect, 0)} ({signed(finding.low, 0)} to {signed(finding.high, 0)})",
-            probability(finding.q_value),
-        )
+        return [
+            {
+                "pair": f"{words[each.more]} > {words[each.less]}",
+                "wrong": percent(each.wrong, 1),
+                "right": percent(each.right, 1),
+                "difference": f"{signed(each.effect, 0)} "
+                f"({signed(each.low, 0)} to {signed(each.high, 0)})",
+                "q": probability(each.q_value),
+            }
+            for each in (self.whole.findings(limit=FINDINGS) if self.whole else ())
+        ]
 
     # -- the map ---------------------------------------------------------------------------------
 

@@ -72,18 +72,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """A value of a detector under an attack of some ε, with its whisker, in percent of the box."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    css: str
-    tip: str
-
-
-@dataclass(frozen=True)
 class Chart:
     """Curves over a share, or AUROC by ε for one attack, and what stands on the axes."""
 
@@ -92,7 +80,8 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     alt: str
     title: str = ""
-    dots: tuple[Dot, ...] = ()
+    dots: Sequence[Mapping[str, Any]] = ()
+    """Values under an attack of some ε, with their whiskers, in percent of the box."""
 
 
 def _path(x: Any, y: Any) -> str:
@@ -122,55 +111,6 @@ def _shares(digits: int = 0, top: float = 1.0, steps: int = 4) -> tuple[Tick, ..
         )
         for step in range(steps + 1)
     )
-
-
-# -- tables ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FigureCell:
-    """A number with its interval."""
-
-    text: str
-    interval: str
-    best: bool
-    """Whether no other detector of the column does better."""
-
-
-@dataclass(frozen=True)
-class DetectorRow:
-    """A detector's numbers."""
-
-    name: str
-    css: str
-    own: bool
-    concepts: bool
-    cells: tuple[FigureCell, ...]
-
-
-@dataclass(frozen=True)
-class DetectorTable:
-    """A condition's numbers: detectors by metrics."""
-
-    title: str
-    heading: str
-    counts: str
-    at_threshold: str
-    lead: str
-    rows: tuple[DetectorRow, ...]
-
-
-@dataclass(frozen=True)
-class Card:
-    """An example."""
-
-    picture: str
-    name: str
-    truth: str
-    predicted: str
-    score: str
-    reasons: tuple[str, ...]
-    otherwise: str
 
 
 class _View:
@@ -353,11 +293,11 @@ class _View:
                 "css": self.css[name],
                 "own": name == found.rule,
                 "cells": [
-                    FigureCell(
-                        percent(right, passed, 1),
-                        _wilson(right, passed),
-                        accuracy >= best[place] - 1e-12 and place > 0,
-                    )
+                    {
+                        "text": percent(right, passed, 1),
+                        "interval": _wilson(right, passed),
+                        "best": accuracy >= best[place] - 1e-12 and place > 0,
+                    }
                     for place, (accuracy, right, passed) in enumerate(rows)
                 ],
                 "at_risk": percent(found.at_risk[name], 1, 1),
@@ -370,11 +310,11 @@ class _View:
             return "misclassified"
         return f"{each.method} {_eps(each.eps)}" if each.kind == "attack" else each.title
 
-    def _overview(self) -> list[DetectorRow]:
+    def _overview(self) -> list[dict[str, Any]]:
         """AUROC of every detector in every condition."""
         return self._rows([(each, "auroc") for each in self.found.conditions])
 
-    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[DetectorRow]:
+    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[dict[str, Any]]:
         found = self.found
         names = [*found.rules, *found.baselines]
         best = []
@@ -384,42 +324,44 @@ class _View:
             pick = max if metric in RISING else min
             best.append(pick(known) if known else math.nan)
         return [
-            DetectorRow(
-                self.title(name),
-                self.css.get(name, "other"),
-                name == found.rule,
-                name in found.rules,
-                tuple(
-                    FigureCell(
-                        number(condition.metrics[name][metric].value, 3),
-                        _span(condition.metrics[name][metric]),
-                        abs(condition.metrics[name][metric].value - top) < 5e-4,
-                    )
+            {
+                "name": self.title(name),
+                "css": self.css.get(name, "other"),
+                "own": name == found.rule,
+                "concepts": name in found.rules,
+                "cells": [
+                    {
+                        "text": number(value.value, 3),
+                        "interval": _span(value),
+                        "best": abs(value.value - top) < 5e-4,
+                    }
                     for (condition, metric), top in zip(columns, best, strict=True)
-                ),
-            )
+                    for value in [condition.metrics[name][metric]]
+                ],
+            }
             for name in names
         ]
 
-    def _table(self, each: Condition) -> DetectorTable:
+    def _table(self, each: Condition) -> dict[str, Any]:
         lead, best = each.lead.auroc, self.title(each.best.auroc)
         beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
-        return DetectorTable(
-            self._heading(each),
-            "Misclassified images, as they are" if each.kind == "clean" else each.title,
-            f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
+        return {
+            "title": self._heading(each),
+            "heading": "Misclassified images, as they are" if each.kind == "clean" else each.title,
+            "counts": f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
             f"{count(each.defects)} {beside}, beside {count(each.right)} right answers on images "
             "as they are.",
-            f"At the threshold the guard flags {share_of(each.flagged_defects, each.defects)} of "
-            f"the defects and {share_of(each.flagged_right, each.right)} of the right answers."
+            "at_threshold": "At the threshold the guard flags "
+            f"{share_of(each.flagged_defects, each.defects)} of the defects and "
+            f"{share_of(each.flagged_right, each.right)} of the right answers."
             if each.defects
             else "There is no defect to be found.",
-            f"AUROC of the guard less that of the best baseline ({best}): "
+            "lead": f"AUROC of the guard less that of the best baseline ({best}): "
             f"{_signed(lead.value)}, 95 % interval {_signed(lead.low)} to {_signed(lead.high)}."
             if math.isfinite(lead.value)
             else "",
-            tuple(self._rows([(each, name) for name in METRICS])),
-        )
+            "rows": self._rows([(each, name) for name in METRICS]),
+        }
 
     # -- attacks ---------------------------------------------------------------------------------
 
@@ -435,7 +377,7 @@ class _View:
             names = [found.rule, *found.baselines]
             places = {c.title: 100 * (i + 0.5) / len(own) for i, c in enumerate(own)}
             lines: list[Line] = []
-            dots: list[Dot] = []
+            dots: list[dict[str, Any]] = []
             for shift, name in enumerate(names):
                 off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
                 known = [
@@ -444,14 +386,15 @@ class _View:
                     if math.isfinite(c.metrics[name].auroc.value)
                 ]
                 dots += [
-                    Dot(
-                        x,
-                        100 - 100 * auroc.value,
-                        100 - 100 * auroc.low,
-                        100 - 100 * auroc.high,
-                        self.css[name],
-                        f"{self.title(name)}, {title}: {number(auroc.value, 3)}, {_span(auroc)}",
-                    )
+                    {
+                        "x": x,
+                        "y": 100 - 100 * auroc.value,
+                        "low": 100 - 100 * auroc.low,
+                        "high": 100 - 100 * auroc.high,
+                        "css": self.css[name],
+                        "tip": f"{self.title(name)}, {title}: {number(auroc.value, 3)}, "
+                        f"{_span(auroc)}",
+                    }
                     for x, title, auroc in known
                 ]
                 path = _path([x for x, *_ in known], [100 - 100 * each.value for *_, each in known])
@@ -472,19 +415,14 @@ class _View:
 
     # -- examples --------------------------------------------------------------------------------
 
-    def _cards(self, examples: Sequence[Example]) -> list[Card]:
+    def _cards(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         return [
-            Card(
-                base64.b64encode(self.pictures[each.index]).decode("ascii")
-                if each.index in self.pictures
-                else "",
-                each.name,
-                each.truth,
-                each.predicted,
-                number(each.score, 2),
-                each.reasons,
-                _otherwise(each),
-            )
+            {
+                **vars(each),
+                "picture": base64.b64encode(self.pictures.get(each.index, b"")).decode("ascii"),
+                "score": number(each.score, 2),
+                "otherwise": _otherwise(each),
+            }
             for each in examples
         ]
 

@@ -3,8 +3,7 @@
 import base64
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from profiler.errors import OutputError
@@ -72,108 +71,6 @@ def _rendered(view: "_View", pictures: dict[int, str], note: str) -> str:
 # --- what the template prints --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _RateMark:
-    """A rate drawn from 0 to 100 %."""
-
-    label: str
-    text: str
-    counts: str
-    low: float
-    at: float
-    high: float
-    bound: float | None
-    """Where a requirement stands."""
-    css: Literal["met", "unmet", "plain"]
-    """Whether it meets what is required, if anything is."""
-    known: bool
-
-
-@dataclass(frozen=True)
-class _GammaMark:
-    """How far a spec is proved for one class."""
-
-    label: str
-    at: float
-    text: str
-    verdict: str
-    open_end: bool
-    """Nothing was found beyond."""
-
-
-@dataclass(frozen=True)
-class _Strength:
-    concept: str
-    text: str
-    at: float
-    width: float
-    zero: float
-
-
-@dataclass(frozen=True)
-class _Image:
-    image: int
-    name: str
-    true: str
-    predicted: str
-    distance: str
-    holds: bool
-    strengths: str
-
-
-@dataclass(frozen=True)
-class _Counter:
-    """A counterexample."""
-
-    on: str
-    margin: str
-    predicted: str
-    lead: str
-    strengths: Sequence[_Strength]
-    nearest: Sequence[_Image]
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """A spec on a region, as a cell."""
-
-    label: str
-    region: str
-    verdict: str
-    word: str
-    mark: str
-    note: str
-    seconds: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One spec."""
-
-    id: str
-    name: str
-    title: str
-    formula: str
-    final: str
-    word: str
-    mark: str
-    rate: _RateMark
-    whole: str
-    """The rate over all images, where that is another."""
-    formal: Sequence[tuple[str, str, str]]
-    """(verdict, mark, text) by kind of region."""
-    requirements: Sequence[tuple[str, str, str]]
-    """(outcome, text, reached)."""
-    by_class: Sequence[_RateMark]
-    verdicts: Sequence[_Verdict]
-    counters: Sequence[_Counter]
-    more_counters: int
-    against: Sequence[_Image]
-    violations: int
-    gammas: Sequence[_GammaMark]
-    open: bool
-
-
 class _View:
     """The page as plain values."""
 
@@ -189,11 +86,11 @@ class _View:
     def wanted(self) -> Counter[int]:
         """Pictures in the order in which a reader meets them, and how often each is shown."""
         return Counter(
-            image.image
+            image["image"]
             for row in self.rows
             for image in (
-                *(near for counter in row.counters for near in counter.nearest),
-                *row.against,
+                *(near for counter in row["counters"] for near in counter["nearest"]),
+                *row["against"],
             )
         )
 
@@ -228,7 +125,7 @@ class _View:
             "rows": self.rows,
             "finals": [(final, WORDS[final], counts[final]) for final in counts if counts[final]],
             "formal": bool(on),
-            "has_gammas": any(row.gammas for row in self.rows),
+            "has_gammas": any(row["gammas"] for row in self.rows),
             "gamma_ticks": self._ticks(),
             "headline": self._headline(counts),
             "gamma_headline": self._gamma_headline(),
@@ -264,20 +161,21 @@ class _View:
     def _ticks(self) -> list[tuple[float, str]]:
         return [(100 * part / 4, f"{self.widest * part / 4:g}") for part in range(5)]
 
-    def _gamma(self, each: OnRegion, largest: Largest) -> _GammaMark:
+    def _gamma(self, each: OnRegion, largest: Largest) -> dict[str, Any]:
+        """How far a spec is proved for one class."""
         gamma = largest.gamma
         endless = gamma is not None and math.isinf(largest.beyond)
-        return _GammaMark(
-            each.label,
-            0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
-            "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
-            each.outcome.verdict,
-            endless,
-        )
+        return {
+            "label": each.label,
+            "at": 0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
+            "text": "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
+            "verdict": each.outcome.verdict,
+            "open_end": endless,
+        }
 
     def _gamma_headline(self) -> str:
-        marks = [mark for row in self.rows for mark in row.gammas]
-        nowhere = sum(mark.verdict != "proved" for mark in marks)
+        marks = [mark for row in self.rows for mark in row["gammas"]]
+        nowhere = sum(mark["verdict"] != "proved" for mark in marks)
         if nowhere == len(marks):
             return "No spec is proved, not even at the mean of its class"
         if nowhere:
@@ -330,30 +228,30 @@ class _View:
 
     # -- specs
 
-    def _row(self, place: int, spec: CheckedSpec) -> _Row:
+    def _row(self, place: int, spec: CheckedSpec) -> dict[str, Any]:
         rate, applicable = spec.rate.rate, spec.rate.applicable
         shown = applicable if applicable.images else rate
         bound = next(iter(spec.rate.judged), None)
         counters = [(each, each.shown) for each in spec.regions if each.shown]
-        return _Row(
-            id=f"spec-{place}",
-            name=spec.spec.name,
-            title=spec.spec.title or "",
-            formula=str(spec.spec.formula),
-            final=spec.final,
-            word=WORDS[spec.final],
-            mark=MARKS[spec.final],
-            rate=_mark(
+        return {
+            "id": f"spec-{place}",
+            "name": spec.spec.name,
+            "title": spec.spec.title or "",
+            "formula": str(spec.spec.formula),
+            "final": spec.final,
+            "word": WORDS[spec.final],
+            "mark": MARKS[spec.final],
+            "rate": _mark(
                 "",
                 shown,
                 bound.requirement.bound if bound else None,
                 ("met" if bound.outcome == "passed" else "unmet") if bound else "plain",
             ),
-            whole=""
+            "whole": ""
             if shown == rate
             else f"{percent(rate.holds, rate.images)} of all {count(rate.images)}",
-            formal=_formal(spec),
-            requirements=[
+            "formal": _formal(spec),
+            "requirements": [
                 (
                     each.outcome,
                     written_requirement(each.requirement),
@@ -363,36 +261,37 @@ class _View:
                 )
                 for each in spec.rate.judged
             ],
-            by_class=[
+            "by_class": [
                 _mark(each.label, each.applicable if shown != rate else each.rate, None, "plain")
                 for each in spec.rate.by_class
                 if shown == rate or each.applicable.images
             ],
-            verdicts=[_verdict(each) for each in spec.regions],
-            counters=[_counter(each, shown_at) for each, shown_at in counters[:4]],
-            more_counters=max(0, len(counters) - 4),
-            against=[_image(each, "") for each in spec.against],
-            violations=len(spec.rate.violations),
-            gammas=[self._gamma(each, each.largest) for each in spec.regions if each.largest],
-            open=spec.spec.name in self.opened,
-        )
+            "verdicts": [_verdict(each) for each in spec.regions],
+            "counters": [_counter(each, shown_at) for each, shown_at in counters[:4]],
+            "more_counters": max(0, len(counters) - 4),
+            "against": [_image(each, "") for each in spec.against],
+            "violations": len(spec.rate.violations),
+            "gammas": [self._gamma(each, each.largest) for each in spec.regions if each.largest],
+            "open": spec.spec.name in self.opened,
+        }
 
 
 def _mark(
     label: str, rate: Rate, bound: float | None, css: Literal["met", "unmet", "plain"]
-) -> _RateMark:
+) -> dict[str, Any]:
+    """A rate drawn from 0 to 100 %, and whether it meets the ``bound`` of what is required."""
     low, high = rate.interval()
-    return _RateMark(
-        label,
-        percent(rate.holds, rate.images, 1),
-        f"{count(rate.holds)} of {count(rate.images)}",
-        100 * low,
-        100 * rate.value if rate.images else 0.0,
-        100 * high,
-        None if bound is None else 100 * bound,
-        css,
-        bool(rate.images),
-    )
+    return {
+        "label": label,
+        "text": percent(rate.holds, rate.images, 1),
+        "counts": f"{count(rate.holds)} of {count(rate.images)}",
+        "low": 100 * low,
+        "at": 100 * rate.value if rate.images else 0.0,
+        "high": 100 * high,
+        "bound": None if bound is None else 100 * bound,
+        "css": css,
+        "known": bool(rate.images),
+    }
 
 
 def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
@@ -419,7 +318,8 @@ def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
     return found
 
 
-def _verdict(each: OnRegion) -> _Verdict:
+def _verdict(each: OnRegion) -> dict[str, str]:
+    """A spec on a region, as a cell."""
     outcome, largest = each.outcome, each.largest
     region, note = str(each.region), outcome.reason
     if largest is not None:
@@ -432,35 +332,38 @@ def _verdict(each: OnRegion) -> _Verdict:
             note = f"γ = {number(largest.gamma, 3)}; not at {number(largest.beyond, 3)}"
     elif each.shown:
         note = f"margin {each.shown.margin:.3g}"
-    return _Verdict(
-        each.label,
-        region,
-        outcome.verdict,
-        WORDS[outcome.verdict],
-        MARKS[outcome.verdict],
-        note,
-        f"{each.seconds:.2f}",
-    )
+    return {
+        "label": each.label,
+        "region": region,
+        "verdict": outcome.verdict,
+        "word": WORDS[outcome.verdict],
+        "mark": MARKS[outcome.verdict],
+        "note": note,
+        "seconds": f"{each.seconds:.2f}",
+    }
 
 
-def _counter(each: OnRegion, shown: Shown) -> _Counter:
+def _counter(each: OnRegion, shown: Shown) -> dict[str, Any]:
+    """A counterexample."""
     on = f"in {each.region} of {each.label}"
     if each.largest:
         beyond = each.largest.beyond
         on = f"in box:{beyond:.3g} of {each.label}, just beyond what is proved"
         if not beyond:
             on = f"at the mean of {each.label}"
-    return _Counter(
-        on,
-        "none" if math.isinf(shown.margin) else f"{shown.margin:.3g}",
-        shown.seen.predicted,
-        f"{shown.seen.lead:.2f} above {shown.seen.runner_up}",
-        _strengths(shown.seen),
-        [_image(near, f"{number(near.distance, 2)} spreads away") for near in shown.nearest],
-    )
+    return {
+        "on": on,
+        "margin": "none" if math.isinf(shown.margin) else f"{shown.margin:.3g}",
+        "predicted": shown.seen.predicted,
+        "lead": f"{shown.seen.lead:.2f} above {shown.seen.runner_up}",
+        "strengths": _strengths(shown.seen),
+        "nearest": [
+            _image(near, f"{number(near.distance, 2)} spreads away") for near in shown.nearest
+        ],
+    }
 
 
-def _strengths(seen: Seen) -> list[_Strength]:
+def _strengths(seen: Seen) -> list[dict[str, Any]]:
     """Bars of the cosines, on one scale around zero."""
     if not seen.strengths:
         return []
@@ -469,28 +372,28 @@ def _strengths(seen: Seen) -> list[_Strength]:
     width = max(high - low, 1e-12)
     zero = -100 * low / width
     return [
-        _Strength(
-            name,
-            number(value, 3),
-            zero + min(0.0, 100 * value / width),
-            abs(100 * value / width),
-            zero,
-        )
+        {
+            "concept": name,
+            "text": number(value, 3),
+            "at": zero + min(0.0, 100 * value / width),
+            "width": abs(100 * value / width),
+            "zero": zero,
+        }
         for name, value in sorted(seen.strengths.items(), key=lambda pair: -pair[1])
     ]
 
 
-def _image(near: NearImage, distance: str) -> _Image:
+def _image(near: NearImage, distance: str) -> dict[str, Any]:
     ordered = sorted(near.seen.strengths.items(), key=lambda pair: -pair[1])
-    return _Image(
-        near.image,
-        near.name,
-        near.true,
-        near.seen.predicted,
-        distance,
-        near.holds,
-        " > ".join(f"{name} {number(value, 2)}" for name, value in ordered[:3]),
-    )
+    return {
+        "image": near.image,
+        "name": near.name,
+        "true": near.true,
+        "predicted": near.seen.predicted,
+        "distance": distance,
+        "holds": near.holds,
+        "strengths": " > ".join(f"{name} {number(value, 2)}" for name, value in ordered[:3]),
+    }
 
 
 def _nice(value: float) -> float:
