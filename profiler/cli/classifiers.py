@@ -92,8 +92,6 @@ Corrupt = Annotated[
 DataLimit = Annotated[
     int | None, typer.Option("--limit", help="Use so many images, evenly spread.")
 ]
-
-
 TrustLabels = Annotated[
     bool,
     typer.Option(

@@ -61,8 +61,6 @@ from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Clock, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 RULE = Witnesses.name
 """The rule that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""
 MOST_CONFUSIONS = 50

@@ -43,11 +43,7 @@ from profiler.models.classifier import Classifier
 from profiler.session import NONE, Provenance, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 _SHOWN_EXAMPLES = 12
-
-
 _AT_RISK = 0.05
 
 

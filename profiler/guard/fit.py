@@ -44,8 +44,6 @@ from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 PARTS = (0.5, 0.25, 0.25)
 """Shares of the images that rules are fitted on, chosen on, and thresholds set on."""
 AUTO = "auto"

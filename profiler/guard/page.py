@@ -8,8 +8,6 @@ from profiler.report.text import count, typeset
 
 FEWEST = 20
 """Defects below which a condition carries no conclusion."""
-
-
 TITLES = {
     "msp": "MSP",
     "max-logit": "max logit",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FEW = 16
 """Inputs up to which one compiled call on a CPU takes less time than many tensor operations."""
-
-
 _TINY = 1e-30
 
 

@@ -28,8 +28,6 @@ from profiler.llm.facts import Facts, Number, Unit
 from profiler.llm.prompts import Prompts, load_prompts
 
 log = logging.getLogger("profiler")
-
-
 TEMPLATE_AUTHOR = "a fixed template"
 TRIES = 3
 """Paragraphs that a model may write until one keeps to the facts."""

@@ -165,9 +165,6 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
     return [(each, each.complaint()) for each in found]
 
 
-# --- names ---------------------------------------------------------------------------------------
-
-
 # --- the world of a check ------------------------------------------------------------------------
 
 
@@ -277,6 +274,3 @@ def _on_region(
         box = regions.box(label, largest.gamma)
         keep(box, largest.outcome, f"box:{largest.gamma:g} of {label}")
     return OnRegion(label, choice, largest.outcome, largest)
-
-
-# --- proposals -----------------------------------------------------------------------------------

@@ -28,16 +28,10 @@ from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 FEWEST = 2
 """Encodings of a class, below which it has no region."""
-
-
 MOST_HULL = 4_000_000
 """Numbers in the encodings of a hull: exact arithmetic on more takes minutes."""
-
-
 _NEAREST = 3
 """Real images shown beside a counterexample."""
-
-
 _AGAINST = 6
 """Images shown of which a spec does not hold."""
 
