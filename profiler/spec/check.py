@@ -39,8 +39,8 @@ from profiler.spec.world import (
     Regions,
     SpecOptions,
     World,
-    _check_classes,
     annotations_of,
+    check_labels,
     entries_of,
     name_outputs,
     observed_data,
@@ -77,7 +77,7 @@ def check(
     names = name_outputs(file, data.classes)
     words = entries_of(file, concepts)
     formulas = write_out(file, names, words)
-    _check_classes(options.on, names)
+    check_labels(options.on, names)
     check_writable(out)
     with clock("images"):
         seen, numbering = observed_data(classifier, vlm, data, options, services)

@@ -108,7 +108,8 @@ def write_out(file: SpecFile, names: Sequence[str], words: Sequence[Entry]) -> t
     return tuple(expand(spec, file, names, concepts) for spec in file.specs)
 
 
-def _check_classes(given: Sequence[str], names: Sequence[str]) -> None:
+def check_labels(given: Sequence[str], names: Sequence[str]) -> None:
+    """Raise :class:`UnknownNameError` for what is none of the classes."""
     for name in given:
         if name not in names:
             raise UnknownNameError("class of --on", name, names)
