@@ -24,7 +24,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, file_name, split, stem_of
-from profiler.cli.words import Reporting, Sorting, how_called, show
+from profiler.cli.words import Categorizing, Reporting, how_called, show
 from profiler.errors import UsageError
 
 
@@ -67,7 +67,7 @@ def run(
             min=0,
         ),
     ] = None,
-    sorting: Sorting,
+    sorting: Categorizing,
     batch_size: BatchSize = "auto",
     workers: Workers = 2,
     evaluate: Annotated[

@@ -72,7 +72,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Sorting:
+class Categorizing:
     """Who sorts words, and into which categories."""
 
     llm: LLMName = "none"
@@ -109,7 +109,7 @@ class Sorting:
 
 
 @dataclass(frozen=True)
-class SortingAgain(Sorting):
+class CategorizingAgain(Categorizing):
     """The same of a finished run, which has categories."""
 
     categories: Annotated[
@@ -138,7 +138,7 @@ def categorize(
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: RUN itself, replaced at the end]")
     ] = None,
-    sorting: SortingAgain,
+    sorting: CategorizingAgain,
     vlm: Annotated[
         str | None,
         typer.Option(
@@ -216,7 +216,7 @@ def import_(
         float | None,
         typer.Option(help="Trust labels that score above this.  [default: trust every label]"),
     ] = None,
-    sorting: Sorting,
+    sorting: Categorizing,
     vlm: Annotated[
         str,
         typer.Option(
