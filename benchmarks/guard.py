@@ -41,12 +41,12 @@ from torch import nn
 from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.corruptions import Corruption
-from profiler.guard.guard import Context, Guard, HeldOutScores, speaker_of
+from profiler.guard.guard import Context, Guard, HeldOutScores
 from profiler.guard.metrics import METRICS, Contest, Draws, interval, metrics
 from profiler.guard.rules.base import Views
 from profiler.guard.rules.baselines import baselines
 from profiler.guard.rules.combined import DEFAULT, RULES, make_rule
-from profiler.guard.rules.comparisons import Summaries
+from profiler.guard.rules.comparisons import LikelihoodRule
 from profiler.guard.runtime import ScoringCore
 from profiler.guard.thresholds import threshold
 from profiler.models.attacks import STEP_SHARE, Attack, PixelScale, logit_of_error
@@ -427,7 +427,9 @@ def report(bench: Bench, result: Result, draws: int) -> None:
         print("| score | " + " | ".join(METRICS) + " |")
         print("| --- |" + " ---: |" * len(METRICS))
         for name, each in numbers.items():
-            cells = [f"{v.value:.3f} ({v.low:.3f}–{v.high:.3f})" for v in each.values()]
+            cells = [
+                f"{v.value:.3f} ({v.low:.3f}–{v.high:.3f})" for v in map(each.__getitem__, METRICS)
+            ]
             print(f"| {name} | " + " | ".join(cells) + " |")
         told = []
         for metric in METRICS:
@@ -437,7 +439,7 @@ def report(bench: Bench, result: Result, draws: int) -> None:
         print(f"\n{DEFAULT} less the best baseline: " + "; ".join(told))
         if kind.startswith("pgd-"):
             for name in rows:
-                found = compared.values[name]["auroc"], compared.drawn[name]["auroc"]
+                found = compared.values[name].auroc, compared.drawn[name].auroc
                 pgd[kind.endswith("-saved")].setdefault(name, []).append(found)
     for saved, averages in pgd.items():
         how = f", saved as JPEG {SAVED}" if saved else ""
@@ -455,17 +457,13 @@ def guard_of(bench: Bench, fit: Fitted, name: str = DEFAULT) -> Guard:
     """The guard of a combination, as it would be deployed."""
     rule = fit.detectors[name]
     seen, world = fit.choosing, bench.world
-    weights, offsets = fit.space.planes()
-    summaries = Summaries.of(
-        seen.z @ weights.T + offsets, seen.truth, seen.y.argmax(1), len(world.weights)
-    )
+    speaker = LikelihoodRule(fit.space).fit(seen.z, seen.y, seen.truth)
     scores = rule.score(seen.z, seen.y, seen.views(len(rule.views)))
     cut = threshold("false-alarms", 0.05, scores, seen.wrong)
-    levels = (seen.z @ weights.T + offsets).astype(np.float32)
+    levels = speaker.levels(seen.z).astype(np.float32)
     kept = HeldOutScores(scores, seen.wrong, scores, levels, seen.y.argmax(1))
     return Guard(
-        fit.space, fit.aligned, rule, speaker_of(rule.rule, fit.space, summaries),
-        (world.weights, world.bias), kept, cut,
+        fit.space, fit.aligned, rule, speaker, (world.weights, world.bias), kept, cut,
         Context(subject=bench.name, head="head", digest=weights_digest(bench.net)),
         np.zeros(0, np.int64),
     )  # fmt: skip
@@ -549,7 +547,7 @@ def adaptive_report(
         defect = np.r_[np.zeros(right.sum(), bool), np.ones(len(scores), bool)]
         print(
             f"ε = {eps}/255: {errors} of {len(known)} misclassified, {passed} of them pass "
-            f"(threshold: 5 % false alarms); AUROC {metrics(both, defect)['auroc']:.3f}",
+            f"(threshold: 5 % false alarms); AUROC {metrics(both, defect).auroc:.3f}",
             flush=True,
         )
 

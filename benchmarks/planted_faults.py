@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.data.concept_sets import open_concepts
 from profiler.debug.encoder_or_head import (
-    ClassMean,
     CorrectedHead,
     Fault,
     FaultRule,
@@ -683,6 +682,40 @@ def map_of(world: World, case: Case) -> AffineMap:
         others = world.parts["unlabelled"].source
         aligned.add(case.unlabelled.z, world.vlm["unlabelled"], others)
     return aligned.finish()
+
+
+class ClassMean:
+    """The nearest mean of r(z) over the right answers of each class.
+
+    The captions of :class:`ZeroShot` give way to images, so neither the VLM's knowledge of the
+    class names nor the gap between texts and images matters. A class without right answers is
+    represented by all its labelled images.
+    """
+
+    name = "class-mean"
+
+    def __init__(self, aligned: AffineMap, classes: int) -> None:
+        self.aligned = aligned
+        self.classes = classes
+
+    def fit(self, reference: Observed) -> Self:
+        """Learn the means (C, e); NaN for a class without images."""
+        mapped = self.aligned.transform(reference.features)
+        self.means = np.full((self.classes, mapped.shape[1]), np.nan)
+        for label in np.unique(reference.truth):
+            own = reference.truth == label
+            right = own & ~reference.wrong
+            self.means[label] = mapped[right if right.any() else own].mean(axis=0)
+        return self
+
+    def locate(self, errors: Observed) -> Array:
+        """(k,) verdicts; undetermined where the true class has no reference images."""
+        mapped = self.aligned.transform(errors.features)
+        squares = np.sum(self.means**2, axis=1) - 2 * mapped @ self.means.T
+        squares[:, np.isnan(self.means[:, 0])] = np.inf
+        found = np.where(squares.argmin(axis=1) == errors.truth, Fault.HEAD, Fault.ENCODER)
+        known = np.isfinite(self.means[errors.truth, 0])
+        return np.where(known, found, Fault.UNDETERMINED).astype(np.int8)
 
 
 def judge(

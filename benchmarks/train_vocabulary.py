@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pattern_variants import VARIANTS
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as nnf
 from torchvision.transforms import functional as ttf
+from varied_scenes import VARIED_VERSION, VariedScenes
 
 from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.scenes import VERSION, Scene, SyntheticScenes
-from profiler.data.synthetic.variants import VARIANTS
-from profiler.data.synthetic.varied import VARIED_VERSION, VariedScenes
 from profiler.models.subject.sources import lite_model
 from profiler.models.vlm.looks import SUBJECT
 from profiler.models.vlm.middle import CELLS, middle, object_inputs, places, statistics

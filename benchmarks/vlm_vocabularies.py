@@ -26,11 +26,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from planted_faults import GROUPS
+from varied_scenes import VariedScenes
 
 from profiler.data.concept_sets import open_concepts
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.scenes import Scene, SyntheticScenes
-from profiler.data.synthetic.varied import VariedScenes
 from profiler.models.subject.sources import lite_model
 from profiler.models.vlm.base import VLM, TextEncoder, embed_concepts
 from profiler.models.vlm.choose import open_vlm

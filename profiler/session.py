@@ -1,13 +1,14 @@
 """What every story is handed: a language model, a store, progress, a clock and a device."""
 
+import datetime
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -47,6 +48,32 @@ class Services:
 
 
 NONE = Services()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read.
+
+    Attributes:
+        batch_size: images at a time; None: as many as fit.
+        workers: processes that decode.
+        precision: one of :data:`profiler.activations.collect.PRECISIONS`.
+        allow_bad: go on although more than 5 % of the images cannot be read.
+    """
+
+    batch_size: int | None = None
+    workers: int = 0
+    precision: str = "fp32"
+    allow_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a story was asked for: the command as given, the date, and all its options."""
+
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:

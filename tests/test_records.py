@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 
 import profiler
 from profiler.core.json_text import check_format, from_plain, json_text, parse_json, read_json
-from profiler.debug.files import read_map
 from profiler.errors import InputError
 from profiler.guard.guard import Guard
 from profiler.llm.base import Usage
@@ -191,19 +190,13 @@ def what_a_guard_says(folder: Path, content: bytes) -> None:
     Guard.load(folder / "guard.safetensors")
 
 
-def what_a_map_says(folder: Path, content: bytes) -> None:
-    said = {"context": content.decode("latin-1")}
-    save_file({"matrix": np.zeros((2, 2))}, folder / "map.safetensors", said)
-    read_map(folder / "map.safetensors", {"vlm": "a1"})
-
-
 def an_outcome(folder: Path, content: bytes) -> None:
     (folder / "check.json").write_bytes(content)
     check_format(read_json(folder / "check.json", "outcome", (3,)), "x", "outcome", (3,))
 
 
 READERS: tuple[Callable[[Path, bytes], None], ...] = (
-    a_run, a_threshold, certificates, a_guard, what_a_guard_says, what_a_map_says, an_outcome,
+    a_run, a_threshold, certificates, a_guard, what_a_guard_says, an_outcome,
 )  # fmt: skip
 
 

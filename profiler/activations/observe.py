@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from profiler.models.attacks import Attack, PixelScale
 from profiler.models.classifier import Classifier, dead_weights
 from profiler.models.subject.trial import in_company
 from profiler.models.vlm.base import VLM, embed_captions
-from profiler.session import Advance, Services
+from profiler.session import Advance, Reading, Services
 
 CHECKED_IMAGES = 512
 """Images on which inputs of layers have to be constant to be called so."""
@@ -281,45 +281,17 @@ def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> 
     return rows.reshape(len(names), len(TEMPLATES), -1)
 
 
-class HowRead(Protocol):
-    """The part of a story's options that says how images are read."""
-
-    @property
-    def seed(self) -> int:
-        """Of corruptions."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """One of :data:`profiler.activations.collect.PRECISIONS`."""
-        ...
-
-    @property
-    def batch_size(self) -> int | None:
-        """None: as large as fits."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """Processes that decode."""
-        ...
-
-    @property
-    def allow_bad(self) -> bool:
-        """Go on although more than 5 % of the images cannot be read."""
-        ...
-
-
 def examine(
     classifier: Classifier,
     vlm: VLM,
     data: LabelledImages,
-    how: HowRead,
+    reading: Reading,
     services: Services,
     *,
     title: str = "images",
     corruption: Corruption | None = None,
     attack: Attack | None = None,
+    seed: int = 0,
 ) -> Observation:
     """What :func:`~profiler.activations.observe.observe` gives, from the story's store.
 
@@ -327,11 +299,12 @@ def examine(
         classifier: the network under study.
         vlm: embeds the same images.
         data: the images.
-        how: they are read.
+        reading: how they are read.
         services: store and progress.
         title: of the progress.
         corruption: what harms them first.
         attack: what leads the classifier astray first.
+        seed: of the corruption.
     """
     with services.progress.stage(title, len(data.names)) as advance:
         return observe(
@@ -340,11 +313,11 @@ def examine(
             data,
             corruption=corruption,
             attack=attack,
-            seed=how.seed,
+            seed=seed,
             store=services.store,
-            precision=how.precision,
-            batch_size=how.batch_size,
-            workers=how.workers,
-            allow_bad=how.allow_bad,
+            precision=reading.precision,
+            batch_size=reading.batch_size,
+            workers=reading.workers,
+            allow_bad=reading.allow_bad,
             advance=advance,
         )

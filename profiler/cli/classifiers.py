@@ -2,25 +2,35 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli.subjects import subject_options
-from profiler.cli.words import language_model
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    Precision,
+    Seed,
+    VLMName,
+    Workers,
+    batch_size_of,
+    check_precision,
+)
+from profiler.cli.subjects import Device, Loading
+from profiler.cli.words import Asking
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from profiler.data.concept_sets import ConceptSet
     from profiler.data.corruptions import Corruption
     from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
     from profiler.models.attacks import Attack
     from profiler.models.classifier import Classifier
+    from profiler.models.vlm.base import VLM
+    from profiler.session import Reading
 
 log = logging.getLogger("profiler")
 
@@ -82,83 +92,135 @@ Corrupt = Annotated[
 DataLimit = Annotated[
     int | None, typer.Option("--limit", help="Use so many images, evenly spread.")
 ]
+TrustLabels = Annotated[
+    bool,
+    typer.Option(
+        "--trust-labels",
+        help="Go on although labels and outputs seem to be numbered differently.",
+    ),
+]
 
 
 @dataclass(frozen=True)
-class Alteration:
-    """What is done to the images first: an attack, a corruption, or nothing."""
+class Naming:
+    """What the outputs are called, and by which concepts and which VLM a classifier is told."""
 
-    attack: "Attack | None" = None
-    corruption: "Corruption | None" = None
+    classes: ClassesFile = None
+    head: HeadName = None
+    concepts: AttributesName = None
+    concepts_from: ConceptsFrom = None
+    propose_concepts: ProposeConcepts = False
+    vlm: VLMName = "open_clip:ViT-B-16/openai"
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How images are read, and where networks run."""
+
+    batch_size: BatchSize = "auto"
+    workers: Workers = 2
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    seed: Seed = 0
+    allow_bad: AllowBad = False
+
+    def check(self) -> None:
+        """Refuse what is no batch size, and what the device lacks."""
+        batch_size_of(self.batch_size)
+        check_precision(self.precision, self.device)
+
+    @property
+    def reading(self) -> "Reading":
+        """For a story."""
+        from profiler.session import Reading
+
+        size = batch_size_of(self.batch_size)
+        return Reading(size, self.workers, self.precision, self.allow_bad)
 
 
 def change_of(
     attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int
-) -> Alteration:
-    """``--attack``, ``--eps`` and ``--corrupt`` as one value."""
+) -> "tuple[Attack | None, Corruption | None]":
+    """What is done to the images first: an attack, a corruption, or nothing."""
     from profiler.data.corruptions import Corruption
     from profiler.models.attacks import Attack, parse_eps
 
     if attack is not None and corrupt is not None:
         raise UsageError("--attack and --corrupt exclude each other; give one of them")
-    if attack is not None:
-        return Alteration(attack=Attack(attack, parse_eps(eps), steps, seed))
-    return Alteration(corruption=None if corrupt is None else Corruption.parse(corrupt))
+    return (
+        None if attack is None else Attack(attack, parse_eps(eps), steps, seed),
+        None if corrupt is None else Corruption.parse(corrupt),
+    )
 
 
-def check_early(
-    *,
-    subject: str,
-    device: str,
-    subject_own: tuple[Path | None, bool, str, str | None, int, str],
-    vlm: str,
-    data: Path,
-    classes: Path | None,
-    limit: int | None,
-    out: Path,
-    concepts: str | None,
-    concepts_from: Path | None = None,
-    propose: bool = False,
-    llm: tuple[str, str | None] = ("none", None),
-    prompts: Path | None = None,
-) -> "ConceptSet | None":
-    """Check what costs nothing before the network is loaded.
+@dataclass(frozen=True)
+class Case:
+    """A classifier and labelled images, as a command was told of them."""
 
-    Args:
-        subject: the network.
-        device: ``--device``.
-        subject_own: the arguments of :func:`subject_options`.
-        vlm: ``--vlm``.
-        data: ``--data``.
-        classes: ``--classes``.
-        limit: ``--limit``.
-        out: the folder that will be written to.
-        concepts: ``--concepts``.
-        concepts_from: ``--concepts-from``.
-        propose: ``--propose-concepts``.
-        llm: ``--llm`` and ``--llm-base-url``.
-        prompts: ``--prompts``.
+    subject: str
+    data: Path
+    limit: int | None
+    naming: Naming
+    loading: Loading
+    computing: Computing
+    asking: Asking = field(default_factory=Asking)
 
-    Returns:
-        The concepts, where the classes need not be known for them.
-    """
-    from profiler.cli.images import check_profiling
-    from profiler.llm.prompts import load_prompts
-    from profiler.session import check_writable, choose_device
+    def check(self, out: Path) -> "ConceptSet | None":
+        """Check what costs nothing before the network is loaded.
 
-    subject_options(*subject_own)
-    check_profiling(subject, vlm, "auto", limit, None)
-    choose_device(device)
-    check_data(data, classes)
-    words = None
-    if concepts or concepts_from:
-        words = choose_concepts(concepts, concepts_from, propose, (), None, None)
-    load_prompts(prompts)
-    with language_model(*llm, refresh=False) as model:
-        if propose and model is None:
-            raise UsageError("--propose-concepts asks an LLM; name one with --llm")
-    check_writable(out)
-    return words
+        Args:
+            out: the folder that will be written to.
+
+        Returns:
+            The concepts, where the classes need not be known for them.
+        """
+        from profiler.cli.images import check_profiling
+        from profiler.llm.prompts import load_prompts
+        from profiler.session import check_writable, choose_device
+
+        named = self.naming
+        self.loading.options(self.computing.seed)
+        check_profiling(self.subject, named.vlm, "auto", self.limit, None)
+        choose_device(self.computing.device)
+        check_data(self.data, named.classes)
+        words = None
+        if named.concepts or named.concepts_from:
+            words = choose_concepts(
+                named.concepts, named.concepts_from, named.propose_concepts, (), None, None
+            )
+        load_prompts(self.asking.prompts)
+        with self.asking.model() as model:
+            if named.propose_concepts and model is None:
+                raise UsageError("--propose-concepts asks an LLM; name one with --llm")
+        check_writable(out)
+        return words
+
+    def open_classifier(self) -> "Classifier":
+        """The network, divided into encoder and head."""
+        return open_classifier(self.subject, self.naming.head, self.loading, self.computing)
+
+    def open_images(self, outputs: int) -> "LabelledImages":
+        """The labelled images, for a classifier with so many outputs."""
+        from profiler.data.labelled.files import open_classes
+        from profiler.data.labelled.images import open_labelled
+
+        names, mapping = open_classes(self.naming.classes, outputs, data=self.data)
+        if names.assumed:
+            log.warning("warning: %s", names.assumed)
+        return open_labelled(self.data, names, mapping, limit=self.limit)
+
+    def concepts_for(self, images: "LabelledImages", llm: "LLM | None") -> "ConceptSet":
+        """Those of the classes that have images, where no option names any."""
+        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
+        proposed = self.naming.propose_concepts
+        return choose_concepts(None, None, proposed, present, llm, self.asking.prompts)
+
+    def open_vlm(self) -> "VLM":
+        """What reads the images beside the classifier."""
+        from profiler.models.vlm.choose import open_vlm
+        from profiler.session import choose_device
+
+        return open_vlm(self.naming.vlm, choose_device(self.computing.device))
 
 
 def check_data(data: Path, classes: Path | None) -> None:
@@ -174,35 +236,15 @@ def check_data(data: Path, classes: Path | None) -> None:
 
 
 def open_classifier(
-    subject: str,
-    device: "torch.device",
-    head: str | None,
-    checkpoint: Path | None,
-    partial: bool,
-    weights: str,
-    preprocess: str | None,
-    seed: int,
-    checkpoint_key: str = "",
+    subject: str, head: str | None, loading: Loading, computing: Computing
 ) -> "Classifier":
     """The network of the options, divided into encoder and head."""
     from profiler.models.classifier import Classifier
     from profiler.models.subject.loading import load_subject
+    from profiler.session import choose_device
 
-    options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
-    return Classifier.find(load_subject(subject, device, options), head)
-
-
-def open_data(
-    data: Path, classes: Path | None, outputs: int, limit: int | None
-) -> "LabelledImages":
-    """The labelled images of the options, for a classifier with so many outputs."""
-    from profiler.data.labelled.files import open_classes
-    from profiler.data.labelled.images import open_labelled
-
-    names, mapping = open_classes(classes, outputs, data=data)
-    if names.assumed:
-        log.warning("warning: %s", names.assumed)
-    return open_labelled(data, names, mapping, limit=limit)
+    place = choose_device(computing.device)
+    return Classifier.find(load_subject(subject, place, loading.options(computing.seed)), head)
 
 
 def choose_concepts(

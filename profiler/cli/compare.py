@@ -27,13 +27,13 @@ from profiler.cli.images import (
 )
 from profiler.cli.subjects import (
     Device,
+    Loading,
     Partial,
     Pool,
     PreprocessText,
     file_name,
     split,
     stem_of,
-    subject_options,
 )
 from profiler.cli.words import (
     AsJSON,
@@ -352,9 +352,9 @@ class _Own:
             Unprofiled(
                 _name_of(subject, file, key, weights),
                 subject,
-                subject_options(
-                    file, self.partial, weights or "default", self.preprocess, self.seed, key or ""
-                ),
+                Loading(
+                    file, key or "", self.partial, weights or "default", self.preprocess
+                ).options(self.seed),
             )
             for subject, file, key, weights in zip_longest(
                 every, self.checkpoints, self.keys, self.weights

@@ -14,50 +14,21 @@ import typer
 from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackSteps,
-    AttributesName,
+    Case,
     ClassesFile,
-    ConceptsFrom,
+    Computing,
     DataLimit,
     DataPath,
     HeadName,
-    ProposeConcepts,
+    Naming,
+    TrustLabels,
     check_data,
-    check_early,
-    choose_concepts,
     open_classifier,
-    open_data,
 )
-from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
-    Precision,
-    Seed,
-    VLMName,
-    Workers,
-    batch_size_of,
-    check_precision,
-)
-from profiler.cli.subjects import (
-    CheckpointFile,
-    CheckpointKey,
-    Device,
-    Partial,
-    PreprocessText,
-    SubjectName,
-    Weights,
-    file_name,
-    stem_of,
-)
-from profiler.cli.words import (
-    AsJSON,
-    Date,
-    LLMBaseURL,
-    LLMName,
-    LLMRefresh,
-    Prompts,
-    how_called,
-    language_model,
-)
+from profiler.cli.images import batch_size_of
+from profiler.cli.options import grouped
+from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
+from profiler.cli.words import Asking, Date, Reporting, provenance
 from profiler.errors import CheckFailed, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -75,50 +46,67 @@ commands = typer.Typer(
 )
 app.add_typer(commands)
 
+_UNUSED = ("workers", "precision", "allow_bad")
+"""Of how images are read, what score and eval do not ask: they read as a deployed guard does."""
+
 GuardFile = Annotated[
     Path | None,
     typer.Option("--guard", help="The guard's file.  [default: reports/guard-SUBJECT/…]"),
 ]
-Share = Annotated[
-    float | None, typer.Option("--share", help="Flag at most this share of all inputs.")
-]
-FalseAlarms = Annotated[
-    float | None,
-    typer.Option("--false-alarms", help="Flag at most this share of right answers."),
-]
-PassedErrors = Annotated[
-    float | None,
-    typer.Option(
-        "--passed-errors",
-        help="Let at most this share of all inputs be wrong and pass (conformal risk control).",
-    ),
-]
-Risk = Annotated[
-    float | None,
-    typer.Option("--risk", help="Let at most this share of what passes be wrong."),
-]
-Confidence = Annotated[float, typer.Option("--confidence", help="With which --risk is held.")]
 
 
 @dataclass(frozen=True)
-class _Target:
-    name: str
-    level: float
+class Flagging:
+    """By which promise a threshold is set."""
 
+    share: Annotated[
+        float | None, typer.Option("--share", help="Flag at most this share of all inputs.")
+    ] = None
+    false_alarms: Annotated[
+        float | None,
+        typer.Option("--false-alarms", help="Flag at most this share of right answers."),
+    ] = None
+    passed_errors: Annotated[
+        float | None,
+        typer.Option(
+            "--passed-errors",
+            help="Let at most this share of all inputs be wrong and pass (conformal risk control).",
+        ),
+    ] = None
+    risk: Annotated[
+        float | None,
+        typer.Option("--risk", help="Let at most this share of what passes be wrong."),
+    ] = None
+    confidence: Annotated[
+        float, typer.Option("--confidence", help="With which --risk is held.")
+    ] = 0.95
 
-def _target(**given: float | None) -> _Target | None:
-    """The one threshold option that was given; None without any."""
-    named = {name.replace("_", "-"): level for name, level in given.items() if level is not None}
-    if len(named) > 1:
-        raise UsageError(f"{' and '.join(f'--{name}' for name in named)} exclude each other")
-    return next((_Target(name, level) for name, level in named.items()), None)
+    def target(self) -> tuple[str, float] | None:
+        """The one promise that was given, and its level; None without any."""
+        given = {
+            "share": self.share,
+            "false-alarms": self.false_alarms,
+            "passed-errors": self.passed_errors,
+            "risk": self.risk,
+        }
+        named = [(name, level) for name, level in given.items() if level is not None]
+        if len(named) > 1:
+            raise UsageError(f"{' and '.join(f'--{name}' for name, _ in named)} exclude each other")
+        for name, level in named:
+            if not 0 < level < 1:
+                raise UsageError(f"--{name} must lie between 0 and 1, got {level:g}")
+        if not 0 < self.confidence < 1:
+            raise UsageError(f"--confidence must lie between 0 and 1, got {self.confidence:g}")
+        return named[0] if named else None
 
 
 @commands.command("fit")
+@grouped()
 def fit(
     context: typer.Context,
     subject: SubjectName,
     data: DataPath,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: reports/guard-SUBJECT]")
     ] = None,
@@ -138,40 +126,13 @@ def fit(
             "pass for each view.",
         ),
     ] = "none",
-    share: Share = None,
-    false_alarms: FalseAlarms = None,
-    passed_errors: PassedErrors = None,
-    risk: Risk = None,
-    confidence: Confidence = 0.95,
-    classes: ClassesFile = None,
-    head: HeadName = None,
-    concepts: AttributesName = None,
-    concepts_from: ConceptsFrom = None,
-    propose_concepts: ProposeConcepts = False,
-    vlm: VLMName = "open_clip:ViT-B-16/openai",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    flagging: Flagging,
+    naming: Naming,
+    loading: Loading,
     limit: DataLimit = None,
-    trust_labels: Annotated[
-        bool,
-        typer.Option(
-            "--trust-labels",
-            help="Go on although labels and outputs seem to be numbered differently.",
-        ),
-    ] = False,
-    llm: LLMName = "none",
-    llm_base_url: LLMBaseURL = None,
-    llm_refresh: LLMRefresh = False,
-    prompts: Prompts = None,
-    batch_size: BatchSize = "auto",
-    workers: Workers = 2,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
-    allow_bad: AllowBad = False,
+    trust_labels: TrustLabels = False,
+    asking: Asking,
+    computing: Computing,
     date: Date = None,
 ) -> None:
     """Make a guard from labelled images that the network was not trained on.
@@ -180,68 +141,40 @@ def fit(
     the images are fitted on, a quarter is chosen on, a quarter sets the threshold; by default at
     most 5 % of right answers are flagged.
     """
-    size = batch_size_of(batch_size)
-    check_precision(precision, device)
-    target = _target(
-        share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk
-    ) or _Target("false-alarms", 0.05)
-    _check_level(target, confidence)
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
+    computing.check()
+    target, level = flagging.target() or ("false-alarms", 0.05)
+    from profiler.cli.terminal import services
     from profiler.guard.fit import GuardOptions, check_rule, fit_guard
     from profiler.guard.guard import FILE
     from profiler.models.views import parse_views
-    from profiler.models.vlm.choose import open_vlm
-    from profiler.session import Services, choose_device
 
     wanted = parse_views(views)
     check_rule(rule, wanted)
     out = out or _folder(subject)
-    words = check_early(
-        subject=subject,
-        device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
-        vlm=vlm,
-        data=data,
-        classes=classes,
-        limit=limit,
-        out=out,
-        concepts=concepts,
-        concepts_from=concepts_from,
-        propose=propose_concepts,
-        llm=(llm, llm_base_url),
-        prompts=prompts,
-    )
-    place = choose_device(device)
-    classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
-    )
-    images = open_data(data, classes, classifier.outputs, limit)
-    with language_model(llm, llm_base_url, llm_refresh) as model:
-        if words is None:
-            present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
-            words = choose_concepts(None, None, propose_concepts, present, model, prompts)
+    case = Case(subject, data, limit, naming, loading, computing, asking)
+    words = case.check(out)
+    classifier = case.open_classifier()
+    images = case.open_images(classifier.outputs)
+    with asking.model() as model:
+        words = words or case.concepts_for(images, model)
         guard = fit_guard(
             classifier,
-            open_vlm(vlm, place),
+            case.open_vlm(),
             images,
             words,
             out,
             GuardOptions(
                 rule=rule,
                 views=wanted,
-                target=target.name,
-                level=target.level,
-                confidence=confidence,
+                target=target,
+                level=level,
+                confidence=flagging.confidence,
                 trust_labels=trust_labels,
-                seed=seed,
-                precision=precision,
-                batch_size=size,
-                workers=workers,
-                allow_bad=allow_bad,
-                **how_called(context, date),
+                seed=computing.seed,
+                reading=computing.reading,
+                provenance=provenance(context, date),
             ),
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""
@@ -255,6 +188,7 @@ def fit(
 
 
 @commands.command("score")
+@grouped(_UNUSED)
 def score(
     subject: SubjectName,
     images: Annotated[
@@ -264,16 +198,13 @@ def score(
             help="A folder of images, a CSV with the column path, or files.",
         ),
     ],
+    *,
     guard: GuardFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Write to this file.  [default: standard output]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines in place of CSV.")] = False,
-    share: Share = None,
-    false_alarms: FalseAlarms = None,
-    passed_errors: PassedErrors = None,
-    risk: Risk = None,
-    confidence: Confidence = 0.95,
+    flagging: Flagging,
     watch: Annotated[
         bool,
         typer.Option(
@@ -288,45 +219,28 @@ def score(
         bool, typer.Option("--fail-on-drift", help="Leave with status 1 if --watch reports drift.")
     ] = False,
     head: HeadName = None,
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
-    batch_size: BatchSize = "auto",
-    device: Device = "auto",
-    seed: Seed = 0,
+    loading: Loading,
+    computing: Computing,
 ) -> None:
     """Judge images: prediction, score, accept or flag, and what speaks most against each.
 
     An image that cannot be read, or for which the network gives no finite numbers, is flagged.
     A threshold option replaces the guard's own threshold.
     """
-    size = batch_size_of(batch_size)
-    target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
-    _check_level(target, confidence)
+    size = batch_size_of(computing.batch_size)
+    flagging.target()
     if fail_on_drift and not watch:
         raise UsageError("--fail-on-drift needs --watch")
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard.answers import BATCH, check_subject
     from profiler.guard.score import score_images
-    from profiler.session import Services, check_writable, choose_device
+    from profiler.session import Services, check_writable
 
     probe = _probe(images)
     if out is not None and not out.exists():
         check_writable(out.parent)
-    made = _load(guard, subject, target, confidence)
-    classifier = open_classifier(
-        subject,
-        choose_device(device),
-        head,
-        checkpoint,
-        partial,
-        weights,
-        preprocess,
-        seed,
-        checkpoint_key,
-    )
+    made = _load(_path(guard, subject), flagging)
+    classifier = open_classifier(subject, head, loading, computing)
     check_subject(made, classifier)
     looks: list[Look] = []
 
@@ -354,10 +268,12 @@ def score(
 
 
 @commands.command("eval")
+@grouped(_UNUSED)
 def evaluate(
     context: typer.Context,
     subject: SubjectName,
     data: DataPath,
+    *,
     guard: GuardFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: the guard's own]")
@@ -378,26 +294,14 @@ def evaluate(
             help="Harm the images, as in gaussian_noise:3; may be given more than once.",
         ),
     ] = None,
-    share: Share = None,
-    false_alarms: FalseAlarms = None,
-    passed_errors: PassedErrors = None,
-    risk: Risk = None,
-    confidence: Confidence = 0.95,
+    flagging: Flagging,
     classes: ClassesFile = None,
     head: HeadName = None,
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    loading: Loading,
     limit: DataLimit = None,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap.", min=20)] = 1000,
-    batch_size: BatchSize = "auto",
-    device: Device = "auto",
-    seed: Seed = 0,
-    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
-    date: Date = None,
-    as_json: AsJSON = False,
+    computing: Computing,
+    reporting: Reporting,
 ) -> None:
     """Measure a guard on held-out labelled images, beside baselines; write guard.json and .html.
 
@@ -405,15 +309,14 @@ def evaluate(
     """
     from profiler.core.json_text import json_text, read_json
 
-    size = batch_size_of(batch_size)
-    target = _target(share=share, false_alarms=false_alarms, passed_errors=passed_errors, risk=risk)
-    _check_level(target, confidence)
+    size = batch_size_of(computing.batch_size)
+    flagging.target()
     from profiler.data.corruptions import Corruption
     from profiler.models.attacks import Attack, parse_eps
 
     strengths = [parse_eps(each.strip()) for each in eps.split(",")]
     attacks = tuple(
-        Attack(method, strength, attack_steps, seed)
+        Attack(method, strength, attack_steps, computing.seed)
         for method in attack or ()
         for strength in strengths
     )
@@ -422,28 +325,17 @@ def evaluate(
     from profiler.guard.answers import BATCH, REFERENCE, check_subject
     from profiler.guard.assess import AssessOptions, assess_guard
     from profiler.guard.fit import open_guard_data
-    from profiler.session import Services, check_writable, choose_device
+    from profiler.session import Services, check_writable
 
     check_data(data, classes)
     path = _path(guard, subject)
-    made = _load(guard, subject, target, confidence)
+    made = _load(path, flagging)
     out = out or path.parent
     check_writable(out)
-    classifier = open_classifier(
-        subject,
-        choose_device(device),
-        head,
-        checkpoint,
-        partial,
-        weights,
-        preprocess,
-        seed,
-        checkpoint_key,
-    )
+    classifier = open_classifier(subject, head, loading, computing)
     check_subject(made, classifier)  # or its outputs would be held to be others'
     images = open_guard_data(made, data, classes, limit)
     reference = path.parent / REFERENCE
-    called = how_called(context, date)
     found = assess_guard(
         made,
         classifier,
@@ -454,14 +346,14 @@ def evaluate(
             attacks=attacks,
             corruptions=corruptions,
             draws=draws,
-            seed=seed,
+            seed=computing.seed,
             batch=size or BATCH,
-            max_report_mb=max_report_mb,
-            **{key: called[key] for key in ("command", "date") if key in called},
+            max_report_mb=reporting.max_report_mb,
+            provenance=provenance(context, reporting.date),
         ),
         Services(progress=TerminalProgress()),
     )
-    if as_json:
+    if reporting.as_json:
         content = read_json(out / "guard.json", "outcome")
         typer.echo(json_text({"report": str(out / "guard.html"), **content}, None))
         return
@@ -480,18 +372,11 @@ def _path(guard: Path | None, subject: str) -> Path:
     return path / FILE if path.is_dir() else path
 
 
-def _load(guard: Path | None, subject: str, target: _Target | None, confidence: float) -> "Guard":
+def _load(path: Path, flagging: Flagging) -> "Guard":
     from profiler.guard.guard import Guard
 
-    made = Guard.load(_path(guard, subject))
-    return made if target is None else made.at(target.name, target.level, confidence)
-
-
-def _check_level(target: _Target | None, confidence: float) -> None:
-    if target is not None and not 0 < target.level < 1:
-        raise UsageError(f"--{target.name} must lie between 0 and 1, got {target.level:g}")
-    if not 0 < confidence < 1:
-        raise UsageError(f"--confidence must lie between 0 and 1, got {confidence:g}")
+    made, target = Guard.load(path), flagging.target()
+    return made if target is None else made.at(*target, flagging.confidence)
 
 
 def _probe(images: list[Path]) -> "ImageFolder":
@@ -617,6 +502,6 @@ def _show(found: "Assessment") -> None:
     for condition in found.conditions:
         table.add_column(condition.title, justify="right")
     for name in (*found.rules, *found.baselines):
-        values = [each.metrics[name]["auroc"].value for each in found.conditions]
+        values = [each.metrics[name].auroc.value for each in found.conditions]
         table.add_row(name, *(f"{value:.3f}" for value in values))
     stderr.print(table)

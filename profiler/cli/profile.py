@@ -22,43 +22,18 @@ from profiler.cli.images import (
     check_precision,
     check_profiling,
 )
-from profiler.cli.subjects import (
-    CheckpointFile,
-    CheckpointKey,
-    Device,
-    Partial,
-    Pool,
-    PreprocessText,
-    SubjectName,
-    Weights,
-    file_name,
-    split,
-    stem_of,
-    subject_options,
-)
-from profiler.cli.words import (
-    AsJSON,
-    Categories,
-    Date,
-    LLMBaseURL,
-    LLMConcurrency,
-    LLMLenient,
-    LLMName,
-    LLMRefresh,
-    Prompts,
-    Votes,
-    check_votes,
-    how_called,
-    language_model,
-    show,
-)
+from profiler.cli.options import grouped
+from profiler.cli.subjects import Device, Loading, Pool, SubjectName, file_name, split, stem_of
+from profiler.cli.words import Categorizing, Reporting, how_called, show
 from profiler.errors import UsageError
 
 
 @app.command()
+@grouped()
 def run(
     context: typer.Context,
     subject: SubjectName,
+    *,
     layers: Annotated[
         str,
         typer.Option(
@@ -67,11 +42,7 @@ def run(
         ),
     ] = "all",
     pool: Pool = "auto",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    loading: Loading,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     probe: ProbeName = "imagenette",
     concepts: ConceptsName = "common-20k",
@@ -96,14 +67,7 @@ def run(
             min=0,
         ),
     ] = None,
-    llm: LLMName = "none",
-    llm_base_url: LLMBaseURL = None,
-    llm_refresh: LLMRefresh = False,
-    llm_lenient: LLMLenient = False,
-    llm_concurrency: LLMConcurrency = 4,
-    votes: Votes = 1,
-    categories: Categories = None,
-    prompts: Prompts = None,
+    sorting: Categorizing,
     batch_size: BatchSize = "auto",
     workers: Workers = 2,
     evaluate: Annotated[
@@ -139,9 +103,7 @@ def run(
     ] = False,
     seed: Seed = 0,
     allow_bad: AllowBad = False,
-    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
-    date: Date = None,
-    as_json: AsJSON = False,
+    reporting: Reporting,
 ) -> None:
     """Profile a network: label every unit, sort the labels, and write a report."""
     # What costs nothing to check is checked before anything is loaded.
@@ -150,8 +112,8 @@ def run(
     check_profiling(subject, vlm, pool, limit, top)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
-    check_votes(votes, llm)
-    own = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
+    sorting.check()
+    own = loading.options(seed)
     from profiler.profile.similarity.choose import open_similarity
 
     formula = open_similarity(similarity)
@@ -161,14 +123,12 @@ def run(
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
     from profiler.data.images import open_probe
-    from profiler.llm.prompts import load_prompts
-    from profiler.profile.sorting.categories import DEFAULT, read_categories
+    from profiler.profile.sorting.categories import DEFAULT
 
     concept_set = open_concepts(concepts)
-    wanted = read_categories(categories) if categories else DEFAULT
-    load_prompts(prompts)
+    wanted = sorting.options(DEFAULT)
     cache = cache_folder()
-    with language_model(llm, llm_base_url, llm_refresh) as model:
+    with sorting.model() as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.models.subject.loading import load_subject
         from profiler.models.vlm.choose import open_vlm
@@ -176,7 +136,7 @@ def run(
         from profiler.profile.run import ProfileOptions, profile
         from profiler.session import Services, check_writable, choose_device
 
-        out = out or Path("reports", _folder_name(subject, checkpoint, checkpoint_key, vlm, probe))
+        out = out or Path("reports", _folder_name(subject, loading, vlm, probe))
         check_writable(out)
         place = choose_device(device)
         images = open_probe(probe, cache, limit=limit, seed=seed)  # the first that may download
@@ -203,17 +163,13 @@ def run(
                 batch_size=size,
                 workers=workers,
                 allow_bad=allow_bad,
-                categories=wanted,
-                lenient=llm_lenient,
-                votes=votes,
-                concurrency=llm_concurrency,
-                prompts=prompts,
-                max_report_mb=max_report_mb,
-                **how_called(context, date),
+                max_report_mb=reporting.max_report_mb,
+                **wanted,
+                **how_called(context, reporting.date),
             ),
             Services(model, Store(cache), TerminalProgress()),
         )
-    show(done, out, as_json)
+    show(done, out, reporting.as_json)
 
 
 @app.command()
@@ -229,7 +185,8 @@ def scenes(
     typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
 
 
-def _folder_name(subject: str, checkpoint: Path | None, key: str, vlm: str, probe: str) -> str:
-    tuned = [part for part in (checkpoint.stem, key) if part] if checkpoint else []
+def _folder_name(subject: str, loading: Loading, vlm: str, probe: str) -> str:
+    file, key = loading.checkpoint, loading.checkpoint_key
+    tuned = [part for part in (file.stem, key) if part] if file else []
     parts = (stem_of(subject), *tuned, vlm.removeprefix("open_clip:"), Path(probe).name or "probe")
     return file_name("-".join(parts))

@@ -112,16 +112,15 @@ def calibrate(
     --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
     4: too few ratings to say.
     """
-    from profiler.cli.terminal import TerminalProgress, stderr
+    from profiler.cli.terminal import services, stderr
     from profiler.core.json_text import json_text
-    from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.base import LateTextEncoder
     from profiler.models.vlm.choose import late_vlm, open_text_encoder
     from profiler.profile.result import load_run
     from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
     from profiler.rate.calibrate import CalibrationOptions, calibrate_run, calibrated_json
-    from profiler.session import Services, choose_device
+    from profiler.session import choose_device
 
     record = load_run(folder).record
     settings = (record.resorted or record).settings
@@ -160,7 +159,7 @@ def calibrate(
                 **how_called(context, date),
             ),
             texts,
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     if as_json:
         typer.echo(json_text(calibrated_json(done, folder), None))

@@ -9,57 +9,33 @@ import typer
 
 from profiler.cli.app import app
 from profiler.cli.classifiers import (
-    AttributesName,
-    ClassesFile,
+    Case,
+    Computing,
     DataLimit,
     DataPath,
-    HeadName,
-    check_early,
+    Naming,
+    TrustLabels,
     choose_concepts,
-    open_classifier,
-    open_data,
 )
-from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
-    Precision,
-    Seed,
-    VLMName,
-    Workers,
-    batch_size_of,
-    check_precision,
-)
-from profiler.cli.subjects import (
-    CheckpointFile,
-    CheckpointKey,
-    Device,
-    Partial,
-    PreprocessText,
-    SubjectName,
-    Weights,
-    file_name,
-    stem_of,
-)
-from profiler.cli.words import AsJSON, Date, how_called
+from profiler.cli.options import grouped
+from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
+from profiler.cli.words import AsJSON, Reporting, provenance
 from profiler.errors import CheckFailed, Undecided, UsageError
 
 if TYPE_CHECKING:
     from profiler.spec.result import Checked
 
-TrustLabels = Annotated[
-    bool,
-    typer.Option(
-        "--trust-labels",
-        help="Go on although labels and outputs seem to be numbered differently.",
-    ),
-]
+_UNUSED = ("concepts_from", "propose_concepts")
+"""A spec names its concepts itself."""
 
 DEFAULT_REGION = "box:0.3"
 
 
 @app.command()
+@grouped(_UNUSED)
 def check(
     context: typer.Context,
+    *,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -119,26 +95,12 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: reports/check-FILE-SUBJECT]")
     ] = None,
-    classes: ClassesFile = None,
-    head: HeadName = None,
-    concepts: AttributesName = None,
-    vlm: VLMName = "open_clip:ViT-B-16/openai",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    naming: Naming,
+    loading: Loading,
     limit: DataLimit = None,
     trust_labels: TrustLabels = False,
-    batch_size: BatchSize = "auto",
-    workers: Workers = 2,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
-    allow_bad: AllowBad = False,
-    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
-    date: Date = None,
-    as_json: AsJSON = False,
+    computing: Computing,
+    reporting: Reporting,
 ) -> None:
     """Hold a classifier against specifications: on images, and on regions with proofs.
 
@@ -148,12 +110,11 @@ def check(
     if verify is not None:
         if file is not None or subject is not None:
             raise UsageError("--verify reads a file of certificates and nothing else")
-        _verify(verify, as_json)
+        _verify(verify, reporting.as_json)
         return
     if file is None or subject is None or data is None:
         raise UsageError("write: profiler check FILE.conspec SUBJECT --data DIR")
-    size = batch_size_of(batch_size)
-    check_precision(precision, device)
+    computing.check()
     from profiler.core.text import text_of
     from profiler.spec.language.names import check as check_names
     from profiler.spec.language.parser import read
@@ -165,36 +126,21 @@ def check(
         specs = read(file)
         # Refused now, before the network is loaded, as far as the file itself can tell.
         words = None
-        if not specs.concepts and concepts is not None:
-            words = choose_concepts(concepts, None, False, (), None, None)
+        if not specs.concepts and naming.concepts is not None:
+            words = choose_concepts(naming.concepts, None, False, (), None, None)
         check_names(specs, None, words.words if words else None)
     out = out or Path("reports", file_name(f"check-{file.stem}-{stem_of(subject)}"))
-    check_early(
-        subject=subject,
-        device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
-        vlm=vlm,
-        data=data,
-        classes=classes,
-        limit=limit,
-        out=out,
-        concepts=concepts,
-    )
+    case = Case(subject, data, limit, naming, loading, computing)
+    case.check(out)
     if annotations is not None:
         text_of(annotations, "file of annotations")
 
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
-    from profiler.models.vlm.choose import open_vlm
-    from profiler.session import Services, choose_device
+    from profiler.cli.terminal import services
     from profiler.spec.check import check as hold
     from profiler.spec.world import SpecOptions
 
-    place = choose_device(device)
-    classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
-    )
-    images = open_data(data, classes, classifier.outputs, limit)
+    classifier = case.open_classifier()
+    images = case.open_images(classifier.outputs)
     with _pointing():
         from profiler.spec.world import entries_of, name_outputs, write_out
 
@@ -208,7 +154,7 @@ def check(
             specs,
             words,
             classifier,
-            open_vlm(vlm, place),
+            case.open_vlm(),
             images,
             out,
             SpecOptions(
@@ -217,17 +163,14 @@ def check(
                 seconds=timeout,
                 annotations=annotations,
                 trust_labels=trust_labels,
-                seed=seed,
-                precision=precision,
-                batch_size=size,
-                workers=workers,
-                allow_bad=allow_bad,
-                max_report_mb=max_report_mb,
-                **how_called(context, date),
+                seed=computing.seed,
+                max_report_mb=reporting.max_report_mb,
+                reading=computing.reading,
+                provenance=provenance(context, reporting.date),
             ),
-            Services(None, Store(cache_folder()), TerminalProgress()),
+            services(None),
         )
-    _show(done, out, as_json)
+    _show(done, out, reporting.as_json)
     _judge(done)
 
 
@@ -294,10 +237,12 @@ def _judge(done: "Checked") -> None:
 
 
 @app.command()
+@grouped(_UNUSED)
 def mine(
     context: typer.Context,
     subject: SubjectName,
     data: DataPath,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="File to write.  [default: reports/mined-SUBJECT.conspec]")
     ] = None,
@@ -325,23 +270,11 @@ def mine(
     gap: Annotated[
         float, typer.Option(help="From a table: and the weaker one less often by this.", min=0.0)
     ] = 0.4,
-    classes: ClassesFile = None,
-    head: HeadName = None,
-    concepts: AttributesName = None,
-    vlm: VLMName = "open_clip:ViT-B-16/openai",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    naming: Naming,
+    loading: Loading,
     limit: DataLimit = None,
     trust_labels: TrustLabels = False,
-    batch_size: BatchSize = "auto",
-    workers: Workers = 2,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
-    allow_bad: AllowBad = False,
+    computing: Computing,
     as_json: AsJSON = False,
 ) -> None:
     """Propose specifications that images suggest, each with its rate, ready to edit.
@@ -351,8 +284,7 @@ def mine(
     """
     from profiler.core.json_text import json_text
 
-    size = batch_size_of(batch_size)
-    check_precision(precision, device)
+    computing.check()
     from profiler.spec.mine import MineOptions, read_table
     from profiler.spec.mine import mine as propose
     from profiler.spec.world import SpecOptions
@@ -360,47 +292,28 @@ def mine(
     if table is not None:
         read_table(table)
     out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
-    words = check_early(
-        subject=subject,
-        device=device,
-        subject_own=(checkpoint, partial, weights, preprocess, seed, checkpoint_key),
-        vlm=vlm,
-        data=data,
-        classes=classes,
-        limit=limit,
-        out=out.parent,
-        concepts=concepts,
-    )
-    from profiler.cli.terminal import TerminalProgress
-    from profiler.core.store import Store, cache_folder
-    from profiler.models.vlm.choose import open_vlm
-    from profiler.session import Services, choose_device
+    case = Case(subject, data, limit, naming, loading, computing)
+    words = case.check(out.parent)
+    from profiler.cli.terminal import services
 
-    place = choose_device(device)
-    classifier = open_classifier(
-        subject, place, head, checkpoint, partial, weights, preprocess, seed, checkpoint_key
-    )
-    images = open_data(data, classes, classifier.outputs, limit)
+    classifier = case.open_classifier()
+    images = case.open_images(classifier.outputs)
     if table is None and words is None:
-        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
-        words = choose_concepts(None, None, False, present, None, None)
+        words = case.concepts_for(images, None)
     done = propose(
         words,
         classifier,
-        open_vlm(vlm, place),
+        case.open_vlm(),
         images,
         out,
         MineOptions(per_class, least_rate, table, relevant, gap),
         SpecOptions(
             trust_labels=trust_labels,
-            seed=seed,
-            precision=precision,
-            batch_size=size,
-            workers=workers,
-            allow_bad=allow_bad,
-            **how_called(context, None),
+            seed=computing.seed,
+            reading=computing.reading,
+            provenance=provenance(context, None),
         ),
-        Services(None, Store(cache_folder()), TerminalProgress()),
+        services(None),
     )
     if not done.proposals:
         typer.echo(

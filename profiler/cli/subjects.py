@@ -1,11 +1,13 @@
 """``profiler layers``, and the options about subjects that every command shares."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.options import grouped
 from profiler.cli.words import AsJSON
 
 if TYPE_CHECKING:
@@ -72,9 +74,30 @@ Pool = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How the network is loaded."""
+
+    checkpoint: CheckpointFile = None
+    checkpoint_key: CheckpointKey = ""
+    partial: Partial = False
+    weights: Weights = "default"
+    preprocess: PreprocessText = None
+
+    def options(self, seed: int) -> "SubjectOptions":
+        """As one value for the loader."""
+        from profiler.models.subject.loading import SubjectOptions
+
+        return SubjectOptions(
+            self.checkpoint, self.partial, self.weights, self.preprocess, seed, self.checkpoint_key
+        )
+
+
 @app.command("layers")
+@grouped()
 def list_layers(
     subject: SubjectName,
+    *,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -83,11 +106,7 @@ def list_layers(
         ),
     ] = None,
     pool: Pool = "auto",
-    checkpoint: CheckpointFile = None,
-    checkpoint_key: CheckpointKey = "",
-    partial: Partial = False,
-    weights: Weights = "default",
-    preprocess: PreprocessText = None,
+    loading: Loading,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Draws random weights.")] = 0,
     as_json: AsJSON = False,
@@ -99,7 +118,7 @@ def list_layers(
     """
     from profiler.core.json_text import json_text
 
-    options = subject_options(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
+    options = loading.options(seed)
     from profiler.cli.images import check_profiling
     from profiler.models.subject.loading import load_subject
     from profiler.session import choose_device
@@ -112,20 +131,6 @@ def list_layers(
         typer.echo(json_text(_as_json(network, found), None))
     else:
         _print(network, found)
-
-
-def subject_options(
-    checkpoint: Path | None,
-    partial: bool,
-    weights: str,
-    preprocess: str | None,
-    seed: int,
-    checkpoint_key: str = "",
-) -> "SubjectOptions":
-    """The options about a subject as one value."""
-    from profiler.models.subject.loading import SubjectOptions
-
-    return SubjectOptions(checkpoint, partial, weights, preprocess, seed, checkpoint_key)
 
 
 def stem_of(subject: str) -> str:
@@ -165,19 +170,13 @@ def _as_json(network: "Subject", layers: "tuple[Layer, ...]") -> dict[str, objec
 
 
 def _print(network: "Subject", layers: "tuple[Layer, ...]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from profiler.cli.terminal import print_table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)  # a name that is cut off is of no use to the next program
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("layer", "kind", "output", "units", "pooling", "groups", "runs"):
-        right = title in ("units", "runs")
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for layer in layers:
-        table.add_row(
+    typer.echo(f"weights: {network.weights}")
+    typer.echo(f"preprocessing: {network.input_text}")
+    titles = ("layer", "kind", "output", "units", "pooling", "groups", "runs")
+    rows = (
+        (
             layer.name,
             layer.kind,
             " × ".join(map(str, layer.shape)),
@@ -186,6 +185,6 @@ def _print(network: "Subject", layers: "tuple[Layer, ...]") -> None:
             ", ".join(layer.groups),
             str(layer.runs),
         )
-    typer.echo(f"weights: {network.weights}")
-    typer.echo(f"preprocessing: {network.input_text}")
-    console.print(table)
+        for layer in layers
+    )
+    print_table(titles, ("units", "runs"), rows)

@@ -35,26 +35,21 @@ def _as_json(entry: "CatalogueEntry") -> dict[str, object]:
 
 
 def _print(found: "tuple[CatalogueEntry, ...]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from profiler.cli.terminal import print_table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)  # a name that is cut off is of no use to the next program
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("vlm", "sees", "MB", "here", "needs"):
-        table.add_column(title, justify="right" if title == "MB" else "left", overflow="fold")
+    rows = []
     for entry in found:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in entry.weights)
-        table.add_row(
-            entry.name,
-            entry.sees + (f"; weights: {weights}" if weights else ""),
-            "–" if entry.megabytes is None else f"{entry.megabytes:,.0f}",
-            "yes" if entry.is_here else "no",
-            entry.lacks or "–",
+        rows.append(
+            (
+                entry.name,
+                entry.sees + (f"; weights: {weights}" if weights else ""),
+                "–" if entry.megabytes is None else f"{entry.megabytes:,.0f}",
+                "yes" if entry.is_here else "no",
+                entry.lacks or "–",
+            )
         )
-    console.print(table)
+    print_table(("vlm", "sees", "MB", "here", "needs"), ("MB",), rows)
     typer.echo(
         "Any other model of open_clip: open_clip:ARCH/PRETRAINED, downloaded or a local file. "
         "Your own: FILE.py:FACTORY."

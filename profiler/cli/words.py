@@ -2,19 +2,23 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.options import grouped
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.llm.base import LLM
     from profiler.profile.result import ProfileRun
+    from profiler.profile.sorting.categories import Category
+    from profiler.session import Provenance
 
 LLMName = Annotated[
     str, typer.Option("--llm", help="Sorts the labels: a model's name, scripted:FILE or none.")
@@ -48,28 +52,93 @@ Date = Annotated[str | None, typer.Option("--date", help="Date on the report.  [
 AsJSON = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on standard output.")
 ]
+LargestReport = Annotated[
+    float, typer.Option("--max-report-mb", help="Largest size of the report.")
+]
 
 
-@app.command()
-def categorize(
-    context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Output folder.  [default: RUN itself, replaced at the end]")
-    ] = None,
-    llm: LLMName = "none",
-    llm_base_url: LLMBaseURL = None,
-    llm_refresh: LLMRefresh = False,
-    llm_lenient: LLMLenient = False,
-    llm_concurrency: LLMConcurrency = 4,
-    votes: Votes = 1,
+@dataclass(frozen=True)
+class Asking:
+    """Which language model is asked, and how."""
+
+    llm: LLMName = "none"
+    llm_base_url: LLMBaseURL = None
+    llm_refresh: LLMRefresh = False
+    prompts: Prompts = None
+
+    def model(self) -> "AbstractContextManager[LLM | None]":
+        """The LLM, closed at the end; None where nobody is to be asked."""
+        return language_model(self.llm, self.llm_base_url, self.llm_refresh)
+
+
+@dataclass(frozen=True)
+class Categorizing:
+    """Who sorts words, and into which categories."""
+
+    llm: LLMName = "none"
+    llm_base_url: LLMBaseURL = None
+    llm_refresh: LLMRefresh = False
+    llm_lenient: LLMLenient = False
+    llm_concurrency: LLMConcurrency = 4
+    votes: Votes = 1
+    categories: Categories = None
+    prompts: Prompts = None
+
+    def check(self) -> None:
+        """Check what costs nothing."""
+        from profiler.llm.prompts import load_prompts
+
+        check_votes(self.votes, self.llm)
+        load_prompts(self.prompts)
+
+    def options(self, usual: "Sequence[Category]") -> dict[str, Any]:
+        """For a story; into the categories that are usual, unless a file names others."""
+        from profiler.profile.sorting.categories import read_categories
+
+        return {
+            "categories": read_categories(self.categories) if self.categories else tuple(usual),
+            "lenient": self.llm_lenient,
+            "votes": self.votes,
+            "concurrency": self.llm_concurrency,
+            "prompts": self.prompts,
+        }
+
+    def model(self) -> "AbstractContextManager[LLM | None]":
+        """The LLM, closed at the end; None where exemplars sort."""
+        return language_model(self.llm, self.llm_base_url, self.llm_refresh)
+
+
+@dataclass(frozen=True)
+class CategorizingAgain(Categorizing):
+    """The same of a finished run, which has categories."""
+
     categories: Annotated[
         Path | None,
         typer.Option(
             help="File of categories, one a line: name: description.  [default: the run's]"
         ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How the outcome is given."""
+
+    max_report_mb: LargestReport = 20.0
+    date: Date = None
+    as_json: AsJSON = False
+
+
+@app.command()
+@grouped()
+def categorize(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder.  [default: RUN itself, replaced at the end]")
     ] = None,
-    prompts: Prompts = None,
+    sorting: CategorizingAgain,
     vlm: Annotated[
         str | None,
         typer.Option(
@@ -88,27 +157,20 @@ def categorize(
 
     With another model or into other categories; no image is read. Labels and threshold stay.
     """
-    check_votes(votes, llm)
-    from profiler.llm.prompts import load_prompts
     from profiler.profile.result import load_run
-    from profiler.profile.sorting.categories import Category, read_categories
+    from profiler.profile.sorting.categories import Category
 
+    sorting.check()
     run = load_run(folder)
-    wanted = (
-        read_categories(categories)
-        if categories
-        else tuple(Category(name, text) for name, text in run.record.categories)
-    )
-    load_prompts(prompts)
+    wanted = sorting.options([Category(name, text) for name, text in run.record.categories])
     if max_report_mb is None:
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
-    with language_model(llm, llm_base_url, llm_refresh) as model:
-        from profiler.cli.terminal import TerminalProgress
-        from profiler.core.store import Store, cache_folder
+    with sorting.model() as model:
+        from profiler.cli.terminal import services
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import late_vlm, open_text_encoder
         from profiler.profile.run import ProfileOptions, recategorize
-        from profiler.session import Services, choose_device
+        from profiler.session import choose_device
 
         place = choose_device(device)
         read_by = run.record.vlm
@@ -123,22 +185,19 @@ def categorize(
             folder,
             out or folder,
             ProfileOptions(
-                categories=wanted,
-                lenient=llm_lenient,
-                votes=votes,
-                concurrency=llm_concurrency,
-                prompts=prompts,
+                **wanted,
                 seed=seed,
                 max_report_mb=max_report_mb,
                 **how_called(context, date),
             ),
             texts,
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
         )
     show(done, out or folder, as_json)
 
 
 @app.command("import")
+@grouped()
 def import_(
     context: typer.Context,
     file: Annotated[
@@ -147,6 +206,7 @@ def import_(
             metavar="CSV", help="Table with the columns layer,unit,description[,similarity]."
         ),
     ],
+    *,
     out: Annotated[Path, typer.Option(help="Output folder.")],
     subject: Annotated[
         str | None,
@@ -156,14 +216,7 @@ def import_(
         float | None,
         typer.Option(help="Trust labels that score above this.  [default: trust every label]"),
     ] = None,
-    llm: LLMName = "none",
-    llm_base_url: LLMBaseURL = None,
-    llm_refresh: LLMRefresh = False,
-    llm_lenient: LLMLenient = False,
-    llm_concurrency: LLMConcurrency = 4,
-    votes: Votes = 1,
-    categories: Categories = None,
-    prompts: Prompts = None,
+    sorting: Categorizing,
     vlm: Annotated[
         str,
         typer.Option(
@@ -172,27 +225,22 @@ def import_(
     ] = "conse",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Orders the votes.")] = 0,
-    max_report_mb: Annotated[float, typer.Option(help="Largest size of the report.")] = 20.0,
-    date: Date = None,
-    as_json: AsJSON = False,
+    reporting: Reporting,
 ) -> None:
     """Profile labels that another tool wrote.
 
     Such as CLIP-Dissect's descriptions.csv. Everything the file does not hold is left out.
     """
-    check_votes(votes, llm)
-    from profiler.llm.prompts import load_prompts
-    from profiler.profile.sorting.categories import DEFAULT, read_categories
+    from profiler.profile.sorting.categories import DEFAULT
 
-    wanted = read_categories(categories) if categories else DEFAULT
-    load_prompts(prompts)
-    with language_model(llm, llm_base_url, llm_refresh) as model:
-        from profiler.cli.terminal import TerminalProgress
-        from profiler.core.store import Store, cache_folder
+    sorting.check()
+    wanted = sorting.options(DEFAULT)
+    with sorting.model() as model:
+        from profiler.cli.terminal import services
         from profiler.models.vlm.base import LateTextEncoder
         from profiler.models.vlm.choose import open_text_encoder
         from profiler.profile.run import ProfileOptions, import_descriptions
-        from profiler.session import Services, choose_device
+        from profiler.session import choose_device
 
         place = choose_device(device)
         done = import_descriptions(
@@ -200,20 +248,16 @@ def import_(
             out,
             ProfileOptions(
                 threshold=threshold,
-                categories=wanted,
-                lenient=llm_lenient,
-                votes=votes,
-                concurrency=llm_concurrency,
-                prompts=prompts,
+                **wanted,
                 seed=seed,
-                max_report_mb=max_report_mb,
-                **how_called(context, date),
+                max_report_mb=reporting.max_report_mb,
+                **how_called(context, reporting.date),
             ),
             LateTextEncoder(lambda: open_text_encoder(vlm, place)),
-            Services(model, Store(cache_folder()), TerminalProgress()),
+            services(model),
             name=subject or _name_of(file),
         )
-    show(done, out, as_json)
+    show(done, out, reporting.as_json)
 
 
 def check_votes(votes: int, llm: str) -> None:
@@ -248,6 +292,13 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
         "settings": settings,
         **({"date": date} if date else {}),
     }
+
+
+def provenance(context: typer.Context, date: str | None) -> "Provenance":
+    """The same for stories that take it as one value."""
+    from profiler.session import Provenance
+
+    return Provenance(**how_called(context, date))
 
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:

@@ -140,12 +140,6 @@ class Heatmap:
         low, high = _wilson(self.wins + 0.5 * self.ties, self.count, level)
         return low, high
 
-    @property
-    def binary(self) -> BoolArray:
-        """(n, n) whether i is stronger than j more often than not."""
-        majority: BoolArray = self.wins > self.wins.T
-        return majority
-
 
 def _wilson(successes: Float64, trials: int, level: float) -> tuple[Float64, Float64]:
     low, high = wilson(successes, trials, level)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """The story of a diagnosis: why a classifier is wrong, told in straight lines."""
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +39,6 @@ from profiler.debug.encoder_or_head import (
 )
 from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
 from profiler.debug.files import diagnosis_json, heatmaps_npz, map_file
-from profiler.debug.page import debug_page
 from profiler.debug.result import (
     LEVELS,
     Confusion,
@@ -60,11 +58,9 @@ from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
-from profiler.session import NONE, Clock, Services, check_writable, versions
+from profiler.session import NONE, Clock, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 RULE = Witnesses.name
 """The rule that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""
 MOST_CONFUSIONS = 50
@@ -96,15 +92,10 @@ class DebugOptions:
     trust_labels: bool = False
     """Go on although labels and outputs seem to be numbered differently."""
     seed: int = 0
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
     prompts: Path | None = None
     max_report_mb: float = 20.0
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def change(self) -> str:
@@ -136,7 +127,7 @@ def debug(
         classifier.outputs,
     )
     with clock("images"):
-        clean = examine(classifier, vlm, data, options, services)
+        clean = examine(classifier, vlm, data, options.reading, services)
     numbering = check_numbering(
         clean,
         classifier.outputs,
@@ -152,11 +143,12 @@ def debug(
                 classifier,
                 vlm,
                 data,
-                options,
+                options.reading,
                 services,
                 title=f"images, {options.change}",
                 corruption=options.corruption,
                 attack=options.attack,
+                seed=options.seed,
             )
 
     with clock("concepts"):
@@ -184,8 +176,8 @@ def debug(
         )
     with clock("heatmaps"):
         found = Diagnosis(
-            command=options.command,
-            date=options.date,
+            command=options.provenance.command,
+            date=options.provenance.date,
             classifier=ClassifierRecord.of(classifier),
             data=DataRecord(
                 data.title,
@@ -215,7 +207,7 @@ def debug(
             thumbnails={},
             examples={},
             warnings=tuple(_warnings(clean, data, aligned, numbering)),
-            settings={**options.settings, "batch_size_used": clean.batch_size},
+            settings={**options.provenance.settings, "batch_size_used": clean.batch_size},
             versions=versions(),
             level=options.level,
         )
@@ -471,7 +463,10 @@ def _with_pictures(
     with services.progress.stage("thumbnails", len(wrong) + len(right)) as advance:
         for probe, rows in ((seen, wrong), (data, right)):
             made = thumbnails(
-                probe, [index[row] for row in rows], workers=options.workers, advance=advance
+                probe,
+                [index[row] for row in rows],
+                workers=options.reading.workers,
+                advance=advance,
             )
             pictures |= dict(zip(rows, made, strict=True))
     return replace(found, thumbnails=pictures, examples=examples)
@@ -516,7 +511,7 @@ def _write(
         "diagnosis.json": diagnosis_json(found),
         "heatmaps.npz": heatmaps_npz(found),
         "map.safetensors": map_file(aligned, context),
-        "debug.html": render_debug(debug_page(found, specs), max_mb=options.max_report_mb),
+        "debug.html": render_debug(found, specs=specs, max_mb=options.max_report_mb),
     }
     for name, content in files.items():
         write_atomically(out / name, content)

@@ -11,7 +11,6 @@ name           the head is at fault where …
 ============== ====================================================================================
 ``zero-shot``  the class captions nearest to r(z) are those of the true class (Hu et al., 2025)
 ``heatmap``    H(x) is more like the right answers of the true class than of the predicted one
-``class-mean`` the class mean nearest to r(z) is that of the true class
 ``fresh-head`` a new head, fitted on the reference images, answers rightly
 ``corrected``  … which reads the old head's answers beside the encoding
 ``witnesses``  … and the encoder is in order by its own statistics, and the old head is not
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
 from profiler.concepts.heatmap import LEVEL, compare_pairs
-from profiler.concepts.space import AffineMap, ConceptSpace, dealt
+from profiler.concepts.space import ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import wilson
 from profiler.errors import InputError
@@ -169,48 +168,6 @@ class NearestHeatmap:
         return _verdicts(gap > 0, ~np.isnan(gap))
 
 
-class ClassMean:
-    """The nearest mean of r(z) over the right answers of each class.
-
-    The captions of :class:`ZeroShot` give way to images, so neither the VLM's knowledge of the
-    class names nor the gap between texts and images matters. A class without right answers is
-    represented by all its labelled images.
-
-    Args:
-        aligned: from the classifier's features to the VLM's space.
-        classes: their number C.
-
-    Attributes:
-        means_: (C, e); NaN for a class without images.
-    """
-
-    name = "class-mean"
-
-    means_: Float64
-
-    def __init__(self, aligned: AffineMap, classes: int) -> None:
-        self.aligned = aligned
-        self.classes = classes
-
-    def fit(self, reference: Observed) -> Self:
-        """Learn the means."""
-        _check_classes(reference, self.classes)
-        mapped = self.aligned.transform(reference.features)
-        self.means_ = np.full((self.classes, mapped.shape[1]), np.nan)
-        for label, rows in _representatives(reference, self.classes):
-            self.means_[label] = mapped[rows].mean(axis=0)
-        return self
-
-    def locate(self, errors: Observed) -> Verdicts:
-        """(k,) verdicts; undetermined where the true class has no reference images."""
-        _check_classes(errors, self.classes)
-        mapped = self.aligned.transform(errors.features)
-        squares = np.sum(self.means_**2, axis=1) - 2 * mapped @ self.means_.T
-        squares[:, np.isnan(self.means_[:, 0])] = np.inf
-        standing = np.isfinite(self.means_[errors.truth, 0])
-        return _verdicts(squares.argmin(axis=1) == errors.truth, standing)
-
-
 def _representatives(reference: Observed, classes: int) -> list[tuple[int, IntArray]]:
     """For each class that has images: rows of its right answers, or of all its images."""
     found: list[tuple[int, IntArray]] = []
@@ -244,7 +201,6 @@ class ClassGaussians:
 
     Args:
         classes: their number C.
-        seed: deals out the images, as in :class:`~profiler.concepts.space.AffineMap`.
 
     Attributes:
         means_: (C, f); NaN for a class without images.
@@ -258,16 +214,15 @@ class ClassGaussians:
     held_out_: IntArray
     accuracy_: float
 
-    def __init__(self, classes: int, *, seed: int = 0) -> None:
+    def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.seed = seed
 
     def fit(self, z: FloatArray, truth: IntArray, groups: IntArray | None = None) -> Self:
         """Learn from features (n, f) and classes (n,); rows of a group are held out together."""
         z = checked_rows(z, "features")
         if len(np.unique(truth)) < 2:
             raise TooFewImagesError("a head needs reference images of at least two classes")
-        parts = dealt(np.arange(len(z)) if groups is None else groups, self.seed)
+        parts = dealt(np.arange(len(z)) if groups is None else groups, seed=0)
         if len(np.unique(parts)) < 2:
             raise TooFewImagesError(f"a head cannot be fitted, and tested, on {len(z)} image(s)")
         nearest = np.zeros((len(SHRINKAGES), len(z)), dtype=np.int64)
@@ -591,24 +546,26 @@ class Localization:
     verdicts: Verdicts
     pairs: dict[tuple[int, int], Shares]
 
+    @classmethod
+    def of(cls, rule: str, errors: Observed, verdicts: Verdicts) -> Self:
+        """Gather the verdicts on some errors."""
+        pairs: dict[tuple[int, int], Shares] = {}
+        for true, predicted in sorted(set(zip(errors.truth, errors.predicted, strict=True))):
+            own = (errors.truth == true) & (errors.predicted == predicted)
+            pairs[int(true), int(predicted)] = Shares.of(verdicts[own])
+        ranked = dict(sorted(pairs.items(), key=lambda item: -item[1].images))
+        return cls(rule, verdicts, ranked)
+
     @property
     def total(self) -> Shares:
         """Of all errors."""
         return sum(self.pairs.values(), Shares())
 
 
-def localize(
-    rules: Sequence[FaultRule], reference: Observed, images: Observed
-) -> list[Localization]:
-    """Fit each rule on the reference images, and apply it to those of ``images`` that are wrong."""
-    errors = images.take(images.wrong)
-    return [_gathered(rule.name, errors, rule.fit(reference).locate(errors)) for rule in rules]
-
-
 def localize_held_out(
     rules: Sequence[FaultRule], reference: Observed, errors: Observed, *, seed: int = 0
 ) -> list[Localization]:
-    """The same where errors and reference images show the same pictures.
+    """Apply rules to errors that show the same pictures as the images they are fitted on.
 
     Pictures are dealt to five parts; the errors of each are located by rules fitted on the
     reference images of the other four, so that no rule has seen the picture it speaks about. In the
@@ -635,14 +592,5 @@ def localize_held_out(
                 continue
         with suppress(TooFewImagesError):
             rule.fit(reference)
-        found.append(_gathered(rule.name, errors, verdicts))
+        found.append(Localization.of(rule.name, errors, verdicts))
     return found
-
-
-def _gathered(rule: str, errors: Observed, verdicts: Verdicts) -> Localization:
-    pairs: dict[tuple[int, int], Shares] = {}
-    for true, predicted in sorted(set(zip(errors.truth, errors.predicted, strict=True))):
-        own = (errors.truth == true) & (errors.predicted == predicted)
-        pairs[int(true), int(predicted)] = Shares.of(verdicts[own])
-    ranked = dict(sorted(pairs.items(), key=lambda item: -item[1].images))
-    return Localization(rule, verdicts, ranked)

@@ -2,19 +2,16 @@
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from profiler.concepts.heatmap import Differential, Heatmap
 from profiler.concepts.space import AffineMap
-from profiler.core.json_text import from_plain, json_text, parse_json, plain
+from profiler.core.json_text import json_text, plain
 from profiler.debug.encoder_or_head import Shares
 from profiler.debug.result import LEVELS, Confusion, Diagnosis, Right, WrongImage
-from profiler.errors import ContextError, InputError
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
@@ -81,12 +78,10 @@ def _right(counts: Right) -> dict[str, Any]:
 
 def _shares(shares: Shares) -> dict[str, Any]:
     return {
-        "head": shares.head,
-        "encoder": shares.encoder,
-        "undetermined": shares.undetermined,
+        **plain(shares),
         "head_share": shares.head_share,
         "head_interval": shares.interval(),
-        "verdict": shares.verdict.name.lower(),
+        "verdict": shares.verdict,
     }
 
 
@@ -112,15 +107,8 @@ def _confusion(found: Diagnosis, each: Confusion) -> dict[str, Any]:
 
 
 def _image(each: WrongImage) -> dict[str, Any]:
-    return {
-        "image": each.image,
-        "name": each.name,
-        "true": each.true,
-        "predicted": each.predicted,
-        "confidence": each.confidence,
-        "true_confidence": each.true_confidence,
-        "verdicts": {name: verdict.name.lower() for name, verdict in each.verdicts.items()},
-    }
+    """All but the strengths, which are among the heatmaps."""
+    return {name: value for name, value in vars(each).items() if name != "strengths"}
 
 
 def heatmaps_npz(found: Diagnosis) -> bytes:
@@ -196,21 +184,3 @@ def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
     metadata = {"context": json_text(dict(sorted(context.items())), None)}
     content: bytes = save(aligned.to_arrays(), metadata=metadata)
     return content
-
-
-def read_map(path: Path, context: Mapping[str, str]) -> AffineMap:
-    """The map in a file; raises :class:`ContextError` if it belongs to other networks."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = from_plain(dict[str, str], parse_json((file.metadata() or {})["context"]))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        made = AffineMap.from_arrays(arrays)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{str(path)!r} holds no affine map: {error}") from error
-    for what, fingerprint in context.items():
-        if found.get(what) != fingerprint:
-            raise ContextError(
-                f"the map in {str(path)!r} was fitted for another {what} (fingerprint "
-                f"{found.get(what, 'missing')[:16]}, not {fingerprint[:16]}); fit it anew"
-            )
-    return made

@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from profiler.concepts.heatmap import FDR
 from profiler.concepts.space import FOLDS
 from profiler.debug.result import Diagnosis
-from profiler.debug.view import DebugPage
 from profiler.llm.base import Usage
 from profiler.report.text import count, number, plural, share_of, typeset
 
@@ -15,49 +15,44 @@ ASKS = {
     "true class. No verdict where the VLM itself, from the image, does not name that class.",
     "heatmap": "The image’s concept heatmap is more like that of right answers of the true class "
     "than of the predicted one.",
-    "class-mean": "The class mean nearest to the encoding, in the VLM’s space, is that of the true "
-    "class.",
-    "fresh-head": "A new head, fitted on the reference images, answers rightly.",
-    "corrected": "A new head that reads the old one’s answers beside the encoding answers rightly.",
     "witnesses": "A corrected head answers rightly, and no witness speaks against the encoder: "
     "its statistics and features are in order, and the old head does worse on reference "
     "images than a new one.",
 }
 """By rule, when an error is put down to the head; otherwise it is the encoder’s."""
-
-MAPPED = ("zero-shot", "heatmap", "class-mean")
+MAPPED = ("zero-shot", "heatmap")
 """Rules that read the encoding through the map, and are as good as it is."""
 
 
-def debug_page(diagnosis: Diagnosis, specs: str = "") -> DebugPage:
-    """The page of a diagnosis.
+def debug_prose(diagnosis: Diagnosis, specs: str = "") -> dict[str, Any]:
+    """What the page says of a diagnosis, by the names that the template knows.
 
     Args:
         diagnosis: finished.
         specs: file name of a report on specifications in the same folder; empty if there is none.
     """
     told = diagnosis.told
-    return DebugPage(
-        title=f"What {diagnosis.classifier.name} gets wrong, and where",
-        examined=_examined(diagnosis),
-        summary=(typeset(told.text or plain_summary(diagnosis)),),
-        summary_author=told.author if told.text else "a fixed template",
-        diagnosis=diagnosis,
-        asks={name: typeset(text) for name, text in ASKS.items()},
-        map_warning=typeset(map_warning(diagnosis)),
-        map_note=map_note(diagnosis),
-        mapped=MAPPED,
-        data_story=[typeset(text) for text in data_story(diagnosis)],
-        where_story=[typeset(text) for text in where_story(diagnosis)],
-        concept_story=[typeset(text) for text in concept_story(diagnosis)],
-        map_story=[typeset(text) for text in map_story(diagnosis)],
-        command=diagnosis.command,
-        provenance=_provenance(diagnosis),
-        limits=[typeset(text) for text in _limits(diagnosis)],
-        warnings=[typeset(text) for text in diagnosis.warnings],
-        mining=_mining(diagnosis),
-        specs=specs,
-    )
+    stories = {
+        "data_story": data_story(diagnosis),
+        "where_story": where_story(diagnosis),
+        "concept_story": concept_story(diagnosis),
+        "map_story": map_story(diagnosis),
+        "limits": _limits(diagnosis),
+        "warnings": diagnosis.warnings,
+    }
+    return {
+        "title": f"What {diagnosis.classifier.name} gets wrong, and where",
+        "examined": _examined(diagnosis),
+        "summary": [typeset(told.text or plain_summary(diagnosis))],
+        "summary_author": told.author if told.text else "a fixed template",
+        "map_warning": typeset(map_warning(diagnosis)),
+        "map_note": map_note(diagnosis),
+        "command": diagnosis.command,
+        "provenance": _provenance(diagnosis),
+        "mining": _mining(diagnosis),
+        "specs": specs,
+        **{name: [typeset(text) for text in story] for name, story in stories.items()},
+    }
 
 
 def _mining(diagnosis: Diagnosis) -> str:

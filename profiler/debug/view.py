@@ -2,11 +2,10 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from profiler.concepts.heatmap import Differential, Finding
+from profiler.concepts.heatmap import Differential
 from profiler.debug.charts import (
     DIVERGING,
     PARTS,
@@ -29,10 +28,11 @@ from profiler.debug.data import (
     concept_order,
 )
 from profiler.debug.encoder_or_head import Fault, Shares
+from profiler.debug.page import ASKS, MAPPED, debug_prose
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.errors import OutputError
 from profiler.report import document
-from profiler.report.charts import StackedBar, query
+from profiler.report.charts import query
 from profiler.report.text import (
     NOTHING,
     count,
@@ -42,6 +42,7 @@ from profiler.report.text import (
     probability,
     share_of,
     signed,
+    typeset,
 )
 
 LISTED = 400
@@ -50,51 +51,16 @@ FEW_ERRORS = 10
 """With fewer errors the page says that shares rest on little."""
 
 
-@dataclass(frozen=True)
-class DebugPage:
-    """Everything the diagnosis report needs; it computes nothing but layout."""
+def render_debug(found: Diagnosis, *, specs: str = "", max_mb: float = 20.0) -> str:
+    """Render a diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
 
-    title: str
-    examined: Sequence[tuple[str, str]]
-    """(term, text) pairs: model, weights, images, VLM, concepts, date."""
-    summary: Sequence[str]
-    """Sentences (plain text) that state the finding."""
-    summary_author: str
-    diagnosis: Diagnosis
-    asks: Mapping[str, str]
-    """By rule, when it puts an error down to the head, in words."""
-    map_warning: str
-    """What is to be said of the map; empty where it is a good one."""
-    map_note: str
-    """The same in short, said at the top; what rests on the map refers to it."""
-    mapped: Sequence[str]
-    """Rules that read the encoding through the map."""
-    data_story: Sequence[str]
-    """Sentences on which images count as right and as wrong."""
-    where_story: Sequence[str]
-    """Sentences on how encoder or head was decided."""
-    concept_story: Sequence[str]
-    """Sentences on heatmaps, their tests and intervals."""
-    map_story: Sequence[str]
-    """Sentences on the map into the VLM's space."""
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-    mining: str = ""
-    """The command that proposes specifications for this classifier; empty where it is not known."""
-    specs: str = ""
-    """File name of the report on specifications in the same folder, if there is one."""
-
-
-def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
-    """Render the diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
+    ``specs`` is the file name of a report on specifications in the same folder, if there is one.
 
     The least frequent confusions yield first, with their heatmaps and pictures, then the rows of
     the table; the page says what was left out. Raises :class:`~profiler.errors.OutputError` if it
     is too large even then.
     """
-    view = _View(page)
+    view = _View(found, debug_prose(found, specs))
     limit = int(max_mb * document.MEGABYTE)
     listed = min(LISTED, len(view.located))
     while True:
@@ -110,7 +76,7 @@ def render_debug(page: DebugPage, *, max_mb: float = 20.0) -> str:
             f"the diagnosis needs {needed / document.MEGABYTE:.1f} MB without any confusion or "
             f"picture, more than the limit of {max_mb:g} MB; raise the limit or give fewer concepts"
         )
-    at_hand = page.diagnosis.thumbnails
+    at_hand = found.thumbnails
     shown = dict.fromkeys(i for item in kept for i in item.thumbnails if i in at_hand)
     pictures = {str(i): base64.b64encode(at_hand[i]).decode("ascii") for i in shown}
     return _rendered(view, listed, view.data(kept), pictures, view.left_out(kept, listed, max_mb))
@@ -137,51 +103,13 @@ def _rendered(
 # -- what the template prints ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A confusion in the table."""
-
-    true: str
-    predicted: str
-    errors: int
-    share: str
-    """Of the images of the class."""
-    bar: StackedBar
-    told: str
-    """The pair of concepts that differs most."""
-    view: str
-    """The query that makes the page show it."""
-
-
-@dataclass(frozen=True)
-class _Rule:
-    name: str
-    counts: bool
-    asks: str
-    reason: str
-    bar: StackedBar
-    shares: Shares
-    interval: str
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A responsible pair of concepts, in the table that stands without a script."""
-
-    pair: str
-    wrong: str
-    right: str
-    difference: str
-    q: str
-
-
 class _View:
     """Everything the template prints, worked out once."""
 
-    def __init__(self, page: DebugPage) -> None:
-        self.page = page
-        self.found = page.diagnosis
-        self.order = concept_order(page.diagnosis)
+    def __init__(self, found: Diagnosis, prose: Mapping[str, Any]) -> None:
+        self.prose = prose
+        self.found = found
+        self.order = concept_order(found)
         self.after = self.found.after
         self.errors = self.after.images - self.after.right
         self.located = self.found.rules[self.found.rule].found.pairs
@@ -195,7 +123,7 @@ class _View:
         return list(DiagnosisViews(self.found, self.order).items())
 
     @cached_property
-    def rows(self) -> list[_Row]:
+    def rows(self) -> list[dict[str, Any]]:
         """The table of confusions."""
         known = {(each.true, each.predicted): each for each in self.found.confusions}
         return [
@@ -207,7 +135,7 @@ class _View:
         found = self.found
         drawn = self.matrix
         return {
-            "page": self.page,
+            "page": self.prose,
             "kind": "Diagnosis of a classifier",
             "found": found,
             "tiles": self._tiles(),
@@ -224,7 +152,7 @@ class _View:
             "whisker": self._whisker(),
             "rules": self.rules,
             "rule": found.rule,
-            "mapped": " and ".join(f"“{name}”" for name in found.rules if name in self.page.mapped),
+            "mapped": " and ".join(f"“{name}”" for name in found.rules if name in MAPPED),
             "whole": self._static,
             "level": "the VLM" if found.level == "vlm" else "the encoder",
             "found_pairs": self._found_pairs(),
@@ -255,8 +183,8 @@ class _View:
                 f"The rule “{self.found.rule}” could not decide a single error, so encoder or "
                 "head is not known."
             )
-        if self.page.map_note:
-            doubts.append(self.page.map_note)
+        if self.prose["map_note"]:
+            doubts.append(self.prose["map_note"])
         return doubts
 
     def _tiles(self) -> list[tuple[str, str, str]]:
@@ -313,7 +241,7 @@ class _View:
             (
                 "Map to the VLM",
                 f"R² {number(found.quality.r2, 2)}",
-                ("poor: " if self.page.map_warning else "")
+                ("poor: " if self.prose["map_warning"] else "")
                 + "share of what the VLM sees that the map explains, on held-out images",
             )
         )
@@ -355,17 +283,19 @@ class _View:
             )
         return note
 
-    def _row(self, label: int, answer: int, shares: Shares, found: Confusion | None) -> _Row:
+    def _row(
+        self, label: int, answer: int, shares: Shares, found: Confusion | None
+    ) -> dict[str, Any]:
         true, predicted = self._name(label), self._name(answer)
-        return _Row(
-            true,
-            predicted,
-            shares.images,
-            percent(shares.images, int(self.found.confusion[label].sum())),
-            share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
-            self._leading(found),
-            query(true=true, predicted=predicted),
-        )
+        return {
+            "true": true,
+            "predicted": predicted,
+            "errors": shares.images,
+            "share": percent(shares.images, int(self.found.confusion[label].sum())),
+            "bar": share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
+            "told": self._leading(found),
+            "view": query(true=true, predicted=predicted),
+        }
 
     def _leading(self, found: Confusion | None) -> str:
         """The pair of concepts that differs most, or why there is none."""
@@ -410,21 +340,20 @@ class _View:
         return 100 * shares.head_share, 100 * interval[0], 100 * interval[1]
 
     @cached_property
-    def rules(self) -> list[_Rule]:
+    def rules(self) -> list[dict[str, Any]]:
         """All rules beside each other, the one that counts first."""
         found = self.found
-        names = sorted(found.rules, key=lambda name: name != found.rule)
         return [
-            _Rule(
-                name,
-                name == found.rule,
-                self.page.asks.get(name, ""),
-                found.rules[name].reason,
-                share_bar(found.rules[name].found.total, name, named=False, pixels=200),
-                found.rules[name].found.total,
-                interval_text(found.rules[name].found.total),
-            )
-            for name in names
+            {
+                "name": name,
+                "counts": name == found.rule,
+                "asks": typeset(ASKS.get(name, "")),
+                "reason": rule.reason,
+                "bar": share_bar(rule.found.total, name, named=False, pixels=200),
+                "shares": rule.found.total,
+                "interval": interval_text(rule.found.total),
+            }
+            for name, rule in sorted(found.rules.items(), key=lambda rule: rule[0] != found.rule)
         ]
 
     # -- concepts --------------------------------------------------------------------------------
@@ -433,19 +362,20 @@ class _View:
     def _static(self) -> StaticMap | None:
         return static_map(self.whole, self.order, self.found.words) if self.whole else None
 
-    def _found_pairs(self) -> list[_Found]:
-        found = self.whole.findings(limit=FINDINGS) if self.whole else ()
-        return [self._pair(finding) for finding in found]
-
-    def _pair(self, finding: Finding) -> _Found:
+    def _found_pairs(self) -> list[dict[str, str]]:
+        """The responsible pairs of concepts, in the table that stands without a script."""
         words = self.found.words
-        return _Found(
-            f"{words[finding.more]} > {words[finding.less]}",
-            percent(finding.wrong, 1),
-            percent(finding.right, 1),
-            f"{signed(finding.effect, 0)} ({signed(finding.low, 0)} to {signed(finding.high, 0)})",
-            probability(finding.q_value),
-        )
+        return [
+            {
+                "pair": f"{words[each.more]} > {words[each.less]}",
+                "wrong": percent(each.wrong, 1),
+                "right": percent(each.right, 1),
+                "difference": f"{signed(each.effect, 0)} "
+                f"({signed(each.low, 0)} to {signed(each.high, 0)})",
+                "q": probability(each.q_value),
+            }
+            for each in (self.whole.findings(limit=FINDINGS) if self.whole else ())
+        ]
 
     # -- the map ---------------------------------------------------------------------------------
 

@@ -23,8 +23,6 @@ from profiler.models.views import VIEWS
 
 REFERENCE = "reference.safetensors"
 """Beside the guard: answers of the part it was fitted on, from which baselines are fitted."""
-
-
 BATCH = 32
 
 

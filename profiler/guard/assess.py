@@ -1,9 +1,9 @@
 """How good a guard is on images that took no part in making it."""
 
-import datetime
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,7 @@ from profiler.guard.answers import (
     digest_of,
 )
 from profiler.guard.guard import Guard, digest_number
-from profiler.guard.metrics import DRAWS, METRICS, Contest, Draws, coverage_at, risk_coverage, roc
-from profiler.guard.page import guard_page
+from profiler.guard.metrics import DRAWS, Contest, Draws, Metrics, coverage_at, risk_coverage, roc
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.guard.rules.base import Detector, Views
 from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
@@ -41,14 +40,10 @@ from profiler.guard.thresholds import above
 from profiler.guard.view import render_guard
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
-from profiler.session import NONE, Services, check_writable, versions
+from profiler.session import NONE, Provenance, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 _SHOWN_EXAMPLES = 12
-
-
 _AT_RISK = 0.05
 
 
@@ -61,9 +56,8 @@ class AssessOptions:
     draws: int = DRAWS
     seed: int = 0
     batch: int = BATCH
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
     max_report_mb: float = 20.0
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True)
@@ -135,20 +129,19 @@ def assess_guard(
             "answers are told from right ones cannot be measured; give more images"
         )
     cut = guard.threshold.value
-    conditions = [_condition("as they are", "clean", clean, clean, guard, options)]
-    for attack in options.attacks:
-        found = judged(attack.text, data, attack)
-        conditions.append(
-            replace(
-                _condition(attack.text, "attack", clean, found, guard, options),
-                method=attack.method.upper(),
-                eps=attack.eps,
-            )
-        )
-    for corruption in options.corruptions:
-        found = judged(str(corruption), corrupted(data, corruption, options.seed))
-        named = _condition(str(corruption), "corruption", clean, found, guard, options)
-        conditions.append(replace(named, method=corruption.name))
+
+    def condition(
+        title: str, kind: str, found: _Judged, method: str = "", eps: float = math.nan
+    ) -> Condition:
+        return _condition(title, kind, method, eps, clean, found, guard, options)
+
+    conditions = [condition("as they are", "clean", clean)]
+    for each in options.attacks:
+        found = judged(each.text, data, each)
+        conditions.append(condition(each.text, "attack", found, each.method.upper(), each.eps))
+    for harm in options.corruptions:
+        found = judged(str(harm), corrupted(data, harm, options.seed))
+        conditions.append(condition(str(harm), "corruption", found, harm.name))
     draws = Draws.of(clean.rows, options.draws, options.seed)
     rule = guard.rule.name
     own = clean.scores[rule]
@@ -173,6 +166,8 @@ def assess_guard(
         )
 
     shown = (rule, *others)
+    unread = len(fresh) - len(clean.rows)
+    said = (changed, *_warnings(guard, known, unread, reference), *data.remarks())
     assessment = Assessment(
         context=guard.context,
         rule=rule,
@@ -181,7 +176,7 @@ def assess_guard(
         data=data.title,
         data_fingerprint=data.fingerprint,
         known=known,
-        unread=len(fresh) - len(clean.rows),
+        unread=unread,
         baselines=others,
         rules=rules,
         conditions=tuple(conditions),
@@ -197,19 +192,10 @@ def assess_guard(
         weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
         draws=options.draws,
         seed=options.seed,
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         versions=versions(),
-        warnings=tuple(
-            filter(
-                None,
-                (
-                    changed,
-                    *_warnings(guard, known, len(fresh) - len(clean.rows), reference),
-                    *data.remarks(),
-                ),
-            )
-        ),
+        warnings=tuple(filter(None, said)),
     )
     for warning in assessment.warnings:
         log.warning("warning: %s", warning)
@@ -221,8 +207,8 @@ def _write(found: Assessment, data: LabelledImages, out: Path, options: AssessOp
     wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
     pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
     write_atomically(out / "guard.json", guard_json(found))
-    page = guard_page(found, pictures)
-    write_atomically(out / "guard.html", render_guard(page, max_mb=options.max_report_mb))
+    page = render_guard(found, pictures, max_mb=options.max_report_mb)
+    write_atomically(out / "guard.html", page)
 
 
 def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
@@ -303,6 +289,8 @@ def _judge(
 def _condition(
     title: str,
     kind: str,
+    method: str,
+    eps: float,
     clean: _Judged,
     changed: _Judged,
     guard: Guard,
@@ -321,12 +309,12 @@ def _condition(
     own, cut = guard.rule.name, guard.threshold.value
     _, others = _names(guard, scores)
     found = Contest.of(scores, defect, draws)
-    best = {metric: found.best(others, metric) for metric in METRICS}
+    best = Metrics.each(lambda metric: found.best(others, metric))
     return Condition(
         title=title,
         kind=kind,
-        method="",
-        eps=float("nan"),
+        method=method,
+        eps=eps,
         images=len(changed.rows),
         accuracy=float(np.mean(~changed.wrong)),
         defects=int(changed.wrong.sum()),
@@ -334,7 +322,7 @@ def _condition(
         flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
         flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
         metrics={name: found.intervals(name) for name in scores},
-        lead={metric: found.lead(own, best[metric], metric) for metric in METRICS},
+        lead=Metrics.each(lambda metric: found.lead(own, best[metric], metric)),
         best=best,
     )
 

@@ -6,9 +6,8 @@ right answers), and thresholds are set on the third. ``assess`` gets images of i
 out those among them that the guard was made from.
 """
 
-import datetime
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,27 +28,12 @@ from profiler.data.labelled.images import LabelledImages, open_labelled
 from profiler.data.labelled.names import IMAGENETS, ClassNames
 from profiler.errors import InputError, UnknownNameError
 from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes, digest_of
-from profiler.guard.guard import (
-    FILE,
-    Context,
-    Guard,
-    HeldOutScores,
-    digest_number,
-    speaker_of,
-    trial_batch,
-)
+from profiler.guard.guard import FILE, Context, Guard, HeldOutScores, digest_number, trial_batch
 from profiler.guard.metrics import metrics
 from profiler.guard.parts import split_by_content
-from profiler.guard.rules.base import Views
-from profiler.guard.rules.combined import (
-    CHOICES,
-    DEFAULT,
-    ConceptRule,
-    WithSoftmax,
-    check_reads,
-    make_rule,
-)
-from profiler.guard.rules.comparisons import Summaries
+from profiler.guard.rules.base import ConceptRule, Views
+from profiler.guard.rules.combined import CHOICES, DEFAULT, WithSoftmax, check_reads, make_rule
+from profiler.guard.rules.comparisons import Comparisons, LikelihoodRule, Summaries
 from profiler.guard.runtime import ScoringCore, view_tensors
 from profiler.guard.thresholds import CONFIDENCE, AlarmThreshold
 from profiler.models.classifier import Classifier
@@ -57,11 +41,9 @@ from profiler.models.subject.network import computed, weights_digest
 from profiler.models.subject.preprocessing import trial_image
 from profiler.models.views import check_views
 from profiler.models.vlm.base import VLM
-from profiler.session import NONE, Services, check_writable, versions
+from profiler.session import NONE, Provenance, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
-
-
 PARTS = (0.5, 0.25, 0.25)
 """Shares of the images that rules are fitted on, chosen on, and thresholds set on."""
 AUTO = "auto"
@@ -83,13 +65,8 @@ class GuardOptions:
     confidence: float = CONFIDENCE
     trust_labels: bool = False
     seed: int = 0
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 # --- fit -------------------------------------------------------------------------------------
@@ -111,7 +88,7 @@ def fit_guard(
     options = options or GuardOptions()
     check_rule(options.rule, options.views)
     check_writable(out)
-    seen = examine(classifier, vlm, data, options, services)
+    seen = examine(classifier, vlm, data, options.reading, services)
     views = None
     if options.views:
         seen, views = with_views(classifier, data, seen, options, services)
@@ -139,8 +116,8 @@ def fit_guard(
         data_fingerprint=data.fingerprint,
         accuracy=seen.accuracy,
         seed=options.seed,
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         versions=versions(),
         notes=tuple(filter(None, (numbering, *data.remarks(), _read_in(options)))),
         behaviour=classifier.subject.behaviour if classifier.subject.from_file else "",
@@ -159,10 +136,11 @@ def fit_guard(
 
 
 def _read_in(options: GuardOptions) -> str:
-    if options.precision == "fp32" or options.views:
+    precision = options.reading.precision
+    if precision == "fp32" or options.views:
         return ""
     return (
-        f"the images were read in {options.precision}, but a guard is used in full precision: what "
+        f"the images were read in {precision}, but a guard is used in full precision: what "
         "its threshold promises holds as far as the two give the same scores"
     )
 
@@ -204,26 +182,22 @@ def make_guard(
     aligned = AffineMap(seed=options.seed).fit(parts[0].features, parts[0].embeddings)
     space = ConceptSpace.of(words, captions, aligned)
     rule = choose_rule(options.rule, space, parts[0], parts[1], options.views, looks[1])
-    plain = rule.rule if isinstance(rule, WithSoftmax) else rule
-    weights, offsets = space.planes()
-
-    def levels(of: Observation) -> Float64:
-        found: Float64 = np.asarray(of.features, dtype=np.float64) @ weights.T + offsets
-        return found
-
-    classes = len(head[0])
-    # The rule has been fitted: if it needed wrong answers, there were some.
-    summaries = Summaries.of(
-        levels(parts[0]), parts[0].truth, parts[0].predicted, classes, need_wrong=False
-    )
+    speaker = rule.plain
+    if not isinstance(speaker, Comparisons):
+        speaker = LikelihoodRule(space)
+        levels = speaker.levels(parts[0].features)
+        # The rule has been fitted: if it needed wrong answers, there were some.
+        speaker.fit_on(
+            Summaries.of(levels, parts[0].truth, parts[0].predicted, len(head[0]), need_wrong=False)
+        )
     empty = np.zeros(0)
-    held = levels(parts[2]).astype(np.float32)
+    held = speaker.levels(parts[2].features).astype(np.float32)
     cut = HeldOutScores(empty, empty.astype(bool), empty, held, parts[2].predicted)
     guard = Guard(
         space,
         aligned,
         rule,
-        speaker_of(plain, space, summaries),
+        speaker,
         head,
         cut,
         _NO_CUT,
@@ -265,7 +239,7 @@ def choose_rule(
             scores = rule.score(choosing.features, choosing.logits, looks)
         else:
             scores = rule.score(choosing.features, choosing.logits)
-        found.append((metrics(scores, choosing.wrong)["auroc"], rule))
+        found.append((metrics(scores, choosing.wrong).auroc, rule))
     # Without a wrong answer there is nothing to choose by: the first, which is the default.
     return max(found, key=lambda each: -np.inf if np.isnan(each[0]) else each[0])[1]
 
@@ -333,12 +307,6 @@ def open_guard_data(
     return open_labelled(path, names, mapping, limit=limit)
 
 
-# --- score -----------------------------------------------------------------------------------
-
-
-# --- assess ----------------------------------------------------------------------------------
-
-
 def with_views(
     classifier: Classifier,
     data: LabelledImages,
@@ -353,7 +321,7 @@ def with_views(
     would seem to change what it does not.
     """
     features, logits, views = [], [], []
-    indices, batch = seen.kept.tolist(), options.batch_size or BATCH
+    indices, batch = seen.kept.tolist(), options.reading.batch_size or BATCH
     with services.progress.stage("views", len(indices)) as advance:
         for rows, answers in answers_of(
             classifier, data, indices, batch=batch, views=options.views, advance=advance

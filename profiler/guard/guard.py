@@ -15,7 +15,7 @@ of JSON, nothing that could be executed.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,10 @@ from profiler.core.json_text import from_plain, json_text, parse_json
 from profiler.core.store import write_atomically
 from profiler.errors import ContextError, InputError, ProfilerError
 from profiler.guard.drift import DriftWatch
-from profiler.guard.rules.base import Views, check_views_given
-from profiler.guard.rules.combined import ConceptRule, WithSoftmax, make_rule
-from profiler.guard.rules.comparisons import Comparisons, LikelihoodRule, Summaries
-from profiler.guard.rules.corrected import CorrectedSoftmax
+from profiler.guard.rules.base import ConceptRule, Views, check_views_given
+from profiler.guard.rules.combined import WithSoftmax, load_rule
+from profiler.guard.rules.comparisons import Comparisons, LikelihoodRule
 from profiler.guard.rules.reasons import SHOWN, Reason, reasons
-from profiler.guard.rules.strengths import StrengthsRule
-from profiler.guard.rules.typicality import TypicalityRule
 from profiler.guard.runtime import Guarded, Scores, ScoringCore, view_tensors
 from profiler.guard.thresholds import CONFIDENCE, AlarmThreshold, above, remark, threshold
 from profiler.models.subject.network import computed, unwrapped, weights_digest
@@ -152,12 +149,12 @@ class Guard:
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the further views of each image that the model is asked about."""
-        return self.rule.views if isinstance(self.rule, WithSoftmax) else ()
+        return self.rule.views
 
     @property
     def corrected(self) -> bool:
         """Whether the softmax that counts is that of the head as the images corrected it."""
-        return isinstance(self.rule, WithSoftmax) and self.rule.corrected
+        return self.rule.corrected
 
     @property
     def remark(self) -> str:
@@ -261,7 +258,9 @@ class Guard:
         z = np.asarray(features, dtype=np.float64)
         fine = np.isfinite(z).all(axis=1)
         found: list[tuple[Reason, ...]] = [()] * len(z)
-        told = reasons(self.speaker, self.levels(z[fine]), np.asarray(predicted)[fine], limit)
+        told = reasons(
+            self.speaker, self.speaker.levels(z[fine]), np.asarray(predicted)[fine], limit
+        )
         for row, each in zip(np.flatnonzero(fine).tolist(), told, strict=True):
             found[row] = each
         return found
@@ -277,12 +276,6 @@ class Guard:
     def class_name(self, label: int) -> str:
         """What an output is called."""
         return self.context.classes[label] if label < len(self.context.classes) else str(label)
-
-    def levels(self, features: FloatArray) -> Float64:
-        """(n, M) strengths times ‖r(z)‖, which are compared; not finite features are refused."""
-        weights, offsets = self.space.planes()
-        levels: Float64 = np.asarray(features, dtype=np.float64) @ weights.T + offsets
-        return levels
 
     def at(self, target: str, level: float, confidence: float = CONFIDENCE) -> "Guard":
         """The same guard with another threshold."""
@@ -316,41 +309,16 @@ class Guard:
 
     def save(self, path: Path) -> None:
         """Write it; whole or not at all."""
-        kept, found = self.calibration, self.speaker.summaries_
         arrays: dict[str, NDArray[Any]] = {
             **{f"map.{name}": array for name, array in self.aligned.to_arrays().items()},
             "directions": self.space.directions,
             "head.weights": self.head[0],
             "head.bias": self.head[1],
-            "right": found.right,
-            "right_count": found.right_count,
-            "wrong": found.wrong,
-            "wrong_count": found.wrong_count,
-            "calibration.scores": kept.scores,
-            "calibration.wrong": kept.wrong,
-            "calibration.candidates": kept.candidates,
-            "calibration.levels": kept.levels,
-            "calibration.predicted": np.asarray(kept.predicted, dtype=np.int64),
+            **self.speaker.to_arrays(),
+            **self.rule.to_arrays(),
+            **{f"calibration.{name}": array for name, array in vars(self.calibration).items()},
             "seen": self.seen,
         }
-        plain = self.rule.rule if isinstance(self.rule, WithSoftmax) else self.rule
-        if isinstance(self.rule, WithSoftmax):
-            arrays["rarity.softmax"] = (
-                self.rule.doubts_ if self.views else self.rule.softmax_rarity_.known
-            )
-            arrays["rarity.rule"] = self.rule.rule_rarity_.known
-            arrays["rarity.weight"] = np.array([self.rule.weight_, self.rule.allowance_])
-            if isinstance(self.rule.softmax_, CorrectedSoftmax):
-                arrays["correction.weights"] = self.rule.softmax_.weights_
-                arrays["correction.bias"] = self.rule.softmax_.bias_
-        if isinstance(plain, TypicalityRule):
-            arrays["typicality.usual"] = plain.usual_
-            arrays["typicality.whitening"] = plain.whitening_
-        if isinstance(plain, StrengthsRule):
-            arrays["strengths.usual"] = plain.usual_
-            arrays["strengths.spread"] = plain.spread_
-            arrays["strengths.weights"] = plain.weights_
-            arrays["strengths.bias"] = np.array([plain.bias_, plain.penalty_])
         content = {
             "format": WITH_VIEWS if self.views else FORMAT,
             "rule": self.rule.name,
@@ -402,27 +370,7 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     )
     views = tuple(content["views"]) if content["format"] == WITH_VIEWS else ()
     check_views(views)
-    rule = make_rule(content["rule"], space, views)
-    plain = rule.rule if isinstance(rule, WithSoftmax) else rule
-    found = Summaries(
-        arrays["right"], arrays["wrong"], arrays["right_count"], arrays["wrong_count"]
-    )
-    if isinstance(plain, StrengthsRule):
-        plain.usual_, plain.spread_ = arrays["strengths.usual"], arrays["strengths.spread"]
-        plain.weights_ = arrays["strengths.weights"]
-        plain.bias_, plain.penalty_ = arrays["strengths.bias"].tolist()
-    elif isinstance(plain, TypicalityRule):
-        plain.usual_ = arrays["typicality.usual"]
-        plain.whitening_ = arrays["typicality.whitening"]
-    else:
-        plain.fit_on(found)
-    if isinstance(rule, WithSoftmax):
-        weight, allowance = arrays["rarity.weight"].tolist()
-        if "correction.weights" in arrays:
-            rule.softmax_ = CorrectedSoftmax()
-            rule.softmax_.weights_ = arrays["correction.weights"]
-            rule.softmax_.bias_ = arrays["correction.bias"]
-        rule.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
+    rule = load_rule(content["rule"], space, views, arrays)
     if len(content["concepts"]) != len(arrays["directions"]):
         raise InputError("it does not name as many concepts as it has directions")
     cut = from_plain(AlarmThreshold, content["threshold"])
@@ -435,24 +383,15 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         space,
         aligned,
         rule,
-        speaker_of(plain, space, found),
+        rule.plain
+        if isinstance(rule.plain, Comparisons)
+        else LikelihoodRule.from_arrays(arrays, space),
         (arrays["head.weights"], arrays["head.bias"]),
-        HeldOutScores(
-            arrays["calibration.scores"],
-            arrays["calibration.wrong"],
-            arrays["calibration.candidates"],
-            arrays["calibration.levels"],
-            arrays["calibration.predicted"],
-        ),
+        HeldOutScores(*(arrays[f"calibration.{each.name}"] for each in fields(HeldOutScores))),
         cut,
         Context(**context),
         arrays["seen"],
     )
-
-
-def speaker_of(plain: ConceptRule, space: ConceptSpace, found: Summaries) -> Comparisons:
-    """The rule that gives reasons; see :class:`Guard`."""
-    return plain if isinstance(plain, Comparisons) else LikelihoodRule(space).fit_on(found)
 
 
 def trial_batch(shape: Sequence[int]) -> torch.Tensor:
@@ -464,6 +403,3 @@ def trial_batch(shape: Sequence[int]) -> torch.Tensor:
 def digest_number(content: bytes) -> int:
     """The first 63 bits of a SHA-256 as a number, by which an image is known again."""
     return int.from_bytes(content[:8], "big") >> 1
-
-
-# --- torch -----------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ attack made of it), so rows that depend on each other stay together. It never co
 is a vector of counts, and all numbers are sums weighted by them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.statistics import Interval
 from profiler.errors import InputError
 
-METRICS = ("auroc", "aupr", "fpr95", "fpr95_kept", "aurc")
+T = TypeVar("T")
 RISING = ("auroc", "aupr")
 """Metrics of which more is better; of the others less is."""
 RECALL = 0.95
@@ -43,6 +43,29 @@ LEVEL = 0.95
 _BLOCK_CELLS = 2**22
 _EXACT = 1e-9
 """Shares of counts are compared with this much room for rounding."""
+
+
+@dataclass(frozen=True)
+class Metrics(Generic[T]):
+    """Something for each metric: a number, its interval, its values in draws."""
+
+    auroc: T
+    aupr: T
+    fpr95: T
+    fpr95_kept: T
+    aurc: T
+
+    @classmethod
+    def each(cls, make: Callable[[str], T]) -> "Metrics[T]":
+        """What ``make`` gives for the name of each."""
+        return cls(*map(make, METRICS))
+
+    def __getitem__(self, name: str) -> T:
+        value: T = getattr(self, name)
+        return value
+
+
+METRICS = tuple(field.name for field in fields(Metrics))
 
 
 @dataclass(frozen=True)
@@ -93,7 +116,7 @@ def _binned(weights: FloatArray | IntArray, place: IntArray, of: BoolArray, bins
     return found
 
 
-def _metrics(bad: Float64, good: Float64) -> dict[str, Float64]:
+def _metrics(bad: Float64, good: Float64) -> Metrics[Float64]:
     """All metrics (B,) of counts by ascending score (B, G); NaN where one side is empty."""
     n_bad, n_good = bad.sum(1), good.sum(1)
     below_good = np.cumsum(good, 1)
@@ -112,8 +135,8 @@ def _metrics(bad: Float64, good: Float64) -> dict[str, Float64]:
         fpr_kept = np.min(np.where(kept, below_bad, np.inf), 1) / n_bad
         area = _areas(bad, good).sum(1) / (n_bad + n_good)
     both = (n_bad > 0) & (n_good > 0)
-    found = {"auroc": auroc, "aupr": aupr, "fpr95": fpr, "fpr95_kept": fpr_kept}
-    return {name: np.where(both, each, np.nan) for name, each in found.items()} | {"aurc": area}
+    auroc, aupr, fpr, fpr_kept = np.where(both, np.stack([auroc, aupr, fpr, fpr_kept]), np.nan)
+    return Metrics(auroc, aupr, fpr, fpr_kept, area)
 
 
 def _areas(bad: Float64, good: Float64) -> Float64:
@@ -134,15 +157,15 @@ def _areas(bad: Float64, good: Float64) -> Float64:
     return areas
 
 
-def metrics(scores: FloatArray, defect: BoolArray) -> dict[str, float]:
+def metrics(scores: FloatArray, defect: BoolArray) -> Metrics[float]:
     """All of :data:`METRICS`; NaN where there are no defects, or nothing else.
 
     >>> found = metrics(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-    >>> {name: round(value, 3) for name, value in found.items()}
-    {'auroc': 0.75, 'aupr': 0.833, 'fpr95': 0.5, 'fpr95_kept': 0.5, 'aurc': 0.333}
+    >>> found.auroc, round(found.aupr, 3), found.fpr95, found.fpr95_kept, round(found.aurc, 3)
+    (0.75, 0.833, 0.5, 0.5, 0.333)
     """
     found = _metrics(*Ranked.of(scores, defect).counts())
-    return {name: float(value[0]) for name, value in found.items()}
+    return Metrics.each(lambda name: float(found[name][0]))
 
 
 # --- bootstrap -------------------------------------------------------------------------------
@@ -168,7 +191,7 @@ class Draws:
         counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
         return cls(counts, group.astype(np.int64))
 
-    def metrics(self, scores: FloatArray, defect: BoolArray) -> dict[str, Float64]:
+    def metrics(self, scores: FloatArray, defect: BoolArray) -> Metrics[Float64]:
         """(B,) of each metric in every draw."""
         ranked = Ranked.of(scores, defect)
         step = max(1, _BLOCK_CELLS // max(1, len(self.group)))
@@ -176,7 +199,7 @@ class Draws:
             _metrics(*ranked.counts(self.counts[lo : lo + step][:, self.group]))
             for lo in range(0, len(self.counts), step)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+        return Metrics.each(lambda name: np.concatenate([part[name] for part in parts]))
 
 
 def interval(value: float, draws: FloatArray, level: float = LEVEL) -> Interval:
@@ -188,23 +211,17 @@ def interval(value: float, draws: FloatArray, level: float = LEVEL) -> Interval:
     return Interval(value, low, high)
 
 
-def measured(scores: FloatArray, defect: BoolArray, draws: Draws) -> dict[str, Interval]:
-    """All metrics with their intervals."""
-    values, drawn = metrics(scores, defect), draws.metrics(scores, defect)
-    return {name: interval(values[name], drawn[name]) for name in METRICS}
-
-
 @dataclass(frozen=True)
 class Contest:
     """Several scores of the same rows, on the same draws.
 
     Attributes:
-        values: score → metric → value.
-        drawn: score → metric → (B,) values in the draws.
+        values: by score.
+        drawn: by score, (B,) values in the draws.
     """
 
-    values: Mapping[str, Mapping[str, float]]
-    drawn: Mapping[str, Mapping[str, Float64]]
+    values: Mapping[str, Metrics[float]]
+    drawn: Mapping[str, Metrics[Float64]]
 
     @classmethod
     def of(cls, scores: Mapping[str, FloatArray], defect: BoolArray, draws: Draws) -> "Contest":
@@ -214,12 +231,10 @@ class Contest:
             {name: draws.metrics(each, defect) for name, each in scores.items()},
         )
 
-    def intervals(self, name: str) -> dict[str, Interval]:
+    def intervals(self, name: str) -> Metrics[Interval]:
         """All metrics of a score."""
-        return {
-            metric: interval(value, self.drawn[name][metric])
-            for metric, value in self.values[name].items()
-        }
+        values, drawn = self.values[name], self.drawn[name]
+        return Metrics.each(lambda metric: interval(values[metric], drawn[metric]))
 
     def lead(self, name: str, other: str, metric: str) -> Interval:
         """A metric of one score less that of another: a paired interval."""

@@ -1,23 +1,40 @@
 """A guard's assessment told as a page."""
 
 import math
-from collections.abc import Mapping
+from typing import Any
 
 from profiler.guard.result import Assessment, Condition
-from profiler.guard.view import TITLES, GuardPage
 from profiler.report.text import count, typeset
 
-AUTHOR = "a fixed template"
 FEWEST = 20
 """Defects below which a condition carries no conclusion."""
+TITLES = {
+    "msp": "MSP",
+    "max-logit": "max logit",
+    "energy": "energy",
+    "entropy": "entropy",
+    "mahalanobis": "Mahalanobis",
+    "knn": "KNN",
+    "typicality": "typicality",
+    "cosine": "heatmap cosine",
+    "likelihood": "likelihood ratio",
+    "strengths": "strengths",
+}
 
 
-def guard_page(found: Assessment, pictures: Mapping[int, bytes]) -> GuardPage:
-    """The page of an assessment; ``pictures`` are thumbnails of its examples by index."""
+def guard_prose(found: Assessment) -> dict[str, Any]:
+    """What the page says of an assessment, by the names that the template knows."""
     context = found.context
-    return GuardPage(
-        title=f"Which answers of {context.subject} not to trust",
-        examined=[
+    stories = {
+        "summary": summary(found),
+        "rule_story": rule_story(found),
+        "measured_story": measured_story(found),
+        "limits": limits(found),
+        "warnings": found.warnings,
+    }
+    return {
+        "title": f"Which answers of {context.subject} not to trust",
+        "examined": [
             ("Model", context.subject),
             ("Weights", context.weights),
             ("Held-out images", f"{found.data}: {count(found.clean.images)} images"),
@@ -27,18 +44,11 @@ def guard_page(found: Assessment, pictures: Mapping[int, bytes]) -> GuardPage:
             *([("Further views", ", ".join(found.views))] if found.views else []),
             ("Date", found.date),
         ],
-        summary=[typeset(text) for text in summary(found)],
-        summary_author=AUTHOR,
-        found=found,
-        doubts=[typeset(text) for text in doubts(found)],
-        rule_story=[typeset(text) for text in rule_story(found)],
-        measured_story=[typeset(text) for text in measured_story(found)],
-        thumbnails=pictures,
-        command=found.command,
-        provenance=_provenance(found),
-        limits=[typeset(text) for text in limits(found)],
-        warnings=[typeset(text) for text in found.warnings],
-    )
+        "summary_author": "a fixed template",
+        "command": found.command,
+        "provenance": _provenance(found),
+        **{name: [typeset(text) for text in story] for name, story in stories.items()},
+    }
 
 
 def summary(found: Assessment) -> list[str]:
@@ -59,16 +69,16 @@ def summary(found: Assessment) -> list[str]:
     if len(attacks) == 1:
         (only,) = attacks
         said.append(
-            f"Under {only.title} its AUROC is {only.metrics[found.rule]['auroc'].value:.2f} "
-            f"(MSP {only.metrics['msp']['auroc'].value:.2f})."
+            f"Under {only.title} its AUROC is {only.metrics[found.rule].auroc.value:.2f} "
+            f"(MSP {only.metrics['msp'].auroc.value:.2f})."
         )
     elif attacks:
-        own = [each.metrics[found.rule]["auroc"].value for each in attacks]
-        worst = min(attacks, key=lambda each: each.metrics[found.rule]["auroc"].value)
+        own = [each.metrics[found.rule].auroc.value for each in attacks]
+        worst = min(attacks, key=lambda each: each.metrics[found.rule].auroc.value)
         said.append(
             f"Under {len(attacks)} attacks its AUROC is {sum(own) / len(own):.2f} on average, and "
             f"lowest for {worst.title} ({min(own):.2f}; MSP "
-            f"{worst.metrics['msp']['auroc'].value:.2f})."
+            f"{worst.metrics['msp'].auroc.value:.2f})."
         )
     if found.views:
         many = len(found.views)
@@ -80,9 +90,9 @@ def summary(found: Assessment) -> list[str]:
 
 
 def _told(found: Assessment, each: Condition, what: str) -> str:
-    own, best = each.metrics[found.rule]["auroc"], each.best["auroc"]
-    lead = each.lead["auroc"]
-    other = each.metrics[best]["auroc"].value
+    own, best = each.metrics[found.rule].auroc, each.best.auroc
+    lead = each.lead.auroc
+    other = each.metrics[best].auroc.value
     if not math.isfinite(lead.low):
         verdict = "how it compares cannot be said"
     elif lead.low > 0:

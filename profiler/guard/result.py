@@ -8,7 +8,7 @@ from profiler.core.arrays import Float64
 from profiler.core.json_text import json_text, plain
 from profiler.core.statistics import Interval
 from profiler.guard.guard import Context
-from profiler.guard.metrics import GRID, Band
+from profiler.guard.metrics import GRID, METRICS, Band, Metrics
 from profiler.guard.thresholds import AlarmThreshold
 
 FORMAT = 1
@@ -32,9 +32,9 @@ class Condition:
         right: right answers on images as they are, from which the defects are to be told.
         flagged_defects: defects that the guard flags at its threshold.
         flagged_right: right answers that it flags.
-        metrics: detector → metric → value and interval.
-        lead: metric → the guard's value less that of the best baseline, paired.
-        best: metric → that baseline.
+        metrics: by detector, values and intervals.
+        lead: the guard's values less those of the best baseline, paired.
+        best: that baseline.
     """
 
     title: str
@@ -47,9 +47,9 @@ class Condition:
     right: int
     flagged_defects: int
     flagged_right: int
-    metrics: Mapping[str, Mapping[str, Interval]]
-    lead: Mapping[str, Interval]
-    best: Mapping[str, str]
+    metrics: Mapping[str, Metrics[Interval]]
+    lead: Metrics[Interval]
+    best: Metrics[str]
 
 
 @dataclass(frozen=True)
@@ -205,17 +205,6 @@ def guard_json(found: Assessment) -> str:
 
 
 def _condition(each: Condition) -> dict[str, Any]:
-    return {
-        **{
-            name: getattr(each, name)
-            for name in (
-                "title", "kind", "method", "eps", "images", "accuracy", "defects", "right",
-                "flagged_defects", "flagged_right",
-            )
-        },
-        "metrics": each.metrics,
-        "lead_over_best_baseline": {
-            name: {**plain(value), "baseline": each.best[name]}
-            for name, value in each.lead.items()
-        },
-    }  # fmt: skip
+    known = {name: value for name, value in vars(each).items() if name not in ("lead", "best")}
+    lead = {name: {**plain(each.lead[name]), "baseline": each.best[name]} for name in METRICS}
+    return {**known, "lead_over_best_baseline": lead}

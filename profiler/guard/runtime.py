@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FEW = 16
 """Inputs up to which one compiled call on a CPU takes less time than many tensor operations."""
-
-
 _TINY = 1e-30
 
 
@@ -91,7 +89,7 @@ class ScoringCore(nn.Module):
     def __init__(self, guard: "Guard") -> None:
         super().__init__()
         rule = guard.rule
-        plain = rule.rule if isinstance(rule, WithSoftmax) else rule
+        plain = rule.plain
         self.kind = plain.name
         self.combined = isinstance(rule, WithSoftmax)
         self.corrected = guard.corrected

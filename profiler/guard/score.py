@@ -115,7 +115,7 @@ def score_images(
                     {} if problem else called(guard, answers.views, place),
                 )
             if watch is not None and on_look is not None and passed.any():
-                levels = guard.levels(answers.features[passed])
+                levels = guard.speaker.levels(answers.features[passed])
                 for look in watch.add(levels, answers.predicted[passed]):
                     on_look(look)
     if watch is not None and on_look is not None:

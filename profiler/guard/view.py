@@ -11,10 +11,11 @@ import numpy as np
 from profiler.core.statistics import Interval, wilson
 from profiler.errors import OutputError
 from profiler.guard.metrics import GRID, METRICS, RISING, Band
+from profiler.guard.page import TITLES, doubts, guard_prose
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
-from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of
+from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of, typeset
 
 METRIC_NAMES = {
     "auroc": ("AUROC", "higher is better"),
@@ -26,54 +27,20 @@ METRIC_NAMES = {
 BINS = 40
 LINES = ("own", "l1", "l2", "l3", "l4", "l5", "l6")
 """Classes of the lines of a chart: the guard's, then baselines' in a fixed order."""
-TITLES = {
-    "msp": "MSP",
-    "max-logit": "max logit",
-    "energy": "energy",
-    "entropy": "entropy",
-    "mahalanobis": "Mahalanobis",
-    "knn": "KNN",
-    "typicality": "typicality",
-    "cosine": "heatmap cosine",
-    "likelihood": "likelihood ratio",
-    "strengths": "strengths",
-}
 
 
-@dataclass(frozen=True)
-class GuardPage:
-    """Everything the guard's report needs; it computes nothing but layout."""
+def render_guard(found: Assessment, pictures: Mapping[int, bytes], *, max_mb: float = 20.0) -> str:
+    """Render an assessment as one self-contained HTML file of at most ``max_mb`` · 10⁶ bytes.
 
-    title: str
-    examined: Sequence[tuple[str, str]]
-    summary: Sequence[str]
-    """Two or three sentences (plain text) that state the finding."""
-    summary_author: str
-    found: Assessment
-    doubts: Sequence[str]
-    """Why no conclusion may be drawn, where that is so."""
-    rule_story: Sequence[str]
-    """Sentences on the rule and the threshold."""
-    measured_story: Sequence[str]
-    """Sentences on what was measured, and how."""
-    thumbnails: Mapping[int, bytes]
-    """WebP bytes by index of the image."""
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-
-
-def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
-    """Render the page as one self-contained HTML file of at most ``max_mb`` · 10⁶ bytes.
-
-    Thumbnails are left out if it would be larger; raises
-    :class:`~profiler.errors.OutputError` if it is even then.
+    Args:
+        found: the assessment.
+        pictures: WebP thumbnails of its examples by index, left out if the file would be larger.
+        max_mb: raises :class:`~profiler.errors.OutputError` if it is larger even then.
     """
     limit = int(max_mb * document.MEGABYTE)
-    html = _rendered(page, page.thumbnails)
+    html = _rendered(found, pictures)
     if document.size(html) > limit:
-        html = _rendered(page, {})
+        html = _rendered(found, {})
     if document.size(html) > limit:
         raise OutputError(
             f"the report needs {document.size(html) / document.MEGABYTE:.1f} MB without any "
@@ -82,9 +49,9 @@ def render_guard(page: GuardPage, *, max_mb: float = 20.0) -> str:
     return html
 
 
-def _rendered(page: GuardPage, pictures: Mapping[int, bytes]) -> str:
+def _rendered(found: Assessment, pictures: Mapping[int, bytes]) -> str:
     return document.render(
-        "guard/guard.html", extra=("guard/guard",), **_View(page, pictures).context()
+        "guard/guard.html", extra=("guard/guard",), **_View(found, pictures).context()
     )
 
 
@@ -106,36 +73,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over a share, and what stands on the axes."""
+    """Curves over a share, or AUROC by ε for one attack, and what stands on the axes."""
 
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     alt: str
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A value of a detector under an attack of some ε, with its whisker, in percent of the box."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    css: str
-    tip: str
-
-
-@dataclass(frozen=True)
-class AttackChart:
-    """AUROC by ε for one attack."""
-
-    title: str
-    lines: tuple[Line, ...]
-    dots: tuple[Dot, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    alt: str
+    title: str = ""
+    dots: Sequence[Mapping[str, Any]] = ()
+    """Values under an attack of some ε, with their whiskers, in percent of the box."""
 
 
 def _path(x: Any, y: Any) -> str:
@@ -167,61 +113,11 @@ def _shares(digits: int = 0, top: float = 1.0, steps: int = 4) -> tuple[Tick, ..
     )
 
 
-# -- tables ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FigureCell:
-    """A number with its interval."""
-
-    text: str
-    interval: str
-    best: bool
-    """Whether no other detector of the column does better."""
-
-
-@dataclass(frozen=True)
-class DetectorRow:
-    """A detector's numbers."""
-
-    name: str
-    css: str
-    own: bool
-    concepts: bool
-    cells: tuple[FigureCell, ...]
-
-
-@dataclass(frozen=True)
-class DetectorTable:
-    """A condition's numbers: detectors by metrics."""
-
-    title: str
-    heading: str
-    counts: str
-    at_threshold: str
-    lead: str
-    rows: tuple[DetectorRow, ...]
-
-
-@dataclass(frozen=True)
-class Card:
-    """An example."""
-
-    picture: str
-    name: str
-    truth: str
-    predicted: str
-    score: str
-    reasons: tuple[str, ...]
-    otherwise: str
-
-
 class _View:
     """Everything the template prints, worked out once."""
 
-    def __init__(self, page: GuardPage, pictures: Mapping[int, bytes]) -> None:
-        self.page = page
-        self.found = page.found
+    def __init__(self, found: Assessment, pictures: Mapping[int, bytes]) -> None:
+        self.found = found
         self.pictures = pictures
         shown = [self.found.rule, *self.found.baselines]
         self.css = {name: LINES[min(i, len(LINES) - 1)] for i, name in enumerate(shown)}
@@ -229,11 +125,11 @@ class _View:
     def context(self) -> dict[str, Any]:
         found = self.found
         return {
-            "page": self.page,
+            "page": guard_prose(found),
             "kind": "Guard of a classifier",
             "found": found,
             "tiles": self._tiles(),
-            "doubts": self.page.doubts,
+            "doubts": [typeset(text) for text in doubts(found)],
             "roc": self._roc(),
             "risk": self._risk(),
             "scores": self._scores(),
@@ -260,7 +156,7 @@ class _View:
 
     def _tiles(self) -> list[tuple[str, str, str]]:
         found, clean = self.found, self.found.clean
-        own = clean.metrics[found.rule]["auroc"]
+        own = clean.metrics[found.rule].auroc
         after = percent(found.passed_right, found.passed, 1) if found.passed else NOTHING
         return [
             ("Wrong answers told from right", number(own.value, 3), f"AUROC, {_span(own)}"),
@@ -298,10 +194,10 @@ class _View:
         metrics = found.clean.metrics
         # The guard's is drawn last, above the others.
         lines = [
-            self._line(name, band, 1.0, number(metrics[name]["auroc"].value, 3))
+            self._line(name, band, 1.0, number(metrics[name].auroc.value, 3))
             for name, band in found.roc.items()
         ]
-        own = metrics[found.rule]["auroc"]
+        own = metrics[found.rule].auroc
         return Chart(
             tuple(reversed(lines)),
             _shares(),
@@ -321,7 +217,7 @@ class _View:
         )
         top = next((each for each in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6) if highest <= each), 1.0)
         lines = [
-            self._line(name, band, top, number(metrics[name]["aurc"].value, 3))
+            self._line(name, band, top, number(metrics[name].aurc.value, 3))
             for name, band in found.risk.items()
         ]
         return Chart(
@@ -397,11 +293,11 @@ class _View:
                 "css": self.css[name],
                 "own": name == found.rule,
                 "cells": [
-                    FigureCell(
-                        percent(right, passed, 1),
-                        _wilson(right, passed),
-                        accuracy >= best[place] - 1e-12 and place > 0,
-                    )
+                    {
+                        "text": percent(right, passed, 1),
+                        "interval": _wilson(right, passed),
+                        "best": accuracy >= best[place] - 1e-12 and place > 0,
+                    }
                     for place, (accuracy, right, passed) in enumerate(rows)
                 ],
                 "at_risk": percent(found.at_risk[name], 1, 1),
@@ -414,11 +310,11 @@ class _View:
             return "misclassified"
         return f"{each.method} {_eps(each.eps)}" if each.kind == "attack" else each.title
 
-    def _overview(self) -> list[DetectorRow]:
+    def _overview(self) -> list[dict[str, Any]]:
         """AUROC of every detector in every condition."""
         return self._rows([(each, "auroc") for each in self.found.conditions])
 
-    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[DetectorRow]:
+    def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[dict[str, Any]]:
         found = self.found
         names = [*found.rules, *found.baselines]
         best = []
@@ -428,46 +324,48 @@ class _View:
             pick = max if metric in RISING else min
             best.append(pick(known) if known else math.nan)
         return [
-            DetectorRow(
-                self.title(name),
-                self.css.get(name, "other"),
-                name == found.rule,
-                name in found.rules,
-                tuple(
-                    FigureCell(
-                        number(condition.metrics[name][metric].value, 3),
-                        _span(condition.metrics[name][metric]),
-                        abs(condition.metrics[name][metric].value - top) < 5e-4,
-                    )
+            {
+                "name": self.title(name),
+                "css": self.css.get(name, "other"),
+                "own": name == found.rule,
+                "concepts": name in found.rules,
+                "cells": [
+                    {
+                        "text": number(value.value, 3),
+                        "interval": _span(value),
+                        "best": abs(value.value - top) < 5e-4,
+                    }
                     for (condition, metric), top in zip(columns, best, strict=True)
-                ),
-            )
+                    for value in [condition.metrics[name][metric]]
+                ],
+            }
             for name in names
         ]
 
-    def _table(self, each: Condition) -> DetectorTable:
-        lead, best = each.lead["auroc"], self.title(each.best["auroc"])
+    def _table(self, each: Condition) -> dict[str, Any]:
+        lead, best = each.lead.auroc, self.title(each.best.auroc)
         beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
-        return DetectorTable(
-            self._heading(each),
-            "Misclassified images, as they are" if each.kind == "clean" else each.title,
-            f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
+        return {
+            "title": self._heading(each),
+            "heading": "Misclassified images, as they are" if each.kind == "clean" else each.title,
+            "counts": f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
             f"{count(each.defects)} {beside}, beside {count(each.right)} right answers on images "
             "as they are.",
-            f"At the threshold the guard flags {share_of(each.flagged_defects, each.defects)} of "
-            f"the defects and {share_of(each.flagged_right, each.right)} of the right answers."
+            "at_threshold": "At the threshold the guard flags "
+            f"{share_of(each.flagged_defects, each.defects)} of the defects and "
+            f"{share_of(each.flagged_right, each.right)} of the right answers."
             if each.defects
             else "There is no defect to be found.",
-            f"AUROC of the guard less that of the best baseline ({best}): "
+            "lead": f"AUROC of the guard less that of the best baseline ({best}): "
             f"{_signed(lead.value)}, 95 % interval {_signed(lead.low)} to {_signed(lead.high)}."
             if math.isfinite(lead.value)
             else "",
-            tuple(self._rows([(each, name) for name in METRICS])),
-        )
+            "rows": self._rows([(each, name) for name in METRICS]),
+        }
 
     # -- attacks ---------------------------------------------------------------------------------
 
-    def _attacks(self) -> list[AttackChart]:
+    def _attacks(self) -> list[Chart]:
         found = self.found
         methods = list(dict.fromkeys(c.method for c in found.conditions if c.kind == "attack"))
         charts = []
@@ -478,58 +376,53 @@ class _View:
                 continue
             names = [found.rule, *found.baselines]
             places = {c.title: 100 * (i + 0.5) / len(own) for i, c in enumerate(own)}
-            lines, dots = [], []
+            lines: list[Line] = []
+            dots: list[dict[str, Any]] = []
             for shift, name in enumerate(names):
                 off = (shift - (len(names) - 1) / 2) * 16 / len(own) / len(names) * 2
-                xs, ys = [], []
-                for condition in own:
-                    value = condition.metrics[name]["auroc"]
-                    x, y = places[condition.title] + off, 100 - 100 * value.value
-                    if not math.isfinite(y):
-                        continue
-                    xs.append(x)
-                    ys.append(y)
-                    dots.append(
-                        Dot(
-                            x,
-                            y,
-                            100 - 100 * value.low,
-                            100 - 100 * value.high,
-                            self.css[name],
-                            f"{self.title(name)}, {condition.title}: {number(value.value, 3)}, "
-                            f"{_span(value)}",
-                        )
-                    )
-                told = " · ".join(number(100 / 100 - y / 100, 2) for y in ys)
-                lines.append(Line(self.title(name), self.css[name], _path(xs, ys), "", told))
+                known = [
+                    (places[c.title] + off, c.title, c.metrics[name].auroc)
+                    for c in own
+                    if math.isfinite(c.metrics[name].auroc.value)
+                ]
+                dots += [
+                    {
+                        "x": x,
+                        "y": 100 - 100 * auroc.value,
+                        "low": 100 - 100 * auroc.low,
+                        "high": 100 - 100 * auroc.high,
+                        "css": self.css[name],
+                        "tip": f"{self.title(name)}, {title}: {number(auroc.value, 3)}, "
+                        f"{_span(auroc)}",
+                    }
+                    for x, title, auroc in known
+                ]
+                path = _path([x for x, *_ in known], [100 - 100 * each.value for *_, each in known])
+                told = " · ".join(number(each.value, 2) for *_, each in known)
+                lines.append(Line(self.title(name), self.css[name], path, "", told))
             charts.append(
-                AttackChart(
-                    method,
+                Chart(
                     tuple(reversed(lines)),
-                    tuple(reversed(dots)),
                     tuple(Tick(places[c.title], _eps(c.eps)) for c in own),
                     tuple(Tick(100 - 25 * i, number(i / 4, 2)) for i in range(5)),
                     f"AUROC under {method} by ε: "
                     + "; ".join(f"{line.name} {line.value}" for line in lines),
+                    method,
+                    tuple(reversed(dots)),
                 )
             )
         return charts
 
     # -- examples --------------------------------------------------------------------------------
 
-    def _cards(self, examples: Sequence[Example]) -> list[Card]:
+    def _cards(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         return [
-            Card(
-                base64.b64encode(self.pictures[each.index]).decode("ascii")
-                if each.index in self.pictures
-                else "",
-                each.name,
-                each.truth,
-                each.predicted,
-                number(each.score, 2),
-                each.reasons,
-                _otherwise(each),
-            )
+            {
+                **vars(each),
+                "picture": base64.b64encode(self.pictures.get(each.index, b"")).decode("ascii"),
+                "score": number(each.score, 2),
+                "otherwise": _otherwise(each),
+            }
             for each in examples
         ]
 

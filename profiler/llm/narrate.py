@@ -28,55 +28,35 @@ from profiler.llm.facts import Facts, Number, Unit
 from profiler.llm.prompts import Prompts, load_prompts
 
 log = logging.getLogger("profiler")
-
-
 TEMPLATE_AUTHOR = "a fixed template"
+TRIES = 3
+"""Paragraphs that a model may write until one keeps to the facts."""
 _LONGEST = 1500
 """Characters of a paragraph that can be read in well under two minutes."""
 
 
 @dataclass(frozen=True)
 class Narrative:
-    """A paragraph and who wrote it.
-
-    ``rejected`` holds what was wrong with the last of a model's paragraphs where none passed the
-    check, so that the fixed template wrote the text.
-    """
+    """A paragraph and who wrote it."""
 
     text: str
     author: str
     tries: int = 0
     usage: Usage = field(default_factory=Usage)
-    rejected: str = ""
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """The text sentence by sentence."""
-        return tuple(split_sentences(self.text))
 
 
-def narrate(
-    facts: Facts,
-    llm: LLM | None,
-    *,
-    prompts_dir: Path | str | None = None,
-    max_tries: int = 3,
-    strict: bool = False,
-    max_tokens: int | None = None,
-    seed: int = 0,
-) -> Narrative:
+def narrate(facts: Facts, llm: LLM | None, prompts_dir: Path | None = None) -> Narrative:
     """Write a paragraph that says nothing but ``facts``.
 
     Without ``llm`` the facts' own template writes it. With one, each paragraph is checked (see
-    the module) and asked for again with the complaint. When the tries are used up the model's
-    text is rejected: with ``strict`` by ``LLMError``; otherwise the template writes the text and
-    ``author`` says so, because a run should not be lost for its summary.
+    the module) and asked for again with the complaint. When :data:`TRIES` are used up the template
+    writes the text and ``author`` says so, because a run should not be lost for its summary.
     """
     if llm is None:
         return Narrative(facts.template(), TEMPLATE_AUTHOR)
     prompts = load_prompts(prompts_dir)
     checker = _Checker(facts, prompts.plain_words)
-    first = request = _request(prompts, facts, seed, max_tokens)
+    first = request = _request(prompts, facts, 0)
     usage, tries = Usage(), 0
     while True:
         reply = llm.complete(request)
@@ -89,24 +69,17 @@ def narrate(
                 llm.keep(first, text)
             whole = f"{text} {facts.closing()}".strip()
             return Narrative(whole, f"{llm.name}, checked against the facts", tries, usage)
-        if tries >= max_tries:
+        if tries >= TRIES:
             break
-        request = _request(
-            prompts, facts, seed + tries, max_tokens, "; ".join(found[:8]), reply.refusal or text
-        )
+        request = _request(prompts, facts, tries, "; ".join(found[:8]), reply.refusal or text)
     wrong = "; ".join(found[:3])
-    if strict:
-        raise LLMError(
-            f"{llm.name} wrote no paragraph that keeps to the facts in {tries} tries: {wrong}. "
-            f"Its last one: {text[:300]!r}"
-        )
     author = f"{TEMPLATE_AUTHOR}, because {llm.name} did not keep to the facts ({wrong})"
-    return Narrative(facts.template(), author, tries, usage, wrong)
+    return Narrative(facts.template(), author, tries, usage)
 
 
-def complaints(text: str, facts: Facts, *, prompts_dir: Path | str | None = None) -> list[str]:
+def complaints(text: str, facts: Facts) -> list[str]:
     """Say what in ``text`` is not in ``facts``; empty where all of it is."""
-    return _Checker(facts, load_prompts(prompts_dir).plain_words).check(text)
+    return _Checker(facts, load_prompts(None).plain_words).check(text)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -121,12 +94,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _request(
-    prompts: Prompts,
-    facts: Facts,
-    seed: int,
-    max_tokens: int | None,
-    complaint: str = "",
-    previous: str = "",
+    prompts: Prompts, facts: Facts, seed: int, complaint: str = "", previous: str = ""
 ) -> Request:
     values = {"facts": json.dumps(facts.to_json(), ensure_ascii=False), "task": facts.task}
     if complaint:
@@ -137,7 +105,6 @@ def _request(
         system=prompts.fill("narrate-system"),
         user=user,
         seed=seed,
-        max_tokens=max_tokens,
         prompts=prompts.digest,
     )
 
@@ -304,7 +271,7 @@ class _Checker:
 def narrate_in_any_case(facts: Facts, llm: LLM | None, prompts: Path | None) -> Narrative:
     """By the template where the model gives no answer, for example to facts too long for it."""
     try:
-        return narrate(facts, llm, prompts_dir=prompts)
+        return narrate(facts, llm, prompts)
     except LLMError as error:
         if llm is None:
             raise

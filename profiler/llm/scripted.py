@@ -1,4 +1,4 @@
-"""A stand-in that answers from a file: for dry runs, tests, and the replay of a recorded run."""
+"""A stand-in that answers from a file: for dry runs and tests."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from profiler.core.json_text import parse_json
-from profiler.errors import InputError, LLMError, OutputError
-from profiler.llm.base import LLM, Reply, Request, Usage
+from profiler.errors import InputError, LLMError
+from profiler.llm.base import Reply, Request, Usage
 
 _FORMS = (
     'a reply: a JSON string, {"reply": …}, {"match": REGEX, "reply": …}, '
@@ -27,7 +27,7 @@ class Scripted:
 
         {"reply": "text"}                                 the next reply in order; used once
         {"match": "regex", "reply": "text"}               for every request whose text it matches
-        {"key": "digest", "reply": "text"}                for exactly this request (recorded)
+        {"key": "digest", "reply": "text"}                for exactly this request
         {"sort": {"red": "color"}, "otherwise": "object"} sorts whatever words are asked about
 
     A reply that is not a string is sent as JSON. A request takes the first that fits of its
@@ -119,41 +119,6 @@ class _Script:
             return None
         answer = {number: self.sorting.get(word, self.otherwise) for number, word in request.items}
         return json.dumps({number: name for number, name in answer.items() if name is not None})
-
-
-class Recording:
-    """Passes requests on and writes each reply to a file that :class:`Scripted` reads."""
-
-    def __init__(self, llm: LLM, path: str | Path) -> None:
-        self._llm = llm
-        self._path = Path(path)
-        self._lock = threading.Lock()
-        self.name = llm.name
-        self.fingerprint = llm.fingerprint
-        self.max_concurrency = llm.max_concurrency
-        self._write("")
-
-    def complete(self, request: Request) -> Reply:
-        """Ask the real one, and write its answer down."""
-        reply = self._llm.complete(request)
-        line = json.dumps({"key": request.digest(), "reply": reply.text}, ensure_ascii=False)
-        self._write(line + "\n")
-        return reply
-
-    def keep(self, request: Request, text: str) -> None:
-        """Pass on what was accepted."""
-        self._llm.keep(request, text)
-
-    def close(self) -> None:
-        """Close the real one."""
-        self._llm.close()
-
-    def _write(self, line: str) -> None:
-        try:
-            with self._lock, self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise OutputError(f"{self._path} cannot be written: {error.strerror}") from error
 
 
 def _as_text(reply: Any) -> str:

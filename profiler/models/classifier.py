@@ -29,7 +29,7 @@ _ROUNDINGS = 8
 
 
 @dataclass(frozen=True)
-class Reading:
+class Readout:
     """One number or more that a forward pass gives for an image, as a layer of a pass.
 
     Attributes:
@@ -150,14 +150,14 @@ class Classifier:
         return hashlib.sha256(f"{self.subject.fingerprint} {self.head}".encode()).hexdigest()
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[Readout, ...]:
         """What :meth:`read` gives."""
         known = [
-            Reading("features", f"input of {self.head}", self.features),
-            Reading("logits", f"output of {self.head}", self.outputs),
+            Readout("features", f"input of {self.head}", self.features),
+            Readout("logits", f"output of {self.head}", self.outputs),
         ]
         if self._norms:
-            known.append(Reading("drift", f"largest of {len(self._norms)} normalisations", 1))
+            known.append(Readout("drift", f"largest of {len(self._norms)} normalisations", 1))
         return tuple(known)
 
     @torch.inference_mode()
@@ -169,7 +169,7 @@ class Classifier:
         drift = torch.stack(drifts).amax(dim=0)[: len(images)] if drifts else None
         return Halves(features.float(), logits.float(), drift)
 
-    def read(self, readings: Sequence[Reading], images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def read(self, readings: Sequence[Readout], images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The same by name: (B, units) each, as :meth:`profiler.models.subject.Subject.read`."""
         halves = self.run(images)
         given = {"features": halves.features, "logits": halves.logits}

@@ -33,7 +33,7 @@ from profiler.rate.calibration import (
     calibrate,
     isotonic,
 )
-from profiler.rate.page import CalibrationPage, render_calibration, verdict
+from profiler.rate.page import render_calibration, verdict
 from profiler.rate.ratings import read_ratings
 from profiler.session import NONE, Services, check_writable
 
@@ -105,8 +105,10 @@ def calibrate_run(
         seed=how.seed,
     )
     expected = isotonic(found.rated, seed=how.seed) if how.isotonic else None
-    page = CalibrationPage(run, found, expected, source, options.command, options.date)
-    write_atomically(folder / "calibration.html", render_calibration(page))
+    page = render_calibration(
+        run, found, expected, source=source, command=options.command, date=options.date
+    )
+    write_atomically(folder / "calibration.html", page)
     if expected is not None:
         write_atomically(folder / "expected_ratings.csv", expected_csv(run, expected))
     if found.outcome == "reached":

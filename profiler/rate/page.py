@@ -1,8 +1,6 @@
 """The calibration page: what people's ratings say about labels, and the threshold they give."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,22 +15,48 @@ from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
 
 
-@dataclass(frozen=True)
-class CalibrationPage:
-    """Everything the page needs."""
+def render_calibration(
+    run: ProfileRun,
+    found: Calibration,
+    expected: ExpectedRating | None,
+    *,
+    source: str,
+    command: str,
+    date: str,
+) -> str:
+    """Render a calibration as one self-contained HTML file.
 
-    run: ProfileRun
-    found: Calibration
-    expected: ExpectedRating | None
-    source: str
-    """File the ratings came from."""
-    command: str
-    date: str
+    Args:
+        run: that was rated.
+        found: the calibration.
+        expected: rating by score, if it was asked for.
+        source: file the ratings came from.
+        command: as given.
+        date: of the calibration.
+    """
+    view = _View(run, found)
+    page = {
+        "title": f"Do the labels of {run.record.subject.name} fit?",
+        "examined": _examined(run, found, source, date),
+        "summary": verdict(found),
+        "summary_author": "a fixed template",
+        "command": command,
+        "provenance": _provenance(run, found),
+        "limits": LIMITS,
+        "warnings": [],
+    }
+    return document.render("rate/calibration.html", page=page, **view.context(expected))
 
 
-def render_calibration(page: CalibrationPage) -> str:
-    """Render the page as one self-contained HTML file."""
-    return document.render("rate/calibration.html", **_View(page).context())
+LIMITS = (
+    "The intervals speak of other units, rated by the same people. Other people may "
+    "rate otherwise; where several rated, their agreement says how much.",
+    "Rating a label by ten images says whether the words fit these images, not what the "
+    "unit does in the network.",
+    "The mean rating above τ was used to find τ, so it is near the target by construction. "
+    "Its interval takes τ as fixed.",
+    "Means by layer rest on few units; read their intervals before comparing layers.",
+)
 
 
 # -- in words ----------------------------------------------------------------------------------
@@ -133,65 +157,30 @@ def _range_text(found: Calibration, digits: int) -> str:
 # -- what the template prints --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Chart:
-    """Lines in a box of 100 by 100; y runs downwards."""
-
-    line: str
-    band: str
-    dots: tuple[tuple[float, float, float], ...]
-    """x, y and radius in pixels of each."""
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    tau: Tick | None
-    span: tuple[float, float] | None
-    """Interval of τ: where it begins, and its width."""
-    target: float | None
-    alt: str
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A row of the table, as text."""
-
-    name: str
-    units: str
-    rated: str
-    overall: str
-    above: str
-    below: str
-    share: str
-    share_range: str
-    bar: float
-    whisker: tuple[float, float]
-
-
 class _View:
-    def __init__(self, page: CalibrationPage) -> None:
-        self.page = page
-        self.found = page.found
-        self.digits = _digits(page.found)
-        scores = np.concatenate([layer.score[:, 0].astype(float) for layer in page.run.layers])
+    def __init__(self, run: ProfileRun, found: Calibration) -> None:
+        self.found = found
+        self.digits = _digits(found)
+        scores = np.concatenate([layer.score[:, 0].astype(float) for layer in run.layers])
         scores = scores[np.isfinite(scores)]
         low, high = float(scores.min()), float(np.max(scores))
         room = 0.02 * (high - low) or 0.5
-        self.axis = ScoreAxis(np.array([low - room, high + room]), page.found.tau, self.digits)
+        self.axis = ScoreAxis(np.array([low - room, high + room]), found.tau, self.digits)
 
-    def context(self) -> dict[str, Any]:
-        page, found = self.page, self.found
+    def context(self, expected: ExpectedRating | None) -> dict[str, Any]:
+        found = self.found
         lines = [self._line(row) for row in found.layers]
         total = self._line(found.total, "All layers")
         return {
-            "page": self,
             "kind": "Calibration by people",
             "doubts": doubts(found),
             "tiles": self._tiles(),
             "found": found,
             "curve": self._curve(),
             "curve_title": self._curve_title(),
-            "scatter": None if page.expected is None else self._expected(page.expected),
-            "expected": page.expected,
-            "expected_text": "" if page.expected is None else _expected_text(page.expected),
+            "scatter": None if expected is None else self._expected(expected),
+            "expected": expected,
+            "expected_text": "" if expected is None else _expected_text(expected),
             "lines": lines,
             "total": total,
             "all_lines": [total, *lines],
@@ -201,61 +190,6 @@ class _View:
             "raters": [(name, count(given), number(mean, 2)) for name, given, mean in found.raters],
             "agreement": _agreement_text(found),
         }
-
-    # What base.html asks of every page.
-
-    @property
-    def title(self) -> str:
-        return f"Do the labels of {self.page.run.record.subject.name} fit?"
-
-    @property
-    def examined(self) -> Sequence[tuple[str, str]]:
-        record, found = self.page.run.record, self.found
-        pairs = [("Model", record.subject.name), ("Ratings", f"{self.page.source}")]
-        pairs.append(("Rated", f"{count(len(found.rated))} units, {count(found.ratings)} ratings"))
-        pairs.append(("By", plural(len(found.raters), "person", "people")))
-        if record.probe:
-            pairs.append(("Probe images", record.probe.title))
-        return (*pairs, ("Date", self.page.date))
-
-    @property
-    def summary(self) -> Sequence[str]:
-        return verdict(self.found)
-
-    summary_author = "a fixed template"
-
-    @property
-    def command(self) -> str:
-        return self.page.command
-
-    @property
-    def provenance(self) -> Sequence[tuple[str, str]]:
-        found = self.found
-        pairs = [
-            ("Target", number(found.target, 2)),
-            ("Rated units above a cut", f"{found.minimum_above} at least"),
-            ("Weights", "units stand for their share of their layer" if found.weighted
-             else "every rated unit counts the same"),
-            ("Bootstrap", f"{count(found.draws)} resamples by layer, seed {found.seed}"),
-            ("Skipped questions", count(found.skipped)),
-        ]  # fmt: skip
-        return (*pairs, *self.page.run.record.context.items())
-
-    @property
-    def limits(self) -> Sequence[str]:
-        return [
-            "The intervals speak of other units, rated by the same people. Other people may "
-            "rate otherwise; where several rated, their agreement says how much.",
-            "Rating a label by ten images says whether the words fit these images, not what the "
-            "unit does in the network.",
-            "The mean rating above τ was used to find τ, so it is near the target by construction. "
-            "Its interval takes τ as fixed.",
-            "Means by layer rest on few units; read their intervals before comparing layers.",
-        ]
-
-    warnings: Sequence[str] = ()
-
-    # The parts.
 
     def _tiles(self) -> list[tuple[str, str, str]]:
         found, total = self.found, self.found.total
@@ -287,25 +221,27 @@ class _View:
     def _ticks(self) -> tuple[tuple[Tick, ...], tuple[Tick, ...]]:
         return self.axis.ticks(), tuple(Tick(100 - at, f"{at / 100:g}") for at in (25, 50, 75, 100))
 
-    def _curve(self) -> _Chart:
+    def _curve(self) -> dict[str, Any]:
+        """Lines in a box of 100 by 100; y runs downwards."""
         found, curve = self.found, self.found.curve
         shown = np.flatnonzero(curve.enough)
         x_ticks, y_ticks = self._ticks()
         known = found.outcome == "reached"
         at, start = (self._place(found.tau), self._place(found.low)) if known else (0.0, 0.0)
-        return _Chart(
-            line=self._steps(curve, curve.mean, shown),
-            band=self._band(curve, shown),
-            dots=(),
-            x_ticks=x_ticks,
-            y_ticks=y_ticks,
-            tau=Tick(at, f"τ = {number(found.tau, self.digits)}", "end" if at > 75 else "start")
+        told = " ".join(verdict(found))
+        return {
+            "line": self._steps(curve, curve.mean, shown),
+            "band": self._band(curve, shown),
+            "dots": (),
+            "x_ticks": x_ticks,
+            "y_ticks": y_ticks,
+            "tau": Tick(at, f"τ = {number(found.tau, self.digits)}", "end" if at > 75 else "start")
             if known
             else None,
-            span=(start, self._place(found.high) - start) if known else None,
-            target=100 - 100 * found.target,
-            alt=f"Mean rating of the units above a cut against the cut. {' '.join(verdict(found))}",
-        )
+            "span": (start, self._place(found.high) - start) if known else None,
+            "target": 100 - 100 * found.target,
+            "alt": f"Mean rating of the units above a cut against the cut. {told}",
+        }
 
     def _ends(self, curve: Curve, shown: Any) -> list[tuple[float, float]]:
         """Where each step begins and ends; the last one ends at the next cut, or with the axis."""
@@ -336,7 +272,7 @@ class _View:
             return "Mean rating above the cut, as far as it goes"
         return f"Mean rating above the cut stays below {self.found.target:g}"
 
-    def _expected(self, expected: ExpectedRating) -> _Chart:
+    def _expected(self, expected: ExpectedRating) -> dict[str, Any]:
         x_ticks, y_ticks = self._ticks()
         grid = np.concatenate([self.axis.edges[:1], expected.score, self.axis.edges[1:]])
         values = expected(grid)
@@ -344,34 +280,48 @@ class _View:
             f"{'L' if i else 'M'}{self._place(float(x)):.2f} {100 - 100 * float(y):.2f}"
             for i, (x, y) in enumerate(zip(grid, values, strict=True))
         )
-        return _Chart(line, "", self._rated_dots(), x_ticks, y_ticks, None, None, None,
-                      "Expected rating against score, rising")  # fmt: skip
+        return {
+            "line": line,
+            "band": "",
+            "dots": self._rated_dots(),
+            "x_ticks": x_ticks,
+            "y_ticks": y_ticks,
+            "tau": None,
+            "span": None,
+            "target": None,
+            "alt": "Expected rating against score, rising",
+        }
 
-    def _rated_dots(self, bins: int = 12) -> tuple[tuple[float, float, float], ...]:
-        """Mean ratings of rated units in bins of equally many, to lay beside the line."""
+    def _rated_dots(self) -> list[tuple[float, float, float]]:
+        """Mean ratings of rated units in twelve bins of equally many, to lay beside the line.
+
+        Of each x, y and the radius in pixels.
+        """
         rated = self.found.rated
         order = np.argsort(rated.score, kind="stable")
         dots = []
-        for part in np.array_split(order, min(bins, len(order))):
+        for part in np.array_split(order, min(12, len(order))):
             x = self._place(float(rated.score[part].mean()))
             y = float(np.average(rated.rating[part], weights=rated.weight[part]))
             dots.append((x, 100 - 100 * y, 4.0))
-        return tuple(dots)
+        return dots
 
-    def _line(self, row: RatedLayer, name: str = "") -> _Line:
+    def _line(self, row: RatedLayer, name: str = "") -> dict[str, Any]:
+        """A row of the table."""
         known = row.interpretable is not None
-        return _Line(
-            name or row.layer,
-            count(row.units),
-            count(row.rated),
-            _interval_text(row.overall),
-            f"{_interval_text(row.above)}" if known else NOTHING,
-            f"{_interval_text(row.below)}" if known else NOTHING,
-            share_of(row.interpretable or 0, row.units) if known else NOTHING,
-            f"{percent(row.share_low, 1)} to {percent(row.share_high, 1)}" if known else NOTHING,
-            100 * row.share if known and row.units else 0.0,
-            (100 * row.share_low, 100 * row.share_high) if known else (0.0, 0.0),
-        )
+        low, high = row.share_low, row.share_high
+        return {
+            "name": name or row.layer,
+            "units": count(row.units),
+            "rated": count(row.rated),
+            "overall": _interval_text(row.overall),
+            "above": _interval_text(row.above) if known else NOTHING,
+            "below": _interval_text(row.below) if known else NOTHING,
+            "share": share_of(row.interpretable or 0, row.units) if known else NOTHING,
+            "share_range": f"{percent(low, 1)} to {percent(high, 1)}" if known else NOTHING,
+            "bar": 100 * row.share if known and row.units else 0.0,
+            "whisker": (100 * low, 100 * high) if known else (0.0, 0.0),
+        }
 
     def _rating_counts(self) -> list[tuple[str, str]]:
         rating = self.found.rated.rating
@@ -382,6 +332,30 @@ class _View:
             ("No: mean rating 0.25 or less", rating <= 0.25),
         )
         return [(name, share_of(int(part.sum()), total)) for name, part in parts]
+
+
+def _examined(run: ProfileRun, found: Calibration, source: str, date: str) -> list[tuple[str, str]]:
+    probe = run.record.probe
+    return [
+        ("Model", run.record.subject.name),
+        ("Ratings", source),
+        ("Rated", f"{count(len(found.rated))} units, {count(found.ratings)} ratings"),
+        ("By", plural(len(found.raters), "person", "people")),
+        *([("Probe images", probe.title)] if probe else []),
+        ("Date", date),
+    ]
+
+
+def _provenance(run: ProfileRun, found: Calibration) -> list[tuple[str, str]]:
+    return [
+        ("Target", number(found.target, 2)),
+        ("Rated units above a cut", f"{found.minimum_above} at least"),
+        ("Weights", "units stand for their share of their layer" if found.weighted
+         else "every rated unit counts the same"),
+        ("Bootstrap", f"{count(found.draws)} resamples by layer, seed {found.seed}"),
+        ("Skipped questions", count(found.skipped)),
+        *run.record.context.items(),
+    ]  # fmt: skip
 
 
 def _interval_text(interval: Interval) -> str:

@@ -251,32 +251,27 @@ class Agreement:
     same: float | None
 
 
-def krippendorff_alpha(table: FloatArray) -> float | None:
-    """Krippendorff's α with the interval metric δ² = (a − b)².
-
-    α = 1 − D_o / D_e: the mean squared difference within units, each unit's pairs weighted by
-    1/(m−1) for its m ratings, over that of any two ratings whatever unit they belong to. Units
-    with one rating do not count. See Krippendorff, *Computing Krippendorff's Alpha-Reliability*
-    (2011), and Hayes & Krippendorff, *Communication Methods and Measures* 1 (2007). The interval
-    metric suits 0, 0.5 and 1: Yes against No is four times as bad as Yes against Maybe.
-
-    Args:
-        table: (units, raters) ratings, NaN where there is none.
-
-    Returns:
-        α; None where no unit has two ratings or all ratings are equal.
-
-    >>> krippendorff_alpha(np.array([[1, 1], [0, 0], [1, 0.5], [0.5, np.nan]]))
-    0.8275862068965517
-    """
-    within, counts, values = _coincidences(table)
-    return _alpha(within.sum(), counts.sum(axis=0), values)
-
-
 def agreement(
     table: FloatArray, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Agreement:
-    """α with a percentile interval from resampled units, and the share of equal pairs."""
+    """Krippendorff's α with a percentile interval from resampled units; the share of equal pairs.
+
+    α = 1 − D_o / D_e, with the interval metric δ² = (a − b)²: the mean squared difference within
+    units, each unit's pairs weighted by 1/(m−1) for its m ratings, over that of any two ratings
+    whatever unit they belong to. Units with one rating do not count. See Krippendorff, *Computing
+    Krippendorff's Alpha-Reliability* (2011), and Hayes & Krippendorff, *Communication Methods and
+    Measures* 1 (2007). The interval metric suits 0, 0.5 and 1: Yes against No is four times as bad
+    as Yes against Maybe. α is not defined where no unit has two ratings or all ratings are equal.
+
+    Args:
+        table: (units, raters) ratings, NaN where there is none.
+        draws: of the units.
+        confidence: of the interval.
+        seed: of the draws.
+
+    >>> round(agreement(np.array([[1, 1], [0, 0], [1, 0.5], [0.5, np.nan]])).alpha, 3)
+    0.828
+    """
     within, counts, values = _coincidences(table)
     alpha = _alpha(within.sum(), counts.sum(axis=0), values)
     low = high = None

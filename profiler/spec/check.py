@@ -18,7 +18,6 @@ from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.spec.language.tree import SpecFile
-from profiler.spec.page import check_page
 from profiler.spec.result import (
     MAX,
     Checked,
@@ -40,8 +39,8 @@ from profiler.spec.world import (
     Regions,
     SpecOptions,
     World,
-    _check_classes,
     annotations_of,
+    check_labels,
     entries_of,
     name_outputs,
     observed_data,
@@ -78,7 +77,7 @@ def check(
     names = name_outputs(file, data.classes)
     words = entries_of(file, concepts)
     formulas = write_out(file, names, words)
-    _check_classes(options.on, names)
+    check_labels(options.on, names)
     check_writable(out)
     with clock("images"):
         seen, numbering = observed_data(classifier, vlm, data, options, services)
@@ -103,10 +102,11 @@ def check(
             checked = _proved(checked, world, facts, regions, data, options, services, certificates)
     with clock("thumbnails"):
         shown = sorted({each.image for spec in checked for each in _images(spec)})
-        pictures = dict(zip(shown, thumbnails(data, shown, workers=options.workers), strict=True))
+        made = thumbnails(data, shown, workers=options.reading.workers)
+        pictures = dict(zip(shown, made, strict=True))
     found = Checked(
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         file=file,
         classifier=ClassifierRecord.of(classifier),
         data=DataRecord(
@@ -125,13 +125,13 @@ def check(
         specs=tuple(checked),
         thumbnails=pictures,
         warnings=_warnings(file, classifier, seen, data, world, numbering),
-        settings={**options.settings, "batch_size_used": seen.batch_size},
+        settings={**options.provenance.settings, "batch_size_used": seen.batch_size},
         versions=versions(),
     )
     found = replace(found, timings=dict(clock.seconds))
     files = {
         "check.json": check_json(found),
-        "check.html": render_check(check_page(found), max_mb=options.max_report_mb),
+        "check.html": render_check(found, max_mb=options.max_report_mb),
     }
     if certificates:
         context = {
@@ -163,9 +163,6 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
     if not found:
         raise InputError(f"{str(path)!r} holds no proof")
     return [(each, each.complaint()) for each in found]
-
-
-# --- names ---------------------------------------------------------------------------------------
 
 
 # --- the world of a check ------------------------------------------------------------------------
@@ -277,6 +274,3 @@ def _on_region(
         box = regions.box(label, largest.gamma)
         keep(box, largest.outcome, f"box:{largest.gamma:g} of {label}")
     return OnRegion(label, choice, largest.outcome, largest)
-
-
-# --- proposals -----------------------------------------------------------------------------------

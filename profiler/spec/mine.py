@@ -1,5 +1,6 @@
 """Specs proposed from what images show."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ from profiler.errors import InputError
 from profiler.models.classifier import Classifier
 from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Services, check_writable
-from profiler.spec.check import log
 from profiler.spec.language.tree import Entry, Requirement, Spec, SpecFile
 from profiler.spec.verify.mining import Proposal, candidates, measure, relevant_pairs
 from profiler.spec.verify.rates import Rate
 from profiler.spec.world import SpecOptions, World, name_outputs, observed_data
+
+log = logging.getLogger("profiler")
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,46 @@
 """Checked specs told as a page, and as lines on a terminal."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from profiler.report.text import count, number, percent, plural, typeset
-from profiler.spec.result import Checked, CheckedSpec, OnRegion
+from profiler.spec.result import Checked, CheckedSpec, Final, OnRegion
 from profiler.spec.verify.largest import PRECISION
 from profiler.spec.verify.rates import LEVEL
-from profiler.spec.view import CheckPage
 
-FINAL = {
+WORDS = {
     "holds": "holds",
     "fails": "fails",
     "undecided": "undecided",
     "measured": "measured only",
+    "proved": "proved",
+    "violated": "counterexample",
 }
-"""How a spec ended, in words."""
+"""How a spec ended, or a search, in words."""
 
 
-def check_page(found: Checked) -> CheckPage:
-    """The page of a check."""
-    return CheckPage(
-        title=f"What {found.classifier.name} must respect, and whether it does",
-        examined=_examined(found),
-        summary=tuple(typeset(text) for text in summary(found)),
-        summary_author="a fixed template",
-        checked=found,
-        map_warning=typeset(f"Poor map into the VLM’s space: {found.map.warning}.")
-        if found.map.warning and _names_concepts(found)
+def check_prose(found: Checked) -> dict[str, Any]:
+    """What the page says of a check, by the names that the template knows."""
+    stories = {
+        "summary": summary(found),
+        "rate_story": rate_story(),
+        "region_story": region_story(found),
+        "proof_story": proof_story(),
+        "limits": _limits(found),
+        "warnings": found.warnings,
+    }
+    poor = found.map.warning and _names_concepts(found)
+    return {
+        "title": f"What {found.classifier.name} must respect, and whether it does",
+        "examined": _examined(found),
+        "summary_author": "a fixed template",
+        "map_warning": typeset(f"Poor map into the VLM’s space: {found.map.warning}.")
+        if poor
         else "",
-        rate_story=[typeset(text) for text in rate_story()],
-        region_story=[typeset(text) for text in region_story(found)],
-        proof_story=[typeset(text) for text in proof_story()],
-        command=found.command,
-        provenance=_provenance(found),
-        limits=[typeset(text) for text in _limits(found)],
-        warnings=[typeset(text) for text in found.warnings],
-    )
+        "command": found.command,
+        "provenance": _provenance(found),
+        **{name: [typeset(text) for text in story] for name, story in stories.items()},
+    }
 
 
 def _names_concepts(found: Checked) -> bool:
@@ -63,22 +68,15 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
 def summary(found: Checked) -> Iterator[str]:
     """Two or three sentences that say the finding."""
     total = len(found.specs)
-    parts = [
-        f"{len(found.of('holds'))} {'holds' if len(found.of('holds')) == 1 else 'hold'}"
-        if found.of("holds")
-        else "",
-        f"{len(found.of('fails'))} {'fails' if len(found.of('fails')) == 1 else 'fail'}"
-        if found.of("fails")
-        else "",
-        f"{len(found.of('undecided'))} "
-        f"{'stays' if len(found.of('undecided')) == 1 else 'stay'} undecided"
-        if found.of("undecided")
-        else "",
-        f"{plural(len(found.of('measured')), 'was', 'were')} only measured"
-        if found.of("measured")
-        else "",
-    ]
-    yield f"Of {plural(total, 'spec')}, {_listed([part for part in parts if part])}."
+    verbs: dict[Final, tuple[str, str]] = {
+        "holds": ("holds", "hold"),
+        "fails": ("fails", "fail"),
+        "undecided": ("stays undecided", "stay undecided"),
+        "measured": ("was only measured", "were only measured"),
+    }
+    numbers = {final: len(found.of(final)) for final in verbs}
+    parts = [f"{count(many)} {verbs[final][many != 1]}" for final, many in numbers.items() if many]
+    yield f"Of {plural(total, 'spec')}, {_listed(parts)}."
     worst = min(
         (each for each in found.specs if each.rate.applicable.images),
         key=lambda each: each.rate.applicable.value,
@@ -202,7 +200,7 @@ def check_table(found: Checked) -> Iterator[str]:
     """A line for each spec, and one for each region that is not proved."""
     width = max((len(each.spec.name) for each in found.specs), default=0)
     for each in found.specs:
-        yield f"{FINAL[each.final]:<13}  {each.spec.name:<{width}}  {_rates(each)}{_formal(each)}"
+        yield f"{WORDS[each.final]:<13}  {each.spec.name:<{width}}  {_rates(each)}{_formal(each)}"
         for region in each.regions:
             if region.outcome.verdict != "proved":
                 yield f"{'':<15}{region.outcome.verdict} on {region.region} of {region.label}" + (

@@ -3,28 +3,20 @@
 import base64
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from profiler.errors import OutputError
 from profiler.report import document
 from profiler.report.text import count, number, percent, plural
 from profiler.spec.language.printer import written_requirement
+from profiler.spec.page import WORDS, check_prose
 from profiler.spec.result import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
 from profiler.spec.verify.largest import Largest
 from profiler.spec.verify.rates import Rate
 
 OPEN = 3
 """Specs whose details are open at first: those that fail, or else the first."""
-WORDS = {
-    "holds": "holds",
-    "fails": "fails",
-    "undecided": "undecided",
-    "measured": "measured only",
-    "proved": "proved",
-    "violated": "counterexample",
-}
 MARKS = {
     "holds": "✓",
     "proved": "✓",
@@ -36,33 +28,13 @@ MARKS = {
 """So that nothing is said by colour alone."""
 
 
-@dataclass(frozen=True)
-class CheckPage:
-    """Everything the report needs; it computes nothing but layout."""
-
-    title: str
-    examined: Sequence[tuple[str, str]]
-    summary: Sequence[str]
-    summary_author: str
-    checked: Checked
-    map_warning: str
-    """What is said wherever something rests on a poor map; empty where the map is a good one."""
-    rate_story: Sequence[str]
-    region_story: Sequence[str]
-    proof_story: Sequence[str]
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    limits: Sequence[str]
-    warnings: Sequence[str]
-
-
-def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
+def render_check(found: Checked, *, max_mb: float = 20.0) -> str:
     """Render the page, of at most ``max_mb`` · 10⁶ bytes; pictures of the last specs yield first.
 
     Raises :class:`~profiler.errors.OutputError` if it is too large without any picture.
     """
     limit = int(max_mb * document.MEGABYTE)
-    view = _View(page)
+    view = _View(found, check_prose(found))
     bare = _rendered(view, {}, "")
     room = limit - document.size(bare) - 1_000
     if room < 0:
@@ -70,7 +42,7 @@ def render_check(page: CheckPage, *, max_mb: float = 20.0) -> str:
             f"the report needs {document.size(bare) / document.MEGABYTE:.1f} MB without any "
             f"picture, more than the limit of {max_mb:g} MB; raise the limit or check fewer specs"
         )
-    at_hand = page.checked.thumbnails
+    at_hand = found.thumbnails
     pictures: dict[int, str] = {}
     wanted = {image: uses for image, uses in view.wanted.items() if image in at_hand}
     for image, uses in wanted.items():
@@ -99,114 +71,12 @@ def _rendered(view: "_View", pictures: dict[int, str], note: str) -> str:
 # --- what the template prints --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _RateMark:
-    """A rate drawn from 0 to 100 %."""
-
-    label: str
-    text: str
-    counts: str
-    low: float
-    at: float
-    high: float
-    bound: float | None
-    """Where a requirement stands."""
-    css: Literal["met", "unmet", "plain"]
-    """Whether it meets what is required, if anything is."""
-    known: bool
-
-
-@dataclass(frozen=True)
-class _GammaMark:
-    """How far a spec is proved for one class."""
-
-    label: str
-    at: float
-    text: str
-    verdict: str
-    open_end: bool
-    """Nothing was found beyond."""
-
-
-@dataclass(frozen=True)
-class _Strength:
-    concept: str
-    text: str
-    at: float
-    width: float
-    zero: float
-
-
-@dataclass(frozen=True)
-class _Image:
-    image: int
-    name: str
-    true: str
-    predicted: str
-    distance: str
-    holds: bool
-    strengths: str
-
-
-@dataclass(frozen=True)
-class _Counter:
-    """A counterexample."""
-
-    on: str
-    margin: str
-    predicted: str
-    lead: str
-    strengths: Sequence[_Strength]
-    nearest: Sequence[_Image]
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """A spec on a region, as a cell."""
-
-    label: str
-    region: str
-    verdict: str
-    word: str
-    mark: str
-    note: str
-    seconds: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One spec."""
-
-    id: str
-    name: str
-    title: str
-    formula: str
-    final: str
-    word: str
-    mark: str
-    rate: _RateMark
-    whole: str
-    """The rate over all images, where that is another."""
-    formal: Sequence[tuple[str, str, str]]
-    """(verdict, mark, text) by kind of region."""
-    requirements: Sequence[tuple[str, str, str]]
-    """(outcome, text, reached)."""
-    by_class: Sequence[_RateMark]
-    verdicts: Sequence[_Verdict]
-    counters: Sequence[_Counter]
-    more_counters: int
-    against: Sequence[_Image]
-    violations: int
-    gammas: Sequence[_GammaMark]
-    open: bool
-
-
 class _View:
     """The page as plain values."""
 
-    def __init__(self, page: CheckPage) -> None:
-        self.page = page
-        self.found = page.checked
+    def __init__(self, found: Checked, prose: Mapping[str, Any]) -> None:
+        self.prose = prose
+        self.found = found
         failing = [spec.spec.name for spec in self.found.specs if spec.final == "fails"]
         self.opened = set((failing or [spec.spec.name for spec in self.found.specs])[:OPEN])
         self.widest = self._widest()
@@ -216,11 +86,11 @@ class _View:
     def wanted(self) -> Counter[int]:
         """Pictures in the order in which a reader meets them, and how often each is shown."""
         return Counter(
-            image.image
+            image["image"]
             for row in self.rows
             for image in (
-                *(near for counter in row.counters for near in counter.nearest),
-                *row.against,
+                *(near for counter in row["counters"] for near in counter["nearest"]),
+                *row["against"],
             )
         )
 
@@ -248,14 +118,14 @@ class _View:
         else:
             tiles.append(("Measured only", count(counts["measured"]), "nothing was required"))
         return {
-            "page": self.page,
+            "page": self.prose,
             "kind": "Specifications",
             "tiles": tiles,
-            "doubts": [self.page.map_warning] if self.page.map_warning else [],
+            "doubts": [text for text in [self.prose["map_warning"]] if text],
             "rows": self.rows,
             "finals": [(final, WORDS[final], counts[final]) for final in counts if counts[final]],
             "formal": bool(on),
-            "has_gammas": any(row.gammas for row in self.rows),
+            "has_gammas": any(row["gammas"] for row in self.rows),
             "gamma_ticks": self._ticks(),
             "headline": self._headline(counts),
             "gamma_headline": self._gamma_headline(),
@@ -291,20 +161,21 @@ class _View:
     def _ticks(self) -> list[tuple[float, str]]:
         return [(100 * part / 4, f"{self.widest * part / 4:g}") for part in range(5)]
 
-    def _gamma(self, each: OnRegion, largest: Largest) -> _GammaMark:
+    def _gamma(self, each: OnRegion, largest: Largest) -> dict[str, Any]:
+        """How far a spec is proved for one class."""
         gamma = largest.gamma
         endless = gamma is not None and math.isinf(largest.beyond)
-        return _GammaMark(
-            each.label,
-            0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
-            "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
-            each.outcome.verdict,
-            endless,
-        )
+        return {
+            "label": each.label,
+            "at": 0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
+            "text": "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
+            "verdict": each.outcome.verdict,
+            "open_end": endless,
+        }
 
     def _gamma_headline(self) -> str:
-        marks = [mark for row in self.rows for mark in row.gammas]
-        nowhere = sum(mark.verdict != "proved" for mark in marks)
+        marks = [mark for row in self.rows for mark in row["gammas"]]
+        nowhere = sum(mark["verdict"] != "proved" for mark in marks)
         if nowhere == len(marks):
             return "No spec is proved, not even at the mean of its class"
         if nowhere:
@@ -357,30 +228,30 @@ class _View:
 
     # -- specs
 
-    def _row(self, place: int, spec: CheckedSpec) -> _Row:
+    def _row(self, place: int, spec: CheckedSpec) -> dict[str, Any]:
         rate, applicable = spec.rate.rate, spec.rate.applicable
         shown = applicable if applicable.images else rate
         bound = next(iter(spec.rate.judged), None)
         counters = [(each, each.shown) for each in spec.regions if each.shown]
-        return _Row(
-            id=f"spec-{place}",
-            name=spec.spec.name,
-            title=spec.spec.title or "",
-            formula=str(spec.spec.formula),
-            final=spec.final,
-            word=WORDS[spec.final],
-            mark=MARKS[spec.final],
-            rate=_mark(
+        return {
+            "id": f"spec-{place}",
+            "name": spec.spec.name,
+            "title": spec.spec.title or "",
+            "formula": str(spec.spec.formula),
+            "final": spec.final,
+            "word": WORDS[spec.final],
+            "mark": MARKS[spec.final],
+            "rate": _mark(
                 "",
                 shown,
                 bound.requirement.bound if bound else None,
                 ("met" if bound.outcome == "passed" else "unmet") if bound else "plain",
             ),
-            whole=""
+            "whole": ""
             if shown == rate
             else f"{percent(rate.holds, rate.images)} of all {count(rate.images)}",
-            formal=_formal(spec),
-            requirements=[
+            "formal": _formal(spec),
+            "requirements": [
                 (
                     each.outcome,
                     written_requirement(each.requirement),
@@ -390,36 +261,37 @@ class _View:
                 )
                 for each in spec.rate.judged
             ],
-            by_class=[
+            "by_class": [
                 _mark(each.label, each.applicable if shown != rate else each.rate, None, "plain")
                 for each in spec.rate.by_class
                 if shown == rate or each.applicable.images
             ],
-            verdicts=[_verdict(each) for each in spec.regions],
-            counters=[_counter(each, shown_at) for each, shown_at in counters[:4]],
-            more_counters=max(0, len(counters) - 4),
-            against=[_image(each, "") for each in spec.against],
-            violations=len(spec.rate.violations),
-            gammas=[self._gamma(each, each.largest) for each in spec.regions if each.largest],
-            open=spec.spec.name in self.opened,
-        )
+            "verdicts": [_verdict(each) for each in spec.regions],
+            "counters": [_counter(each, shown_at) for each, shown_at in counters[:4]],
+            "more_counters": max(0, len(counters) - 4),
+            "against": [_image(each, "") for each in spec.against],
+            "violations": len(spec.rate.violations),
+            "gammas": [self._gamma(each, each.largest) for each in spec.regions if each.largest],
+            "open": spec.spec.name in self.opened,
+        }
 
 
 def _mark(
     label: str, rate: Rate, bound: float | None, css: Literal["met", "unmet", "plain"]
-) -> _RateMark:
+) -> dict[str, Any]:
+    """A rate drawn from 0 to 100 %, and whether it meets the ``bound`` of what is required."""
     low, high = rate.interval()
-    return _RateMark(
-        label,
-        percent(rate.holds, rate.images, 1),
-        f"{count(rate.holds)} of {count(rate.images)}",
-        100 * low,
-        100 * rate.value if rate.images else 0.0,
-        100 * high,
-        None if bound is None else 100 * bound,
-        css,
-        bool(rate.images),
-    )
+    return {
+        "label": label,
+        "text": percent(rate.holds, rate.images, 1),
+        "counts": f"{count(rate.holds)} of {count(rate.images)}",
+        "low": 100 * low,
+        "at": 100 * rate.value if rate.images else 0.0,
+        "high": 100 * high,
+        "bound": None if bound is None else 100 * bound,
+        "css": css,
+        "known": bool(rate.images),
+    }
 
 
 def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
@@ -446,7 +318,8 @@ def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
     return found
 
 
-def _verdict(each: OnRegion) -> _Verdict:
+def _verdict(each: OnRegion) -> dict[str, str]:
+    """A spec on a region, as a cell."""
     outcome, largest = each.outcome, each.largest
     region, note = str(each.region), outcome.reason
     if largest is not None:
@@ -459,35 +332,38 @@ def _verdict(each: OnRegion) -> _Verdict:
             note = f"γ = {number(largest.gamma, 3)}; not at {number(largest.beyond, 3)}"
     elif each.shown:
         note = f"margin {each.shown.margin:.3g}"
-    return _Verdict(
-        each.label,
-        region,
-        outcome.verdict,
-        WORDS[outcome.verdict],
-        MARKS[outcome.verdict],
-        note,
-        f"{each.seconds:.2f}",
-    )
+    return {
+        "label": each.label,
+        "region": region,
+        "verdict": outcome.verdict,
+        "word": WORDS[outcome.verdict],
+        "mark": MARKS[outcome.verdict],
+        "note": note,
+        "seconds": f"{each.seconds:.2f}",
+    }
 
 
-def _counter(each: OnRegion, shown: Shown) -> _Counter:
+def _counter(each: OnRegion, shown: Shown) -> dict[str, Any]:
+    """A counterexample."""
     on = f"in {each.region} of {each.label}"
     if each.largest:
         beyond = each.largest.beyond
         on = f"in box:{beyond:.3g} of {each.label}, just beyond what is proved"
         if not beyond:
             on = f"at the mean of {each.label}"
-    return _Counter(
-        on,
-        "none" if math.isinf(shown.margin) else f"{shown.margin:.3g}",
-        shown.seen.predicted,
-        f"{shown.seen.lead:.2f} above {shown.seen.runner_up}",
-        _strengths(shown.seen),
-        [_image(near, f"{number(near.distance, 2)} spreads away") for near in shown.nearest],
-    )
+    return {
+        "on": on,
+        "margin": "none" if math.isinf(shown.margin) else f"{shown.margin:.3g}",
+        "predicted": shown.seen.predicted,
+        "lead": f"{shown.seen.lead:.2f} above {shown.seen.runner_up}",
+        "strengths": _strengths(shown.seen),
+        "nearest": [
+            _image(near, f"{number(near.distance, 2)} spreads away") for near in shown.nearest
+        ],
+    }
 
 
-def _strengths(seen: Seen) -> list[_Strength]:
+def _strengths(seen: Seen) -> list[dict[str, Any]]:
     """Bars of the cosines, on one scale around zero."""
     if not seen.strengths:
         return []
@@ -496,28 +372,28 @@ def _strengths(seen: Seen) -> list[_Strength]:
     width = max(high - low, 1e-12)
     zero = -100 * low / width
     return [
-        _Strength(
-            name,
-            number(value, 3),
-            zero + min(0.0, 100 * value / width),
-            abs(100 * value / width),
-            zero,
-        )
+        {
+            "concept": name,
+            "text": number(value, 3),
+            "at": zero + min(0.0, 100 * value / width),
+            "width": abs(100 * value / width),
+            "zero": zero,
+        }
         for name, value in sorted(seen.strengths.items(), key=lambda pair: -pair[1])
     ]
 
 
-def _image(near: NearImage, distance: str) -> _Image:
+def _image(near: NearImage, distance: str) -> dict[str, Any]:
     ordered = sorted(near.seen.strengths.items(), key=lambda pair: -pair[1])
-    return _Image(
-        near.image,
-        near.name,
-        near.true,
-        near.seen.predicted,
-        distance,
-        near.holds,
-        " > ".join(f"{name} {number(value, 2)}" for name, value in ordered[:3]),
-    )
+    return {
+        "image": near.image,
+        "name": near.name,
+        "true": near.true,
+        "predicted": near.seen.predicted,
+        "distance": distance,
+        "holds": near.holds,
+        "strengths": " > ".join(f"{name} {number(value, 2)}" for name, value in ordered[:3]),
+    }
 
 
 def _nice(value: float) -> float:

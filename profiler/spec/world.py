@@ -1,10 +1,8 @@
 """What specs are held against: a classifier, concepts, labelled images, regions around them."""
 
-import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError, UnknownNameError
 from profiler.models.classifier import Classifier
 from profiler.models.vlm.base import VLM
-from profiler.session import Services
+from profiler.session import Provenance, Reading, Services
 from profiler.spec.language.names import check as check_names
 from profiler.spec.language.names import concepts_in, expand, labels_in
 from profiler.spec.language.tokens import SpecError
@@ -30,16 +28,10 @@ from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 FEWEST = 2
 """Encodings of a class, below which it has no region."""
-
-
 MOST_HULL = 4_000_000
 """Numbers in the encodings of a hull: exact arithmetic on more takes minutes."""
-
-
 _NEAREST = 3
 """Real images shown beside a counterexample."""
-
-
 _AGAINST = 6
 """Images shown of which a spec does not hold."""
 
@@ -58,14 +50,9 @@ class SpecOptions:
     """For ``hasCon``: a CSV of image,concept,concept …, with 0 or 1 in the cells."""
     trust_labels: bool = False
     seed: int = 0
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
     max_report_mb: float = 20.0
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
@@ -121,7 +108,8 @@ def write_out(file: SpecFile, names: Sequence[str], words: Sequence[Entry]) -> t
     return tuple(expand(spec, file, names, concepts) for spec in file.specs)
 
 
-def _check_classes(given: Sequence[str], names: Sequence[str]) -> None:
+def check_labels(given: Sequence[str], names: Sequence[str]) -> None:
+    """Raise :class:`UnknownNameError` for what is none of the classes."""
     for name in given:
         if name not in names:
             raise UnknownNameError("class of --on", name, names)
@@ -135,7 +123,7 @@ def observed_data(
     services: Services,
 ) -> tuple[Observation, str]:
     """What both networks make of the images; a sentence if their numbering looks wrong."""
-    seen = examine(classifier, vlm, data, options, services)
+    seen = examine(classifier, vlm, data, options.reading, services)
     numbering = check_numbering(
         seen,
         classifier.outputs,

@@ -278,11 +278,6 @@ def test_findings_are_ranked_by_effect_and_told() -> None:
     assert line.startswith(f"c{findings[0].more} > c{findings[0].less}: ")
 
 
-def test_binary_is_the_majority() -> None:
-    summary = heat(np.array([[1.0, 0, 0], [1.0, 2, 0], [3.0, 2, 0]]))
-    assert summary.binary.astype(int).tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
-
-
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
     differential = spurious(0).differential(label=0)
     assert differential is not None

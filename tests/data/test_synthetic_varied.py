@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from pattern_variants import VARIANTS
+from varied_scenes import VariedScenes
 
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.scenes import SyntheticScenes
-from profiler.data.synthetic.variants import VARIANTS
-from profiler.data.synthetic.varied import VariedScenes
 from profiler.errors import InputError
 
 

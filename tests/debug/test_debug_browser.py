@@ -9,12 +9,12 @@ from urllib.parse import quote_plus
 import numpy as np
 import pytest
 from browser import View, opened
-from debug_samples import CLASSES, SAMPLES, fake_diagnosis, hostile_page
+from debug_samples import CLASSES, SAMPLES, fake_diagnosis, hostile_diagnosis
 from report_samples import flat_thumbnails
 
 from profiler.concepts.heatmap import single
 from profiler.debug.data import concept_order
-from profiler.debug.page import debug_page
+from profiler.debug.page import debug_prose
 from profiler.debug.result import Diagnosis
 from profiler.debug.view import render_debug
 
@@ -33,13 +33,13 @@ def ten() -> Diagnosis:
 @pytest.fixture(scope="module")
 def file(ten: Diagnosis, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "debug.html"
-    path.write_text(render_debug(debug_page(ten)), encoding="utf-8")
+    path.write_text(render_debug(ten), encoding="utf-8")
     return path
 
 
 def written(diagnosis: Diagnosis, folder: Path) -> Path:
     path = folder / "debug.html"
-    path.write_text(render_debug(debug_page(diagnosis)), encoding="utf-8")
+    path.write_text(render_debug(diagnosis), encoding="utf-8")
     return path
 
 
@@ -373,7 +373,7 @@ def test_without_javascript_findings_confusions_and_the_differential_stay(
     with opened(browser, file, javascript=False, width=width) as view:
         words = view.page.locator("body").inner_text()
         assert ten.told.text.replace(",", "\u202f") in words
-        assert debug_page(ten).limits[0] in words
+        assert debug_prose(ten)["limits"][0] in words
         rows = view.page.locator(".confusion-table tbody tr")
         assert rows.count() == len(ten.confusions)
         assert rows.last.is_visible()
@@ -399,7 +399,7 @@ def test_text_contrast(browser: Any, file: Path, dark: bool, width: int) -> None
 
 def test_hostile_names_are_only_text(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
-    path.write_text(render_debug(hostile_page()), encoding="utf-8")
+    path.write_text(render_debug(hostile_diagnosis()), encoding="utf-8")
     with opened(browser, path) as view:
         view.page.locator("#explorer select").nth(0).select_option(index=1)
         view.page.locator("#explorer select").nth(1).select_option(index=1)

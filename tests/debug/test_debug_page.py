@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from debug_samples import CLASSES, SAMPLES, fake_diagnosis, hostile_page, many_classes, of_two
+from debug_samples import CLASSES, SAMPLES, fake_diagnosis, hostile_diagnosis, many_classes, of_two
 from report_samples import HOSTILE, Outline, block, flat_thumbnails, visible
 
 from profiler.concepts.heatmap import Heatmap
 from profiler.debug.charts import DIVERGING, SEQUENTIAL, matrix, share_bar, static_map
 from profiler.debug.data import IMAGES, STEPS, DiagnosisViews, concept_order, packed
 from profiler.debug.encoder_or_head import Shares
-from profiler.debug.page import debug_page
+from profiler.debug.page import debug_prose
 from profiler.debug.result import LEVELS, Diagnosis, RuleRecord
 from profiler.debug.view import render_debug
 from profiler.errors import OutputError
@@ -29,7 +29,7 @@ def ten() -> Diagnosis:
 
 @pytest.fixture(scope="module")
 def html(ten: Diagnosis) -> str:
-    return render_debug(debug_page(ten))
+    return render_debug(ten)
 
 
 def rows(html: str, table: str) -> list[list[str]]:
@@ -58,7 +58,7 @@ def unpacked(data: dict[str, Any], concepts: int) -> np.ndarray:
 
 
 def views(diagnosis: Diagnosis) -> dict[str, dict[str, Any]]:
-    return block(render_debug(debug_page(diagnosis)), "debug-data")["views"]  # type: ignore[return-value]
+    return block(render_debug(diagnosis), "debug-data")["views"]  # type: ignore[return-value]
 
 
 # -- words ------------------------------------------------------------------------------------
@@ -67,25 +67,25 @@ def views(diagnosis: Diagnosis) -> dict[str, dict[str, Any]]:
 def test_first_words_are_what_was_examined_then_finding_then_matrix(
     html: str, ten: Diagnosis
 ) -> None:
-    page = debug_page(ten)
+    page = debug_prose(ten)
     words = visible(html[html.index("<h1>") :])
     places = [
         words.index(text)
         for text in (
             ten.classifier.weights,
-            page.summary[0].replace("\u202f", " "),
+            page["summary"][0].replace("\u202f", " "),
             "Most frequent confusion: ",
             "All rules beside each other",
             "Which concepts differ",
             "explains 61 % of what the VLM sees",
             "How it was measured",
-            page.limits[0].replace("\u202f", " "),
+            page["limits"][0].replace("\u202f", " "),
             ten.command,
         )
     ]
     assert places == sorted(places)
-    for texts in (page.data_story, page.where_story, page.concept_story, page.map_story):
-        assert all(text.replace("\u202f", " ") in words for text in texts)
+    for story in ("data_story", "where_story", "concept_story", "map_story"):
+        assert all(text.replace("\u202f", " ") in words for text in page[story])
 
 
 def test_matrix_has_every_count(html: str, ten: Diagnosis) -> None:
@@ -131,7 +131,7 @@ def test_rules_stand_beside_each_other_with_their_reason(html: str, ten: Diagnos
 
 
 def test_the_rule_that_counts_comes_first_wherever_it_stood(ten: Diagnosis) -> None:
-    found = rows(render_debug(debug_page(replace(ten, rule="zero-shot"))), "rules")
+    found = rows(render_debug(replace(ten, rule="zero-shot")), "rules")
     assert found[0][0] == "zero-shot counts"
     assert {row[0] for row in found[1:]} == set(ten.rules) - {"zero-shot"}
 
@@ -149,7 +149,7 @@ def test_the_title_says_no_more_than_the_interval(shares: Shares, said: str) -> 
     found = of_two()
     pair = replace(found.rules[found.rule].found, pairs={(0, 1): shares})
     rules = {**found.rules, found.rule: RuleRecord(pair)}
-    assert said in visible(render_debug(debug_page(replace(found, rules=rules))))
+    assert said in visible(render_debug(replace(found, rules=rules)))
 
 
 def test_accuracies_of_vlm_and_aligned_encoder_stand_beside_the_classifier(
@@ -169,7 +169,7 @@ def test_accuracies_of_vlm_and_aligned_encoder_stand_beside_the_classifier(
 
 
 def test_no_errors_are_said_not_drawn() -> None:
-    words = visible(render_debug(debug_page(SAMPLES["clean"]())))
+    words = visible(render_debug(SAMPLES["clean"]()))
     assert "No image was misclassified: there is nothing to locate" in words
     assert "No class is taken for another" in words
     assert "There are no errors to put down to either." in words
@@ -178,35 +178,35 @@ def test_no_errors_are_said_not_drawn() -> None:
 
 def test_a_poor_map_is_warned_of_once_and_named_wherever_something_rests_on_it() -> None:
     poor = SAMPLES["poor"]()
-    outline = Outline(render_debug(debug_page(poor)))
+    outline = Outline(render_debug(poor))
     said = [text for tag, _, text in outline.texts if tag == "p" and "poor map" in text.lower()]
     assert len(said) == 5, "finding, confusions, rules, concepts, map"
     assert sum("(R² = 0.12)" in text for text in said) == 1
     yellow = [kind for tag, kind, _ in outline.texts if tag == "p" and kind.get("class") == "doubt"]
     assert len(yellow) == 2, "at the top, and with the map"
     assert sum("12\u202f% of what the VLM sees" in text for text in said) == 1
-    verdicts = "So do the verdicts of “zero-shot” and “heatmap” and “class-mean”."
+    verdicts = "So do the verdicts of “zero-shot” and “heatmap”."
     assert sum(verdicts in text for text in said) == 1
-    good = render_debug(debug_page(replace(poor, quality=replace(poor.quality, warning=""))))
+    good = render_debug(replace(poor, quality=replace(poor.quality, warning="")))
     assert "poor map" not in visible(good).lower()
 
 
 def test_undetermined_verdicts_are_no_verdict() -> None:
-    words = visible(render_debug(debug_page(SAMPLES["undetermined"]())))
+    words = visible(render_debug(SAMPLES["undetermined"]()))
     assert "The rule “witnesses” could not decide a single error" in words
     assert "Encoder or head: no error could be decided" in words
 
 
 def test_few_errors_are_said() -> None:
     few = of_two(errors=3)
-    assert "Only 3 images were misclassified" in visible(render_debug(debug_page(few)))
+    assert "Only 3 images were misclassified" in visible(render_debug(few))
     one = of_two(errors=1)
-    assert "Only 1 image was misclassified" in visible(render_debug(debug_page(one)))
+    assert "Only 1 image was misclassified" in visible(render_debug(one))
 
 
 def test_changed_images_say_what_right_and_wrong_mean() -> None:
     attacked = SAMPLES["attacked"]()
-    words = visible(render_debug(debug_page(attacked)))
+    words = visible(render_debug(attacked))
     assert f"Changed by{attacked.change}" in words.replace(" Changed", "Changed")
     assert "Right answers are those on the images as they were." in words
     after = attacked.after
@@ -221,15 +221,15 @@ def test_a_class_without_differential_has_none_in_the_data() -> None:
         assert found[frog][level] == {}
         assert set(found[deer][level]) == {"wrong"}
         assert set(found[","][level]) == {"wrong", "marked"}
-    words = visible(render_debug(debug_page(SAMPLES["lopsided"]())))
+    words = visible(render_debug(SAMPLES["lopsided"]()))
     assert "no right answers to compare with" in words
 
 
 def test_without_a_story_the_finding_is_told_from_the_counts() -> None:
-    page = debug_page(SAMPLES["untold"]())
-    assert page.summary_author == "a fixed template"
-    assert "Most often it takes " in page.summary[0]
-    assert debug_page(of_two()).summary == ("Of 150 images 30 are misclassified.",)
+    page = debug_prose(SAMPLES["untold"]())
+    assert page["summary_author"] == "a fixed template"
+    assert "Most often it takes " in page["summary"][0]
+    assert debug_prose(of_two())["summary"] == ["Of 150 images 30 are misclassified."]
 
 
 # -- what the script reads -------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_significant_cells_are_those_of_the_test(html: str, ten: Diagnosis) -> N
 
 def test_a_planted_pair_is_found_and_not_in_the_vlm() -> None:
     found = views(of_two())["0,1"]
-    data: Any = block(render_debug(debug_page(of_two())), "debug-data")
+    data: Any = block(render_debug(of_two()), "debug-data")
     [[more, less, right, wrong, low, high, q]] = found["findings"]["shown"]
     assert [data["concepts"][i] for i in (more, less)] == ["sand", "sea"]
     assert [right, wrong] == [0, 1]
@@ -315,13 +315,13 @@ def test_where_the_vlm_leads_its_concepts_are_the_responsible_ones(ten: Diagnosi
     led = replace(
         bare, level="vlm", confusions=tuple(replace(c, level="vlm") for c in ten.confusions)
     )
-    data: Any = block(render_debug(debug_page(led)), "debug-data")
+    data: Any = block(render_debug(led), "debug-data")
     assert data["level"] == "vlm"
     assert data["concepts"] == [ten.words[i] for i in concept_order(led)]
     for confusion in led.confusions:
         view = data["views"][f"{confusion.true},{confusion.predicted}"]
         assert view["findings"]["all"] == len(confusion.findings)
-    assert data["concepts"] != block(render_debug(debug_page(bare)), "debug-data")["concepts"]
+    assert data["concepts"] != block(render_debug(bare), "debug-data")["concepts"]
 
 
 def test_large_counts_are_kept_to_a_hundredth_of_a_per_cent() -> None:
@@ -363,12 +363,12 @@ def test_images_say_confidence_verdicts_and_strengths(html: str, ten: Diagnosis)
 
 def test_a_page_of_ten_classes_is_small() -> None:
     diagnosis = fake_diagnosis(a_class=200, pictures=flat_thumbnails(2000))
-    assert len(render_debug(debug_page(diagnosis)).encode()) < 2e6
+    assert len(render_debug(diagnosis).encode()) < 2e6
 
 
 @pytest.mark.parametrize("limit", [0.3, 0.45, 0.6])
 def test_what_is_left_out_is_the_least_frequent_and_said(limit: float, ten: Diagnosis) -> None:
-    html = render_debug(debug_page(ten), max_mb=limit)
+    html = render_debug(ten, max_mb=limit)
     assert len(html.encode()) <= limit * 1e6
     kept = [key for key in block(html, "debug-data")["views"] if re.fullmatch(r"\d+,\d+", key)]  # type: ignore[attr-defined]
     ranked = [f"{each.true},{each.predicted}" for each in ten.confusions]
@@ -388,14 +388,13 @@ def test_what_is_left_out_is_the_least_frequent_and_said(limit: float, ten: Diag
 
 def test_more_than_anyone_wants_is_an_error(ten: Diagnosis) -> None:
     with pytest.raises(OutputError, match=r"more than the limit of 0\.1 MB"):
-        render_debug(debug_page(ten), max_mb=0.1)
+        render_debug(ten, max_mb=0.1)
 
 
 def test_estimated_sizes_hold(ten: Diagnosis) -> None:
-    page = debug_page(ten)
-    whole = len(render_debug(page).encode())
+    whole = len(render_debug(ten).encode())
     items = list(DiagnosisViews(ten, concept_order(ten)).items())
-    bare = len(render_debug(debug_page(replace(ten, confusions=(), images=()))).encode())
+    bare = len(render_debug(replace(ten, confusions=(), images=())).encode())
     estimate = sum(item.bytes(ten.thumbnails) for item in items if item.confusion)
     assert estimate >= whole - bare - 20_000
 
@@ -403,7 +402,7 @@ def test_estimated_sizes_hold(ten: Diagnosis) -> None:
 @pytest.mark.slow
 def test_a_thousand_classes_of_one_image_each() -> None:
     many = many_classes()
-    html = render_debug(debug_page(many), max_mb=2.0)
+    html = render_debug(many, max_mb=2.0)
     assert len(html.encode()) <= 2e6
     words = visible(html)
     assert "12 classes of the most frequent confusions, of 1 000" in words
@@ -414,11 +413,11 @@ def test_a_thousand_classes_of_one_image_each() -> None:
 
 
 def test_many_images_of_a_confusion_are_cut_and_it_is_said() -> None:
-    html = render_debug(debug_page(of_two(errors=IMAGES + 1)))
+    html = render_debug(of_two(errors=IMAGES + 1))
     data: Any = block(html, "debug-data")
     assert len(data["views"]["0,1"]["images"]) == IMAGES
     assert f"At most {IMAGES} misclassified images a confusion are shown." in visible(html)
-    assert "At most" not in visible(render_debug(debug_page(of_two(errors=IMAGES))))
+    assert "At most" not in visible(render_debug(of_two(errors=IMAGES)))
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -484,7 +483,7 @@ def test_share_bar_fills_its_box() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    html = render_debug(hostile_page())
+    html = render_debug(hostile_diagnosis())
     outline = Outline(html)
     assert outline.all("img") == []
     assert len(outline.all("script")) == 3
@@ -498,7 +497,7 @@ def test_hostile_text_stays_text() -> None:
 
 @pytest.mark.parametrize("kind", sorted(set(SAMPLES) - {"many", "hundred", "ten"}))
 def test_headings_ids_and_links_hold_together(kind: str) -> None:
-    outline = Outline(render_debug(debug_page(SAMPLES[kind]())))
+    outline = Outline(render_debug(SAMPLES[kind]()))
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))

@@ -1,25 +1,26 @@
 """Encoder or head: nets so small that the answer is arithmetic, and input that has none."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from planted_faults import ClassMean
 
 from profiler.activations.observe import Observed
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.debug.encoder_or_head import (
     ClassGaussians,
-    ClassMean,
     CorrectedHead,
     Fault,
     FaultRule,
     FreshHead,
+    Localization,
     NearestHeatmap,
     Shares,
     Witnesses,
     ZeroShot,
-    localize,
     localize_held_out,
 )
 from profiler.errors import InputError
@@ -70,9 +71,18 @@ def rules() -> list[FaultRule]:
     return [
         ZeroShot(classes),
         NearestHeatmap(concepts, 2),
-        ClassMean(aligned, 2),
         FreshHead(2),
         Witnesses(2, WEIGHTS),
+    ]
+
+
+def localize(
+    rules: Sequence[FaultRule], reference: Observed, images: Observed
+) -> list[Localization]:
+    """Fit each rule on the reference images, and apply it to those of ``images`` that are wrong."""
+    errors = images.take(images.wrong)
+    return [
+        Localization.of(rule.name, errors, rule.fit(reference).locate(errors)) for rule in rules
     ]
 
 
@@ -215,7 +225,7 @@ def test_features_that_do_not_vary_within_classes() -> None:
 # --- what has no answer ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("index", [1, 2, 3, 4], ids=NAMES[1:])
+@pytest.mark.parametrize("index", [1, 2, 3], ids=NAMES[1:])
 def test_a_class_without_reference_images_leaves_its_errors_undetermined(index: int) -> None:
     """Three classes, of which the last is known by name only."""
     truth = np.repeat([0, 1], 30)
@@ -224,8 +234,7 @@ def test_a_class_without_reference_images_leaves_its_errors_undetermined(index: 
     captions = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[-1.0, 0.0]]])
     concepts = ConceptSpace.of(["east", "north", "west"], captions, aligned)
     rule = [
-        ZeroShot(concepts), NearestHeatmap(concepts, 3), ClassMean(aligned, 3), FreshHead(3),
-        Witnesses(3),
+        ZeroShot(concepts), NearestHeatmap(concepts, 3), FreshHead(3), Witnesses(3),
     ][index]  # fmt: skip
     reference = Observed(x, truth, truth)
     errors = Observed(x[:1], np.array([2]), np.array([0]))
@@ -235,7 +244,7 @@ def test_a_class_without_reference_images_leaves_its_errors_undetermined(index: 
 def test_a_class_that_is_never_answered_rightly_is_known_by_its_images() -> None:
     reference, images = world("head")  # no right answer at all
     assert reference.wrong.all()
-    (found,) = localize([rules()[2]], reference, images)
+    (found,) = localize([rules()[1]], reference, images)
     assert found.total.head_share == 1
 
 
@@ -245,7 +254,7 @@ def test_the_nearest_mean_is_the_nearest_and_made_of_right_answers() -> None:
     truth, predicted = np.array([0, 0, 1, 1, 2]), np.array([0, 0, 1, 0, 2])
     rule = ClassMean(AffineMap().fit(np.arange(9.0)[:, None], np.arange(9.0)[:, None]), 4)
     rule.fit(Observed(z, truth, predicted))
-    np.testing.assert_allclose(rule.means_[:3, 0], [1, 3, 40], atol=1e-9)
+    np.testing.assert_allclose(rule.means[:3, 0], [1, 3, 40], atol=1e-9)
     found = rule.locate(
         Observed(np.array([[1.9], [2.1], [2.1], [30.0]]), np.array([0, 0, 1, 2]), np.full(4, 3))
     )

@@ -195,7 +195,7 @@ def test_wrong_answers_are_flagged_more_often_than_right_ones() -> None:
     seen = observed(600, 9)
     verdict = GUARD.score_features(seen.features)
     flagged = verdict.flagged.numpy()
-    assert metrics(verdict.score.numpy(), seen.wrong)["auroc"] > 0.85
+    assert metrics(verdict.score.numpy(), seen.wrong).auroc > 0.85
     assert flagged[~seen.wrong].mean() < 0.1
     assert flagged[seen.wrong].mean() > 2 * flagged[~seen.wrong].mean()
 
@@ -657,7 +657,7 @@ def test_reasons_are_told_with_how_usual_they_are() -> None:
     seen = observed(300, 4)
     told = GUARD.reasons(seen.features, seen.predicted)
     assert max(map(len, told)) == 3
-    levels = GUARD.levels(seen.features)
+    levels = GUARD.speaker.levels(seen.features)
     for row, each in enumerate(told):
         assert all(levels[row, reason.more] > levels[row, reason.less] for reason in each)
     # What speaks against wrong answers is rarer among right ones than what holds anyway.

@@ -83,7 +83,7 @@ def test_every_rule_finds_wrong_answers_among_others(name: str) -> None:
     z, y, truth = world(400, 2)
     wrong = y.argmax(1) != truth
     assert 0.05 < wrong.mean() < 0.35
-    found = metrics(rule.score(z, y), wrong)["auroc"]
+    found = metrics(rule.score(z, y), wrong).auroc
     # Six comparisons of four concepts are few, and so are the values that they make of a score.
     assert found > (0.65 if name in ("cosine", "likelihood") else 0.8)
 
@@ -323,8 +323,8 @@ def test_the_combination_sees_an_attack_that_makes_the_softmax_sure() -> None:
     scores = np.r_[rule.score(z[right], y[right]), rule.score(attacked, logits)]
     bad = np.r_[np.zeros(right.sum(), bool), np.ones(right.sum(), bool)]
     alone = np.r_[MaxSoftmax().score(z[right], y[right]), MaxSoftmax().score(attacked, logits)]
-    assert metrics(alone, bad)["auroc"] < 0.01
-    assert metrics(scores, bad)["auroc"] > 0.99
+    assert metrics(alone, bad).auroc < 0.01
+    assert metrics(scores, bad).auroc > 0.99
 
 
 def test_a_rule_that_knows_nothing_is_given_little_weight() -> None:
@@ -333,7 +333,7 @@ def test_a_rule_that_knows_nothing_is_given_little_weight() -> None:
     rule = WithSoftmax(TypicalityRule(SPACE)).fit(noise, y, truth)
     rule.weigh(noise[::-1], y, truth)
     assert rule.weight_ <= WEIGHTS[1]
-    assert metrics(rule.score(noise, y), y.argmax(1) != truth)["auroc"] > 0.8
+    assert metrics(rule.score(noise, y), y.argmax(1) != truth).auroc > 0.8
     helpful = WithSoftmax(TypicalityRule(SPACE)).fit(z, y, truth).weigh(*world(600, 1))
     assert helpful.weight_ > WEIGHTS[0]
     # Few images cannot speak against what is usual.
@@ -389,8 +389,8 @@ def test_the_correction_is_used_where_it_tells_more_and_not_elsewhere() -> None:
     assert isinstance(found.softmax_, CorrectedSoftmax)
     z, y, truth = distracted(600, 2)
     wrong = y.argmax(1) != truth
-    plain = metrics(MaxSoftmax().score(z, y), wrong)["auroc"]
-    assert metrics(found.softmax_.score(z, y), wrong)["auroc"] > plain + 0.1
+    plain = metrics(MaxSoftmax().score(z, y), wrong).auroc
+    assert metrics(found.softmax_.score(z, y), wrong).auroc > plain + 0.1
     # A head that does what can be done needs no correction.
     assert isinstance(combined(world).softmax_, MaxSoftmax)
 

@@ -14,7 +14,6 @@ from profiler.guard.metrics import (
     Draws,
     coverage_at,
     interval,
-    measured,
     metrics,
     risk_coverage,
     roc,
@@ -41,11 +40,11 @@ def test_both_conventions_of_fpr_by_hand() -> None:
     bad = np.r_[np.ones(20, bool), np.zeros(20, bool)]
     found = metrics(scores, bad)
     # 19 of 20 defects (95 %) are at 2 or above; of the others all but 0.5 and 1.5 are as well.
-    assert found["fpr95"] == 18 / 20
+    assert found.fpr95 == 18 / 20
     # 19 of 20 others (95 %) are at 18.5 or below; so are the defects 0.1 and 2 … 18.
-    assert found["fpr95_kept"] == 18 / 20
+    assert found.fpr95_kept == 18 / 20
     # One other less at the top: now 19 of 19 are at most 18.5, and 19 are needed (18.05).
-    assert metrics(scores[:-1], bad[:-1])["fpr95_kept"] == 18 / 20
+    assert metrics(scores[:-1], bad[:-1]).fpr95_kept == 18 / 20
 
 
 def test_the_two_conventions_differ_where_the_tails_do() -> None:
@@ -53,27 +52,27 @@ def test_the_two_conventions_differ_where_the_tails_do() -> None:
     scores = np.array([0.0, 10, 10, 10, 5, 5, 5, 5])
     bad = np.array([True] * 4 + [False] * 4)
     found = metrics(scores, bad)
-    assert found["fpr95"] == 1.0  # all four defects are flagged only by flagging everything
-    assert found["fpr95_kept"] == 0.25  # one of four defects passes
+    assert found.fpr95 == 1.0  # all four defects are flagged only by flagging everything
+    assert found.fpr95_kept == 0.25  # one of four defects passes
 
 
 def test_aurc_by_hand() -> None:
     scores, bad = np.array([1.0, 2, 3, 4]), np.array([False, True, False, True])
-    assert metrics(scores, bad)["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+    assert metrics(scores, bad).aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
     # All equal: every order is as likely, so at each coverage half are expected to be defects.
-    assert metrics(np.zeros(4), bad)["aurc"] == pytest.approx(0.5)
+    assert metrics(np.zeros(4), bad).aurc == pytest.approx(0.5)
 
 
 def test_one_sided_data_has_no_auroc_but_an_aurc() -> None:
     found = metrics(np.array([1.0, 2.0]), np.array([True, True]))
     assert np.isnan([found[name] for name in METRICS if name != "aurc"]).all()
-    assert found["aurc"] == 1.0
+    assert found.aurc == 1.0
 
 
 def test_scores_that_are_nan_are_refused_and_infinite_ones_ranked() -> None:
     with pytest.raises(InputError, match="score 1 is NaN"):
         metrics(np.array([1.0, np.nan]), np.array([True, False]))
-    assert metrics(np.array([np.inf, -np.inf]), np.array([True, False]))["auroc"] == 1.0
+    assert metrics(np.array([np.inf, -np.inf]), np.array([True, False])).auroc == 1.0
 
 
 # --- against others ----------------------------------------------------------------------------
@@ -84,12 +83,12 @@ def test_scores_that_are_nan_are_refused_and_infinite_ones_ranked() -> None:
 def test_against_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     scores, bad = columns(rows)
     found = metrics(scores, bad)
-    assert found["auroc"] == pytest.approx(roc_auc_score(bad, scores))
-    assert found["aupr"] == pytest.approx(average_precision_score(bad, scores))
+    assert found.auroc == pytest.approx(roc_auc_score(bad, scores))
+    assert found.aupr == pytest.approx(average_precision_score(bad, scores))
     alarms, hits, _ = roc_curve(bad, scores, drop_intermediate=False)
-    assert found["fpr95"] == pytest.approx(alarms[hits >= 0.95 - 1e-12].min())
+    assert found.fpr95 == pytest.approx(alarms[hits >= 0.95 - 1e-12].min())
     alarms, hits, _ = roc_curve(~bad, -scores, drop_intermediate=False)
-    assert found["fpr95_kept"] == pytest.approx(alarms[hits >= 0.95 - 1e-12].min())
+    assert found.fpr95_kept == pytest.approx(alarms[hits >= 0.95 - 1e-12].min())
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,7 +103,7 @@ def test_aurc_is_the_mean_over_orders_of_equal_scores(rows: list[tuple[int, bool
         for j in range(1, len(group) + 1):
             expected.append((before[0] + group.sum() * j / len(group)) / (before[1] + j))
         before += [group.sum(), len(group)]
-    assert metrics(scores, bad)["aurc"] == pytest.approx(np.mean(expected))
+    assert metrics(scores, bad).aurc == pytest.approx(np.mean(expected))
 
 
 @settings(max_examples=40, deadline=None)
@@ -112,8 +111,9 @@ def test_aurc_is_the_mean_over_orders_of_equal_scores(rows: list[tuple[int, bool
 def test_no_metric_depends_on_the_order_of_rows_or_the_scale(rows: list[tuple[int, bool]]) -> None:
     scores, bad = columns(rows)
     turned = metrics(np.exp(scores[::-1]), bad[::-1])
-    for name, value in metrics(scores, bad).items():
-        assert turned[name] == pytest.approx(value)
+    found = metrics(scores, bad)
+    for name in METRICS:
+        assert turned[name] == pytest.approx(found[name])
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,8 +141,9 @@ def test_a_draw_is_the_metric_of_the_rows_drawn() -> None:
     found = draws.metrics(scores, bad)
     for draw in range(5):
         rows = np.repeat(np.arange(60), draws.counts[draw][draws.group])
-        for name, value in metrics(scores[rows], bad[rows]).items():
-            assert found[name][draw] == pytest.approx(value, nan_ok=True)
+        alone = metrics(scores[rows], bad[rows])
+        for name in METRICS:
+            assert found[name][draw] == pytest.approx(alone[name], nan_ok=True)
 
 
 def test_rows_of_a_group_are_drawn_together() -> None:
@@ -161,7 +162,8 @@ def test_intervals_hold_the_true_auroc_about_as_often_as_they_say() -> None:
     for _ in range(200):
         scores = np.r_[rng.normal(1, 1, 60), rng.normal(0, 1, 90)]
         bad = np.r_[np.ones(60, bool), np.zeros(90, bool)]
-        found = measured(scores, bad, Draws.of(np.arange(150), 300, seed=3))["auroc"]
+        draws = Draws.of(np.arange(150), 300, seed=3)
+        found = Contest.of({"one": scores}, bad, draws).intervals("one").auroc
         held += found.low <= 0.7602 <= found.high
     assert 180 <= held <= 199
 
@@ -174,12 +176,11 @@ def test_the_interval_of_a_difference_knows_that_both_scores_saw_the_same_rows()
     draws = Draws.of(np.arange(300), 300)
     both = Contest.of({"one": scores, "better": better}, bad, draws)
     paired = both.lead("better", "one", "auroc")
-    alone = measured(scores, bad, draws)["auroc"]
+    alone = both.intervals("one").auroc
     assert paired.low > 0
     assert paired.high - paired.low < (alone.high - alone.low) / 2
     same = both.lead("one", "one", "aurc")
     assert (same.value, same.low, same.high) == (0, 0, 0)
-    assert both.intervals("one")["auroc"] == alone
     assert both.best(["one", "better"], "auroc") == both.best(["one", "better"], "aurc") == "better"
 
 
@@ -198,7 +199,7 @@ def test_the_area_under_the_curve_is_the_auroc() -> None:
     scores = rng.normal(size=2000) + bad
     draws = Draws.of(np.arange(2000), 50)
     band = roc(scores, bad, draws)
-    assert np.trapezoid(band.value, GRID) == pytest.approx(metrics(scores, bad)["auroc"], abs=0.01)
+    assert np.trapezoid(band.value, GRID) == pytest.approx(metrics(scores, bad).auroc, abs=0.01)
     assert (band.low <= band.value + 1e-12).all()
     assert (band.value <= band.high + 1e-12).all()
     assert band.value[-1] == 1.0

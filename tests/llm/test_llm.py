@@ -21,7 +21,7 @@ from profiler.llm.base import Request, Usage
 from profiler.llm.choose import open_llm
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.prices import Price
-from profiler.llm.scripted import Recording, Scripted
+from profiler.llm.scripted import Scripted
 
 QUESTION = Request("be brief", "what is red?", schema={"type": "object"}, schema_name="answer")
 
@@ -804,13 +804,10 @@ def test_missing_script(tmp_path: Path) -> None:
         open_llm(f"scripted:{tmp_path / 'none'}")
 
 
-def test_recording_replays(tmp_path: Path, serve: Any, connect: Any) -> None:
-    path = tmp_path / "recorded.jsonl"
-    server = serve(Say("one"), Say("two"))
-    recording = Recording(connect(server), path)
+def test_a_reply_with_a_key_is_for_one_request(tmp_path: Path) -> None:
     blue = replace(QUESTION, user="blue?")
-    assert [recording.complete(QUESTION).text, recording.complete(blue).text] == ["one", "two"]
-    replay = Scripted(path)
+    keyed = {QUESTION.digest(): "one", blue.digest(): "two"}
+    replay = Scripted(script(tmp_path, *({"key": k, "reply": text} for k, text in keyed.items())))
     assert [replay.complete(blue).text, replay.complete(QUESTION).text] == ["two", "one"]
 
 

@@ -12,7 +12,6 @@ from llm_server import LLMServer, Say
 
 from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.core.resources import shipped
-from profiler.errors import LLMError
 from profiler.llm.facts import Facts, Number
 from profiler.llm.narrate import complaints, narrate
 from profiler.llm.openai_compatible import OpenAICompatible
@@ -51,7 +50,6 @@ def test_template() -> None:
     )
     narrative = narrate(FACTS, None)
     assert (narrative.text, narrative.author) == (FACTS.template(), "a fixed template")
-    assert len(narrative.sentences) == 4
 
 
 def profile(*layers: LayerProfile) -> ProfileFacts:
@@ -246,11 +244,11 @@ def test_no_text_breaks_the_check(text: str) -> None:
 GOOD = "Of the 2,368 units of resnet50, 75.5 % are interpretable."
 
 
-def ask(tmp_path: Path, *plan: Say, **options: Any) -> tuple[Any, LLMServer]:
+def ask(tmp_path: Path, *plan: Say) -> tuple[Any, LLMServer]:
     with LLMServer(lambda _: Say(GOOD), plan) as server:
         llm = OpenAICompatible("m", server.url, cache_dir=tmp_path)
         try:
-            return narrate(FACTS, llm, **options), server
+            return narrate(FACTS, llm), server
         finally:
             llm.close()
 
@@ -273,7 +271,7 @@ def test_a_good_paragraph(tmp_path: Path) -> None:
 def test_a_wrong_paragraph_is_asked_again(tmp_path: Path) -> None:
     wrong = Say("Of the units 83 % see horses.")
     narrative, server = ask(tmp_path, wrong, Say("```\n<think>83 %</think>" + GOOD + "\n```"))
-    assert (narrative.tries, narrative.rejected) == (2, "")
+    assert narrative.tries == 2
     assert narrative.text.startswith(GOOD)
     again = server.bodies[1]["messages"][1]["content"]
     assert "83 % is not a number in the facts" in again
@@ -281,15 +279,13 @@ def test_a_wrong_paragraph_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_rejected_in_the_end(tmp_path: Path) -> None:
-    wrong = [Say("83 % of the units.")] * 2
-    narrative, server = ask(tmp_path, *wrong, max_tries=2)
+    wrong = [Say("83 % of the units.")] * 3
+    narrative, server = ask(tmp_path, *wrong)
     assert narrative.text == FACTS.template()
     assert narrative.author == (
         "a fixed template, because m did not keep to the facts (83 % is not a number in the facts)"
     )
-    assert len(server.bodies) == 2
-    with pytest.raises(LLMError, match="no paragraph that keeps to the facts in 2 tries"):
-        ask(tmp_path, *wrong, max_tries=2, strict=True)
+    assert len(server.bodies) == 3
 
 
 def test_only_accepted_paragraphs_are_cached(tmp_path: Path) -> None:
@@ -301,7 +297,7 @@ def test_only_accepted_paragraphs_are_cached(tmp_path: Path) -> None:
         llm.close()
     assert first.text == second.text
     assert (first.tries, second.tries, second.usage.cached) == (3, 0, 1)
-    assert "resnet50" in (other.rejected or other.text) or other.tries == 3
+    assert "resnet50" in other.text or other.tries == 3
     assert len(server.bodies) == 3 + other.tries
 
 

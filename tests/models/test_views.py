@@ -219,7 +219,7 @@ def test_an_attack_that_its_own_image_hides_is_seen_in_another_view() -> None:
         guarded = guard.wrap(Left().eval())
         scores = [guarded(each)[1].score.numpy() for each in (fine, bad)]
         defect = np.r_[np.zeros(len(fine), bool), np.ones(len(bad), bool)]
-        found[name] = metrics(np.concatenate(scores), defect)["auroc"]
+        found[name] = metrics(np.concatenate(scores), defect).auroc
     assert found["plain"] < 0.8
     assert found["mirrored"] > 0.99
     assert found["all"] > 0.97

@@ -377,8 +377,9 @@ def test_the_classifier_is_read_as_it_is() -> None:
 
 
 def test_the_shipped_probes_say_what_they_are_and_how_well_they_do() -> None:
+    from pattern_variants import VARIANTS
+
     from profiler.data.synthetic.materials import MATERIALS
-    from profiler.data.synthetic.variants import VARIANTS
     from profiler.models.vlm.middle import FILE, Probes, read_recipe
 
     said = read_recipe()

@@ -28,7 +28,6 @@ from profiler.rate.ratings import (
     agreement,
     check_rater,
     header_line,
-    krippendorff_alpha,
     rating_line,
     read_ratings,
     sample_units,
@@ -196,14 +195,14 @@ def test_alpha_of_krippendorffs_own_example() -> None:
             [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
         ]
     ).T
-    assert krippendorff_alpha(table) == pytest.approx(0.849, abs=5e-4)
+    assert agreement(table, draws=1).alpha == pytest.approx(0.849, abs=5e-4)
 
 
 def test_alpha_by_hand() -> None:
     """Six pairable ratings 1,1 | 0,0 | 1,½; within ½ · 2/(2−1) / 6; between 14.5 / (6 · 5)."""
     table = np.array([[1, 1], [0, 0], [1, 0.5], [0.5, NAN], [NAN, NAN]])
-    assert krippendorff_alpha(table) == pytest.approx(1 - (0.5 / 6) / (14.5 / 30))
     found = agreement(table, draws=200)
+    assert found.alpha == pytest.approx(1 - (0.5 / 6) / (14.5 / 30))
     assert (found.units, found.pairs, found.raters) == (3, 3, 2)
     assert found.same == pytest.approx(2 / 3)
 
@@ -218,7 +217,7 @@ def test_where_alpha_is_not_defined(table: list[list[float]]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_raters_who_guess_agree_by_nothing(seed: int) -> None:
     guesses = np.random.default_rng(seed).choice([0, 0.5, 1], size=(400, 3))
-    alpha = krippendorff_alpha(guesses)
+    alpha = agreement(guesses, draws=1).alpha
     assert alpha is not None
     assert abs(alpha) < 0.15
 

@@ -30,7 +30,6 @@ from profiler.debug.result import (
     Told,
     WrongImage,
 )
-from profiler.debug.view import DebugPage
 from profiler.models.records import ClassifierRecord, VLMRecord
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -279,7 +278,6 @@ SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
 if __name__ == "__main__":
     import time
 
-    from profiler.debug.page import debug_page
     from profiler.debug.view import render_debug
 
     folder = Path(sys.argv[1])
@@ -292,12 +290,12 @@ if __name__ == "__main__":
         wanted += [i for each in diagnosis.examples.values() for i in each]
         shown = {i: thumbnails[i % len(thumbnails)] for i in wanted} if thumbnails else {}
         start = time.perf_counter()
-        html = render_debug(debug_page(replace(diagnosis, thumbnails=shown)))
+        html = render_debug(replace(diagnosis, thumbnails=shown))
         print(f"{kind}: {time.perf_counter() - start:.2f} s, {len(html.encode()) / 1e6:.2f} MB")
         (folder / f"{kind}.html").write_text(html, encoding="utf-8")
 
 
-def hostile_page() -> DebugPage:
+def hostile_diagnosis() -> Diagnosis:
     names = [f"{HOSTILE}{i}" for i in range(4)]
     found = fake_diagnosis(
         classes=names,
@@ -327,7 +325,7 @@ def hostile_page() -> DebugPage:
         )
         for image in found.images
     )
-    found = replace(
+    return replace(
         found,
         rules=rules,
         rule=next(iter(rules)),
@@ -338,4 +336,3 @@ def hostile_page() -> DebugPage:
         vlm=replace(found.vlm, name=HOSTILE, limits=HOSTILE, template="{0} {" + HOSTILE),
         quality=replace(found.quality, warning=HOSTILE),
     )
-    return replace(debug_page(found), asks=dict.fromkeys(rules, HOSTILE))

@@ -14,9 +14,10 @@ from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import open_labelled
 from profiler.errors import OutputError, UsageError
 from profiler.models.classifier import Classifier
+from profiler.session import Provenance
 from profiler.spec.check import check as hold
 from profiler.spec.language.parser import parse
-from profiler.spec.page import check_page, check_table, summary
+from profiler.spec.page import check_table, summary
 from profiler.spec.result import Checked, RegionChoice
 from profiler.spec.view import render_check
 from profiler.spec.world import SpecOptions
@@ -51,15 +52,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Checked:
         folder / "out",
         SpecOptions(
             regions=tuple(map(RegionChoice.parse, ("box:0.3", "box:30", "max"))),
-            command="profiler check colours.conspec tiny",
-            date="2024-01-01",
+            provenance=Provenance("profiler check colours.conspec tiny", "2024-01-01"),
         ),
     )
 
 
 @pytest.fixture(scope="module")
 def html(found: Checked) -> str:
-    return render_check(check_page(found))
+    return render_check(found)
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +107,13 @@ def test_each_image_is_in_the_page_once(found: Checked, html: str) -> None:
 
 
 def test_pictures_yield_before_the_page_is_too_large(found: Checked, html: str) -> None:
-    page = check_page(found)
     pictures = sum(len(each) for each in found.thumbnails.values())
     limit = (len(html.encode()) - pictures // 2) / 1e6
-    small = render_check(page, max_mb=limit)
+    small = render_check(found, max_mb=limit)
     assert len(small.encode()) <= limit * 1e6
     assert re.search(r"\d+ pictures? left out to stay within", text_of(small))
     with pytest.raises(OutputError, match="without any picture"):
-        render_check(page, max_mb=0.001)
+        render_check(found, max_mb=0.001)
 
 
 def test_a_check_of_images_alone_says_nothing_of_regions(found: Checked) -> None:
@@ -124,7 +123,7 @@ def test_a_check_of_images_alone_says_nothing_of_regions(found: Checked) -> None
         region_images={},
         specs=tuple(replace(each, regions=()) for each in found.specs),
     )
-    text = text_of(render_check(check_page(bare)))
+    text = text_of(render_check(bare))
     assert "No region was searched" in text
     assert "Proved regions" not in text
     assert "Counterexample" not in text

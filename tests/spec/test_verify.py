@@ -28,7 +28,7 @@ from profiler.spec.verify.certificate import Certificate, from_json, to_json
 from profiler.spec.verify.exact import Exact
 from profiler.spec.verify.formal import Outcome, check_region
 from profiler.spec.verify.interpretation import Interpretation, Linear
-from profiler.spec.verify.largest import gamma_of_row, largest_gamma
+from profiler.spec.verify.largest import largest_gamma
 from profiler.spec.verify.linear_program import Answer, Lift, highs
 from profiler.spec.verify.normal import Above, Way, ways_to_fail
 from profiler.spec.verify.rates import Rate, check_images
@@ -454,13 +454,14 @@ def test_the_closed_form_is_what_the_linear_program_finds() -> None:
 
 
 def test_the_largest_gamma_is_the_closed_form() -> None:
+    """γ = −(row·μ + offset) / Σ |row_j| σ_j."""
     for seed in range(20):
         rng = np.random.default_rng([8, seed])
         world, _ = random_world(rng)
         mean, spread = rng.normal(size=world.features), rng.uniform(0.1, 1, world.features)
         row = world.concepts.rows[1] - world.concepts.rows[0]
         offset = world.concepts.offsets[1] - world.concepts.offsets[0]
-        expected = gamma_of_row(row, float(offset), mean, spread)
+        expected = -float(row @ mean + offset) / float(np.abs(row) @ spread)
 
         def at(gamma: float, world=world, mean=mean, spread=spread) -> Outcome:  # type: ignore[no-untyped-def]
             return check_region(Stronger("c0", "c1"), world, Box.around(mean, spread, gamma))

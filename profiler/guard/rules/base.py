@@ -1,11 +1,13 @@
 """What a detector is: fitted on a classifier's answers, it scores others. Higher is stranger."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.errors import InputError
 
@@ -140,3 +142,43 @@ class Sound:
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
         raise NotImplementedError
+
+
+class ConceptRule(Sound):
+    """Base of the detectors that look at concepts.
+
+    Args:
+        concepts: in the classifier's features.
+    """
+
+    name: str
+    views: tuple[str, ...] = ()
+    """Names of the further views of each image that are read: none."""
+    corrected = False
+    """Whether the softmax is that of a corrected head: none is read."""
+    kept: tuple[str, ...] = ()
+    """What of the arrays that were learned a file keeps, by their names without the ``_``."""
+
+    def __init__(self, concepts: ConceptSpace) -> None:
+        self.concepts = concepts
+
+    @property
+    def plain(self) -> "ConceptRule":
+        """The rule without the softmax."""
+        return self
+
+    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
+        """Learn from images whose true class (n,) is known."""
+        raise NotImplementedError
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        return {f"{self.name}.{what}": getattr(self, f"{what}_") for what in self.kept}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
+        """The rule that gave these arrays, among others."""
+        rule = cls(concepts)
+        for what in cls.kept:
+            setattr(rule, f"{what}_", arrays[f"{cls.name}.{what}"])
+        return rule

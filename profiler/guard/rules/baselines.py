@@ -136,12 +136,9 @@ class Mahalanobis(Sound):
 class Neighbours(Sound):
     """Distance to the k-th nearest image of the fitting part.
 
-    Args:
-        k: which neighbour; None: :data:`NEIGHBOURS`, or fewer where there are few images.
-
     Attributes:
         known_: (n, f) unit rows.
-        k_: the neighbour used.
+        k_: which neighbour: :data:`NEIGHBOURS`, or fewer where there are few images.
     """
 
     name = "knn"
@@ -149,14 +146,11 @@ class Neighbours(Sound):
     known_: Float64
     k_: int
 
-    def __init__(self, k: int | None = None) -> None:
-        self.k = k
-
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Remember the images."""
         z, *_ = checked(features, logits, truth)
         self.known_ = _units(z)
-        self.k_ = min(self.k or min(NEIGHBOURS, max(1, len(z) // 10)), len(z))
+        self.k_ = min(NEIGHBOURS, max(1, len(z) // 10))
         return self
 
     def _score(self, features: Float64, logits: Float64) -> Float64:

@@ -26,26 +26,25 @@ much the views change it counts besides, as far as its rarity exceeds an allowan
 with the change of :mod:`profiler.guard.rules.steadiness`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.guard.metrics import Draws, interval, metrics
-from profiler.guard.rules.base import Views, check_views_given, checked, judged, sound
+from profiler.guard.rules.base import ConceptRule, Views, check_views_given, checked, judged, sound
 from profiler.guard.rules.baselines import MaxSoftmax, log_odds_against
-from profiler.guard.rules.comparisons import Comparisons, CosineRule, LikelihoodRule
+from profiler.guard.rules.comparisons import CosineRule, LikelihoodRule
 from profiler.guard.rules.corrected import CorrectedSoftmax
 from profiler.guard.rules.steadiness import Steadiness
 from profiler.guard.rules.strengths import StrengthsRule
 from profiler.guard.rules.typicality import TypicalityRule
-
-ConceptRule = Comparisons | StrengthsRule | TypicalityRule
 
 WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Of the rule, beside the softmax."""
@@ -216,6 +215,11 @@ class WithSoftmax:
         return f"msp+{self.rule.name}"
 
     @property
+    def plain(self) -> ConceptRule:
+        """The rule without the softmax."""
+        return self.rule
+
+    @property
     def corrected(self) -> bool:
         """Whether the softmax is that of the corrected head."""
         return isinstance(self.softmax_, CorrectedSoftmax)
@@ -319,6 +323,32 @@ class WithSoftmax:
 
         return judged(fine, judge)
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        arrays = {
+            **self.rule.to_arrays(),
+            "rarity.softmax": self.doubts_ if self.views else self.softmax_rarity_.known,
+            "rarity.rule": self.rule_rarity_.known,
+            "rarity.weight": np.array([self.weight_, self.allowance_]),
+        }
+        if isinstance(self.softmax_, CorrectedSoftmax):
+            arrays["correction.weights"] = self.softmax_.weights_
+            arrays["correction.bias"] = self.softmax_.bias_
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], rule: ConceptRule, views: tuple[str, ...]
+    ) -> Self:
+        """The combination that gave these arrays, around its rule of concepts."""
+        found = cls(rule, views)
+        if "correction.weights" in arrays:
+            found.softmax_ = CorrectedSoftmax()
+            found.softmax_.weights_ = arrays["correction.weights"]
+            found.softmax_.bias_ = arrays["correction.bias"]
+        weight, allowance = arrays["rarity.weight"].tolist()
+        return found.set(arrays["rarity.softmax"], arrays["rarity.rule"], weight, allowance)
+
     def _both(self, doubts: Float64, strange: Float64) -> Float64:
         found = self.softmax_rarity_(doubts.mean(axis=1))
         found = found + self.weight_ * self.rule_rarity_(strange)
@@ -333,20 +363,20 @@ Setting = tuple[bool, float, float]
 
 def _best(scores: Mapping[Setting, Float64], wrong: BoolArray, draws: Draws) -> Setting:
     """The setting of highest AUROC among those better than the usual one beyond chance."""
-    value = {each: metrics(row, wrong)["auroc"] for each, row in scores.items()}
-    usual = draws.metrics(scores[USUAL], wrong)["auroc"]
+    value = {each: metrics(row, wrong).auroc for each, row in scores.items()}
+    usual = draws.metrics(scores[USUAL], wrong).auroc
     for each in sorted(value, key=lambda each: -value[each]):
         if value[each] <= value[USUAL]:
             break
         ahead = interval(
-            value[each] - value[USUAL], draws.metrics(scores[each], wrong)["auroc"] - usual
+            value[each] - value[USUAL], draws.metrics(scores[each], wrong).auroc - usual
         )
         if ahead.low > 0:
             return each
     return USUAL
 
 
-RULES: dict[str, Callable[[ConceptSpace], ConceptRule]] = {
+RULES: dict[str, type[ConceptRule]] = {
     TypicalityRule.name: TypicalityRule,
     CosineRule.name: CosineRule,
     LikelihoodRule.name: LikelihoodRule,
@@ -362,11 +392,26 @@ def make_rule(
     name: str, concepts: ConceptSpace, views: tuple[str, ...] = ()
 ) -> ConceptRule | WithSoftmax:
     """A rule by its name, not fitted; ``views`` are those a combination reads besides."""
+    plain = _kind(name, views)(concepts)
+    return WithSoftmax(plain, views) if name.startswith("msp+") else plain
+
+
+def load_rule(
+    name: str,
+    concepts: ConceptSpace,
+    views: tuple[str, ...],
+    arrays: Mapping[str, NDArray[Any]],
+) -> ConceptRule | WithSoftmax:
+    """The rule of that name that gave these arrays, among others."""
+    plain = _kind(name, views).from_arrays(arrays, concepts)
+    return WithSoftmax.from_arrays(arrays, plain, views) if name.startswith("msp+") else plain
+
+
+def _kind(name: str, views: Sequence[str]) -> type[ConceptRule]:
     if name not in CHOICES:
         raise UnknownNameError("rule", name, CHOICES)
-    plain = RULES[name.removeprefix("msp+")](concepts)
     check_reads(name, views)
-    return WithSoftmax(plain, views) if name.startswith("msp+") else plain
+    return RULES[name.removeprefix("msp+")]
 
 
 def check_reads(name: str, views: Sequence[str]) -> None:

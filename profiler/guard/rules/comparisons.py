@@ -20,8 +20,9 @@ towards those of all classes, as if :data:`PRIOR` images of the common kind had 
 a class without any is judged by the common summary alone, and is listed.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from profiler.concepts.heatmap import Heatmap, HeatmapCollector
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import ConceptRule, checked
 
 PRIOR = 5.0
 """Images of the common kind that are added to each class's summary."""
@@ -110,7 +111,7 @@ def _shrunk(own: Heatmap | None, common: Float64) -> tuple[Float64, int]:
     return shrunk, own.count
 
 
-class Comparisons(Sound):
+class Comparisons(ConceptRule):
     """Base of the two rules.
 
     Args:
@@ -123,20 +124,15 @@ class Comparisons(Sound):
         summaries_: what they were made of.
     """
 
-    name: str
-
     weights_: Float64
     bias_: Float64
     usual_: Float64
     summaries_: Summaries
 
-    def __init__(self, concepts: ConceptSpace) -> None:
-        self.concepts = concepts
-
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn the summaries of right and wrong answers of each predicted class."""
         z, y, truth, predicted = checked(features, logits, truth)
-        return self.fit_on(Summaries.of(self._levels(z), truth, predicted, y.shape[1]))
+        return self.fit_on(Summaries.of(self.levels(z), truth, predicted, y.shape[1]))
 
     def fit_on(self, found: Summaries) -> Self:
         """Learn from summaries already made."""
@@ -146,17 +142,28 @@ class Comparisons(Sound):
         self.usual_ = 2 * right - 1
         return self
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        return vars(self.summaries_).copy()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
+        """The rule that gave these arrays, among others."""
+        names = (field.name for field in fields(Summaries))
+        return cls(concepts).fit_on(Summaries(**{name: arrays[name] for name in names}))
+
     def _weigh(self, right: Float64, wrong: Float64) -> tuple[Float64, Float64]:
         """The weights (C, P) and the bias (C,), of the cells i < j of O⁺ and O⁻ (C, P)."""
         raise NotImplementedError
 
-    def _levels(self, z: Float64) -> Float64:
+    def levels(self, features: FloatArray) -> Float64:
         """(n, M) strengths times ‖r(z)‖, which orders them as the strengths do."""
         weights, offsets = self.concepts.planes()
-        return z @ weights.T + offsets
+        levels: Float64 = np.asarray(features, dtype=np.float64) @ weights.T + offsets
+        return levels
 
     def _score(self, features: Float64, logits: Float64) -> Float64:
-        levels, predicted = self._levels(features), logits.argmax(axis=1)
+        levels, predicted = self.levels(features), logits.argmax(axis=1)
         scores = np.empty(len(levels))
         for label in np.unique(predicted):
             rows = np.flatnonzero(predicted == label)

@@ -30,9 +30,6 @@ _STEPS = 100
 class CorrectedSoftmax(Sound):
     """Log-odds against the predicted class, by the corrected head.
 
-    Args:
-        seed: deals out the images that a penalty is tried on.
-
     Attributes:
         weights_: (C, f) Δ; in single precision's numbers, as a file keeps them.
         bias_: (C,) δ; likewise.
@@ -45,13 +42,10 @@ class CorrectedSoftmax(Sound):
     bias_: Float64
     penalty_: float
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn the correction."""
         z, y, truth, _ = checked(features, logits, truth)
-        held = dealt(np.arange(len(z)), self.seed) == 0
+        held = dealt(np.arange(len(z)), seed=0) == 0
         self.penalty_ = PENALTIES[0]
         if held.any() and not held.all():
             loss = []

@@ -7,15 +7,17 @@ direction), and gives the log-odds that the answer is wrong. Its ridge is the on
 answers held out are most probable.
 """
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from profiler.concepts.space import ConceptSpace, dealt
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import ConceptRule, checked
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridges tried, as shares of the number of images."""
@@ -26,12 +28,11 @@ _STEPS = 50
 _CONVERGED = 1e-10
 
 
-class StrengthsRule(Sound):
+class StrengthsRule(ConceptRule):
     """Logistic regression on strengths.
 
     Args:
         concepts: in the classifier's features.
-        seed: deals out the images that a ridge is tried on.
 
     Attributes:
         usual_: (C, M) μ, shrunk towards the mean of all classes.
@@ -42,16 +43,13 @@ class StrengthsRule(Sound):
     """
 
     name = "strengths"
+    kept = ("usual", "spread", "weights")
 
     usual_: Float64
     spread_: Float64
     weights_: Float64
     bias_: float
     penalty_: float
-
-    def __init__(self, concepts: ConceptSpace, *, seed: int = 0) -> None:
-        self.concepts = concepts
-        self.seed = seed
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn what is usual for each class, and what wrong answers deviate in."""
@@ -78,9 +76,20 @@ class StrengthsRule(Sound):
         spread = np.sqrt(np.mean(within**2, axis=0))
         self.spread_ = np.where(spread > 0, spread, 1.0)
         read = self._read(strengths, predicted)
-        self.penalty_ = _best_penalty(read, ~right, self.seed)
+        self.penalty_ = _best_penalty(read, ~right)
         self.weights_, self.bias_ = logistic(read, ~right, self.penalty_)
         return self
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as a file keeps it."""
+        return {**super().to_arrays(), "strengths.bias": np.array([self.bias_, self.penalty_])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
+        """The rule that gave these arrays, among others."""
+        rule = super().from_arrays(arrays, concepts)
+        rule.bias_, rule.penalty_ = arrays["strengths.bias"].tolist()
+        return rule
 
     def _read(self, strengths: Float64, predicted: IntArray) -> Float64:
         off = (strengths - self.usual_[predicted]) / self.spread_
@@ -92,9 +101,9 @@ class StrengthsRule(Sound):
         return odds
 
 
-def _best_penalty(rows: Float64, positive: BoolArray, seed: int) -> float:
+def _best_penalty(rows: Float64, positive: BoolArray) -> float:
     """The ridge under which held-out fifths are most probable; the largest of equals."""
-    parts = dealt(np.arange(len(rows)), seed)
+    parts = dealt(np.arange(len(rows)), seed=0)
     loss = np.zeros(len(PENALTIES))
     for part in np.unique(parts):
         held = parts == part

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import ConceptRule, checked
 
 PRIOR = 2.0
 """Right answers of all classes that are added to each class's mean."""
@@ -27,7 +26,7 @@ SHRINKAGE = 0.1
 """Share of Σ that is even in all directions; from 0.02 to 0.3 little changes."""
 
 
-class TypicalityRule(Sound):
+class TypicalityRule(ConceptRule):
     """Distance of the strengths from those usual for the predicted class.
 
     Args:
@@ -40,12 +39,10 @@ class TypicalityRule(Sound):
     """
 
     name = "typicality"
+    kept = ("usual", "whitening")
 
     usual_: NDArray[np.float32]
     whitening_: NDArray[np.float32]
-
-    def __init__(self, concepts: ConceptSpace) -> None:
-        self.concepts = concepts
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn from the right answers."""

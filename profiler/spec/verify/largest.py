@@ -4,9 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
 from profiler.spec.verify.formal import Outcome
 
@@ -86,17 +83,3 @@ def largest_gamma(
         else:
             high, failure = middle, outcome
     return Largest(low, proof, high, failure, seconds)
-
-
-def gamma_of_row(row: FloatArray, offset: float, mean: FloatArray, spread: FloatArray) -> float:
-    """The largest γ at which row·z + offset < 0 on all of μ ± γσ, in closed form; −∞ for none.
-
-        γ = −(row·μ + offset) / Σ |row_j| σ_j
-
-    The bound itself does not belong to it. Infinite where the row does not vary on the box.
-    """
-    at_mean = float(row @ mean + offset)
-    reach = float(np.abs(row) @ spread)
-    if at_mean >= 0:
-        return -math.inf
-    return -at_mean / reach if reach else math.inf

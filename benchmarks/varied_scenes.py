@@ -2,7 +2,7 @@
 
 The same building blocks as the built-in scenes, with everything that must not matter let loose:
 colours that have no plain name, faint contrasts, more ways to draw a pattern
-(:mod:`profiler.data.synthetic.variants`), larger and smaller scales, bodies of two blended colours,
+(:mod:`pattern_variants`), larger and smaller scales, bodies of two blended colours,
 backgrounds out of focus or patterned themselves, coloured lights, the faults of cameras and of
 files.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from pattern_variants import VARIANTS
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
@@ -24,7 +25,6 @@ from profiler.data.synthetic.patterns import Canvas
 from profiler.data.synthetic.raster import Array, clouds, grid
 from profiler.data.synthetic.scenes import Scene, outline, render
 from profiler.data.synthetic.shapes import SHAPES
-from profiler.data.synthetic.variants import VARIANTS
 from profiler.errors import InputError
 
 VARIED_VERSION = 1  # raise it with every change that alters a pixel or a word
