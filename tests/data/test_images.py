@@ -682,6 +682,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
         def log_message(self, format: str, *parts: object) -> None:
             asked.append(self.path)
 
+    # urllib keeps what it made at its first call, maybe in a test with a proxy that is not there.
+    monkeypatch.setattr("urllib.request._opener", None)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         digest = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
