@@ -45,7 +45,7 @@ from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = {"probe": 4, "data": 20, "others": 8, "training": 100}
+PARTS = {"probe": 6, "data": 20, "others": 8, "training": 100}
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150

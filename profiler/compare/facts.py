@@ -253,9 +253,12 @@ class ComparisonFacts(Facts):
             if self.comparison.own_thresholds
             else f"the common threshold τ = {self.ends[0].threshold.value:.3f}"
         )
+        nothing = f"No label passes {cut} in any of the {len(self.comparison.runs)} runs, so "
+        if self.range_changes:
+            return f"{nothing}what the strongest images of a unit share cannot be compared."
         return (
-            f"No label passes {cut} in any of the {len(self.comparison.runs)} runs, so what their "
-            "units see, and whether it changed, cannot be said from this comparison."
+            f"{nothing}what their units see, and whether it changed, cannot be said from this "
+            "comparison."
         )
 
     def _same(self) -> str:

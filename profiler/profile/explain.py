@@ -7,8 +7,8 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
 
 - **Words** by orthogonal matching pursuit on standardised concepts (Pati, Rezaiifar & Krishnaprasad
   1993): the word of highest positive correlation with what is left of the activation, then all
-  weights anew by ridge regression, kept positive. At most :data:`MOST_WORDS`; another word is taken
-  as long as it raises the cross-validated correlation by :data:`GAIN`.
+  weights anew by ridge regression, kept positive. At most :data:`MOST_WORDS`, and of them as
+  few as come within :data:`GAIN` of the best cross-validated correlation.
 - **r**: words and weights from all folds but one, the correlation of prediction and activation on
   the images of that one; the mean over folds. The words shown are those of all images.
 - **Ceiling**: the same of a ridge regression on v itself, or of the words where they do better:
@@ -36,7 +36,7 @@ FEWEST_IMAGES = 50
 """Below which nothing is explained: a fifth of them has to show whether a word predicts."""
 MOST_WORDS = 5
 GAIN = 0.01
-"""Of cross-validated correlation, for another word."""
+"""Of cross-validated correlation, which more words have to bring."""
 FDR = 0.05
 """Share of units expected to be explained by chance, among those explained."""
 EQUALS = 1.0
@@ -379,13 +379,9 @@ class _Search:
 
 
 def _how_many(r: FloatArray) -> IntArray:
-    """(K,) how many words to take: as long as each raises the correlation by :data:`GAIN`."""
-    words = np.ones(len(r), dtype=np.int64)
-    going = np.isfinite(r[:, 0])
-    for q in range(1, r.shape[1]):
-        going = going & (r[:, q] - r[:, q - 1] >= GAIN)
-        words += going
-    return np.where(np.isfinite(r[:, 0]), words, 0)
+    """(K,) how many words to take: as few as come within :data:`GAIN` of the best correlation."""
+    enough = r >= r.max(axis=1, keepdims=True) - GAIN
+    return np.where(np.isfinite(r[:, 0]), enough.argmax(axis=1) + 1, 0)
 
 
 def _positive_ridge(gram: Float64, wanted: Float64) -> Float64:

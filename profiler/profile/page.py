@@ -179,8 +179,8 @@ def range_story(images: int) -> tuple[str, ...]:
     return (
         f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "
         "them (orthogonal matching pursuit, positive weights) and judged on the fifth; r is the "
-        "mean of the five correlations. The words shown are those of all images. Another word is "
-        "taken as long as it raises r by 0.01.",
+        "mean of the five correlations. The words shown are those of all images, as few as come "
+        "within 0.01 of the best r.",
         "The ceiling is the same r for the best linear function of the image embedding (ridge "
         "regression): what can be said of the unit in this space, as far as these images tell.",
         "Decoys are units with the activations of other images; the same search on them shows what "

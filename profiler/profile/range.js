@@ -38,7 +38,7 @@ Units = class extends Units {
 
 UnitTable = class extends UnitTable {
   build() {
-    this.columns.push(["range", "Whole range: words, r"]);
+    this.columns.push(["range", "Whole range: r, words"]);
     this.width += 1;
     super.build();
   }
@@ -48,7 +48,7 @@ UnitTable = class extends UnitTable {
     const { words, r, explained } = this.units.explanation(row);
     const text = words.map(([word]) => word).join(", ");
     $(".col-category", node).after(el("td", { class: "col-range", role: "cell", title: text },
-      ...(isNumber(r) ? [explained ? `${text} ` : `(${text}) `, el("small", {}, fixed(r, 2))] : ["–"])));
+      ...(isNumber(r) ? [el("small", {}, fixed(r, 2)), explained ? ` ${text}` : ` (${text})`] : ["–"])));
     return node;
   }
 

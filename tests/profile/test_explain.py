@@ -128,9 +128,10 @@ def test_correlations_agree_with_a_loop_over_images() -> None:
         np.testing.assert_allclose(found.r[k], r, atol=1e-9)
 
 
-def test_a_word_is_taken_only_if_it_helps() -> None:
-    r = np.array([[0.3, 0.3 + 2 * GAIN, 0.3 + 2.5 * GAIN, 0.9], [0.5, 0.4, 0.6, 0.7], [np.nan] * 4])
-    assert explain._how_many(r).tolist() == [2, 1, 0]
+def test_as_few_words_are_taken_as_are_nearly_the_best() -> None:
+    better = 0.3 + 2 * GAIN
+    r = np.array([[0.3, better, better + GAIN / 2, 0.2], [0.5, 0.4, 0.6, 0.7], [np.nan] * 4])
+    assert explain._how_many(r).tolist() == [2, 4, 0]
 
 
 def test_of_words_that_predict_alike_the_most_familiar_is_taken() -> None:
