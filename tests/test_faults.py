@@ -343,7 +343,7 @@ def test_files_may_not_grow(stage: Path, folder: Path, start: Start) -> None:
     """
     cache = folder / "cache"
     here = stage / "limit"
-    done = start(here, cache, arguments("-j", 0), 60_000).wait()  # the texts are larger
+    done = start(here, cache, arguments("-j", 0), 80_000).wait()  # the texts are larger
     assert done.status == 3, done.stderr
     assert done.error.startswith("cannot write '")
     assert done.error.endswith("File too large")
