@@ -45,7 +45,7 @@ from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = {"probe": 6, "data": 20, "others": 8, "training": 100}
+PARTS = (("probe", 4), ("data", 20), ("others", 8), ("training", 100), ("probe", 2))
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150
@@ -196,7 +196,7 @@ def prepare(folder: Path) -> None:
 
 def deal(folder: Path, images: Iterator[tuple[str, Image.Image]]) -> list[str]:
     """Deal each class's images to the folders; the classes."""
-    places = [part for part, number in PARTS.items() for _ in range(number)]
+    places = [part for part, number in PARTS for _ in range(number)]
     dealt: Counter[str] = Counter()
     for name, image in images:
         if dealt[name] < len(places):
