@@ -31,6 +31,7 @@ from scipy.linalg import eigh
 from profiler.activations.moments import FoldMoments, LayerMoments, decoys_of
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, blocks
+from profiler.data.concept_sets import ConceptSet
 
 FEWEST_IMAGES = 50
 """Below which nothing is explained: a fifth of them has to show whether a word predicts."""
@@ -49,6 +50,8 @@ CEILING_RIDGES = (0.003, 0.01, 0.03, 0.1)
 """Tried for the ceiling, as multiples of the variance of all coordinates together."""
 FEW_CONCEPTS = 2_500
 """Up to so many, all correlations of concepts are kept: 50 MB for each part of the images."""
+LOOKS = ("color", "texture", "material")
+"""Categories whose names are made of words that each say how something looks."""
 BLOCK_NUMBERS = 1_000_000
 """Units are searched in blocks of so many correlations with concepts."""
 _TINY = 1e-12
@@ -125,25 +128,26 @@ class Candidates:
     rank: IntArray | None = None
 
 
-def near_visual(rows: FloatArray, visual: FloatArray) -> BoolArray:
-    """(M,) which concepts lie as near to a visual word as half of the visual words do themselves.
+def visual_words(words: Sequence[str], visual: ConceptSet) -> BoolArray:
+    """(M,) which words are for what one can see: named in ``visual``, or part of a look's name.
 
-    Any direction of an embedding lies near some word, so of many words the best predictors are
-    often words for nothing one can see. The median is taken over the visual words, each held out
-    in turn.
+    Any direction of an embedding lies near some word, so among many words the best predictors are
+    often words for nothing one can see: "fifty", "been". Nearness to a visual word does not tell
+    them apart either. The name of a colour, a texture or a material counts word by word.
 
     Args:
-        rows: (M, e) embeddings of the concepts.
-        visual: (V, e) embeddings of words for what one can see.
+        words: M of all kinds.
+        visual: words for what one can see, with their categories.
+
+    >>> seen = ConceptSet("", ("bluish gray", "dog", "toy shop"), ("color", "object", "scene"))
+    >>> visual_words(["been", "gray", "dogs", "toy"], seen).tolist()
+    [False, True, True, False]
     """
-    rows, visual = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows, visual))
-    own = visual @ visual.T
-    np.fill_diagonal(own, -np.inf)
-    nearest = np.concatenate(
-        [(rows[part] @ visual.T).max(axis=1) for part in blocks(len(rows), 2048)]
-    )
-    found: BoolArray = nearest >= np.median(own.max(axis=1))
-    return found
+    seen = set(visual.words)
+    for word, category in zip(visual.words, visual.categories, strict=True):
+        if category in LOOKS:
+            seen.update(part for part in word.split() if part != "and")
+    return np.array([word in seen or word.removesuffix("s") in seen for word in words])
 
 
 def explain_layers(

@@ -32,7 +32,7 @@ from profiler.profile.explain import (
     Candidates,
     LayerRange,
     explain_layers,
-    near_visual,
+    visual_words,
 )
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
@@ -171,7 +171,7 @@ def profile(
             seed=options.seed,
         )
     with clock("explanations"):
-        ranges = _explain(found, concepts, concept_rows, vlm, services)
+        ranges = _explain(found, concepts, concept_rows)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -470,16 +470,14 @@ def _warn(run: ProfileRun) -> None:
         log.warning("warning: %s", warning)
 
 
-def _explain(
-    found: Collected, concepts: ConceptSet, rows: FloatArray, vlm: VLM, services: Services
-) -> tuple[LayerRange, ...]:
+def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[LayerRange, ...]:
     """What the range of every unit follows; nothing where too few images could be read."""
     if found.moments is None or len(found.kept) < FEWEST_IMAGES or len(rows) < 2:
         return ()
     candidates = Candidates(rows)
     if concepts.title in COMMON_WORDS:
-        visual = embed_concepts(vlm, open_concepts("visual").words, services.store)
-        candidates = Candidates(rows, near_visual(rows, visual), np.arange(len(rows)))
+        seen = visual_words(concepts.words, open_concepts("visual"))
+        candidates = Candidates(rows, seen, np.arange(len(rows)))
     shapes = [(tops.layer, tops.units) for tops in found.tops]
     moments = list(by_layer(found.moments.total(), shapes))
     return tuple(explain_layers(moments, found.tops, candidates))

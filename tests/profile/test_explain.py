@@ -212,11 +212,3 @@ def test_arrays_can_be_stored() -> None:
     again = LayerRange.from_arrays("layer", found.to_arrays())
     for name, values in found.to_arrays().items():
         np.testing.assert_array_equal(getattr(again, name), values)
-
-
-def test_words_for_what_one_can_see() -> None:
-    """Visual words lie about two axes, 10° apart; the median of their nearest ones decides."""
-    angles = np.radians([0, 10, 20, 30])
-    visual = np.stack([np.cos(angles), np.sin(angles), np.zeros(4)], axis=1)
-    rows = np.array([[1, 0, 0.1], [1, 0, 0.2], [0, 0, 1], [0, -1, 0]])
-    assert explain.near_visual(rows, visual).tolist() == [True, False, False, False]
