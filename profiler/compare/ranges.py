@@ -8,7 +8,7 @@ import numpy as np
 from profiler.compare.result import PairComparison, RangeChange
 from profiler.core.arrays import Float64, IntArray
 from profiler.core.statistics import Interval
-from profiler.profile.explain import LayerRange, explained_cut
+from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.result import ProfileRun
 
 DRAWS = 2000
@@ -51,8 +51,8 @@ def range_changes(
             changes.append(
                 RangeChange(
                     layer.layer,
-                    _mean(one.shown_r),
-                    _mean(other.shown_r),
+                    known_mean(one.shown_r),
+                    known_mean(other.shown_r),
                     r,
                     int(one.explained(cut).sum()),
                     int(other.explained(cut).sum()),
@@ -69,11 +69,6 @@ def _as_numbers(layer: LayerRange, cut: float) -> Float64:
     return layer.explained(cut).astype(np.float64)
 
 
-def _mean(values: Float64) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def _change(
     before: Float64,
     after: Float64,
@@ -83,8 +78,10 @@ def _change(
     """The difference of means, after − before, with its 95 % interval."""
     if partners is not None and len(partners[0]) == len(before) == len(after):
         paired = after[partners[1]] - before[partners[0]]
-        return _interval(_mean(paired), _means(paired, rng))
-    return _interval(_mean(after) - _mean(before), _means(after, rng) - _means(before, rng))
+        return _interval(known_mean(paired), _means(paired, rng))
+    return _interval(
+        known_mean(after) - known_mean(before), _means(after, rng) - _means(before, rng)
+    )
 
 
 def _means(values: Float64, rng: np.random.Generator) -> Float64:
@@ -104,6 +101,5 @@ def _interval(value: float, drawn: Float64) -> Interval:
 
 
 def _leading(layer: LayerRange, cut: float, concepts: Sequence[str]) -> tuple[str, ...]:
-    explained = layer.explained(cut) & (layer.concept[:, 0] >= 0)
-    counted = Counter(concepts[concept] for concept in layer.concept[explained, 0].tolist())
+    counted = Counter(concepts[c] for c in layer.leading(cut).tolist() if c >= 0)
     return tuple(word for word, _ in counted.most_common(LEADING))

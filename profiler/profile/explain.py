@@ -101,6 +101,10 @@ class LayerRange:
         found: BoolArray = self.r[:, -1] >= cut
         return found
 
+    def leading(self, cut: float) -> IntArray:
+        """(K,) index of the leading word of each explained unit; −1 for the others."""
+        return np.where(self.explained(cut), self.concept[:, 0], -1)
+
     def to_arrays(self) -> dict[str, Any]:
         """As named arrays, to be stored."""
         return {each.name: getattr(self, each.name) for each in fields(self)[1:]}
@@ -179,20 +183,20 @@ def explain_layers(
 class _Fit:
     """Concepts as the images outside one fold (or all images) have them.
 
-    Attributes:
-        moments: of those images, with the activations of the layer at hand.
+    Args:
+        vv: (e, e) centred sums of products of the images' embeddings.
+        count: of the images.
+        candidates: the concepts.
     """
 
     def __init__(self, vv: Float64, count: float, candidates: Candidates) -> None:
         self.count = count
-        self.vv = vv
         self.rows = np.asarray(candidates.rows, np.float64)
         self.spread = self.rows @ vv  # (M, e)
         variance = np.einsum("me,me->m", self.spread, self.rows)
         floor = _TINY * max(float(variance.max(initial=0.0)), _TINY)
         self.usable = variance > floor
         self.scale = np.where(self.usable, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
-
         few = len(self.rows) <= FEW_CONCEPTS
         self._whole = self._gram(np.arange(len(self.rows))) if few else None
 
@@ -268,7 +272,8 @@ class _Search:
     def __init__(self, moments: FoldMoments, space: _Space, most: int) -> None:
         self.moments, self.space, self.most = moments, space, most
         units = moments.a.shape[1]
-        total = moments.without()
+        self._rest = {part: moments.without(part) for part in space.parts}
+        total = self._rest[None]
         self.varies = total.aa[0] > _TINY * np.maximum(
             total.aa[0] + total.count[0] * total.a[0] ** 2, _TINY
         )
@@ -288,7 +293,7 @@ class _Search:
 
     def _fit(self, part: int | None) -> tuple[IntArray, Float64]:
         """(K, most) concepts, and (most, K, most) the weights with the first 1 … most of them."""
-        some = self.moments.without(part)
+        some = self._rest[part]
         units = some.a.shape[1]
         concept = np.zeros((units, self.most), dtype=np.int64)
         weights = np.zeros((self.most, units, self.most))
@@ -370,9 +375,8 @@ class _Search:
         units = len(self.words)
         r = np.zeros((len(CEILING_RIDGES), units))
         for part in self.space.folds:
-            some = self.moments.without(part)
             values, vectors = self.space.eigen[part]
-            turned = vectors.T @ some.va[0]
+            turned = vectors.T @ self._rest[part].va[0]
             fold = self.moments.fold(part)
             for place, ridge in enumerate(CEILING_RIDGES):
                 damped = turned / (values + ridge * max(values.sum(), _TINY))[:, None]
@@ -451,6 +455,12 @@ def monosemanticity(moments: FoldMoments, low: FloatArray, high: FloatArray) -> 
     square = total.aa[0] / scale**2 + n * mean**2
     found: Float64 = (np.square(va).sum(axis=0) - square) / ((n * mean) ** 2 - square)
     return found
+
+
+def known_mean(values: FloatArray) -> float:
+    """The mean over units that vary; NaN where none does."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def explained_cut(

@@ -162,14 +162,13 @@ def _range_section(run: ProfileRun) -> RangeSection | None:
     profile = run.range_profile
     if profile is None:
         return None
-    words = [run.leading_words(layer) for layer in run.ranges]
     images = run.record.probe.images if run.record.probe else 0
     return RangeSection(
         run.ranges,
         profile,
         run.explained_cut,
-        words,
-        [[word and run.sorting.category[word] for word in layer] for layer in words],
+        [run.leading_words(layer) for layer in run.ranges],
+        run.sorting.category,
         [typeset(text) for text in range_story(images)],
     )
 

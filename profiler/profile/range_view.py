@@ -1,8 +1,9 @@
 """The part of the profile report on what the whole range of units follows."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from profiler.core.arrays import FloatArray
 from profiler.profile.charts import stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
-from profiler.profile.explain import LayerRange
+from profiler.profile.explain import LayerRange, known_mean
 from profiler.report.charts import StackedBar, Swatch, query
 from profiler.report.columns import Index, rounded
-from profiler.report.text import count, number, percent, plural
+from profiler.report.text import NOTHING, count, number, percent, plural
 
 FREQUENT_WORDS = 8
 """Leading words listed of a layer."""
@@ -28,7 +29,7 @@ class RangeSection:
         profile: counts by category of the leading word.
         cut: r from which on a unit counts as explained.
         words: for each layer and unit the leading word, None where the unit is not explained.
-        categories: the category of each of them.
+        category: of each of these words.
         story: sentences that say how it was worked out, and what it does not show.
     """
 
@@ -36,7 +37,7 @@ class RangeSection:
     profile: ModelProfile
     cut: float
     words: Sequence[Sequence[str | None]]
-    categories: Sequence[Sequence[str | None]]
+    category: Mapping[str, str]
     story: Sequence[str]
 
 
@@ -45,14 +46,15 @@ class RangeSpread:
     """The correlations of a layer's units, as percentages of an axis from 0 to 1.
 
     Attributes:
+        alt: the same in words.
         low, high: hold the middle 90 % of the units.
         first, third: hold the middle half.
         median: of the units.
         ceiling: median of their ceilings.
         chance: 95 % of the layer's decoys lie below.
-        alt: the same in words.
     """
 
+    alt: str
     low: float
     first: float
     median: float
@@ -60,7 +62,6 @@ class RangeSpread:
     high: float
     ceiling: float
     chance: float
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -109,27 +110,11 @@ class RangeView:
             self._layer(place, profile, ids[place])
             for place, profile in enumerate(section.profile.layers)
         ]
-        self.whole = stacked_bar(
-            LayerProfile(
-                "All layers",
-                self.total.counts,
-                self.total.uninterpretable,
-                self.total.dead,
-            ),
-            styles,
-            named=True,
-        )
+        self.whole = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
 
     def _layer(self, place: int, profile: LayerProfile, layer_id: str) -> _Layer:
         found = self.section.layers[place]
         units = Counter(word for word in self.section.words[place] if word)
-        category = {
-            word: name
-            for word, name in zip(
-                self.section.words[place], self.section.categories[place], strict=True
-            )
-            if word and name
-        }
         return _Layer(
             layer_id,
             profile.layer,
@@ -141,7 +126,7 @@ class RangeView:
             _percent(found.specificity),
             f"{_mean(found.monosemanticity)} ({_mean(found.decoy_monosemanticity)})",
             tuple(
-                _Word(word, self.styles[category[word]], many, query(q=f'"{word}"'))
+                _Word(word, self.styles[self.section.category[word]], many, query(q=f'"{word}"'))
                 for word, many in units.most_common(FREQUENT_WORDS)
             ),
         )
@@ -163,8 +148,6 @@ class RangeView:
 
     def tiles(self) -> list[tuple[str, str, str]]:
         """Figures for the head of the page."""
-        r = np.concatenate([layer.shown_r for layer in self.section.layers])
-        known = r[np.isfinite(r)]
         return [
             (
                 "Explained units",
@@ -173,7 +156,7 @@ class RangeView:
             ),
             (
                 "Mean correlation r",
-                number(float(known.mean()), 2) if known.size else "–",
+                _mean(np.concatenate([layer.shown_r for layer in self.section.layers])),
                 "of explanation and activation, on images kept aside",
             ),
         ]
@@ -218,25 +201,14 @@ def _spread(layer: LayerRange) -> RangeSpread | None:
         f"between {number(first, 2)} and {number(third, 2)}; ceiling {number(ceiling, 2)}; 95 % of "
         f"decoys below {number(chance, 2)}"
     )
-    at = [100 * min(max(value, 0.0), 1.0) for value in (low, first, median, third, high)]
-    low, first, median, third, high = at
-    return RangeSpread(
-        low,
-        first,
-        median,
-        third,
-        high,
-        100 * min(max(ceiling, 0), 1),
-        100 * min(max(chance, 0), 1),
-        alt,
-    )
+    numbers = (low, first, median, third, high, ceiling, chance)
+    return RangeSpread(alt, *(100 * min(max(value, 0.0), 1.0) for value in numbers))
 
 
 def _mean(values: FloatArray) -> str:
-    known = values[np.isfinite(values)]
-    return number(float(known.mean()), 2) if known.size else "–"
+    return number(known_mean(values), 2)
 
 
 def _percent(values: FloatArray) -> str:
-    known = values[np.isfinite(values)]
-    return percent(float(known.mean()), 1) if known.size else "–"
+    mean = known_mean(values)
+    return NOTHING if math.isnan(mean) else percent(mean, 1)

@@ -51,7 +51,7 @@ from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.evaluation import other_labels
-from profiler.profile.explain import LayerRange, explained_cut
+from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, LayerLabels
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
@@ -275,11 +275,8 @@ class ProfileRun:
 
     def leading_words(self, layer: LayerRange) -> list[str | None]:
         """The leading word of each unit that is explained; None for the others."""
-        explained = layer.explained(self.explained_cut) & (layer.concept[:, 0] >= 0)
-        return [
-            self.concepts[concept] if kept else None
-            for concept, kept in zip(layer.concept[:, 0], explained, strict=True)
-        ]
+        leading = layer.leading(self.explained_cut).tolist()
+        return [self.concepts[concept] if concept >= 0 else None for concept in leading]
 
     @cached_property
     def range_profile(self) -> ModelProfile | None:
@@ -314,9 +311,7 @@ class ProfileRun:
             return {}
         found = profile.to_json()
         for row, layer in zip(found["layers"], self.ranges, strict=True):
-            known = np.isfinite(layer.r[:, 0])
-            for name, values in (("mean_r", layer.shown_r), ("mean_ceiling", layer.ceiling)):
-                row[name] = float(values[known].mean()) if known.any() else math.nan
+            row |= {"mean_r": known_mean(layer.shown_r), "mean_ceiling": known_mean(layer.ceiling)}
         return {"range": {**found, "cut": self.explained_cut}}
 
     def quality_json(self) -> dict[str, Any]:
@@ -395,7 +390,7 @@ class ProfileRun:
         for place, (layer, info) in enumerate(
             zip(self.layers, self.record.subject.layers, strict=True)
         ):
-            ranges = self.ranges[place] if self.ranges else None
+            ranges = self._range_cells(self.ranges[place]) if self.ranges else None
             trusted = self.trusted(layer)
             categories = self.unit_categories(layer)
             for unit in range(layer.units):
@@ -415,20 +410,20 @@ class ProfileRun:
                         categories[unit] or "",
                         _number(layer.p_value[unit]),
                         *(cell for label in labels[1:] for cell in label),
-                        *self._range_cells(ranges, unit),
+                        *(ranges[unit] if ranges else [""] * 4),
                     ]
                 )
         return file.getvalue()
 
-    def _range_cells(self, layer: LayerRange | None, unit: int) -> tuple[str, str, str, str]:
-        if layer is None or math.isnan(layer.r[unit, 0]):
-            return "", "", "", ""
-        return (
-            self.explanation(layer, unit),
-            _number(layer.shown_r[unit]),
-            _number(layer.ceiling[unit]),
-            str(int(layer.explained(self.explained_cut)[unit])),
-        )
+    def _range_cells(self, layer: LayerRange) -> list[list[str]]:
+        """The last four columns of a layer's units; empty for one that does not vary."""
+        explained = layer.explained(self.explained_cut)
+        return [
+            [self.explanation(layer, unit), _number(r), _number(ceiling), str(int(explained[unit]))]
+            if not math.isnan(r)
+            else [""] * 4
+            for unit, (r, ceiling) in enumerate(zip(layer.shown_r, layer.ceiling, strict=True))
+        ]
 
     def quality_csv(self) -> str:
         """The content of ``quality.csv``; the same run gives the same bytes."""

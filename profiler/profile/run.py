@@ -32,6 +32,7 @@ from profiler.profile.explain import (
     Candidates,
     LayerRange,
     explain_layers,
+    known_mean,
     visual_words,
 )
 from profiler.profile.facts import ProfileFacts
@@ -380,9 +381,9 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
         mean_r={
-            layer.layer: float(np.nanmean(layer.shown_r))
+            layer.layer: mean
             for layer in run.ranges
-            if np.isfinite(layer.shown_r).any()
+            if math.isfinite(mean := known_mean(layer.shown_r))
         },
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
