@@ -22,7 +22,7 @@ from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
 from profiler.compare.pairs import ALPHA, compare
-from profiler.compare.ranges import range_changes
+from profiler.compare.ranges import with_ranges
 from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
@@ -190,8 +190,8 @@ def compare_runs(
         alpha=options.alpha,
         warnings=warnings,
     )
-    ranges = range_changes([each.run for each in runs], comparison.pairs, options.seed)
-    comparison = replace(comparison, ranges=ranges)
+    pairs = with_ranges([each.run for each in runs], comparison.pairs, options.seed)
+    comparison = replace(comparison, pairs=pairs)
     for warning in comparison.warnings:
         log.warning("warning: %s", warning)
     summary = _summarise(comparison, records[0], options, services)

@@ -209,7 +209,7 @@ class ComparisonFacts(Facts):
     @property
     def range_changes(self) -> tuple[RangeChange, ...]:
         """Of the first and the last run, layer by layer."""
-        return self.comparison.ranges[-1] if self.comparison.ranges else ()
+        return self.comparison.pairs[-1].ranges
 
     def _largest(self) -> RangeChange | None:
         """The largest change of mean r that is beyond chance."""

@@ -39,11 +39,7 @@ def comparison_json(comparison: Comparison, about: Mapping[str, Any]) -> str:
         "alpha": comparison.alpha,
         "categories": list(comparison.categories),
         "runs": [_run(run) for run in comparison.runs],
-        "pairs": [
-            _pair(comparison, pair)
-            | ({"ranges": plain(comparison.ranges[place])} if comparison.ranges else {})
-            for place, pair in enumerate(comparison.pairs)
-        ],
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "warnings": list(comparison.warnings),
     }
     return json_text(content)
@@ -121,6 +117,7 @@ def _pair(comparison: Comparison, pair: PairComparison) -> dict[str, Any]:
             "columns": [layer.name for layer in after.layers],
             "values": pair.cka.tolist(),
         },
+        **({"ranges": plain(pair.ranges)} if pair.ranges else {}),
     }
 
 

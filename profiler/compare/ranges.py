@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +18,10 @@ LEADING = 3
 """Leading words named of a layer."""
 
 
-def range_changes(
+def with_ranges(
     runs: Sequence[ProfileRun], pairs: Sequence[PairComparison], seed: int = 0
-) -> tuple[tuple[RangeChange, ...], ...]:
-    """For each pair, what changed in each layer that both runs have; empty where a run has none.
+) -> tuple[PairComparison, ...]:
+    """The pairs with what changed in each layer that both runs have, if all runs are explained.
 
     A unit counts as explained by one cut for all runs, from the decoys of all. Units are compared
     with their partners where the pair matched them, else layer by layer; the interval is that of a
@@ -33,7 +34,7 @@ def range_changes(
         seed: of the bootstrap.
     """
     if not all(run.ranges for run in runs):
-        return ()
+        return tuple(pairs)
     cut = explained_cut([layer for run in runs for layer in run.ranges])
     found = []
     for pair in pairs:
@@ -61,7 +62,7 @@ def range_changes(
                     _leading(other, cut, after.concepts),
                 )
             )
-        found.append(tuple(changes))
+        found.append(replace(pair, ranges=tuple(changes)))
     return tuple(found)
 
 

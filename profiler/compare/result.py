@@ -197,25 +197,6 @@ class LayerComparison:
 
 
 @dataclass(frozen=True)
-class PairComparison:
-    """Two of the runs, before and after."""
-
-    before: int
-    """Index of the run."""
-    after: int
-    layers: tuple[LayerComparison, ...]
-    """Layers both have, in the order of the first."""
-    only_before: tuple[str, ...]
-    """Layers the other does not have."""
-    only_after: tuple[str, ...]
-    moved: tuple[Moved, ...]
-    cka: NDArray[np.float64] | None
-    """(layers of before, layers of after), debiased linear CKA; NaN where a layer never varies or
-    there are too few images; None where the activations were not kept. Debiased values may fall
-    below 0."""
-
-
-@dataclass(frozen=True)
 class RangeChange:
     """What changed in the range explanations of a layer, after − before.
 
@@ -245,6 +226,27 @@ class RangeChange:
 
 
 @dataclass(frozen=True)
+class PairComparison:
+    """Two of the runs, before and after."""
+
+    before: int
+    """Index of the run."""
+    after: int
+    layers: tuple[LayerComparison, ...]
+    """Layers both have, in the order of the first."""
+    only_before: tuple[str, ...]
+    """Layers the other does not have."""
+    only_after: tuple[str, ...]
+    moved: tuple[Moved, ...]
+    cka: NDArray[np.float64] | None
+    """(layers of before, layers of after), debiased linear CKA; NaN where a layer never varies or
+    there are too few images; None where the activations were not kept. Debiased values may fall
+    below 0."""
+    ranges: tuple[RangeChange, ...] = ()
+    """Layer by layer; empty where some run has no range explanations."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Runs held against each other at a common cut.
 
@@ -270,5 +272,3 @@ class Comparison:
     alpha: float
     """Share of false discoveries allowed."""
     warnings: tuple[str, ...] = ()
-    ranges: tuple[tuple[RangeChange, ...], ...] = ()
-    """For each pair, layer by layer; empty where some run has no range explanations."""

@@ -137,10 +137,9 @@ def _of_layer(
     if metric == "changed":
         return float(len(layer.changed))
     if metric in ("r", "explained"):
-        if not comparison.ranges:
+        change = next((each for each in pair.ranges if each.layer == layer.layer), None)
+        if change is None:
             return math.nan
-        changes = comparison.ranges[comparison.pairs.index(pair)]
-        change = next(each for each in changes if each.layer == layer.layer)
         return change.r.value if metric == "r" else change.explained.value
     if metric == "cka":
         if pair.cka is None:

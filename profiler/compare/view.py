@@ -241,9 +241,10 @@ class _View:
 
     def _ranges(self) -> dict[str, Any] | None:
         """The range explanations of the first and the last run, layer by layer."""
-        if not self.comparison.ranges:
+        pair = self.comparison.pairs[-1]
+        changes = pair.ranges
+        if not changes:
             return None
-        pair, changes = self.comparison.pairs[-1], self.comparison.ranges[-1]
         changed = [each for each in changes if each.beyond_chance]
         if not changed:
             headline = "A few words predict the units as well as before"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rated_runs
 
-from profiler.compare.ranges import range_changes
+from profiler.compare.ranges import with_ranges
 from profiler.compare.result import LayerComparison, Matching, PairComparison
 from profiler.profile.explain import LayerRange
 from profiler.profile.result import ProfileRun
@@ -44,7 +44,7 @@ def pair(matched: bool) -> PairComparison:
 @pytest.mark.parametrize("matched", [True, False])
 def test_a_network_against_itself_gives_nothing(bare: ProfileRun, matched: bool) -> None:
     same = replace(bare, ranges=(layer(0.3),))
-    ((change,),) = range_changes([same, same], [pair(matched)])
+    (change,) = with_ranges([same, same], [pair(matched)])[0].ranges
     assert change.r.value == change.explained.value == 0
     assert not change.beyond_chance
     if matched:
@@ -54,7 +54,7 @@ def test_a_network_against_itself_gives_nothing(bare: ProfileRun, matched: bool)
 @pytest.mark.parametrize("matched", [True, False])
 def test_a_planted_change_of_r(bare: ProfileRun, matched: bool) -> None:
     before, after = replace(bare, ranges=(layer(0.3),)), replace(bare, ranges=(layer(0.4, seed=1),))
-    ((change,),) = range_changes([before, after], [pair(matched)])
+    (change,) = with_ranges([before, after], [pair(matched)])[0].ranges
     assert change.beyond_chance
     assert change.r.low < 0.1 < change.r.high
     assert change.r.value == pytest.approx(change.r_after - change.r_before)
@@ -62,7 +62,7 @@ def test_a_planted_change_of_r(bare: ProfileRun, matched: bool) -> None:
 
 def test_a_planted_loss_of_explained_units(bare: ProfileRun) -> None:
     before, after = replace(bare, ranges=(layer(0.3),)), replace(bare, ranges=(layer(0.0, seed=1),))
-    ((change,),) = range_changes([before, after], [pair(True)])
+    (change,) = with_ranges([before, after], [pair(True)])[0].ranges
     assert change.explained_before == UNITS
     assert change.explained_after <= 4
     assert change.explained.high < -0.8
@@ -76,10 +76,10 @@ def test_seeds_of_the_same_level_rarely_count_as_a_change(bare: ProfileRun) -> N
             replace(bare, ranges=(layer(0.3, seed),)),
             replace(bare, ranges=(layer(0.3, 100 + seed),)),
         ]
-        ((change,),) = range_changes(runs, [pair(False)])
+        (change,) = with_ranges(runs, [pair(False)])[0].ranges
         changed += change.beyond_chance
     assert changed <= 6
 
 
 def test_runs_without_range_explanations(bare: ProfileRun) -> None:
-    assert range_changes([replace(bare, ranges=(layer(0.3),)), bare], [pair(True)]) == ()
+    assert with_ranges([replace(bare, ranges=(layer(0.3),)), bare], [pair(True)])[0].ranges == ()
