@@ -97,8 +97,9 @@ def compare(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Cut all runs at this score, or at that of a threshold.json.  "
-            "[default: null distribution pooled over the runs]"
+            help="Cut all runs at this score, or at that of a threshold.json; null: by the null "
+            "distribution pooled over the runs.  [default: labels that are confirmed on images "
+            "they were not chosen on]"
         ),
     ] = None,
     own_thresholds: Annotated[

@@ -54,8 +54,9 @@ def run(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Trust labels that score above this number, or above that of a threshold.json.  "
-            "[default: null distribution]"
+            help="Trust labels that score above this number, or above that of a threshold.json; "
+            "null: above what random lists of images score.  [default: labels that are confirmed "
+            "on images they were not chosen on]"
         ),
     ] = None,
     similarity: SimilarityName = "soft-wpmi",

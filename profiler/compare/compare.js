@@ -205,7 +205,7 @@ class PairTable extends UnitTable {
     const state = category >= 0 ? this.units.categories[category][0] : "uninterpretable";
     const images = this.units.topImages(found).length;
     return el("div", {}, head,
-      el("p", { class: "side" }, this.swatch(category), ` ${state}, τ = ${run.tau}`),
+      el("p", { class: "side" }, this.swatch(category), ` ${state}, ${run.letter} = ${run.tau}`),
       this.ranking(found),
       ...(images ? [el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(found)] : []));
   }

@@ -17,6 +17,7 @@ import torch
 
 from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
+from profiler.activations.top_lists import LayerTops
 from profiler.compare.draws import label_draws
 from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
@@ -29,7 +30,7 @@ from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import has_prior, label_together
 from profiler.compare.view import render_compare
 from profiler.compare.words import words_in
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, IntArray, split
 from profiler.core.categories import UNKNOWN
 from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
@@ -39,13 +40,20 @@ from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
-from profiler.profile.evaluation import DRAWS
+from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
+from profiler.profile.evaluation import DRAWS, Sample
 from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
 from profiler.profile.run import FDR, ProfileOptions, profile, sort_words
 from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
-from profiler.profile.threshold import Threshold, in_context, null_threshold
+from profiler.profile.threshold import (
+    Threshold,
+    are_tested,
+    confirmed_threshold,
+    in_context,
+    null_threshold,
+)
 from profiler.session import NONE, Services, check_writable
 
 log = logging.getLogger("profiler")
@@ -85,8 +93,9 @@ class Unprofiled:
 class CompareOptions:
     """How runs are compared."""
 
-    threshold: float | Threshold | None = None
-    """Cuts all runs; None takes the null distribution pooled over them."""
+    threshold: float | Threshold | Literal["null"] | None = None
+    """Cuts all runs; ``null`` takes the null distribution pooled over them, None what other images
+    confirm, or the null distribution where that is not known of all runs."""
     own_thresholds: bool = False
     timeline: Order | None = None
     """In which order the runs are steps of one training; None where they are not."""
@@ -162,6 +171,8 @@ def compare_runs(
     evidence, warnings = _evidence(runs, texts, services)
 
     labels = _labels(runs, evidence, options)
+    if evidence and options.threshold is None:
+        labels = _confirmed(runs, labels, evidence, options)
     thresholds = _thresholds(runs, labels, options)
     draws = _draws(records[0], labels, evidence, thresholds, options, services)
 
@@ -363,6 +374,48 @@ def _labels(
     )
 
 
+def _confirmed(
+    runs: Sequence[NamedRun],
+    labels: Sequence[Sequence[LayerLabels]],
+    evidence: _Evidence,
+    options: CompareOptions,
+) -> list[list[LayerLabels]]:
+    """The labels with what other images say of them, by the prior that all runs share."""
+    record = runs[0].run.record
+    kept = evidence.passes[0].kept
+    if record.similarity is None or record.probe is None or len(kept) < FEWEST_TESTED:
+        return [list(own) for own in labels]
+    similarity, top = open_similarity(record.similarity.name), record.similarity.top
+    if similarity.needs_matrix and not evidence.complete:
+        return [list(own) for own in labels]
+    shapes = [len(found.tops) for found in evidence.passes]
+    every = [tops for found in evidence.passes for tops in found.tops]
+    length = list_length(similarity, top, len(kept), min(tops.images.shape[1] for tops in every))
+
+    def label(layers: Sequence[LayerTops], images: IntArray) -> list[IntArray]:
+        matrices = None
+        if evidence.complete:
+            matrices = [[Sample(m, images) for m in found.matrices] for found in evidence.passes]
+        chosen = label_together(
+            split(layers, shapes),
+            Sample(evidence.images, images),
+            evidence.concepts,
+            similarity=similarity,
+            top=length if top else None,
+            matrices=matrices,
+            null_draws=0,
+            seed=options.seed,
+        )
+        return [each.concept[:, 0] for own in chosen for each in own]
+
+    half = halves(kept, record.probe.images + len(record.probe.skipped))
+    z = confirm(every, evidence.images, evidence.concepts, half, label, length)
+    return [
+        [replace(layer, confirmed_z=one) for layer, one in zip(own, found, strict=True)]
+        for own, found in zip(labels, split(z, shapes), strict=True)
+    ]
+
+
 def _thresholds(
     runs: Sequence[NamedRun], labels: Sequence[Sequence[LayerLabels]], options: CompareOptions
 ) -> list[Threshold]:
@@ -370,21 +423,39 @@ def _thresholds(
     if options.own_thresholds:
         if options.threshold is not None:
             raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
-        return [
-            # The null distribution goes with the scores, which the shared prior may have moved.
-            null_threshold(own, fdr=FDR, context=context)
-            if each.run.threshold is None or each.run.threshold.source == "null"
-            else each.run.threshold
-            for each, own in zip(runs, labels, strict=True)
+        # What chance gives goes with the labels, which the shared prior may have moved.
+        cuts = [
+            _own_threshold(each.run, own, context) for each, own in zip(runs, labels, strict=True)
         ]
+        if len({cut.confirms for cut in cuts}) > 1:
+            names = [each.name for each, cut in zip(runs, cuts, strict=True) if not cut.confirms]
+            raise UsageError(
+                f"--own-thresholds: the labels of {', '.join(names)} are cut by score, those of "
+                "the others by what other images confirm; the shares would not compare"
+            )
+        return cuts
     if isinstance(options.threshold, Threshold):
         cut = in_context(options.threshold, context, "the file of --threshold")
-    elif options.threshold is not None:
+    elif isinstance(options.threshold, float | int):
         cut = Threshold(options.threshold, "given", context)
     else:
-        cut = null_threshold([layer for own in labels for layer in own], fdr=FDR, context=context)
-    log.info("common threshold: %.4f", cut.value)
+        every = [layer for own in labels for layer in own]
+        confirmed = options.threshold is None and are_tested(every)
+        choose = confirmed_threshold if confirmed else null_threshold
+        cut = choose(every, fdr=FDR, context=context)
+    log.info("common threshold: %s", cut.text(4))
     return [cut] * len(runs)
+
+
+def _own_threshold(
+    run: ProfileRun, labels: Sequence[LayerLabels], context: dict[str, str]
+) -> Threshold:
+    own = run.threshold
+    if own is not None and own.confirms and are_tested(labels):
+        return confirmed_threshold(labels, fdr=FDR, context=context)
+    if own is None or own.source in ("null", "confirmed"):
+        return null_threshold(labels, fdr=FDR, context=context)
+    return own
 
 
 def _draws(

@@ -130,7 +130,9 @@ class ComparisonFacts(Facts):
                 ),
             ]
         if not self.comparison.own_thresholds:
-            found.append(Number("common threshold τ", self.ends[0].threshold.value, "", 3))
+            cut = self.ends[0].threshold
+            places = 2 if cut.confirms else 3
+            found.append(Number(f"common threshold {cut.letter}", cut.value, "", places))
         for change in self.told:
             share, layer = change.share, change.layer.layer
             about = (share.category, layer)
@@ -251,7 +253,7 @@ class ComparisonFacts(Facts):
         cut = (
             "its run’s own threshold"
             if self.comparison.own_thresholds
-            else f"the common threshold τ = {self.ends[0].threshold.value:.3f}"
+            else f"the common threshold {self.ends[0].threshold.text()}"
         )
         nothing = f"No label passes {cut} in any of the {len(self.comparison.runs)} runs, so "
         if self.range_changes:
@@ -274,7 +276,7 @@ class ComparisonFacts(Facts):
         cut = (
             "each at its own threshold"
             if self.comparison.own_thresholds
-            else f"at the common threshold τ = {self.ends[0].threshold.value:.3f}"
+            else f"at the common threshold {self.ends[0].threshold.text()}"
         )
         runs = self.comparison.runs
         shown = runs if len(runs) <= _MOST_WORDS else self.ends

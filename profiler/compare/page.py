@@ -9,6 +9,7 @@ from profiler.llm.narrate import Narrative
 from profiler.profile.page import measured_with
 from profiler.profile.result import ProfileRun
 from profiler.profile.sorting.sorting import Sorting
+from profiler.profile.threshold import Threshold
 from profiler.report.text import typeset
 
 
@@ -82,12 +83,14 @@ def cut_story(comparison: Comparison) -> tuple[str, ...]:
     """Where the cut came from, in sentences."""
     threshold = comparison.runs[0].threshold
     if comparison.own_thresholds:
-        cuts = "; ".join(f"{run.name} {run.threshold.value:.3f}" for run in comparison.runs)
+        cuts = "; ".join(f"{run.name} {run.threshold.text()}" for run in comparison.runs)
         return (
-            f"Each run is cut at a threshold of its own (τ: {cuts}). A share may differ because "
+            f"Each run is cut at a threshold of its own ({cuts}). A share may differ because "
             "the cuts do: a common cut compares more fairly.",
         )
-    cut = f"All runs are cut at the same τ = {threshold.value:.3f}"
+    cut = f"All runs are cut at the same {threshold.text()}"
+    if threshold.confirms:
+        return _confirmed_story(threshold, cut)
     if threshold.source == "given":
         return (f"{cut}, given with the command.",)
     if threshold.ratings is not None:
@@ -103,6 +106,23 @@ def cut_story(comparison: Comparison) -> tuple[str, ...]:
         "of probe images reach.",
         "Such a cut does not say that a label is right, only that it fits better than chance. In a "
         "run with few trusted labels more than 5 % of its own may be chance.",
+    )
+
+
+def _confirmed_story(threshold: Threshold, cut: str) -> tuple[str, ...]:
+    how = (
+        "Labels were chosen on one half of the images and tested on the other, and the reverse: z "
+        "says how much nearer a unit’s strongest images there are to the label than images are in "
+        "general."
+    )
+    if threshold.fdr is None:
+        return (how, "In none of the runs does any label hold on the other half.")
+    return (
+        how,
+        f"{cut}: the lowest z at which at most 5 % of the confirmed labels of all runs together "
+        "are expected to be chance (Benjamini–Hochberg).",
+        "A confirmed label says that a unit’s strongest images have it in common, on other images "
+        "as well. It does not say that the unit responds to nothing else.",
     )
 
 

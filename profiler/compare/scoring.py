@@ -13,7 +13,7 @@ import numpy as np
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, Rows
 from profiler.errors import InputError
-from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
+from profiler.profile.labels import DEFAULT_SIMILARITY, PER_UNIT, LayerLabels, label_layers
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.pmi import WPMI, SoftWPMI
 
@@ -98,8 +98,5 @@ def _join(layers: Sequence[LayerTops]) -> LayerTops:
 
 def _some(labels: LayerLabels, units: slice) -> LayerLabels:
     """Some of the units, with the null distribution of all."""
-    own = {
-        name: getattr(labels, name)[units]
-        for name in ("concept", "score", "p_value", "dead", "top_images", "top_activations")
-    }
+    own = {name: getattr(labels, name)[units] for name in PER_UNIT}
     return LayerLabels(layer=labels.layer, null_scores=labels.null_scores, **own)

@@ -231,6 +231,10 @@ class _View:
             "between": len(found.runs) - len(shown),
             "thin": len(shown) * len(self.layer_names) > THIN_BARS,
             "cut": self._cut(),
+            "letter": self.letter,
+            "meaning": "its label holds on images that it was not chosen on"
+            if self.letter == "z"
+            else "its label scores above τ",
             "pairs": self.pairs,
             "axis": self.axis,
             "most_divergence": number(self.most_divergence, 2),
@@ -278,19 +282,24 @@ class _View:
 
     # -- words -----------------------------------------------------------------------------------
 
+    @property
+    def letter(self) -> str:
+        """What the evidence that is cut is called."""
+        return self.comparison.runs[0].threshold.letter
+
     def tau(self, run: ComparedRun) -> str:
         """The run's threshold as printed."""
-        return number(run.threshold.value, self.digits)
+        return number(run.threshold.value, 2 if run.threshold.confirms else self.digits)
 
     def _cut(self) -> str:
         """The sentence on τ; with own thresholds it stands on every chart."""
         runs = self.comparison.runs
         if not self.comparison.own_thresholds:
-            return f"All runs are cut at τ = {self.tau(runs[0])}."
+            return f"All runs are cut at {self.letter} = {self.tau(runs[0])}."
         each = [f"{run.name} {self.tau(run)}" for run in runs]
         if len(each) > BARS_SHOWN:
             each = [*each[:2], "…", each[-1]]
-        return f"Each run is cut at a τ of its own: {', '.join(each)}."
+        return f"Each run is cut at a {self.letter} of its own: {', '.join(each)}."
 
     def _doubts(self) -> list[str]:
         """What stands where a conclusion would, when the data cannot carry one."""
@@ -308,7 +317,8 @@ class _View:
             )
         if not any(run.profile.total.interpretable for run in found.runs):
             doubts.append(
-                "No unit of any run scores above τ: their labels and categories cannot be compared."
+                f"No unit of any run is above {self.letter}: their labels and categories cannot "
+                "be compared."
             )
         if found.own_thresholds:
             doubts.append(
@@ -377,9 +387,9 @@ class _View:
             )
         taus = sorted({self.tau(run) for run in found.runs}, key=len)
         tiles.append(
-            ("Threshold τ", "own", "a τ for each run, so shares rest on different cuts")
+            ("Threshold", "own", "a cut for each run, so shares rest on different cuts")
             if found.own_thresholds
-            else ("Threshold τ", taus[0], "the same for all runs")
+            else (f"Threshold {self.letter}", taus[0], "the same for all runs")
         )
         return tiles
 
@@ -457,7 +467,13 @@ class _View:
                 for rank, top in enumerate(layer.labels.top_images.T[:images]):
                     ranks[rank] += top[top >= 0].tolist()
             runs.append(
-                {"name": run.name, "title": run.title, "tau": self.tau(run), "layers": layers}
+                {
+                    "name": run.name,
+                    "title": run.title,
+                    "letter": run.threshold.letter,
+                    "tau": self.tau(run),
+                    "layers": layers,
+                }
             )
         found = self.comparison
         return {

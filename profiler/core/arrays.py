@@ -1,7 +1,8 @@
 """The kinds of arrays that signatures name."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+Item = TypeVar("Item")
 
 
 def checked_rows(rows: FloatArray, what: str, first: int = 0) -> Float64:
@@ -54,3 +57,13 @@ def blocks(count: int, size: int) -> Iterator[slice]:
     """
     for lo in range(0, count, size):
         yield slice(lo, min(lo + size, count))
+
+
+def split(items: Sequence[Item], sizes: Sequence[int]) -> list[list[Item]]:
+    """A sequence as lists of these sizes, in order.
+
+    >>> split("abcd", [1, 3])
+    [['a'], ['b', 'c', 'd']]
+    """
+    rest = iter(items)
+    return [list(islice(rest, size)) for size in sizes]

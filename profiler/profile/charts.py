@@ -110,7 +110,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Best scores of a layer's units before those of random image lists."""
+    """The evidence of a layer's labels (scores, or z on other images) before what chance gives."""
 
     bins: tuple[Bin, ...]
     null: str
@@ -126,6 +126,8 @@ class Histogram:
     alt: str
     cut: bool = True
     """Whether there is a τ at all; without one every bar counts as above."""
+    letter: str = "τ"
+    """z where labels are tested on other images; then the outline is the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class ScoreAxis:
     edges: FloatArray
     tau: float
     digits: int
+    letter: str = "τ"
 
     @classmethod
     def around(
@@ -143,6 +146,7 @@ class ScoreAxis:
         nulls: Sequence[FloatArray],
         tau: float,
         digits: int,
+        letter: str = "τ",
         bins: int = 56,
     ) -> "ScoreAxis | None":
         """Limits that hold the middle 99 % of every layer and τ; ``None`` without any score.
@@ -163,7 +167,7 @@ class ScoreAxis:
         anchor = tau if math.isfinite(tau) and low <= tau <= high else low
         first = math.floor((low - anchor) / width + 1e-9) - 1
         last = math.ceil((high - anchor) / width - 1e-9) + 1
-        return cls(anchor + width * np.arange(first, last + 1), tau, digits)
+        return cls(anchor + width * np.arange(first, last + 1), tau, digits, letter)
 
     def place(self, value: float) -> float:
         """Where a score lies, in percent of the axis."""
@@ -220,9 +224,15 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
         )
     above = int((scores[np.isfinite(scores)] > axis.tau).sum())
     cut = axis.tau > -math.inf
-    alt = f"Histogram of the best scores in {name}: "
-    alt += f"{above} of {n_units} units above τ" if cut else f"{n_units} units, no threshold"
-    if n_lists:
+    confirms = axis.letter == "z"
+    what = "z of the labels" if confirms else "best scores"
+    alt = f"Histogram of the {what} in {name}: "
+    alt += (
+        f"{above} of {n_units} units above {axis.letter}"
+        if cut
+        else (f"{n_units} units, no threshold")
+    )
+    if n_lists and not confirms:
         above_null = int((null[np.isfinite(null)] > axis.tau).sum())
         alt += f"; of {n_lists} random image lists, {above_null} above τ"
     tau = _tau_tick(axis)
@@ -240,6 +250,7 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
         beyond,
         alt,
         cut,
+        axis.letter,
     )
 
 
@@ -247,7 +258,7 @@ def _tau_tick(axis: ScoreAxis) -> Tick | None:
     if not math.isfinite(axis.tau):
         return None
     at = axis.place(axis.tau)
-    text = f"τ = {number(axis.tau, axis.digits)}"
+    text = f"{axis.letter} = {number(axis.tau, axis.digits)}"
     if at < 0:
         return Tick(0.0, f"← {text}", "start")
     if at > 100:

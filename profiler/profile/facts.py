@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from profiler.llm.facts import Facts, Number, numbers_in
+from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, joined, named, sentence_case
 from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.threshold import Threshold
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Group:
         return ModelProfile(_categories(self.layers), self.layers).total
 
 
+_CONFIRMED = "the label holds on images it was not chosen on"
+
+
 def _categories(layers: Sequence[LayerProfile]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(category for layer in layers for category in layer.counts))
 
@@ -35,8 +39,7 @@ class ProfileFacts(Facts):
         subject: the network's name.
         profile: the counts.
         labels: by layer its most frequent labels, most frequent first.
-        threshold: the cut τ.
-        threshold_source: where τ comes from, in a few words.
+        threshold: which labels are trusted; None: all.
         vlm: the name of the model that reads the images.
         vlm_limit: a sentence on what that model cannot see; closes every paragraph.
         concepts: the whole concept set, so that a label not found here is noticed.
@@ -57,8 +60,7 @@ class ProfileFacts(Facts):
     subject: str
     profile: ModelProfile
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    threshold: float | None = None
-    threshold_source: str = ""
+    threshold: Threshold | None = None
     vlm: str = ""
     vlm_limit: str = ""
     concepts: frozenset[str] = frozenset()
@@ -114,8 +116,13 @@ class ProfileFacts(Facts):
             Number("interpretable share of units", _percent(total), "%", 1),
         ]
         if self.threshold is not None:
-            found.append(Number("threshold τ on the score of a label", self.threshold, "", 3))
-        found += numbers_in(self.threshold_source, "part of the source of the threshold")
+            cut = self.threshold
+            what = (
+                "z from which on a label counts as confirmed"
+                if cut.confirms
+                else ("threshold τ on the score of a label")
+            )
+            found.append(Number(what, cut.value, "", 2 if cut.confirms else 3))
         for group in self.groups():
             about = (group.title,)
             found.append(
@@ -205,10 +212,6 @@ class ProfileFacts(Facts):
         """Give the concept set."""
         return self.concepts
 
-    def wording(self) -> str:
-        """Add where the threshold comes from."""
-        return f"{self.task} {self.threshold_source}"
-
     def closing(self) -> str:
         """Give the limit of the model that reads the images."""
         return self.vlm_limit
@@ -224,7 +227,7 @@ class ProfileFacts(Facts):
             },
             "layer where a category peaks": peaks,
             "most frequent labels": {layer: list(names) for layer, names in self.labels.items()},
-            "source of the threshold": self.threshold_source,
+            "interpretable means": _CONFIRMED if self._confirms else "score above the threshold",
         }
 
     def template(self) -> str:
@@ -264,9 +267,10 @@ class ProfileFacts(Facts):
         total = self.profile.total
         if not total.units:
             return f"No units of {self.subject} were profiled."
-        cut = "" if self.threshold is None else f" (score above τ = {self.threshold:.3f}"
-        if cut:
-            cut += f", {self.threshold_source})" if self.threshold_source else ")"
+        cut = ""
+        if self.threshold is not None:
+            meaning = f"{_CONFIRMED}, " if self._confirms else "score above "
+            cut = f" ({meaning}{self.threshold.text()})"
         if self.ranges is not None and total.units > 1:
             share = f"{total.interpretable:,} of them ({_percent(total):.1f} %)"
             counted = share if total.interpretable else "none of them"
@@ -282,6 +286,10 @@ class ProfileFacts(Facts):
             f"{total.interpretable:,} of the {total.units:,} units of {self.subject} "
             f"({_percent(total):.1f} %) {are(total.interpretable)} interpretable{cut}."
         )
+
+    @property
+    def _confirms(self) -> bool:
+        return self.threshold is not None and self.threshold.confirms
 
     def _early_and_late(self) -> list[str]:
         if not self.profile.total.interpretable:

@@ -1,7 +1,7 @@
 """Unit labels, dead units, and the threshold above which a label is trusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numba
 import numpy as np
@@ -35,6 +35,8 @@ class LayerLabels:
             of those that share the unit's lowest activation.
         top_activations: (K, G) the pooled activations on those images.
         null_scores: (D,) best scores of random image lists in this layer, ascending.
+        confirmed_z: (K,) how well labels chosen on one half of the images hold on the other
+            (:mod:`profiler.profile.confirm`); NaN for a dead unit. Empty where that is not known.
     """
 
     layer: str
@@ -45,11 +47,18 @@ class LayerLabels:
     top_images: IntArray
     top_activations: FloatArray
     null_scores: FloatArray
+    confirmed_z: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def units(self) -> int:
         """Number of units K."""
         return len(self.dead)
+
+
+PER_UNIT = tuple(
+    each.name for each in fields(LayerLabels) if each.name not in ("layer", "null_scores")
+)
+"""The arrays of :class:`LayerLabels` that have a row a unit."""
 
 
 def label_layers(
@@ -184,10 +193,7 @@ def merge_labels(parts: Sequence[LayerLabels]) -> LayerLabels:
         raise InputError(f"shards of different layers: {sorted({part.layer for part in parts})}")
     if any(not np.array_equal(part.null_scores, first.null_scores) for part in parts):
         raise InputError(f"the shards of layer {first.layer!r} were labelled with other settings")
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("concept", "score", "p_value", "dead", "top_images", "top_activations")
-    }
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_UNIT}
     return LayerLabels(layer=first.layer, null_scores=first.null_scores, **joined)
 
 

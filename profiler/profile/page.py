@@ -255,6 +255,8 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         return rating_story(threshold.value, threshold.ratings)
     if similarity is None:
         return ()
+    if threshold.confirms:
+        return confirmed_story(threshold)
     how = (
         f"{similarity.null_draws:,} random lists of {similarity.top} probe images took the place "
         "of a unit's top images in every layer, and the best score of each was noted. "
@@ -277,6 +279,32 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         f"expected to be chance (estimated: {threshold.fdr:.1%}, over all layers together).",
         "Chance is a low bar in another sense: a label above τ describes the unit's top images "
         "better than random images, but nobody has looked at it. People's ratings can set τ.",
+    )
+
+
+def confirmed_story(threshold: Threshold) -> tuple[str, ...]:
+    """How labels were tested on images that they were not chosen on, in sentences."""
+    how = (
+        "The images were split at random into two halves. On each half every unit got a label by "
+        "its strongest images there, and the label was tested on the other half: z says how much "
+        "nearer to the label the unit’s strongest images of that half are than its images are in "
+        "general, in standard errors. The z of both halves are joined.",
+        "So a label competes with no other word: it was chosen before, on other images. The label "
+        "shown is chosen on all images.",
+    )
+    if threshold.fdr is None:
+        return (
+            *how,
+            "No label holds: this happens with few probe images, with concepts the model that "
+            "reads the images cannot tell apart, and in networks without training.",
+        )
+    return (
+        *how,
+        f"{threshold.text()} is the lowest z at which at most 5 % of the confirmed labels are "
+        "expected to be chance (Benjamini–Hochberg over the units of all layers).",
+        "A confirmed label says that a unit’s strongest images have it in common, on other images "
+        "as well. It does not say that the unit responds to nothing else, and nobody has looked at "
+        "it: people’s ratings can set another threshold.",
     )
 
 

@@ -34,7 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -52,16 +52,14 @@ from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.evaluation import other_labels
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
-from profiler.profile.labels import KEPT_LABELS, LayerLabels
+from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
 
-if TYPE_CHECKING:
-    pass
-
-FORMAT = 3
-"""Version of ``run.json``; 2 had no range explanations."""
+FORMAT = 4
+"""Version of ``run.json``; 3 did not know which labels other images confirm, 2 had no range
+explanations either."""
 SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
 
@@ -231,6 +229,8 @@ class ProfileRun:
             yield (
                 "no threshold keeps the expected share of chance labels at 5%; no label is trusted"
             )
+        if threshold is not None and threshold.confirms and threshold.fdr is None:
+            yield "no label holds on images that it was not chosen on; no label is trusted"
         if lost := len(sorting.lenient_unknown):
             labels = "1 label" if lost == 1 else f"{lost:,} labels"
             verb = "counts" if lost == 1 else "count"
@@ -384,6 +384,7 @@ class ProfileRun:
         for place in range(2, KEPT_LABELS + 1):
             header += [f"description_{place}", f"similarity_{place}"]
         header += ["explanation", "explanation_r", "explanation_ceiling", "explained"]
+        header += ["confirmed_z"]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -411,12 +412,13 @@ class ProfileRun:
                         _number(layer.p_value[unit]),
                         *(cell for label in labels[1:] for cell in label),
                         *(ranges[unit] if ranges else [""] * 4),
+                        _number(layer.confirmed_z[unit]) if len(layer.confirmed_z) else "",
                     ]
                 )
         return file.getvalue()
 
     def _range_cells(self, layer: LayerRange) -> list[list[str]]:
-        """The last four columns of a layer's units; empty for one that does not vary."""
+        """The four columns of a layer's explanations; empty for a unit that does not vary."""
         explained = layer.explained(self.explained_cut)
         return [
             [self.explanation(layer, unit), _number(r), _number(ceiling), str(int(explained[unit]))]
@@ -592,7 +594,7 @@ def load_run(folder: Path | str) -> ProfileRun:
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise InputError(f"{str(folder)!r} is not a finished run: 'run.json' is missing")
-    content = read_json(folder / "run.json", "run", (2, FORMAT))
+    content = read_json(folder / "run.json", "run", (2, 3, FORMAT))
     try:
         run = _from_json(content, folder)
         _check_arrays(run)
@@ -615,7 +617,14 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
     return ProfileRun(
         record,
         tuple(
-            LayerLabels(layer, **{name: arrays[f"{place}.{name}"] for name in _ARRAYS})
+            LayerLabels(
+                layer,
+                **{
+                    name: arrays[key]
+                    for name in _ARRAYS
+                    if (key := f"{place}.{name}") in arrays or name != "confirmed_z"
+                },
+            )
             for place, layer in enumerate(names)
         ),
         from_plain(tuple[str, ...], content["concepts"]),
@@ -650,8 +659,8 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
 def _check_arrays(run: ProfileRun) -> None:
     """Raise ValueError where the arrays are those of another run."""
     for layer, info in zip(run.layers, run.record.subject.layers, strict=True):
-        rows = {len(getattr(layer, name)) for name in _ARRAYS if name != "null_scores"}
-        if rows != {info.units}:
+        known = [name for name in PER_UNIT if name != "confirmed_z" or len(layer.confirmed_z)]
+        if {len(getattr(layer, name)) for name in known} != {info.units}:
             raise ValueError(f"units.safetensors does not have the units of layer {layer.layer!r}")
         if layer.concept.max(initial=-1) >= len(run.concepts) or (
             layer.top_images.max(initial=-1) >= len(run.image_names)

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from profiler.activations.collect import Collected, Network, thumbnails
 from profiler.activations.kept import collect_once
 from profiler.activations.moments import by_layer
-from profiler.core.arrays import FloatArray
+from profiler.activations.top_lists import LayerTops
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.data.concept_sets import COMMON_WORDS, ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
 from profiler.data.records import ConceptRecord, ProbeRecord
@@ -26,7 +27,15 @@ from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
-from profiler.profile.evaluation import DRAWS, HELD_OUT_SHARE, check_images, evaluate, sample_top
+from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
+from profiler.profile.evaluation import (
+    DRAWS,
+    HELD_OUT_SHARE,
+    Sample,
+    check_images,
+    evaluate,
+    sample_top,
+)
 from profiler.profile.explain import (
     FEWEST_IMAGES,
     Candidates,
@@ -52,7 +61,13 @@ from profiler.profile.similarity.base import Similarity
 from profiler.profile.sorting.categories import DEFAULT, Category
 from profiler.profile.sorting.exemplar import ExemplarSorter
 from profiler.profile.sorting.sorting import Sorting, categorize
-from profiler.profile.threshold import Threshold, in_context, null_threshold
+from profiler.profile.threshold import (
+    Threshold,
+    are_tested,
+    confirmed_threshold,
+    in_context,
+    null_threshold,
+)
 from profiler.profile.view import render_profile
 from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
 
@@ -72,9 +87,10 @@ class ProfileOptions:
     similarity: Similarity = DEFAULT_SIMILARITY
     top: int | None = None
     """Images in a unit's top list; None chooses by the size of the probe set."""
-    threshold: float | Threshold | None = None
-    """Given τ, or one calibrated in the same context; None takes it from the null distribution,
-    which an imported run does not have."""
+    threshold: float | Threshold | Literal["null"] | None = None
+    """Given τ, or one calibrated in the same context, or ``null`` for the null distribution, which
+    an imported run does not have. None trusts labels that are confirmed on images they were not
+    chosen on or, where there are too few images for that, goes by the null distribution."""
     null_draws: int | None = None
     """Size of the null distribution; None leaves it to the similarity."""
     evaluate: bool = False
@@ -171,6 +187,7 @@ def profile(
             null_draws=options.null_draws,
             seed=options.seed,
         )
+        labels = _confirmed(labels, found, probe, concept_rows, top, options)
     with clock("explanations"):
         ranges = _explain(found, concepts, concept_rows)
     quality: tuple[LayerQuality, ...] = ()
@@ -243,6 +260,8 @@ def import_descriptions(
     """Make a run of the network ``name`` from a table of labels that some other tool wrote."""
     clock = Clock()
     found = read_descriptions(path)
+    if options.threshold == "null":
+        raise UsageError("--threshold null: an imported file holds no null distribution")
     if options.threshold is not None and not found.scored:
         raise UsageError(f"--threshold has nothing to cut: {path.name} holds no similarity")
     check_writable(out)
@@ -376,7 +395,7 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
-        threshold=None if run.threshold is None else run.threshold.value,
+        threshold=run.threshold,
         vlm=run.record.vlm.name if run.record.vlm else "",
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
@@ -457,10 +476,14 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     context = run.record.context
     if isinstance(options.threshold, Threshold):
         return in_context(options.threshold, context, "the file of --threshold")
-    if options.threshold is not None:
+    if isinstance(options.threshold, float | int):
         return Threshold(options.threshold, "given", context)
     if run.record.source is not None:
         return None
+    if options.threshold is None and are_tested(run.layers):
+        threshold = confirmed_threshold(run.layers, fdr=FDR, context=context)
+        log.info("labels are confirmed on other images from %s on", threshold.text())
+        return threshold
     threshold = null_threshold(run.layers, fdr=FDR, context=context)
     log.info("threshold from the null distribution: %.4f", threshold.value)
     return threshold
@@ -469,6 +492,39 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
 def _warn(run: ProfileRun) -> None:
     for warning in run.warnings:
         log.warning("warning: %s", warning)
+
+
+def _confirmed(
+    labels: Sequence[LayerLabels],
+    found: Collected,
+    probe: ProbeSet,
+    concepts: FloatArray,
+    top: int | None,
+    options: ProfileOptions,
+) -> list[LayerLabels]:
+    """The labels with what other images say of them; as they were where there are too few."""
+    if len(found.kept) < FEWEST_TESTED:
+        return list(labels)
+    similarity = options.similarity
+    kept = found.tops[0].images.shape[1]
+    length = list_length(similarity, top, len(found.kept), kept)
+
+    def label(layers: Sequence[LayerTops], images: IntArray) -> list[IntArray]:
+        chosen = label_layers(
+            layers,
+            Sample(found.embeddings, images),
+            concepts,
+            similarity=similarity,
+            top=length if top else None,
+            matrices=[Sample(matrix, images) for matrix in found.matrices] or None,
+            null_draws=0,
+            seed=options.seed,
+        )
+        return [each.concept[:, 0] for each in chosen]
+
+    half = halves(found.kept, len(probe.names))
+    z = confirm(found.tops, found.embeddings, concepts, half, label, length)
+    return [replace(layer, confirmed_z=own) for layer, own in zip(labels, z, strict=True)]
 
 
 def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[LayerRange, ...]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import norm
 
-from profiler.core.arrays import BoolArray, FloatArray
+from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.core.json_text import from_plain, json_text, read_json
 from profiler.core.text import number
 from profiler.errors import ContextError, InputError
@@ -50,25 +51,60 @@ class RatingBasis:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The cut τ: a unit's label is trusted if its score is greater than ``value``.
+    """The cut: a unit's label is trusted if its evidence is greater than ``value``.
 
-    Scores mean something only among units scored with the same concepts, VLM and similarity
-    settings, so a threshold carries that context.
+    The evidence is the label's score (the cut is then called τ) or, where ``source`` is
+    ``confirmed``, its z on images that it was not chosen on. Scores mean something only among units
+    scored with the same concepts, VLM and similarity settings, so a threshold carries that context.
     """
 
     value: float
-    source: Literal["given", "null", "ratings"]
+    source: Literal["confirmed", "given", "null", "ratings"]
     context: Mapping[str, str] = field(default_factory=dict)
     fdr: float | None = None
-    """Estimated share of false labels among those trusted; only for ``source="null"``."""
+    """Estimated share of false labels among those trusted; only for ``source="null"`` and
+    ``"confirmed"``, and None where no cut keeps it low enough."""
     ratings: RatingBasis | None = None
     """What it rests on; only for ``source="ratings"``."""
 
+    @property
+    def confirms(self) -> bool:
+        """Whether it cuts the evidence of other images, not the score."""
+        return self.source == "confirmed"
+
+    @property
+    def letter(self) -> str:
+        """What the evidence at the cut is called."""
+        return "z" if self.confirms else "τ"
+
+    def text(self, digits: int | None = None) -> str:
+        """The cut with its letter: ``τ = 0.123``, ``z = 2.08``."""
+        if digits is None:
+            digits = 2 if self.confirms else 3
+        return f"{self.letter} = {self.value:.{digits}f}"
+
+    @property
+    def meaning(self) -> str:
+        """What a trusted label does, to go on after "if": ``its label scores above τ = 0.123``."""
+        if self.confirms:
+            return f"its label holds on images that it was not chosen on ({self.text()} or more)"
+        return f"its label scores above {self.text()}"
+
+    def evidence(self, labels: LayerLabels) -> Float64:
+        """(K,) what it cuts; NaN for a dead unit."""
+        # In float64, or NumPy would round the cut to float32 and with it move scores across.
+        if not self.confirms:
+            return labels.score[:, 0].astype(np.float64)
+        if len(labels.confirmed_z) != labels.units:
+            raise InputError(
+                f"it is not known which labels of layer {labels.layer!r} are confirmed"
+            )
+        return labels.confirmed_z.astype(np.float64)
+
     def trusts(self, labels: LayerLabels) -> BoolArray:
         """(K,) whether each unit is interpretable; a dead unit never is."""
-        # In float64, or NumPy would round the cut to float32 and with it move scores across. A
-        # NaN score compares as false, without a warning.
-        result: BoolArray = labels.score[:, 0].astype(np.float64) > self.value
+        # NaN compares as false, without a warning.
+        result: BoolArray = self.evidence(labels) > self.value
         return result
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +160,41 @@ def null_threshold(
         return Threshold(float(pooled[-1]), "null", dict(context or {}), None)
     first = meets[0]
     return Threshold(float(cuts[first]), "null", dict(context or {}), float(rate[first]))
+
+
+def are_tested(layers: Sequence[LayerLabels]) -> bool:
+    """Whether it is known of all layers which labels are confirmed."""
+    return bool(layers) and all(len(layer.confirmed_z) == layer.units for layer in layers)
+
+
+def confirmed_threshold(
+    layers: Sequence[LayerLabels], *, fdr: float = 0.05, context: Mapping[str, str] | None = None
+) -> Threshold:
+    """The lowest z at which at most a share ``fdr`` of the confirmed labels is expected false.
+
+    The largest k such that the k-th highest z of m has a p-value of at most k/m · fdr (Benjamini &
+    Hochberg 1995), m being the units that are labelled. Where there is none, the highest z is the
+    cut: nothing passes, and ``fdr`` is None.
+
+    Args:
+        layers: labelled layers with their z.
+        fdr: the rate allowed, in (0, 1).
+        context: what the threshold belongs to.
+    """
+    if not 0 < fdr < 1:
+        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {fdr}")
+    z = np.concatenate([layer.confirmed_z for layer in layers]) if layers else np.zeros(0)
+    z = np.sort(z[np.isfinite(z)])[::-1]
+    if not len(z):
+        return Threshold(0.0, "confirmed", dict(context or {}), None)
+    places = np.arange(1, len(z) + 1)
+    rate = norm.sf(z) * len(z) / places
+    passing = np.flatnonzero(rate <= fdr)
+    if not len(passing):
+        return Threshold(float(z[0]), "confirmed", dict(context or {}), None)
+    last = passing[-1]
+    cut = float(np.nextafter(z[last], -np.inf))
+    return Threshold(cut, "confirmed", dict(context or {}), float(rate[last]))
 
 
 def null_tail(null_scores: FloatArray, cuts: FloatArray) -> FloatArray:
@@ -191,16 +262,20 @@ def threshold_json(threshold: Threshold, expected: ExpectedRating | None = None)
     return json_text(content)
 
 
-def read_threshold(text: str) -> float | Threshold:
-    """``--threshold``: a number, or the path of a ``threshold.json``.
+def read_threshold(text: str) -> float | Threshold | Literal["null"]:
+    """``--threshold``: a number, ``null``, or the path of a ``threshold.json``.
 
     A threshold from a file still has to fit: see :func:`profiler.profile.threshold.in_context`.
     """
+    if text == "null":
+        return "null"
     if (value := number(text)) is not None:
         return value
     path = Path(text)
     if not path.exists():
-        raise InputError(f"--threshold {text!r} is no finite number, and there is no such file")
+        raise InputError(
+            f"--threshold {text!r} is no finite number and not null, and there is no such file"
+        )
     content = read_json(path, "threshold file", (FORMAT,))
     try:
         threshold = from_plain(Threshold, content)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from profiler.core.arrays import FloatArray
 from profiler.errors import OutputError
@@ -139,23 +140,35 @@ class _View:
         self.page = page
         self.styles = _styles(page)
         scores = [_best_scores(section.labels) for section in page.layers]
-        nulls = [np.asarray(section.labels.null_scores, float) for section in page.layers]
+        threshold = page.threshold
+        self.confirms = threshold is not None and threshold.confirms
+        evidence = (
+            [threshold.evidence(section.labels) for section in page.layers]
+            if threshold and threshold.confirms
+            else scores
+        )
+        nulls = [
+            NORMAL if self.confirms else np.asarray(section.labels.null_scores, float)
+            for section in page.layers
+        ]
         finite = _joined(scores)
         finite = finite[np.isfinite(finite)]
         self.digits = decimals(float(np.ptp(finite)) if finite.size else 0.0)
         self.scored = bool(finite.size)
         self.cut = page.threshold is not None
         self.tau_value = page.threshold.value if page.threshold else -math.inf
-        self.tau = number(self.tau_value, self.digits) if self.cut else ""
-        axis = ScoreAxis.around(scores, nulls, self.tau_value, self.digits)
+        self.places = 2 if self.confirms else self.digits
+        self.letter = threshold.letter if threshold else "τ"
+        self.tau = number(self.tau_value, self.places) if self.cut else ""
+        axis = ScoreAxis.around(evidence, nulls, self.tau_value, self.places, self.letter)
         self.layers = [
-            self._layer(i, section, profile, axis)
+            self._layer(i, section, profile, axis, evidence[i], nulls[i])
             for i, (section, profile) in enumerate(
                 zip(page.layers, page.profile.layers, strict=True)
             )
         ]
         self.all_scores = (
-            histogram(axis, _joined(scores), _joined(nulls), "all layers") if axis else None
+            histogram(axis, _joined(evidence), _joined(nulls), "all layers") if axis else None
         )
         self.images = _images_needed(page)
         self.quality = (
@@ -170,12 +183,16 @@ class _View:
         )
 
     def _layer(
-        self, index: int, section: LayerSection, profile: LayerProfile, axis: ScoreAxis | None
+        self,
+        index: int,
+        section: LayerSection,
+        profile: LayerProfile,
+        axis: ScoreAxis | None,
+        evidence: FloatArray,
+        null: FloatArray,
     ) -> _Layer:
         labels = section.labels
-        scores = _best_scores(labels)
-        finite = scores[np.isfinite(scores)]
-        null = np.asarray(labels.null_scores, float)
+        finite = evidence[np.isfinite(evidence)]
         above = int((null > self.tau_value).sum())
         trusted = self._trusted_labels(section)
         return _Layer(
@@ -186,14 +203,18 @@ class _View:
             bar=stacked_bar(profile, self.styles, named=False),
             kinds=stacked_bar(_interpretable(profile), self.styles, named=False),
             cells=self._cells(profile),
-            histogram=histogram(axis, scores, null, labels.layer) if axis and finite.size else None,
+            histogram=histogram(axis, evidence, null, labels.layer)
+            if axis and finite.size
+            else None,
             finding=self._finding(profile, finite.size),
             nothing=self._nothing(profile),
-            evidence="" if self.page.imported else _null_evidence(above, null.size),
+            evidence=""
+            if self.page.imported or self.confirms
+            else _null_evidence(above, null.size),
             frequent=trusted[:FREQUENT_LABELS],
             distinct=len(trusted),
             unlisted=len(trusted[FREQUENT_LABELS:]),
-            median=number(float(np.median(finite)), self.digits) if finite.size else "–",
+            median=number(float(np.median(finite)), self.places) if finite.size else "–",
             null_above=(
                 f"{percent(above, null.size, 1)}, {count(above)} of {count(null.size)}"
                 if null.size
@@ -207,7 +228,10 @@ class _View:
             return "No unit has a score"
         if not self.cut:
             return f"Scores of {plural(scores, 'unit')}"
-        return f"{percent(profile.interpretable, profile.units)} of the units score above τ"
+        share = percent(profile.interpretable, profile.units)
+        if self.confirms:
+            return f"{share} of the units have a label that holds on other images"
+        return f"{share} of the units score above τ"
 
     def _nothing(self, profile: LayerProfile) -> str:
         if not profile.units:
@@ -266,7 +290,7 @@ class _View:
                 *self._tiles(total),
                 *(self.quality.tiles() if self.quality else []),
             ],
-            "doubts": [*_doubts(total), *([] if self.cut else [_UNCUT])],
+            "doubts": [*_doubts(total, self.confirms), *([] if self.cut else [_UNCUT])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
@@ -285,6 +309,9 @@ class _View:
             "opened": len(self.layers) <= OPEN_LAYERS,
             "all_scores": self.all_scores,
             "tau": self.tau,
+            "letter": self.letter,
+            "confirms": self.confirms,
+            "meaning": page.threshold.meaning if page.threshold else "",
             "source": _source(page.threshold) if page.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
@@ -318,7 +345,7 @@ class _View:
                 percent(total.dead, total.units),
                 f"{count(total.dead)} of {count(total.units)}",
             ),
-            ("Threshold τ", self.tau, _source(threshold))
+            (f"Threshold {self.letter}", self.tau, _source(threshold))
             if threshold
             else ("Threshold τ", "none", "every unit that has a label counts"),
         ]
@@ -333,7 +360,7 @@ class _View:
         ]
 
     def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str, str]]:
-        """Yield unit, label, score, p-value, category and survival, for readers without JavaScript.
+        """Yield unit, label, score, p-value or z, category and survival, without JavaScript.
 
         Survival is empty where it was not measured.
         """
@@ -350,7 +377,9 @@ class _View:
                     unit,
                     self.page.concepts[best] if best >= 0 else "–",
                     number(float(labels.score[place, 0]), self.digits),
-                    probability(float(labels.p_value[place])),
+                    number(float(labels.confirmed_z[place]), 2)
+                    if self.confirms
+                    else probability(float(labels.p_value[place])),
                     UNINTERPRETABLE.name if category is None else category,
                     survival,
                 )
@@ -379,7 +408,11 @@ class _View:
                             layer.section.categories, labels.dead, strict=True
                         )
                     ],
-                    "p": significant(labels.p_value),
+                    **(
+                        {"z": rounded(labels.confirmed_z, 2)}
+                        if self.confirms
+                        else {"p": significant(labels.p_value)}
+                    ),
                     "concept": concepts.put(labels.concept[alive, :n_labels].ravel().tolist()),
                     "score": rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
                     "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
@@ -388,10 +421,12 @@ class _View:
                 }
             )
         return {
-            "tau": self.tau_value if math.isfinite(self.tau_value) else None,
+            # The script marks it among the scores.
+            "tau": self.tau_value if math.isfinite(self.tau_value) and not self.confirms else None,
             "scored": self.scored,
             "imported": self.page.imported,
-            "tauText": self.tau,
+            "tauText": "" if self.confirms else self.tau,
+            "confirms": self.confirms,
             "digits": self.digits,
             "categories": [[s.name, s.css, s.texture] for s in self.styles.values()],
             "concepts": [self.page.concepts[i] for i in concepts.order],
@@ -428,7 +463,13 @@ def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
 # -- words -------------------------------------------------------------------------------------
 
 
+NORMAL = norm.ppf((np.arange(2000) + 0.5) / 2000)
+"""What z is by chance."""
+
+
 def _source(threshold: Threshold) -> str:
+    if threshold.confirms:
+        return "from images that took no part in choosing labels; false-discovery rate 5 %"
     if threshold.source == "null":
         if threshold.fdr is None:
             return "from random image lists"
@@ -448,14 +489,15 @@ def _null_evidence(above: int, lists: int) -> str:
     )
 
 
-def _doubts(total: LayerProfile) -> list[str]:
+def _doubts(total: LayerProfile, confirms: bool) -> list[str]:
     """Say what stands where a conclusion would, when the data cannot carry one."""
     if not total.units:
         return ["No unit was examined."]
     if total.dead == total.units:
         return ["Every unit is dead: its activation is the same on every probe image."]
     if not total.interpretable:
-        return ["No unit scores above τ. Shares of categories cannot be read from this run."]
+        none = "No label holds on other images" if confirms else "No unit scores above τ"
+        return [f"{none}. Shares of categories by peak labels cannot be read from this run."]
     return []
 
 

@@ -152,7 +152,7 @@ def _with_sorted(run: ProfileRun, words: Sequence[str], before: Threshold | None
         return run
     note = f"They were sorted together with {len(old.category) - len(words):,} others"
     if before is not None:
-        note += f", when the threshold was {before.value:.3f}"
+        note += f", when the threshold was {before.text()}"
     kept = old.kept and {word: old.kept[word] for word in words if word in old.kept}
     sorting = replace(
         old,

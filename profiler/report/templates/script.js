@@ -72,7 +72,7 @@ class Units {
       tau: data.tau, tauText: data.tauText, digits: data.digits,
       concepts: data.concepts, images: data.images, imageIndex: data.imageIndex,
       categories: data.categories, layers: data.layers,
-      scored: data.scored, imported: data.imported,
+      scored: data.scored, imported: data.imported, confirms: data.confirms,
     });
     const total = data.layers.reduce((sum, layer) => sum + layer.category.length, 0);
     this.layer = new Int32Array(total);
@@ -80,7 +80,7 @@ class Units {
     this.category = new Int32Array(total);
     this.concept = new Int32Array(total).fill(-1);
     this.score = new Float64Array(total).fill(NaN);
-    this.p = new Float64Array(total).fill(NaN);
+    this.p = new Float64Array(total).fill(NaN); // p-value, or z where labels are tested on other images
     this.alive = new Int32Array(total).fill(-1); // place among the layer's units that are not dead
     let row = 0;
     data.layers.forEach((layer, index) => {
@@ -93,7 +93,7 @@ class Units {
         if (category !== DEAD) {
           this.concept[row] = layer.concept[alive * layer.labels];
           this.score[row] = layer.score[alive * layer.labels] ?? NaN;
-          this.p[row] = layer.p[unit] ?? NaN;
+          this.p[row] = (layer.z ?? layer.p)[unit] ?? NaN;
           this.alive[row] = alive++;
         }
         row += 1;
@@ -122,7 +122,7 @@ class Units {
       case "layer": return (row) => row;
       case "unit": return (row) => this.unit[row];
       case "label": return (row) => (this.concept[row] < 0 ? NaN : this.alphabetical[this.concept[row]]);
-      case "p": return (row) => this.p[row];
+      case "z": case "p": return (row) => this.p[row];
       case "category": return (row) => (this.category[row] >= 0 ? this.category[row] : 1e6 - this.category[row]);
       default: return (row) => this.score[row];
     }
@@ -224,7 +224,7 @@ class UnitTable {
       ...(this.only === null ? [["layer", "Layer"]] : []),
       ["unit", "Unit"], ["label", "Label"],
       ...(units.scored ? [["score", "Score"]] : []),
-      ...(units.imported ? [] : [["p", "p-value"]]),
+      ...(units.imported ? [] : [units.confirms ? ["z", "z, other images"] : ["p", "p-value"]]),
       ["category", "Category"],
     ];
     this.pictured = !units.imported;
@@ -313,7 +313,7 @@ class UnitTable {
   }
 
   sortBy(column) {
-    const numbers = column === "score";
+    const numbers = column === "score" || column === "z";
     const first = numbers ? `-${column}` : column;
     const second = numbers ? column : `-${column}`;
     this.set({ sort: this.view.sort === first ? second : first, page: 1 });
@@ -449,7 +449,7 @@ class UnitTable {
       cell("unit", toggle),
       cell("label", el("span", { class: "label" }, units.concept[row] < 0 ? "–" : units.concepts[units.concept[row]])),
       units.scored ? cell("score", fixed(units.score[row], units.digits)) : null,
-      units.imported ? null : cell("p", probability(units.p[row])),
+      units.imported ? null : units.confirms ? cell("z", fixed(units.p[row], 2)) : cell("p", probability(units.p[row])),
       cell("category", this.swatch(category), ` ${name}`),
       !this.pictured ? null : cell("images", category === DEAD ? "" : el("div", { class: "thumbs" },
         ...units.topImages(row).slice(0, ROW_THUMBNAILS).map(([image]) => this.thumbnails.node(image)))),
