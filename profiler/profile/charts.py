@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -57,20 +57,27 @@ def swatches(categories: Iterable[str]) -> dict[str, Swatch]:
 def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: bool) -> StackedBar:
     """Stack the categories in the order of ``styles``, then uninterpretable, then dead.
 
+    Uninterpretable units whose word is known to be of a category stand there in its pale colour.
     ``named`` prints the category beside the share where it fits.
     """
-    parts = [(swatch, layer.counts.get(name, 0)) for name, swatch in styles.items()]
-    parts += [(UNINTERPRETABLE, layer.uninterpretable), (DEAD, layer.dead)]
+    solid = [(swatch, layer.counts.get(name, 0), False) for name, swatch in styles.items()]
+    pale = [
+        (replace(swatch, view=UNINTERPRETABLE.view), layer.below.get(name, 0), True)
+        for name, swatch in styles.items()
+    ]
+    rest = layer.uninterpretable - sum(layer.below.values())
+    parts = [*solid, *pale, (UNINTERPRETABLE, rest, False), (DEAD, layer.dead, False)]
     units = layer.units
     segments = []
     before = 0
-    for swatch, part in parts:
+    for swatch, part, is_pale in parts:
         if not part:
             continue
         x, end = 100 * before / units, 100 * (before + part) / units
         before += part
         share = percent(part, units)
-        text = f"{swatch.name} {share}" if named else share
+        text = "" if is_pale else f"{swatch.name} {share}" if named else share
+        name = f"{swatch.name}, below the criterion" if is_pale else swatch.name
         segments.append(
             Segment(
                 swatch,
@@ -78,12 +85,16 @@ def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: boo
                 x,
                 end - x,
                 text,
-                _room(end - x, len(text)),
-                f"{swatch.name}: {share_of(part, units)} units",
+                _room(end - x, len(text)) if text else "none",
+                f"{name}: {share_of(part, units)} units",
+                is_pale,
             )
         )
+    told = [(s.swatch.name, s.count) for s in segments if not s.pale]
+    if below := sum(layer.below.values()):
+        told.append((f"{UNINTERPRETABLE.name}, with a word below the criterion", below))
     alt = f"{layer.layer}: " + (
-        "; ".join(f"{s.swatch.name} {percent(s.count, units)}" for s in segments) or "no units"
+        "; ".join(f"{name} {percent(many, units)}" for name, many in told) or "no units"
     )
     return StackedBar(layer.layer, tuple(segments), units, alt)
 

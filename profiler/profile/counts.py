@@ -7,7 +7,7 @@ counts are integers, so profiles add up: the sum of the layers is the profile of
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT = 1
@@ -19,7 +19,8 @@ class LayerProfile:
     """How many units of one layer fall into each category.
 
     ``counts`` holds the interpretable units by category; ``uninterpretable`` and ``dead`` the
-    others. The three parts are disjoint and cover the layer.
+    others. The three parts are disjoint and cover the layer. ``below`` says of uninterpretable
+    units, as far as it is known, in which category the word is that did not reach the criterion.
 
     >>> a = LayerProfile("layer1", {"color": 3, "object": 1}, uninterpretable=4, dead=0)
     >>> a.units, a.interpretable, a.share("color")
@@ -33,6 +34,7 @@ class LayerProfile:
     counts: Mapping[str, int]
     uninterpretable: int
     dead: int
+    below: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if min((*self.counts.values(), self.uninterpretable, self.dead), default=0) < 0:
@@ -58,14 +60,20 @@ class LayerProfile:
         return self.counts.get(category, 0) / self.units if self.units else 0.0
 
     def __add__(self, other: "LayerProfile") -> "LayerProfile":
-        merged = Counter(dict(self.counts))
-        merged.update(other.counts)
         return LayerProfile(
             f"{self.layer}+{other.layer}",
-            dict(merged),
+            _sum(self.counts, other.counts),
             self.uninterpretable + other.uninterpretable,
             self.dead + other.dead,
+            _sum(self.below, other.below),
         )
+
+
+def _sum(*counts: Mapping[str, int]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
 
 
 @dataclass(frozen=True)
@@ -78,14 +86,12 @@ class ModelProfile:
     @property
     def total(self) -> LayerProfile:
         """All layers together."""
-        counts: Counter[str] = Counter()
-        for layer in self.layers:
-            counts.update(layer.counts)
         return LayerProfile(
             "all",
-            {category: counts[category] for category in self.categories},
+            _sum(dict.fromkeys(self.categories, 0), *(layer.counts for layer in self.layers)),
             sum(layer.uninterpretable for layer in self.layers),
             sum(layer.dead for layer in self.layers),
+            _sum(*(layer.below for layer in self.layers)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +111,13 @@ class ModelProfile:
         return cls(
             tuple(data["categories"]),
             tuple(
-                LayerProfile(row["layer"], row["counts"], row["uninterpretable"], row["dead"])
+                LayerProfile(
+                    row["layer"],
+                    row["counts"],
+                    row["uninterpretable"],
+                    row["dead"],
+                    row.get("below", {}),
+                )
                 for row in data["layers"]
             ),
         )
@@ -118,6 +130,7 @@ def _layer_json(layer: LayerProfile) -> dict[str, Any]:
         "counts": dict(layer.counts),
         "uninterpretable": layer.uninterpretable,
         "dead": layer.dead,
+        **({"below": dict(layer.below)} if layer.below else {}),
     }
 
 
@@ -126,23 +139,28 @@ def count_units(
     unit_categories: Iterable[str | None],
     dead: Sequence[bool],
     categories: Sequence[str],
+    below: Iterable[str | None] | None = None,
 ) -> LayerProfile:
     """Count the units of one layer.
 
     ``unit_categories`` gives for each unit the category of its label, or ``None`` where the
     label is not trusted; ``dead`` marks the units that never vary, which count as dead whatever
-    their category. Every category appears in the result, with 0 where no unit has it.
+    their category. ``below`` gives the category of labels whether they are trusted or not. Every
+    category appears in the counts, with 0 where no unit has it.
 
-    >>> count_units("fc", ["color", None, None], [False, False, True], ["color", "object"])
-    LayerProfile(layer='fc', counts={'color': 1, 'object': 0}, uninterpretable=1, dead=1)
+    >>> count_units("fc", ["color", None, None], [False, False, True], ["color"], ["color"] * 3)
+    LayerProfile(layer='fc', counts={'color': 1}, uninterpretable=1, dead=1, below={'color': 1})
     """
-    counts = dict.fromkeys(categories, 0)
+    counts, others = dict.fromkeys(categories, 0), Counter[str]()
     uninterpretable = 0
-    for category, is_dead in zip(unit_categories, dead, strict=True):
+    words = [None] * len(dead) if below is None else below
+    for category, is_dead, word in zip(unit_categories, dead, words, strict=True):
         if is_dead:
             continue
-        if category is None:
-            uninterpretable += 1
-        else:
+        if category is not None:
             counts[category] += 1
-    return LayerProfile(layer, counts, uninterpretable, sum(map(bool, dead)))
+            continue
+        uninterpretable += 1
+        if word is not None:
+            others[word] += 1
+    return LayerProfile(layer, counts, uninterpretable, sum(map(bool, dead)), dict(others))

@@ -274,6 +274,10 @@ class ProfileFacts(Facts):
         if self.ranges is not None and total.units > 1:
             share = f"{total.interpretable:,} of them ({_percent(total):.1f} %)"
             counted = share if total.interpretable else "none of them"
+            if self._confirms:
+                held = "a label that also holds on images it was not chosen on"
+                verb = "has" if total.interpretable < 2 else "have"
+                return f"By what their strongest images share, {counted} {verb} {held}."
             return f"By what their strongest images share, {counted} are interpretable{cut}."
         if not total.interpretable:
             of = "The only unit" if total.units == 1 else f"None of the {total.units:,} units"
@@ -292,7 +296,7 @@ class ProfileFacts(Facts):
         return self.threshold is not None and self.threshold.confirms
 
     def _early_and_late(self) -> list[str]:
-        if not self.profile.total.interpretable:
+        if not self.profile.total.interpretable or self.ranges is not None:
             return []
         groups = self.groups()
         parts = [self._sees(group) for group in groups]
@@ -325,6 +329,8 @@ class ProfileFacts(Facts):
         total = self.profile.total
         if not total.interpretable:
             return ""
+        if self.ranges is not None and len(self.profile.layers) > 1:
+            return self._most_and_fewest()
         (top, share), *_ = self.ranked(total, 1)
         several = len(self.profile.layers) > 1
         text = f"Overall, {top} is the most frequent category ({share:.1f} % of all units)"
@@ -337,6 +343,22 @@ class ProfileFacts(Facts):
             return f"{text}."
         peaks = [self._peaks(name, i == 0) for i, (name, _) in enumerate(self.ranked(total, 3))]
         return f"{text}; {joined([peak for peak in peaks if peak])}."
+
+    def _most_and_fewest(self) -> str:
+        """Where peak labels are interpretable most often, what they are, and where least often."""
+        layers = [layer for layer in self.profile.layers if layer.units]
+        most = max(layers, key=lambda layer: layer.interpretable_share)
+        fewest = min(layers, key=lambda layer: layer.interpretable_share)
+        (top, share), *_ = self.ranked(most, 1)
+        text = (
+            f"Most are in {named(most.layer)} ({_percent(most):.1f} % of its units), where {top} "
+            f"leads ({share:.1f} %)"
+        )
+        if labels := [named(label) for label in list(self.labels.get(most.layer, ()))[:3]]:
+            text += f", with labels such as {joined(labels)}"
+        if fewest.interpretable_share < most.interpretable_share:
+            text += f"; fewest in {named(fewest.layer)} ({_percent(fewest):.1f} %)"
+        return f"{text}."
 
     def _peaks(self, category: str, with_verb: bool) -> str:
         found = self.peak(category)

@@ -344,13 +344,12 @@ def sorter_story(run: ProfileRun) -> tuple[str, ...]:
     """Who sorted the labels, in sentences."""
     sorting = run.sorting
     count = len(sorting.category)
-    opening = (
-        f"The {count:,} different labels of interpretable units were sorted by {sorting.sorter}."
-    )
+    views = "labels and leading words" if run.ranges else "labels"
+    opening = f"The {count:,} different {views} of units were sorted by {sorting.sorter}."
     if count == 0:
-        opening = "No label is trusted, so none was sorted into a category."
+        opening = "No unit has a label, so none was sorted into a category."
     elif count == 1:
-        opening = f"The one label of interpretable units was sorted by {sorting.sorter}."
+        opening = f"The one label of units was sorted by {sorting.sorter}."
     sentences = [opening, *sorting.notes]
     if doubts := doubtful(run):
         hanging = sum(doubt.units for doubt in doubts)
@@ -373,6 +372,7 @@ def doubtful(run: ProfileRun) -> tuple[Doubt, ...]:
     return tuple(
         Doubt(word, run.sorting.category[word], round(share * votes), votes, units[word])
         for word, share in run.sorting.doubtful()
+        if units[word]
     )
 
 

@@ -146,6 +146,19 @@ class RangeView:
             return f"{text}; {first} leads in {filled[0].layer} and in {filled[-1].layer}"
         return f"{text}: {first} leads in {filled[0].layer}, {last} in {filled[-1].layer}"
 
+    @property
+    def how_well(self) -> str:
+        """What the distribution of r shows, as its title."""
+        means = [(known_mean(each.shown_r), each.layer) for each in self.section.layers]
+        known = [(mean, layer) for mean, layer in means if math.isfinite(mean)]
+        if len(known) < 2:
+            return "How well a few words predict the units"
+        (low, lowest), (high, highest) = min(known), max(known)
+        return (
+            f"Words predict units best in {highest} (mean r {number(high, 2)}), least in {lowest} "
+            f"({number(low, 2)})"
+        )
+
     def tiles(self) -> list[tuple[str, str, str]]:
         """Figures for the head of the page."""
         return [

@@ -40,7 +40,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from profiler.core.arrays import BoolArray
+from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.categories import UNKNOWN
 from profiler.core.json_text import from_plain, json_text, plain, read_json
 from profiler.core.store import remove_file, write_atomically
@@ -239,9 +239,16 @@ class ProfileRun:
     def unit_categories(self, layer: LayerLabels) -> list[str | None]:
         """The category of each unit's label; None where it is not trusted."""
         return [
-            self.sorting.category[self.concepts[concept]] if trusted else None
-            for concept, trusted in zip(layer.concept[:, 0], self.trusted(layer), strict=True)
+            category if trusted else None
+            for category, trusted in zip(
+                self.categories_of(layer.concept[:, 0]), self.trusted(layer), strict=True
+            )
         ]
+
+    def categories_of(self, concepts: IntArray) -> list[str | None]:
+        """The categories of concepts by index; None where there is none, or none is known."""
+        known = self.sorting.category
+        return [known.get(self.concepts[i]) if i >= 0 else None for i in concepts.tolist()]
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -262,7 +269,11 @@ class ProfileRun:
             self.categories,
             tuple(
                 count_units(
-                    layer.layer, self.unit_categories(layer), layer.dead.tolist(), self.categories
+                    layer.layer,
+                    self.unit_categories(layer),
+                    layer.dead.tolist(),
+                    self.categories,
+                    self.categories_of(layer.concept[:, 0]),
                 )
                 for layer in self.layers
             ),
@@ -291,6 +302,7 @@ class ProfileRun:
                     [word and self.sorting.category[word] for word in self.leading_words(layer)],
                     np.isnan(layer.r[:, 0]).tolist(),
                     self.categories,
+                    self.categories_of(layer.concept[:, 0]),
                 )
                 for layer in self.ranges
             ),

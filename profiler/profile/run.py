@@ -290,7 +290,7 @@ def import_descriptions(
 def judge(
     run: ProfileRun, options: ProfileOptions, texts: TextEncoder, services: Services = NONE
 ) -> ProfileRun:
-    """Set the threshold, sort the trusted labels and write the summary; touches no image."""
+    """Set the threshold, sort the words and write the summary; touches no image."""
     run = replace(run, threshold=_threshold(run, options))
     return sort_labels(run, options, texts, services)
 
@@ -298,14 +298,17 @@ def judge(
 def sort_labels(
     run: ProfileRun, options: ProfileOptions, texts: TextEncoder, services: Services = NONE
 ) -> ProfileRun:
-    """Sort the trusted labels into categories and write the summary."""
-    words = trusted_words(run)
+    """Sort the words of all units into categories and write the summary."""
+    words = words_of(run)
     sorting = sort_words(words, options, texts, services)
     if words:
-        labels = "1 label" if len(words) == 1 else f"{len(words):,} labels"
-        log.info("%s sorted by %s", labels, sorting.sorter)
+        log.info(
+            "%s sorted by %s",
+            "1 word" if len(words) == 1 else f"{len(words):,} words",
+            sorting.sorter,
+        )
     else:
-        log.info("no label is trusted, so none was sorted into a category")
+        log.info("no unit has a label, so none was sorted into a category")
     run = replace(run, sorting=sorting)
     run = with_summary(run, services.llm, options.prompts)
     if services.llm is not None:
@@ -329,15 +332,16 @@ def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:
     run.replace_judgement(folder, render_profile(profile_page(run), max_mb=max_report_mb))
 
 
-def trusted_words(run: ProfileRun) -> list[str]:
-    """The labels of interpretable units, then the leading words of explained ones, each once."""
-    labels = [
-        run.concepts[concept]
-        for layer in run.layers
-        for concept in layer.concept[run.trusted(layer), 0]
-    ]
-    leading = [word for layer in run.ranges for word in run.leading_words(layer) if word]
-    return list(dict.fromkeys(labels + leading))
+def words_of(run: ProfileRun) -> list[str]:
+    """The labels of all units, then the leading words of their explanations, each once.
+
+    Also of those below the criterion: the report shows, pale, what they would be called, and
+    another threshold needs no new sorting.
+    """
+    labels = [layer.concept[:, 0] for layer in run.layers]
+    leading = [layer.concept[:, 0] for layer in run.ranges]
+    found = np.concatenate([*labels, *leading]).tolist()
+    return [run.concepts[concept] for concept in dict.fromkeys(found) if concept >= 0]
 
 
 def sort_words(

@@ -32,9 +32,6 @@ IMAGES_SHOWN = 9
 OPEN_LAYERS = 24
 """With more layers than this the layer sections start closed and the bars are drawn thin."""
 
-SMALL_SHARE = 0.5
-"""Below this share of interpretable units, their categories are also drawn on their own."""
-
 FREQUENT_LABELS = 12
 """Labels listed beside the distribution of a layer."""
 
@@ -104,8 +101,6 @@ class _Layer:
     """Kind and shape, as far as they are known."""
     profile: LayerProfile
     bar: StackedBar
-    kinds: StackedBar
-    """The interpretable units alone."""
     cells: tuple[_Cell, ...]
     histogram: Histogram | None
     finding: str
@@ -201,7 +196,6 @@ class _View:
             about=" · ".join(filter(None, (section.kind, section.shape))),
             profile=profile,
             bar=stacked_bar(profile, self.styles, named=False),
-            kinds=stacked_bar(_interpretable(profile), self.styles, named=False),
             cells=self._cells(profile),
             histogram=histogram(axis, evidence, null, labels.layer)
             if axis and finite.size
@@ -276,8 +270,8 @@ class _View:
         parts = [_Cell(swatch, total.counts.get(name, 0)) for name, swatch in self.styles.items()]
         return (
             *parts,
-            _Cell(replace(UNINTERPRETABLE, name="not explained"), total.uninterpretable),
-            _Cell(replace(DEAD, name="does not vary"), total.dead),
+            _Cell(UNINTERPRETABLE, total.uninterpretable),
+            _Cell(DEAD, total.dead),
         )
 
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
@@ -294,10 +288,6 @@ class _View:
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
-            "whole_kinds": stacked_bar(
-                replace(_interpretable(total), layer="All layers"), self.styles, named=True
-            ),
-            "few": total.interpretable_share < SMALL_SHARE,
             "headline": _headline(page.profile.layers, total)
             if self.cut
             else _uncut_headline(total),
@@ -317,7 +307,14 @@ class _View:
             "data": self._data,
             "quality": self.quality,
             "ranges": self.ranges,
+            "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
             "range_parts": self._range_cells(),
+            "pale": any(
+                layer.below
+                for profile in (page.profile, page.ranges and page.ranges.profile)
+                if profile
+                for layer in profile.layers
+            ),
             "thumbnails": thumbnails,
         }
 
@@ -434,11 +431,6 @@ class _View:
             "imageIndex": images.order,
             "layers": layers,
         }
-
-
-def _interpretable(profile: LayerProfile) -> LayerProfile:
-    """Leave out the units without a trusted label."""
-    return LayerProfile(profile.layer, profile.counts, uninterpretable=0, dead=0)
 
 
 def _styles(page: ProfilePage) -> dict[str, Swatch]:

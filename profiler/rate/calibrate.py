@@ -3,7 +3,7 @@
 The story is told in :func:`calibrate_run`. Nothing here reads an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,7 @@ from profiler.core.store import write_atomically
 from profiler.errors import CheckFailed, InputError, OutputError, ProfilerError, Undecided
 from profiler.models.vlm.base import TextEncoder
 from profiler.profile.result import ProfileRun, load_run
-from profiler.profile.run import (
-    ProfileOptions,
-    rewrite_run,
-    sort_labels,
-    trusted_words,
-    with_summary,
-)
+from profiler.profile.run import ProfileOptions, rewrite_run, sort_labels, with_summary
 from profiler.profile.threshold import ExpectedRating, Threshold, threshold_json
 from profiler.rate.book import FILE, RatingBook, read_file
 from profiler.rate.calibration import (
@@ -133,38 +127,19 @@ def set_threshold(
     Words that are sorted already keep their category. Where the new threshold trusts words that
     nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``services`` say.
     """
-    before = run.threshold
     run = replace(run, threshold=threshold)
-    words = trusted_words(run)
-    if all(word in run.sorting.category for word in words):
-        run = _with_sorted(run, words, before)
+    if all(
+        category is not None or not trusted
+        for layer in run.layers
+        for category, trusted in zip(
+            run.categories_of(layer.concept[:, 0]), run.trusted(layer), strict=True
+        )
+    ):
         run = with_summary(run, services.llm, options.prompts)
     else:
         run = sort_labels(run, options, texts, services)
     rewrite_run(run, folder, options.max_report_mb)
     return run
-
-
-def _with_sorted(run: ProfileRun, words: Sequence[str], before: Threshold | None) -> ProfileRun:
-    """The run with the categories of the words it trusts now, all of them sorted before."""
-    old = run.sorting
-    if len(words) == len(old.category):
-        return run
-    note = f"They were sorted together with {len(old.category) - len(words):,} others"
-    if before is not None:
-        note += f", when the threshold was {before.text()}"
-    kept = old.kept and {word: old.kept[word] for word in words if word in old.kept}
-    sorting = replace(
-        old,
-        category={word: old.category[word] for word in words},
-        kept=kept,
-        lenient_unknown=tuple(word for word in old.lenient_unknown if word in set(words)),
-        notes=(f"{note}, of which the sentences that follow speak too.", *old.notes),
-    )
-    return replace(run, sorting=sorting)
-
-
-# -- files -------------------------------------------------------------------------------------
 
 
 def expected_csv(run: ProfileRun, expected: ExpectedRating) -> str:

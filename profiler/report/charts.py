@@ -51,6 +51,8 @@ class Segment:
     room: Literal["none", "wide", "any"]
     """On which screens the text fits."""
     tip: str
+    pale: bool = False
+    """Drawn in a pale colour: what the units would be called, if their word were trusted."""
 
 
 @dataclass(frozen=True)

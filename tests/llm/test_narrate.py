@@ -18,6 +18,7 @@ from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.facts import ProfileFacts
+from profiler.profile.threshold import Threshold
 
 FACTS = ProfileFacts(
     subject="resnet50",
@@ -30,8 +31,7 @@ FACTS = ProfileFacts(
         ),
     ),
     labels={"conv1": ("red", "pale blue"), "layer1": ("striped",), "layer4": ("zebra", "red")},
-    threshold=0.1634,
-    threshold_source="from a null distribution",
+    threshold=Threshold(0.1634, "null"),
     vlm="ConSE",
     vlm_limit="ConSE sees the world through 1,000 object names.",
     concepts=frozenset({"zebra", "horse", "police officer", "red", "striped", "the", "light"}),
@@ -40,8 +40,8 @@ FACTS = ProfileFacts(
 
 def test_template() -> None:
     assert FACTS.template() == (
-        "1,789 of the 2,368 units of resnet50 (75.5 %) are interpretable (score above τ = 0.163, "
-        "from a null distribution). “conv1” responds mostly to color (31.2 % of its units) and "
+        "1,789 of the 2,368 units of resnet50 (75.5 %) are interpretable (score above τ = 0.163). "
+        "“conv1” responds mostly to color (31.2 % of its units) and "
         "texture (7.8 %), with labels such as “red” and “pale blue”; “layer4” responds mostly to "
         "object (78.1 % of its units) and texture (2.0 %), with labels such as “zebra” and “red”. "
         "Overall, object is the most frequent category (67.8 % of all units) and leads in 1 of "
@@ -118,8 +118,7 @@ def test_the_template_keeps_to_its_own_facts(found: list[LayerProfile], tau: flo
         "net",
         ModelProfile(DEFAULT_CATEGORIES, named),
         labels={layer.layer: (f"label {i}",) for i, layer in enumerate(named)},
-        threshold=tau,
-        threshold_source="null distribution, false-discovery rate 5%",
+        threshold=None if tau is None else Threshold(tau, "confirmed" if tau > 2 else "given"),
     )
     assert complaints(facts.template(), facts) == []
 
