@@ -96,9 +96,7 @@ class Threshold:
         if not self.confirms:
             return labels.score[:, 0].astype(np.float64)
         if len(labels.confirmed_z) != labels.units:
-            raise InputError(
-                f"it is not known which labels of layer {labels.layer!r} are confirmed"
-            )
+            raise InputError(f"no label of layer {labels.layer!r} was tested on other images")
         return labels.confirmed_z.astype(np.float64)
 
     def trusts(self, labels: LayerLabels) -> BoolArray:

@@ -196,10 +196,10 @@ def test_priors_of_their_own_are_said_where_labels_are_compared() -> None:
 
 
 def test_without_an_interpretable_unit_there_is_nothing_to_compare() -> None:
-    assert "No unit of any run scores above τ" in visible(
+    assert "No unit of any run is above τ" in visible(
         render_compare(fake_page(fake_comparison({"a": 20}, tau=99.0)))
     )
-    assert "scores above τ:" not in visible(render_compare(fake_page(fake_comparison({"a": 20}))))
+    assert "is above τ:" not in visible(render_compare(fake_page(fake_comparison({"a": 20}))))
 
 
 def test_runs_without_a_layer_in_common() -> None:

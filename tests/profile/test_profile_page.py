@@ -24,7 +24,8 @@ from report_samples import (
 from profiler.errors import OutputError
 from profiler.profile import charts
 from profiler.profile import view as profile_page
-from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.charts import stacked_bar, swatches
+from profiler.profile.counts import LayerProfile, ModelProfile, count_units
 from profiler.profile.page import ProfilePage
 from profiler.profile.view import render_profile
 from profiler.report.document import TEMPLATES
@@ -99,7 +100,7 @@ def test_headings_ids_and_links_hold_together(small: ProfilePage) -> None:
         if "aria-labelledby" in attributes:
             assert attributes["aria-labelledby"] in ids
     pictures = [a for a in outline.all("svg") if a.get("class") in ("bar", "histogram")]
-    assert len(pictures) == 2 + 3 * len(SMALL) + len(SMALL) + 1
+    assert len(pictures) == 1 + 2 * len(SMALL) + len(SMALL) + 1
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
 
 
@@ -168,7 +169,7 @@ def test_every_bar_on_the_page_sums_to_100_percent() -> None:
     for layers in (SMALL, {"one": 1}, {f"l{i}": 7 + i for i in range(30)}):
         html = render_profile(fake_page(layers, images=20))
         bars = [part.split("</svg>\n")[0] for part in html.split('<svg class="bar"')[1:]]
-        assert len(bars) == 2 + 3 * len(layers)
+        assert len(bars) == 1 + 2 * len(layers)
         for bar in bars:
             if 'no units"' in bar:
                 continue
@@ -345,7 +346,10 @@ def test_all_dead() -> None:
 def test_none_interpretable_and_no_null() -> None:
     page = fake_page({"a": 5, "b": 1}, images=20, dead=0, tau=99.0, null=0)
     words = visible(render_profile(page))
-    assert "No unit scores above τ. Shares of categories cannot be read from this run." in words
+    assert (
+        "No unit scores above τ. Shares of categories by peak labels cannot be read from this run."
+        in words
+    )
     assert "No random image lists were scored in this layer." in words
     assert "given, not calibrated here" in words
 
@@ -397,14 +401,20 @@ def test_places_without_a_concept_stay_empty() -> None:
     assert "<tr><td>0<td>–<td>–<td>" in html
 
 
-def test_few_interpretable_units_are_drawn_apart() -> None:
-    for tau, opened in ((0.05, False), (0.6, True)):
-        page = fake_page({"a": 80, "b": 80}, images=20, tau=tau)
-        assert page.profile.total.interpretable > 0
-        assert (page.profile.total.interpretable_share < 0.5) == opened
-        html = render_profile(page)
-        before = html[: html.index("<summary>The interpretable units alone")]
-        assert before.rstrip().endswith("open>") == opened
+def test_units_below_the_criterion_stand_pale_between_the_colours_and_the_greys() -> None:
+    counted = count_units(
+        "fc",
+        ["color", None, None, None, None],
+        [False, False, False, False, True],
+        ["color", "object"],
+        ["color", "object", "object", None, "color"],
+    )
+    bar = stacked_bar(counted, swatches(["color", "object"]), named=False)
+    drawn = [(each.swatch.name, each.count, each.pale) for each in bar.segments]
+    assert drawn == [
+        ("color", 1, False), ("object", 2, True), ("uninterpretable", 1, False), ("dead", 1, False),
+    ]  # fmt: skip
+    assert bar.segments[1].tip == "object, below the criterion: 40\u202f% (2 of 5) units"
 
 
 def test_headline_names_the_extremes_and_counts_ties() -> None:

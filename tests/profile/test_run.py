@@ -68,7 +68,8 @@ def test_the_first_columns_are_those_of_clip_dissect(command: Command, folder: P
     assert header[:4] == ["layer", "unit", "description", "similarity"]
     assert header[4:8] == ["interpretable", "dead", "category", "p_value"]
     assert header[8:16] == [f"{c}_{i}" for i in range(2, 6) for c in ("description", "similarity")]
-    assert header[16:] == ["explanation", "explanation_r", "explanation_ceiling", "explained"]
+    ranges = ["explanation", "explanation_r", "explanation_ceiling", "explained"]
+    assert header[16:] == [*ranges, "confirmed_z"]
 
 
 def test_the_same_command_gives_the_same_bytes(

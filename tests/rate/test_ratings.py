@@ -480,7 +480,9 @@ def test_a_threshold_file_is_read_back(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"threshold file"):
             read_threshold(str(path))
     for text in ("high", "nan", "inf", "1e999", "1_0"):
-        with pytest.raises(InputError, match=f"'{text}' is no finite number, and there is no such"):
+        with pytest.raises(
+            InputError, match=f"'{text}' is no finite number and not null, and there is no such"
+        ):
             read_threshold(text)
 
 

@@ -113,6 +113,8 @@ class _PMI(ABC):
         """Yield the scores of each layer, one block of concepts after the other."""
         neutral = _neutral_images(layers, null, len(images))
         used, null_rows, rows = listed_rows(layers, null, len(images), neutral)
+        if not len(used):
+            return  # every unit is dead, and there is no null distribution
         *rows, neutral = rows
         # Every shard takes the rows of all units: products of other shapes may differ in the
         # last bit.
