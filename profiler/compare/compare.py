@@ -23,7 +23,7 @@ from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
 from profiler.compare.pairs import ALPHA, compare
-from profiler.compare.ranges import with_ranges
+from profiler.compare.ranges import common_cut, compared_ranges, leading_words, with_ranges
 from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
@@ -178,7 +178,13 @@ def compare_runs(
 
     wanted = sorted(words_in(labels, thresholds, [drawn for drawn in draws if drawn]))
     concepts = runs[0].run.concepts
-    sorting = _sort([concepts[i] for i in wanted], runs, options, texts, services)
+    explained = common_cut([each.run for each in runs])
+    words = dict.fromkeys(concepts[i] for i in wanted)
+    if explained is not None:
+        layers = [layer for each in runs for layer in each.run.ranges]
+        leading = (leading_words(layer, explained, concepts) for layer in layers)
+        words |= dict.fromkeys(word for own in leading for word in own if word)
+    sorting = _sort(list(words), runs, options, texts, services)
     category_of = SortedWords(concepts, _categories(sorting, options), sorting.category)
     comparison = compare(
         [
@@ -190,6 +196,11 @@ def compare_runs(
                 drawn,
                 title=_title(each.run.record),
                 step=each.run.record.subject.step,
+                ranges={}
+                if explained is None
+                else compared_ranges(
+                    each.run, explained, category_of.categories, category_of.category_of
+                ),
             )
             for each, own, threshold, drawn in zip(runs, labels, thresholds, draws, strict=True)
         ],

@@ -1,5 +1,6 @@
 """How shares and single words grow from run to run."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +8,9 @@ import numpy as np
 
 from profiler.compare.charts import Panel, area_panel, line_panel, run_places
 from profiler.compare.result import Comparison
-from profiler.profile.counts import LayerProfile
+from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.report.charts import Swatch
-from profiler.report.text import count, percent, plural
+from profiler.report.text import count, number, percent, plural
 
 WORDS_DRAWN = 12
 """Words with a picture of their own: those whose units change most in a layer."""
@@ -45,8 +46,7 @@ class GrowthView:
             for layer in found
             if layer
         ]
-        top = max(shares, default=0.0)
-        self.top = next((nice for nice in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8) if top <= nice), 1.0)
+        self.top = _nice(shares)
         self.top_text = percent(self.top, 1)
         self.interpretable = [self._line(name, found) for name, found in self.profiles.items()]
         self.categories = [
@@ -54,18 +54,49 @@ class GrowthView:
             for name, found in self.profiles.items()
         ]
         self.words = self._words()
+        self.explained = all(run.ranges for run in runs)
+        if self.explained:
+            self._draw_ranges(styles)
+
+    def _draw_ranges(self, styles: Mapping[str, Swatch]) -> None:
+        """How well a few words predict the units of each layer, and which lead."""
+        runs = self.comparison.runs
+        found = {name: [run.ranges.get(name) for run in runs] for name in self.short}
+        r = [each.r for layers in found.values() for each in layers if each]
+        self.top_r = _nice([value for value in r if math.isfinite(value)])
+        self.top_r_text = f"r = {self.top_r:g}"
+        self.r = [
+            line_panel(
+                self.short[name],
+                self.places,
+                [each.r if each and math.isfinite(each.r) else None for each in layers],
+                self.top_r,
+                texts=[number(each.r, 2) if each else "absent" for each in layers],
+            )
+            for name, layers in found.items()
+        ]
+        profiles = {
+            name: [each.profile if each else None for each in layers]
+            for name, layers in found.items()
+        }
+        self.leading = [
+            area_panel(self.short[name], self.places, layers, styles)
+            for name, layers in profiles.items()
+        ]
 
     @property
     def headline(self) -> str:
         """What the pictures show, as their title."""
-        totals = [run.profile.total for run in self.comparison.runs]
-        shares = [percent(total.interpretable, total.units) for total in totals]
         if not self.comparison.timeline:
             return "Across the runs, layer by layer"
-        if totals[0].interpretable_share == totals[-1].interpretable_share:
-            return f"Interpretable units stay at {shares[0]} from first to last"
-        verb = "grow" if totals[-1].interpretable_share > totals[0].interpretable_share else "fall"
-        return f"Interpretable units {verb} from {shares[0]} to {shares[-1]}"
+        ends = self.comparison.runs[0], self.comparison.runs[-1]
+        peak = _grown("Interpretable units", [run.profile.total for run in ends])
+        if not self.explained:
+            return peak
+        categories = tuple(self.comparison.categories)
+        counts = [tuple(each.profile for each in run.ranges.values()) for run in ends]
+        ranges = [ModelProfile(categories, each).total for each in counts]
+        return f"{_grown('Units explained by a few words', ranges)}; {peak[:1].lower()}{peak[1:]}"
 
     def _line(self, name: str, found: Sequence[LayerProfile | None]) -> Panel:
         return line_panel(
@@ -110,6 +141,21 @@ class GrowthView:
         if layer is None:
             return None
         return Counter(layer.labels.concept[np.asarray(layer.trusted, bool), 0].tolist())
+
+
+def _nice(values: Sequence[float]) -> float:
+    """A round end of an axis from 0 that holds all values, which are at most 1."""
+    top = max(values, default=0.0)
+    return next((nice for nice in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8) if top <= nice), 1.0)
+
+
+def _grown(what: str, totals: Sequence[LayerProfile]) -> str:
+    before, after = totals
+    shares = [percent(total.interpretable, total.units) for total in totals]
+    if before.interpretable_share == after.interpretable_share:
+        return f"{what} stay at {shares[0]} from first to last"
+    verb = "grow" if after.interpretable_share > before.interpretable_share else "fall"
+    return f"{what} {verb} from {shares[0]} to {shares[1]}"
 
 
 def step_text(step: float) -> str:

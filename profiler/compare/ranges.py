@@ -1,41 +1,83 @@
-"""What changed in the range explanations of runs: how well words predict units, and which."""
+"""What changed in the range explanations of runs: how well words predict units, and which.
+
+What counts as explained is decided by one cut for all runs, from the decoys of all. The images, and
+with them the folds, are the same in all runs.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from profiler.compare.result import PairComparison, RangeChange
+from profiler.compare.result import ComparedRange, PairComparison, RangeChange
 from profiler.core.arrays import Float64, IntArray
 from profiler.core.statistics import Interval
+from profiler.profile.counts import count_units
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.result import ProfileRun
 
 DRAWS = 2000
-"""Of the bootstrap over units."""
+"""Of the bootstrap over units and folds."""
 LEADING = 3
-"""Leading words named of a layer."""
+"""Leading words named of a layer, and of those gained and lost."""
+
+
+def common_cut(runs: Sequence[ProfileRun]) -> float | None:
+    """The r from which on units of all runs count as explained; None if a run is not explained."""
+    if not all(run.ranges for run in runs):
+        return None
+    return explained_cut([layer for run in runs for layer in run.ranges])
+
+
+def leading_words(layer: LayerRange, cut: float, concepts: Sequence[str]) -> list[str | None]:
+    """The leading word of each unit that is explained; None for the others."""
+    return [concepts[i] if i >= 0 else None for i in layer.leading(cut).tolist()]
+
+
+def compared_ranges(
+    run: ProfileRun, cut: float, categories: Sequence[str], category_of: Mapping[str, str]
+) -> dict[str, ComparedRange]:
+    """The range explanations of a run by layer.
+
+    Args:
+        run: with range explanations.
+        cut: that of :func:`common_cut`.
+        categories: of the comparison.
+        category_of: every leading word.
+    """
+    found = {}
+    for layer in run.ranges:
+        words = leading_words(layer, cut, run.concepts)
+        counted = count_units(
+            layer.layer,
+            [word and category_of[word] for word in words],
+            np.isnan(layer.r[:, 0]).tolist(),
+            categories,
+        )
+        units = Counter(word for word in words if word)
+        found[layer.layer] = ComparedRange(known_mean(layer.shown_r), counted, units)
+    return found
 
 
 def with_ranges(
-    runs: Sequence[ProfileRun], pairs: Sequence[PairComparison], seed: int = 0
+    runs: Sequence[ProfileRun],
+    pairs: Sequence[PairComparison],
+    seed: int = 0,
 ) -> tuple[PairComparison, ...]:
     """The pairs with what changed in each layer that both runs have, if all runs are explained.
 
-    A unit counts as explained by one cut for all runs, from the decoys of all. Units are compared
-    with their partners where the pair matched them, else layer by layer; the interval is that of a
-    bootstrap over units. Folds of the images are the same in all runs, since they see the same
-    images.
+    Units are compared with their partners where the pair matched them, else layer by layer. The
+    interval is that of a bootstrap over units and folds.
 
     Args:
         runs: in the order of the comparison.
         pairs: which of them are compared, with their units matched.
         seed: of the bootstrap.
     """
-    if not all(run.ranges for run in runs):
+    cut = common_cut(runs)
+    if cut is None:
         return tuple(pairs)
-    cut = explained_cut([layer for run in runs for layer in run.ranges])
     found = []
     for pair in pairs:
         before, after = runs[pair.before], runs[pair.after]
@@ -47,8 +89,11 @@ def with_ranges(
             matching = layer.matching
             partners = None if matching is None else (matching.before, matching.after)
             rng = np.random.default_rng([seed, len(one.r), len(other.r)])
-            r = _change(one.shown_r, other.shown_r, partners, rng)
-            explained = _change(_as_numbers(one, cut), _as_numbers(other, cut), partners, rng)
+            r, explained = _change(one, other, cut, partners, rng)
+            words = [
+                Counter(word for word in leading_words(each, cut, run.concepts) if word)
+                for each, run in ((one, before), (other, after))
+            ]
             changes.append(
                 RangeChange(
                     layer.layer,
@@ -58,40 +103,82 @@ def with_ranges(
                     int(one.explained(cut).sum()),
                     int(other.explained(cut).sum()),
                     explained,
-                    _leading(one, cut, before.concepts),
-                    _leading(other, cut, after.concepts),
+                    _most(words[0]),
+                    _most(words[1]),
+                    _more(words[0], words[1]),
+                    _more(words[1], words[0], swapped=True),
                 )
             )
         found.append(replace(pair, ranges=tuple(changes)))
     return tuple(found)
 
 
-def _as_numbers(layer: LayerRange, cut: float) -> Float64:
-    return layer.explained(cut).astype(np.float64)
+def _most(words: Counter[str]) -> tuple[str, ...]:
+    return tuple(word for word, _ in words.most_common(LEADING))
+
+
+def _more(
+    before: Counter[str], after: Counter[str], swapped: bool = False
+) -> tuple[tuple[str, int, int], ...]:
+    """The words that rise most, with the units before and after, in the order of the runs."""
+    rise = {word: after[word] - before[word] for word in sorted(after)}
+    risen = sorted((word for word in rise if rise[word] > 0), key=lambda word: -rise[word])
+    ends = (after, before) if swapped else (before, after)
+    return tuple((word, ends[0][word], ends[1][word]) for word in risen[:LEADING])
 
 
 def _change(
-    before: Float64,
-    after: Float64,
+    before: LayerRange,
+    after: LayerRange,
+    cut: float,
     partners: tuple[IntArray, IntArray] | None,
     rng: np.random.Generator,
-) -> Interval:
-    """The difference of means, after − before, with its 95 % interval."""
-    if partners is not None and len(partners[0]) == len(before) == len(after):
-        paired = after[partners[1]] - before[partners[0]]
-        return _interval(known_mean(paired), _means(paired, rng))
-    return _interval(
-        known_mean(after) - known_mean(before), _means(after, rng) - _means(before, rng)
-    )
+) -> tuple[Interval, Interval]:
+    """The differences, after − before, of mean r and of the share explained, with 95 % intervals.
+
+    In each draw, both runs see the same folds, drawn with replacement; units are drawn as pairs
+    where every unit has a partner.
+    """
+    folds = before.fold_r.shape[1]
+    if after.fold_r.shape[1] != folds:  # one of them does not hold its folds
+        before, after = (replace(each, fold_r=each.r[:, None]) for each in (before, after))
+        folds = 1
+    weights = rng.multinomial(folds, np.full(folds, 1 / folds), size=DRAWS) / folds
+    sides = [_values(each, cut) for each in (before, after)]
+    drawn = [_drawn(each, cut, weights) for each in (before, after)]
+    paired = partners is not None and len(partners[0]) == len(before.r) == len(after.r)
+
+    def change(which: int) -> Interval:
+        (x, y), (here, there) = ([side[which] for side in each] for each in (sides, drawn))
+        if paired and partners is not None:
+            own, other = partners
+            each_pair = there[:, other] - here[:, own]
+            return _interval(known_mean(y[other] - x[own]), _resampled(each_pair, rng))
+        moved = _resampled(there, rng) - _resampled(here, rng)
+        return _interval(known_mean(y) - known_mean(x), moved)
+
+    return change(0), change(1)
 
 
-def _means(values: Float64, rng: np.random.Generator) -> Float64:
-    """(DRAWS,) means of units drawn anew."""
-    known = values[np.isfinite(values)]
-    if not len(known):
+def _values(layer: LayerRange, cut: float) -> tuple[Float64, Float64]:
+    """(K,) r of each unit, and whether it is explained."""
+    return layer.shown_r, layer.explained(cut).astype(np.float64)
+
+
+def _drawn(layer: LayerRange, cut: float, weights: Float64) -> tuple[Float64, Float64]:
+    """(DRAWS, K) the same on the folds of each draw; weights (DRAWS, F) sum to 1."""
+    full = np.asarray(layer.fold_r[:, :, -1], np.float64)
+    return weights @ layer.shown_fold_r.T, (weights @ full.T >= cut).astype(np.float64)
+
+
+def _resampled(values: Float64, rng: np.random.Generator) -> Float64:
+    """(DRAWS,) mean over units drawn with replacement, of (DRAWS, K); units that vary alone."""
+    known = values[:, np.isfinite(values).all(axis=0)]
+    units = known.shape[1]
+    if not units:
         return np.full(DRAWS, np.nan)
-    drawn = known[rng.integers(len(known), size=(DRAWS, len(known)))]
-    return np.asarray(drawn.mean(axis=1), np.float64)
+    counts = rng.multinomial(units, np.full(units, 1 / units), size=DRAWS)
+    return np.asarray((known * counts).sum(axis=1) / units, np.float64)
 
 
 def _interval(value: float, drawn: Float64) -> Interval:
@@ -99,8 +186,3 @@ def _interval(value: float, drawn: Float64) -> Interval:
         return Interval()
     low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
     return Interval(value, low, high)
-
-
-def _leading(layer: LayerRange, cut: float, concepts: Sequence[str]) -> tuple[str, ...]:
-    counted = Counter(concepts[c] for c in layer.leading(cut).tolist() if c >= 0)
-    return tuple(word for word, _ in counted.most_common(LEADING))

@@ -1,7 +1,7 @@
 """What a comparison of finished runs found: the data that files, pages and checks are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import Interval
-from profiler.profile.counts import ModelProfile
+from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
 
@@ -55,6 +55,22 @@ class ComparedLayer:
 
 
 @dataclass(frozen=True)
+class ComparedRange:
+    """The range explanations of one layer of one run, as they enter the comparison.
+
+    Attributes:
+        r: mean correlation of explanation and activation.
+        profile: units by the category of the leading word; those not explained, by the cut that
+            all runs share, count as uninterpretable.
+        words: units that each word leads.
+    """
+
+    r: float
+    profile: LayerProfile
+    words: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class ComparedRun:
     """One of the runs that are compared."""
 
@@ -69,6 +85,8 @@ class ComparedRun:
     """In network order."""
     profile: ModelProfile
     """Counts under the threshold of the comparison."""
+    ranges: Mapping[str, ComparedRange] = field(default_factory=dict)
+    """By layer; empty where some run has no range explanations."""
 
     def layer(self, name: str) -> ComparedLayer | None:
         """The layer of that name, if there is one."""
@@ -207,6 +225,8 @@ class RangeChange:
         explained_before, explained_after: units explained, by one cut for all runs.
         explained: the difference of their shares, with its 95 % interval.
         words_before, words_after: the most frequent leading words.
+        gained, lost: words that lead more units, or fewer, each with the units before and after;
+            those that change most.
     """
 
     layer: str
@@ -218,6 +238,8 @@ class RangeChange:
     explained: Interval
     words_before: tuple[str, ...]
     words_after: tuple[str, ...]
+    gained: tuple[tuple[str, int, int], ...] = ()
+    lost: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def beyond_chance(self) -> bool:

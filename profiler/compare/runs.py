@@ -7,7 +7,7 @@ from profiler.compare.centred import Centred
 from profiler.compare.cka import CKALayer
 from profiler.compare.counts import draw_kinds, layer_kinds
 from profiler.compare.noise import Floor
-from profiler.compare.result import ComparedLayer, ComparedRun, LayerDraws
+from profiler.compare.result import ComparedLayer, ComparedRange, ComparedRun, LayerDraws
 from profiler.core.arrays import IntArray, Rows
 from profiler.errors import InputError
 from profiler.profile.counts import ModelProfile, count_units
@@ -33,6 +33,7 @@ def compared_run(
     *,
     title: str = "",
     step: float | None = None,
+    ranges: Mapping[str, ComparedRange] | None = None,
 ) -> ComparedRun:
     """A run with the categories of its trusted labels and its profile.
 
@@ -44,6 +45,7 @@ def compared_run(
         draws: of its layers, where there are any.
         title: the subject in full; the name where it is empty.
         step: of a training run.
+        ranges: of its layers, where all runs are explained.
     """
     layers = []
     drawn: Sequence[LayerDraws | None] = [None] * len(labels) if draws is None else draws
@@ -63,7 +65,7 @@ def compared_run(
             for layer in layers
         ),
     )
-    return ComparedRun(name, title or name, step, threshold, tuple(layers), profile)
+    return ComparedRun(name, title or name, step, threshold, tuple(layers), profile, ranges or {})
 
 
 @dataclass(frozen=True)

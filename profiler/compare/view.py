@@ -105,6 +105,12 @@ def render_compare(page: ComparePage, *, max_mb: float = 20.0) -> str:
     return _rendered(view, data, thumbnails, " ".join(notes))
 
 
+def _moved_words(words: Sequence[tuple[str, int, int]]) -> str:
+    """Words with the units they lead before and after."""
+    each = (f"{word} ({count(before)} → {count(after)})" for word, before, after in words)
+    return ", ".join(each) or NOTHING
+
+
 def _signed(value: float) -> str:
     return f"+{number(value, 2)}" if round(value, 2) > 0 else number(value, 2)
 
@@ -275,6 +281,8 @@ class _View:
                     f"{count(each.explained_after)}",
                     "words_before": ", ".join(each.words_before) or NOTHING,
                     "words_after": ", ".join(each.words_after) or NOTHING,
+                    "gained": _moved_words(each.gained),
+                    "lost": _moved_words(each.lost),
                 }
                 for each in changes
             ],

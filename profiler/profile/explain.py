@@ -76,6 +76,8 @@ class LayerRange:
         monosemanticity: (K,) in [0, 1].
         decoy_r: (D, q) cross-validated correlation of decoys.
         decoy_monosemanticity: (D,).
+        fold_r: (K, F, q) the correlations on each fold, of which r is the mean; one fold, r itself,
+            where a run does not hold them.
     """
 
     layer: str
@@ -89,12 +91,19 @@ class LayerRange:
     monosemanticity: FloatArray
     decoy_r: FloatArray
     decoy_monosemanticity: FloatArray
+    fold_r: FloatArray
 
     @property
     def shown_r(self) -> Float64:
         """(K,) r with the words that were taken; NaN where a unit does not vary."""
         place = np.maximum(self.words - 1, 0)[:, None]
         return np.take_along_axis(np.asarray(self.r, np.float64), place, axis=1)[:, 0]
+
+    @property
+    def shown_fold_r(self) -> Float64:
+        """(K, F) the same on each fold."""
+        place = np.maximum(self.words - 1, 0)[:, None, None]
+        return np.take_along_axis(np.asarray(self.fold_r, np.float64), place, axis=2)[:, :, 0]
 
     def explained(self, cut: float) -> BoolArray:
         """(K,) whether r of all words reaches the cut; a unit that does not vary never does."""
@@ -112,7 +121,14 @@ class LayerRange:
     @classmethod
     def from_arrays(cls, layer: str, arrays: Mapping[str, Any], prefix: str = "") -> "LayerRange":
         """What :meth:`to_arrays` gave, its names behind a prefix."""
-        return cls(layer, *(arrays[prefix + each.name] for each in fields(cls)[1:]))
+        found = {
+            each.name: arrays[prefix + each.name]
+            for each in fields(cls)[1:]
+            if each.name != "fold_r"
+        }
+        # Runs of format 3 do not hold the folds.
+        folds = arrays.get(f"{prefix}fold_r", found["r"][:, None])
+        return cls(layer, **found, fold_r=folds)
 
 
 @dataclass(frozen=True)
@@ -263,6 +279,7 @@ def _explain(layer: LayerMoments, tops: LayerTops, space: _Space, most: int) -> 
         monosemanticity(layer.units, low, high),
         chance.r,
         monosemanticity(layer.decoys, low[some], high[some]),
+        own.fold_r.astype(np.float32),
     )
 
 
@@ -283,12 +300,13 @@ class _Search:
         self._directions = {
             part: self._rows(part, *found[part]) for part in space.folds
         }  # (most, e, K)
-        r = np.zeros((units, most))
-        for part in space.folds:
+        self.fold_r = np.full((units, max(len(space.folds), 1), most), np.nan)
+        for place, part in enumerate(space.folds):
             fold = moments.fold(part)
             for q in range(most):
-                r[:, q] += _correlations(fold, self._directions[part][q])
-        self.r = np.where(self.varies[:, None], r / max(len(space.folds), 1), np.nan)
+                self.fold_r[:, place, q] = _correlations(fold, self._directions[part][q])
+        self.fold_r[~self.varies] = np.nan
+        self.r = self.fold_r.mean(axis=1)
         self.words = _how_many(self.r)
 
     def _fit(self, part: int | None) -> tuple[IntArray, Float64]:

@@ -655,13 +655,7 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         if record.evaluation
         else (),
         tuple(
-            LayerRange.from_arrays(
-                layer,
-                {
-                    each.name: arrays[f"{place}.range.{each.name}"]
-                    for each in fields(LayerRange)[1:]
-                },
-            )
+            LayerRange.from_arrays(layer, arrays, f"{place}.range.")
             for place, layer in enumerate(names)
             if f"{place}.range.r" in arrays
         ),

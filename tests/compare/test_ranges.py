@@ -24,7 +24,7 @@ def layer(level: float, seed: int = 0) -> LayerRange:
     ones = np.ones(UNITS, int)
     nothing = np.full(UNITS, np.nan)
     return LayerRange("fc", concept, np.ones((UNITS, 5)), r, ones, ones, r[:, 0], nothing, nothing,
-                      decoys, nothing)  # fmt: skip
+                      decoys, nothing, np.repeat(r[:, None], 5, axis=1))  # fmt: skip
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def labelled(z: Sequence[float]) -> LayerLabels:
     k = len(z)
     nothing = np.zeros((k, 0))
     return LayerLabels(
-        "fc", np.zeros((k, 1), int), np.zeros((k, 1)), np.zeros(k), np.isnan(z), nothing.astype(int),
-        nothing, np.zeros(0), np.array(z),
+        "fc", np.zeros((k, 1), int), np.zeros((k, 1)), np.zeros(k), np.isnan(z),
+        nothing.astype(int), nothing, np.zeros(0), np.array(z),
     )  # fmt: skip
 
 

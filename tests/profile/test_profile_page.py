@@ -414,7 +414,7 @@ def test_units_below_the_criterion_stand_pale_between_the_colours_and_the_greys(
     assert drawn == [
         ("color", 1, False), ("object", 2, True), ("uninterpretable", 1, False), ("dead", 1, False),
     ]  # fmt: skip
-    assert bar.segments[1].tip == "object, below the criterion: 40\u202f% (2 of 5) units"
+    assert bar.segments[1].tip == "object, below the criterion: 40\u202f%, 2 of 5 units"
 
 
 def test_headline_names_the_extremes_and_counts_ties() -> None:
