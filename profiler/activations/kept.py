@@ -77,6 +77,7 @@ def collect_once(
     store: Store | None = None,
     matrices: bool = False,
     moments: bool = False,
+    known: Known | None = None,
     change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
@@ -89,7 +90,8 @@ def collect_once(
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
     bits of a sum. For only with a batch size of 1, which is, does a network pass whose numbers
     depend on the batch (:func:`profiler.activations.collect.try_first`). Where there is a store,
-    embeddings and ``matrices`` stay on disk.
+    embeddings and ``matrices`` stay on disk. What is ``known`` of the images is used, and not kept
+    apart.
     """
     total = len(probe.names)
     length = _kept_length(top, total)
@@ -113,7 +115,7 @@ def collect_once(
         advance=advance,
     )
     if store is None:
-        return merge(make(shards=shards), length=length)
+        return merge(make(shards=shards, known=known), length=length)
     prints = Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint)
     kept = {"matrices": matrices, "moments": moments}
     key = _key(prints, layers, length, precision, kept) | alone
@@ -125,12 +127,14 @@ def collect_once(
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
         advance(total - sum(len(shards[i].images) for i in missing))
         seen = _deciding(precision) | {"vlm": prints.vlm, "probe": prints.probe} | alone
-        known = None if change is not None or not missing else _known(store, seen)
+        own = known is None and change is None
+        if own and missing:
+            known = _known(store, seen)
         made = make(shards=[shards[i] for i in missing], known=known)
         for i, shard in zip(missing, made, strict=True):
             store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
         whole = _merged(store, key, keys, layers, length)
-        if change is None and known is None:
+        if own and known is None:
             store.put("embeddings", seen, _known_arrays(whole))
     else:
         advance(total)

@@ -211,7 +211,7 @@ def measured_with(record: Record) -> list[tuple[str, str]]:
     pairs = []
     if record.probe:
         pairs.append(("Probe images", f"{record.probe.title}: {count(record.probe.images)} images"))
-    if record.vlm:
+    if record.vlm and not record.vlm.annotated:
         pairs.append(("Images read by", record.vlm.name))
     if record.concepts:
         concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
@@ -359,7 +359,8 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
         used = f"{similarity.top} ({similarity.top_chosen})" if similarity.top else "all images"
         shown = f"{used}; {SHOWN_IMAGES} shown"
         pairs += [("Similarity", similarity.text), ("Top images a unit", shown)]
-    caption = record.vlm.template.format("…") if record.vlm else None
+    annotated = record.vlm is not None and record.vlm.annotated
+    caption = record.vlm.template.format("…") if record.vlm and not annotated else None
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
     pairs += [
         ("Evaluation", _evaluation(run)),
@@ -370,7 +371,10 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
         ("Language model used", typeset(str(run.usage)) if run.usage != Usage() else None),
         ("Prompts", sorting.get("prompts")),
         ("Model fingerprint", record.subject.fingerprint),
-        ("VLM fingerprint", record.vlm.fingerprint if record.vlm else None),
+        (
+            "Fingerprint of the annotations" if annotated else "VLM fingerprint",
+            record.vlm.fingerprint if record.vlm else None,
+        ),
         ("Words compared by", sorting.get("text_encoder")),
         ("Probe fingerprint", record.probe.fingerprint if record.probe else None),
         ("Concept fingerprint", record.concepts.fingerprint if record.concepts else None),
