@@ -163,29 +163,36 @@ def _range_section(run: ProfileRun) -> RangeSection | None:
     if profile is None:
         return None
     images = run.record.probe.images if run.record.probe else 0
+    annotated = run.record.vlm is not None and run.record.vlm.annotated
     return RangeSection(
         run.ranges,
         profile,
         run.explained_cut,
         [run.leading_words(layer) for layer in run.ranges],
         run.sorting.category,
-        [typeset(text) for text in range_story(images)],
+        [typeset(text) for text in range_story(images, annotated=annotated)],
     )
 
 
-def range_story(images: int) -> tuple[str, ...]:
+def range_story(images: int, *, annotated: bool = False) -> tuple[str, ...]:
     """How range explanations were worked out, and what they do not show, in sentences."""
+    seen = "all attributes" if annotated else "the image embedding"
     return (
         f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "
         "them (orthogonal matching pursuit, positive weights) and judged on the fifth; r is the "
         "mean of the five correlations. The words shown are those of all images, as few as come "
         "within 0.01 of the best r.",
-        "The ceiling is the same r for the best linear function of the image embedding (ridge "
-        "regression): what can be said of the unit in this space, as far as these images tell.",
+        f"The ceiling is the same r for the best linear function of {seen} (ridge regression): "
+        "what can be said of the unit in this space, as far as these images tell.",
         "Decoys are units with the activations of other images; the same search on them shows what "
         "chance gives. Specificity is the share of the layer's other explanations that predict a "
-        "unit worse than its own. Monosemanticity is the mean similarity of pairs of images, "
-        "weighted by how strongly the unit responds to both.",
+        "unit worse than its own."
+        + (
+            " Monosemanticity, which compares images by their embeddings, is not known."
+            if annotated
+            else " Monosemanticity is the mean similarity of pairs of images, weighted by how "
+            "strongly the unit responds to both."
+        ),
         "Explained is not understood: r = 0.3 leaves 91 % of the variance to other causes. A word "
         "predicts the unit; what drives it, only an experiment can tell.",
     )
