@@ -16,8 +16,8 @@ TORCH  := torch==2.14.1 torchvision==0.29.1
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/profiler run efficientnet_lite0 --layers all --vlm conse --probe synthetic \
-	    --concepts visual --out $(DEMO)
+	$(BIN)/profiler run efficientnet_lite0 --layers all --probe synthetic \
+	    --concepts annotations:truth --out $(DEMO)
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
 # Two processes: much of the time goes into waiting for browsers, servers and starting programs.

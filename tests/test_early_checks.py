@@ -80,6 +80,8 @@ RIGHT = {
 }
 """A call that gets as far as the images, the network or, without one, the VLM."""
 
+ANNOTATED = "run net.py:subject --probe images --out out -j 0 --concepts annotations"
+
 NETWORKS = {"run", "layers", "compare", "debug", "guard fit", "check", "mine"}
 READERS = NETWORKS - {"layers"}
 """Commands that read images."""
@@ -102,6 +104,8 @@ WRONG: list[tuple[set[str], str, str]] = [
     (READERS, "--vlm open_clip:ViT-B-16", "ViT-B-16"),
     (READERS, "--concepts nowhere.txt", "nowhere.txt"),
     (READERS - {"check"}, "--concepts blank.txt", "blank.txt"),
+    (READERS - PROFILES, "--concepts annotations:folders", "profiler run and compare alone"),
+    (PROFILES, "--concepts annotations:folders", "--vlm net.py:vlm and --concepts annotations:fol"),
     (WRITERS, "--out words.txt/out", "words.txt"),
     (WRITERS, "--out /proc/nowhere/out", "/proc/nowhere"),
     (NETWORKS - {"compare"}, "--checkpoint nowhere.pt", "nowhere.pt"),
@@ -199,6 +203,10 @@ CALLS = [
         ("guard eval net.py:subject --data data --classes nowhere.txt", "nowhere.txt"),
         ("guard eval net.py:subject --data data --corrupt rain:1", "rain"),
         ("compare net.py:subject", "two"),
+        (f"{ANNOTATED}:nowhere.csv", "nowhere.csv"),
+        (f"{ANNOTATED}:words.txt", "no column 'path'"),
+        (f"{ANNOTATED}:truth", "the truth is that of the built-in scenes"),
+        (f"{ANNOTATED}:folders --similarity soft-wpmi", "--similarity soft-wpmi is about cosines"),
         ("categorize empty --llm none", "'empty' is not a finished run"),
         ("calibrate empty", "'empty' is not a finished run"),
         ("import nowhere.csv --out out --vlm net.py:vlm", "nowhere.csv"),

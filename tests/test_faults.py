@@ -211,7 +211,9 @@ def kinds(cache: Path) -> list[str]:
 
 def settled(cache: Path) -> bool:
     """Whether a cache holds one pass, put together, and the texts."""
-    return set(found := kinds(cache)) == {"passes", "texts"} and found.count("passes") == 1
+    return {*(found := kinds(cache))} - {"embeddings"} == {"passes", "texts"} and found.count(
+        "passes"
+    ) == 1
 
 
 def identical(stage: Path, folder: Path, *, but: str = "") -> None:

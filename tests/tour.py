@@ -331,6 +331,14 @@ def profiles(sorted_by: str) -> Iterator[Step]:
         f" --limit 20 {see} --concepts words.txt --out partial",
         statuses=(2,),
     )
+    annotated = f"{NET_150} --layers stem,block2 -j 0 --concepts annotations"
+    yield step(f"run {annotated}:folders --probe probe --evaluate --bootstrap 3 --out folders")
+    yield step(f"run {annotated}:truth --probe synthetic --limit 60 --out truth --json")
+    yield step(
+        "compare net.py:net --checkpoint step-000.pt --checkpoint step-150.pt --layers stem,block2"
+        " --probe data --concepts annotations:annotations.csv --similarity cosine --draws 3"
+        " --out annotated -j 0 --json"
+    )
     tiny = SAMPLES / "tiny.py"
     yield step(
         f"run {tiny}:subject --vlm {tiny}:vlm --probe probe --concepts words.txt --compile"

@@ -138,6 +138,25 @@ class Collected:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a VLM is known to make of a set of images, so that it need not look at them.
+
+    Attributes:
+        images: (N,) indices in the set, ascending.
+        rows: (N, e) what it makes of each.
+        unreadable: why each of the other images, by index, is left out.
+    """
+
+    images: IntArray
+    rows: Rows
+    unreadable: Mapping[int, str]
+
+    def of(self, images: Sequence[int]) -> FloatArray:
+        """(B, e) rows of some of the images."""
+        return np.asarray(self.rows[np.searchsorted(self.images, images)], np.float32)
+
+
+@dataclass(frozen=True)
 class ImageShard:
     """Some images of a set, in the order in which a pass reads them.
 
@@ -165,23 +184,40 @@ class _Decoded(Dataset[_Item]):
     """Decodes an image and prepares it for both networks; runs in the worker processes.
 
     Failures travel as data, because an exception that crosses processes arrives as a traceback.
+
+    Args:
+        probe: the images.
+        for_subject: preprocessing of the subject.
+        for_vlm: of the VLM; None where it need not look.
+        unreadable: why some images, by index, are not even tried.
     """
 
-    def __init__(self, probe: ProbeSet, for_subject: Preprocess, for_vlm: Preprocess) -> None:
+    def __init__(
+        self,
+        probe: ProbeSet,
+        for_subject: Preprocess,
+        for_vlm: Preprocess | None,
+        unreadable: Mapping[int, str],
+    ) -> None:
         self._probe = probe
         self._for_subject = for_subject
         self._for_vlm = for_vlm
+        self._unreadable = unreadable
 
     def __len__(self) -> int:
         return len(self._probe.names)
 
     def __getitem__(self, index: int) -> _Item:
+        if index in self._unreadable:
+            return _Item(index, unreadable=self._unreadable[index])
         try:
             image = self._probe.read(index)
         except UnreadableImageError as error:
             return _Item(index, unreadable=str(error))
         name = self._probe.names[index]
         try:
+            if self._for_vlm is None:
+                return _Item(index, applied(self._for_subject, image, name))
             # A copy, because one of the two may change its image in place, as thumbnail() does.
             for_subject = applied(self._for_subject, image.copy(), name)
             return _Item(index, for_subject, applied(self._for_vlm, image, name))
@@ -252,6 +288,7 @@ def collect(
     shards: Sequence[ImageShard] | None = None,
     matrices: bool = False,
     moments: bool = False,
+    known: Known | None = None,
     change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
@@ -275,7 +312,8 @@ def collect(
         matrices: keep the activations on every image as well.
         moments: gather how embeddings and activations vary together
             (:mod:`profiler.activations.moments`).
-        change: what is done to images before the networks see them.
+        known: what the VLM makes of the images, where that is known: it is not called then.
+        change: what is done to images before the networks see them; nothing is known of those.
         precision: one of :data:`PRECISIONS`; both networks run in it.
         batch_size: None starts at 64 and halves it whenever memory runs out.
         workers: processes that decode; 0 decodes in this one. Does not change any result.
@@ -288,15 +326,22 @@ def collect(
     batches = [list(map(int, shard.images[lo : lo + size]))
                for shard in shards for lo in range(0, len(shard.images), size)]  # fmt: skip
     if batches:
-        try_first(subject, layers, probe, vlm, precision=precision, batch_size=size)
+        try_first(subject, layers, probe, vlm, known=known, precision=precision, batch_size=size)
     loader = DataLoader(
-        _Decoded(probe, by_table(subject.preprocess), by_table(vlm.preprocess)),
+        _Decoded(
+            probe,
+            by_table(subject.preprocess),
+            None if known else by_table(vlm.preprocess),
+            known.unreadable if known else {},
+        ),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_Batch.of,
         pin_memory=subject.device.type == "cuda",
     )
-    forward = _Forward(subject, layers, vlm, change, precision, size, may_shrink=batch_size is None)
+    forward = _Forward(
+        subject, layers, vlm, known, change, precision, size, may_shrink=batch_size is None
+    )
     shapes: tuple[set[tuple[int, ...]], ...] = (set(), set())
     skipped = 0
     decoded = iter(loader)
@@ -313,6 +358,8 @@ def collect(
                     seen.add(tuple(images.shape[1:]))
                     _check_shapes(seen, whose)
             for piece, activations, rows in forward(batch):
+                if known is None:
+                    _check_rows(rows, piece.indices, gathered.name_of)
                 gathered.add(piece, activations, rows)
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
@@ -325,6 +372,7 @@ def try_first(
     probe: ProbeSet,
     vlm: VLM | None = None,
     *,
+    known: Known | None = None,
     precision: str = "fp32",
     batch_size: int = AUTO_BATCH,
 ) -> None:
@@ -347,7 +395,7 @@ def try_first(
     tried: list[tuple[str, Preprocess, Read]] = [
         ("the model", network.preprocess, lambda images: network.read(layers, images))
     ]
-    if eyes is not None:
+    if eyes is not None and known is None:
         embed = eyes.embed_images
         tried.append(("the VLM", eyes.preprocess, lambda images: {"embedding": embed(images)}))
     for who, preprocess, read in tried:
@@ -433,7 +481,6 @@ class _Shard:
         """Take in some images."""
         images = np.asarray(piece.indices)
         self.kept += piece.indices
-        _check_rows(rows, images, self.name_of)
         for name, values in activations.items():
             self.tops[name].add(images, values)
             if self.matrices is not None:
@@ -549,13 +596,13 @@ def check_skipped(skipped: Sequence[Skipped], before: int, total: int, allow_bad
         )
 
 
-def _check_rows(rows: FloatArray, numbers: IntArray, name_of: Callable[[int], str]) -> None:
+def _check_rows(rows: FloatArray, numbers: Sequence[int], name_of: Callable[[int], str]) -> None:
     """Refuse embeddings that are no unit rows: every score rests on their cosines."""
-    if rows.shape[:1] != numbers.shape or rows.ndim != 2:
+    if rows.ndim != 2 or len(rows) != len(numbers):
         raise InputError(f"the VLM gives {rows.shape} for {len(numbers)} images; one row each")
     off = np.abs(np.linalg.norm(rows, axis=1) - 1)
     if not (off < UNIT_TOLERANCE).all():  # NaN is not less, either
-        image = name_of(int(numbers[np.argmin(off < UNIT_TOLERANCE)]))
+        image = name_of(numbers[int(np.argmin(off < UNIT_TOLERANCE))])
         raise InputError(f"the VLM's embedding of {image!r} is not a unit row")
 
 
@@ -569,6 +616,7 @@ class _Forward:
     subject: Network[Any]
     layers: Sequence[Any]
     vlm: VLM
+    known: Known | None
     change: Change | None
     precision: str
     size: int
@@ -598,6 +646,8 @@ class _Forward:
             taken = self.subject.read(self.layers, images[0])
             # Arrays of this function's own: a hook may hand out a view of a reused buffer.
             activations = {name: values.cpu().numpy().copy() for name, values in taken.items()}
+            if self.known is not None:
+                return activations, self.known.of(piece.indices)
             return activations, self.vlm.embed_images(images[1]).float().cpu().numpy()
 
     def _shrink(self, tried: int) -> None:
@@ -619,6 +669,8 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[ob
 
 def _stack(images: Sequence[torch.Tensor | None], whose: str) -> torch.Tensor:
     tensors = [image for image in images if image is not None]
+    if not tensors:
+        return _NO_IMAGES
     _check_shapes({tuple(tensor.shape) for tensor in tensors}, whose)
     return torch.stack(tensors)
 

@@ -2,6 +2,9 @@
 
 The images are cut into shards. Each is kept as soon as it is done, so that a pass that was
 interrupted goes on where it stopped; at the end they are merged, and the whole is kept instead.
+
+What the VLM makes of the images is kept once more without the subject, so that another subject on
+the same images, such as the next checkpoint of a training, needs no VLM.
 """
 
 import importlib.metadata
@@ -17,6 +20,7 @@ from profiler.activations.collect import (
     Change,
     Collected,
     ImageShard,
+    Known,
     L,
     Network,
     PooledLayer,
@@ -73,6 +77,7 @@ def collect_once(
     store: Store | None = None,
     matrices: bool = False,
     moments: bool = False,
+    known: Known | None = None,
     change: Change | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
@@ -85,10 +90,12 @@ def collect_once(
     Neither ``batch_size`` nor ``workers`` is part of the key: they change nothing but the last
     bits of a sum. For only with a batch size of 1, which is, does a network pass whose numbers
     depend on the batch (:func:`profiler.activations.collect.try_first`). Where there is a store,
-    embeddings and ``matrices`` stay on disk.
+    embeddings and ``matrices`` stay on disk. What is ``known`` of the images is used, and not kept
+    apart.
     """
     total = len(probe.names)
     length = _kept_length(top, total)
+    alone = _ALONE if batch_size == 1 else {}
     order = order_of(total)
     shards = [ImageShard(each.start, order[each.start : each.stop].tolist()) for each in cut(total)]
     make = partial(
@@ -108,16 +115,10 @@ def collect_once(
         advance=advance,
     )
     if store is None:
-        return merge(make(shards=shards), length=length)
-    key = _key(
-        Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint),
-        layers,
-        length,
-        precision,
-        {"matrices": matrices, "moments": moments},
-    )
-    if batch_size == 1:
-        key |= _ALONE
+        return merge(make(shards=shards, known=known), length=length)
+    prints = Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint)
+    kept = {"matrices": matrices, "moments": moments}
+    key = _key(prints, layers, length, precision, kept) | alone
     if change is not None:
         key["change"] = change.text
     whole = _find(store, key, layers)
@@ -125,10 +126,16 @@ def collect_once(
     if whole is None:
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
         advance(total - sum(len(shards[i].images) for i in missing))
-        made = make(shards=[shards[i] for i in missing])
+        seen = _deciding(precision) | {"vlm": prints.vlm, "probe": prints.probe} | alone
+        own = known is None and change is None
+        if own and missing:
+            known = _known(store, seen)
+        made = make(shards=[shards[i] for i in missing], known=known)
         for i, shard in zip(missing, made, strict=True):
             store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
         whole = _merged(store, key, keys, layers, length)
+        if own and known is None:
+            store.put("embeddings", seen, _known_arrays(whole))
     else:
         advance(total)
     # Also where an earlier run was killed before it came to this.
@@ -191,13 +198,20 @@ def _key(
     kept: Mapping[str, bool],
 ) -> dict[str, Any]:
     return {
-        "version": VERSION,
-        "packages": {name: _version(name) for name in DECIDING_PACKAGES},
+        **_deciding(precision),
         **asdict(fingerprints),
         "layers": [[layer.name, layer.pooling] for layer in layers],
         "length": length,
-        "precision": precision,
         **kept,
+    }
+
+
+def _deciding(precision: str) -> dict[str, Any]:
+    """What decides the numbers of a pass, whatever it is of."""
+    return {
+        "version": VERSION,
+        "packages": {name: _version(name) for name in DECIDING_PACKAGES},
+        "precision": precision,
     }
 
 
@@ -255,14 +269,30 @@ def _read(
     return None if arrays is None else _from_arrays(arrays, layers)
 
 
-def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
+def _known(store: Store, key: Mapping[str, Any]) -> Known | None:
+    """The VLM's embeddings, if a pass of another subject has left them."""
+    arrays = store.get("embeddings", key, on_disk=_ON_DISK)
+    if arrays is None:
+        return None
+    unreadable = {item.index: item.reason for item in _skipped(arrays)}
+    return Known(arrays["kept"], arrays["embeddings"], unreadable)
+
+
+def _known_arrays(found: Collected) -> dict[str, Array | RowStream]:
     skipped = json.dumps([astuple(item) for item in found.skipped])
-    arrays: dict[str, Array | RowStream] = {
+    return {
         "kept": found.kept,
         "skipped": np.frombuffer(skipped.encode(), dtype=np.uint8),
-        "batch_size": np.array([found.batch_size]),
         "embeddings": _stream(found.embeddings),
     }
+
+
+def _skipped(arrays: Mapping[str, Any]) -> tuple[Skipped, ...]:
+    return tuple(Skipped(*each) for each in json.loads(arrays["skipped"].tobytes()))
+
+
+def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
+    arrays = _known_arrays(found) | {"batch_size": np.array([found.batch_size])}
     for place, tops in enumerate(found.tops):
         arrays[f"{place}.images"] = tops.images
         arrays[f"{place}.activations"] = tops.activations
@@ -294,7 +324,7 @@ def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Co
         ),
         arrays["embeddings"],
         arrays["kept"],
-        tuple(Skipped(*each) for each in json.loads(arrays["skipped"].tobytes())),
+        _skipped(arrays),
         int(arrays["batch_size"][0]),
         tuple(arrays[f"{place}.matrix"] for place in places if f"{place}.matrix" in arrays),
         MomentTree.from_arrays(arrays),

@@ -12,10 +12,11 @@ from profiler.cli.app import app
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
-    ConceptsName,
+    InWords,
     Limit,
     Precision,
     ProbeName,
+    ProfiledConceptsName,
     Seed,
     SimilarityName,
     Top,
@@ -133,7 +134,7 @@ def compare(
     preprocess: PreprocessText = None,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     probe: ProbeName = "imagenette",
-    concepts: ConceptsName = "common-20k",
+    concepts: ProfiledConceptsName = "common-20k",
     limit: Limit = None,
     top: Top = None,
     similarity: SimilarityName = "soft-wpmi",
@@ -168,10 +169,9 @@ def compare(
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     check_votes(votes, llm)
-    from profiler.profile.similarity.choose import open_similarity
+    in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_threshold
 
-    formula = open_similarity(similarity)
     cut = None if threshold is None else read_threshold(threshold)
     if own_thresholds and cut is not None:
         raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
@@ -210,9 +210,7 @@ def compare(
 
     from profiler.cli.terminal import TerminalProgress
     from profiler.core.store import Store, cache_folder
-    from profiler.data.concept_sets import open_concepts
-    from profiler.data.images import open_probe
-    from profiler.models.vlm.choose import late_vlm, open_vlm
+    from profiler.models.vlm.choose import texts_of
     from profiler.profile.evaluation import DRAWS
     from profiler.profile.run import ProfileOptions
     from profiler.session import Services, check_writable, choose_device
@@ -221,16 +219,15 @@ def compare(
     check_writable(out)
     place = choose_device(device)
     cache = cache_folder()
-    called = how_called(context, date)
+    called = how_called(context, date, **in_words.used)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         services = Services(model, Store(cache), TerminalProgress())
         if missing:
-            words = open_concepts(concepts)
-            images = open_probe(probe, cache, limit=limit, seed=seed)
+            images, words, eyes = in_words.open(cache, place, limit, seed)
         made = iter(
             profile_missing(
                 missing,
-                open_vlm(vlm, place),
+                eyes(),
                 images,
                 words,
                 out,
@@ -238,7 +235,7 @@ def compare(
                 ProfileOptions(
                     layers=split(layers),
                     pool=pool,
-                    similarity=formula,
+                    similarity=in_words.similarity,
                     top=top,
                     threshold=cut,
                     seed=seed,
@@ -261,8 +258,7 @@ def compare(
             else ()
         )
         runs = [slot if isinstance(slot, NamedRun) else next(made) for slot in slots]
-        read_by = runs[0].run.record.vlm
-        given = str(runs[0].run.record.settings.get("vlm", read_by.name if read_by else "conse"))
+        first = runs[0].run.record
         done = compare_runs(
             runs,
             out,
@@ -285,7 +281,7 @@ def compare(
                 max_report_mb=max_report_mb,
                 **{key: called[key] for key in ("command", "date") if key in called},
             ),
-            late_vlm(given, place, read_by.fingerprint if read_by else ""),
+            texts_of(first.vlm, first.settings, place),
             services,
         )
     _show(done, out, as_json)

@@ -1,10 +1,21 @@
 """The options about images and how they are read, shared by the commands that read them."""
 
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from profiler.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from profiler.data.concept_sets import ConceptSet
+    from profiler.data.images import ProbeSet
+    from profiler.models.vlm.base import VLM
+    from profiler.profile.similarity.base import Similarity
 
 VLMName = Annotated[
     str,
@@ -34,8 +45,21 @@ AllowBad = Annotated[
     bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
 ]
 Seed = Annotated[int, typer.Option(help="Seeds everything random.")]
+ProfiledConceptsName = Annotated[
+    str,
+    typer.Option(
+        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file; or, in place "
+        "of a VLM, annotations of the images: annotations:FILE.csv (path and a column an "
+        "attribute, or path and tags), annotations:folders, or annotations:truth of the "
+        "synthetic scenes."
+    ),
+]
 SimilarityName = Annotated[
-    str, typer.Option(help="soft-wpmi, wpmi, cosine, cosine_cubed or rank_reorder.")
+    str,
+    typer.Option(
+        help="soft-wpmi, wpmi, cosine, cosine_cubed, rank_reorder or enrichment, which is the "
+        "usual one of annotations."
+    ),
 ]
 
 
@@ -74,3 +98,78 @@ def check_precision(precision: str, device: str) -> None:
         raise UsageError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if precision == "fp16" and device == "cpu":
         raise UsageError("--precision fp16 needs a GPU; a CPU has bf16")
+
+
+@dataclass(frozen=True)
+class InWords:
+    """How images come to words: by a VLM and concepts, or by annotations in place of both.
+
+    Attributes:
+        vlm: as given.
+        probe: as given.
+        concepts: as given.
+        similarity: the formula.
+        annotated: whether annotations are read.
+    """
+
+    vlm: str
+    probe: str
+    concepts: str
+    similarity: "Similarity"
+    annotated: bool
+
+    @classmethod
+    def check(
+        cls, context: typer.Context, vlm: str, probe: str, concepts: str, similarity: str
+    ) -> "InWords":
+        """Check what costs nothing."""
+        from profiler.data.annotations import check_annotations, is_annotated
+        from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
+
+        formula = open_similarity(similarity)
+        if not is_annotated(concepts):
+            return cls(vlm, probe, concepts, formula, False)
+        if _given(context, "vlm"):
+            raise UsageError(
+                f"--vlm {vlm} and --concepts {concepts} both say what the images show; give one"
+            )
+        if not _given(context, "similarity"):
+            formula = open_similarity(OF_ANNOTATIONS[0])
+        elif similarity not in OF_ANNOTATIONS:
+            raise UsageError(
+                f"--similarity {similarity} is about cosines, and annotations are none; use "
+                f"{', '.join(OF_ANNOTATIONS)}"
+            )
+        check_annotations(concepts, probe)
+        return cls(vlm, probe, concepts, formula, True)
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """Options that count for other than they say, for the record."""
+        return {"vlm": None, "similarity": self.similarity.name} if self.annotated else {}
+
+    def open(
+        self, cache: Path, place: "torch.device", limit: int | None, seed: int
+    ) -> "tuple[ProbeSet, ConceptSet, Callable[[], VLM]]":
+        """The images, the concepts, and what reads the one in terms of the other, once called."""
+        from profiler.data.annotations import annotate
+        from profiler.data.concept_sets import open_concepts
+        from profiler.data.images import open_probe
+        from profiler.models.vlm.annotated import AnnotatedVLM
+        from profiler.models.vlm.choose import WORDS, late_words, open_vlm
+
+        if not self.annotated:
+            words = open_concepts(self.concepts)
+            images = open_probe(self.probe, cache, limit=limit, seed=seed)
+            return images, words, lambda: open_vlm(self.vlm, place)
+        images, found = annotate(
+            self.concepts, open_probe(self.probe, cache, limit=limit, seed=seed)
+        )
+        eyes = AnnotatedVLM(found, late_words(WORDS, place))
+        return images, found.concepts, lambda: eyes
+
+
+def _given(context: typer.Context, option: str) -> bool:
+    """Whether the user named an option: on the command line, or by its variable."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")

@@ -9,10 +9,11 @@ from profiler.cli.app import app
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
-    ConceptsName,
+    InWords,
     Limit,
     Precision,
     ProbeName,
+    ProfiledConceptsName,
     Seed,
     SimilarityName,
     Top,
@@ -45,7 +46,7 @@ def run(
     loading: Loading,
     vlm: VLMName = "open_clip:ViT-B-16/openai",
     probe: ProbeName = "imagenette",
-    concepts: ConceptsName = "common-20k",
+    concepts: ProfiledConceptsName = "common-20k",
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: reports/SUBJECT-VLM-PROBE]")
     ] = None,
@@ -115,43 +116,44 @@ def run(
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     sorting.check()
     own = loading.options(seed)
-    from profiler.profile.similarity.choose import open_similarity
-
-    formula = open_similarity(similarity)
+    in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
-    from profiler.data.images import open_probe
     from profiler.profile.sorting.categories import DEFAULT
 
-    concept_set = open_concepts(concepts)
+    if not in_words.annotated:
+        open_concepts(concepts)
     wanted = sorting.options(DEFAULT)
     cache = cache_folder()
     with sorting.model() as model:
         from profiler.cli.terminal import TerminalProgress
         from profiler.models.subject.loading import load_subject
-        from profiler.models.vlm.choose import open_vlm
         from profiler.profile.evaluation import DRAWS
         from profiler.profile.run import ProfileOptions, profile
         from profiler.session import Services, check_writable, choose_device
 
-        out = out or Path("reports", _folder_name(subject, loading, vlm, probe))
+        out = out or Path(
+            "reports",
+            _folder_name(subject, loading, "annotations" if in_words.annotated else vlm, probe),
+        )
         check_writable(out)
         place = choose_device(device)
-        images = open_probe(probe, cache, limit=limit, seed=seed)  # the first that may download
+        # The first that may download.
+        images, concept_set, eyes = in_words.open(cache, place, limit, seed)
         network = load_subject(subject, place, own)
         done = profile(
             network,
-            open_vlm(vlm, place),
+            eyes(),
             images,
             concept_set,
             out,
             ProfileOptions(
                 layers=split(layers),
                 pool=pool,
-                similarity=formula,
+                similarity=in_words.similarity,
                 top=top,
                 threshold=cut,
                 null_draws=null_draws,
@@ -166,7 +168,7 @@ def run(
                 allow_bad=allow_bad,
                 max_report_mb=reporting.max_report_mb,
                 **wanted,
-                **how_called(context, reporting.date),
+                **how_called(context, reporting.date, **in_words.used),
             ),
             Services(model, Store(cache), TerminalProgress()),
         )

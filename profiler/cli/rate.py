@@ -114,8 +114,7 @@ def calibrate(
     """
     from profiler.cli.terminal import services, stderr
     from profiler.core.json_text import json_text
-    from profiler.models.vlm.base import LateTextEncoder
-    from profiler.models.vlm.choose import late_vlm, open_text_encoder
+    from profiler.models.vlm.choose import late_words, texts_of
     from profiler.profile.result import load_run
     from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
@@ -125,12 +124,10 @@ def calibrate(
     record = load_run(folder).record
     settings = (record.resorted or record).settings
     place = choose_device(device)
-    read_by = record.vlm
     chosen = settings.get("vlm") if record.resorted else None
-    if chosen is None and read_by is not None:
-        texts = late_vlm(read_by.name, place, read_by.fingerprint)
-    else:
-        texts = LateTextEncoder(lambda: open_text_encoder(str(chosen or "conse"), place))
+    texts = (
+        late_words(str(chosen), place) if chosen else texts_of(record.vlm, record.settings, place)
+    )
     prompts = settings.get("prompts")
     with language_model(
         llm or str(settings.get("llm", "none")),

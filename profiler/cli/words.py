@@ -167,19 +167,14 @@ def categorize(
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
     with sorting.model() as model:
         from profiler.cli.terminal import services
-        from profiler.models.vlm.base import LateTextEncoder
-        from profiler.models.vlm.choose import late_vlm, open_text_encoder
+        from profiler.models.vlm.choose import late_words, texts_of
         from profiler.profile.run import ProfileOptions, recategorize
         from profiler.session import choose_device
 
         place = choose_device(device)
-        read_by = run.record.vlm
-        if vlm is None and read_by is not None:
-            # As it was given: a VLM out of a file has a name of its own that opens nothing.
-            given = str(run.record.settings.get("vlm", read_by.name))
-            texts = late_vlm(given, place, read_by.fingerprint)
-        else:
-            texts = LateTextEncoder(lambda: open_text_encoder(vlm or "conse", place))
+        texts = (
+            late_words(vlm, place) if vlm else texts_of(run.record.vlm, run.record.settings, place)
+        )
         done = recategorize(
             run,
             folder,
@@ -237,8 +232,7 @@ def import_(
     wanted = sorting.options(DEFAULT)
     with sorting.model() as model:
         from profiler.cli.terminal import services
-        from profiler.models.vlm.base import LateTextEncoder
-        from profiler.models.vlm.choose import open_text_encoder
+        from profiler.models.vlm.choose import late_words
         from profiler.profile.run import ProfileOptions, import_descriptions
         from profiler.session import choose_device
 
@@ -253,7 +247,7 @@ def import_(
                 max_report_mb=reporting.max_report_mb,
                 **how_called(context, reporting.date),
             ),
-            LateTextEncoder(lambda: open_text_encoder(vlm, place)),
+            late_words(vlm, place),
             services(model),
             name=subject or _name_of(file),
         )
@@ -280,8 +274,8 @@ def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[
             llm.close()
 
 
-def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
-    """The command and its options, for the record."""
+def how_called(context: typer.Context, date: str | None, **used: Any) -> dict[str, Any]:
+    """The command and its options, for the record; ``used`` in place of what was given."""
     settings: Mapping[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in context.params.items()
@@ -289,7 +283,7 @@ def how_called(context: typer.Context, date: str | None) -> dict[str, Any]:
     }
     return {
         "command": shlex.join(["profiler", *sys.argv[1:]]),
-        "settings": settings,
+        "settings": {**settings, **used},
         **({"date": date} if date else {}),
     }
 

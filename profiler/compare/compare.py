@@ -39,12 +39,13 @@ from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
 from profiler.models.subject.loading import SubjectOptions, load_subject
+from profiler.models.vlm.annotated import attribute_rows
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
 from profiler.profile.evaluation import DRAWS, Sample
 from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
-from profiler.profile.run import FDR, ProfileOptions, profile, sort_words
+from profiler.profile.run import FDR, ProfileOptions, profile, sort_words, words_known_to
 from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import (
@@ -322,9 +323,13 @@ def _evidence(
     vlm = runs[0].run.record.vlm
     if vlm is None:
         raise AssertionError("imported runs were refused")
-    captions = [vlm.template.format(word) for word in runs[0].run.concepts]
+    concepts = runs[0].run.concepts
+    if vlm.annotated:
+        rows: FloatArray = attribute_rows(len(concepts))
+    else:
+        rows = embed_captions(texts, [vlm.template.format(w) for w in concepts], services.store)
     passes = tuple(kept for kept in found.values() if kept is not None)
-    evidence = _Evidence(passes, embed_captions(texts, captions, services.store))
+    evidence = _Evidence(passes, rows)
     without = [name for name, kept in found.items() if kept is not None and not kept.matrices]
     if without:
         return evidence, (
@@ -505,8 +510,9 @@ def _sort(
     services: Services,
 ) -> Sorting:
     """Sort anew if asked to; otherwise each word stays where the runs have it."""
+    own = words_known_to(runs[0].run.record)
     if services.llm is not None or options.new_categories:
-        return sort_words(words, options.words, texts, services)
+        return sort_words(words, options.words, texts, services, own)
     known: dict[str, str] = {}
     doubtful = set()
     for each in runs:
@@ -514,7 +520,7 @@ def _sort(
             if known.setdefault(word, category) != category:
                 doubtful.add(word)
     rest = [word for word in words if word not in known]
-    fresh = sort_words(rest, options.words, texts, services)
+    fresh = sort_words(rest, options.words, texts, services, own)
     sorters = dict.fromkeys(each.run.sorting.sorter for each in runs if each.run.sorting.category)
     notes = list(dict.fromkeys(note for each in runs for note in each.run.sorting.notes))
     if rest and fresh.sorter not in sorters and sorters:

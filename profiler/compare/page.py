@@ -219,7 +219,12 @@ def _provenance(
             (f"Command of {own.name}", run.record.command)
             for own, run in zip(comparison.runs, runs, strict=True)
         ),
-        ("VLM fingerprint", record.vlm.fingerprint if record.vlm else None),
+        (
+            "Fingerprint of the annotations"
+            if record.vlm and record.vlm.annotated
+            else "VLM fingerprint",
+            record.vlm.fingerprint if record.vlm else None,
+        ),
         ("Probe fingerprint", record.probe.fingerprint if record.probe else None),
         ("Concept fingerprint", record.concepts.fingerprint if record.concepts else None),
         ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),

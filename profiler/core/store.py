@@ -32,7 +32,7 @@ Array = NDArray[Any]
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
-KINDS = ("passes", "shards", "texts")
+KINDS = ("passes", "shards", "embeddings", "texts")
 """What a store holds, each in a folder of its name; nothing beside them is touched."""
 HELD_BACK = 3600.0
 """Seconds for which a file that belongs to no entry may be one that is being written."""

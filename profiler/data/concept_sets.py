@@ -7,7 +7,7 @@ from pathlib import Path
 
 from profiler.core.resources import shipped
 from profiler.core.text import text_of, tidy
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError, UnknownNameError, UsageError
 
 COMMON_WORDS = ("common-20k", "common-3k")
 """Words of all kinds, the most frequent first."""
@@ -39,6 +39,11 @@ def open_concepts(name: str) -> ConceptSet:
     """
     if name in BUILT_IN_CONCEPTS:
         path = shipped("concept_sets") / f"{name}.txt"
+    elif name.startswith("annotations:"):
+        raise UsageError(
+            f"--concepts {name}: annotations take the place of a VLM in profiler run and compare "
+            "alone; give a list of concepts"
+        )
     elif Path(name).exists():
         path = Path(name)
     else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiler.data.annotations import is_annotated
 from profiler.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class VLMRecord:
     fingerprint: str
     vocabularies: tuple[VocabularyRecord, ...] = ()
     """Of ConSE: its lists; others have none."""
+
+    @property
+    def annotated(self) -> bool:
+        """Whether annotations stand in the place of a model; see :mod:`.vlm.annotated`."""
+        return is_annotated(self.name)
 
     @classmethod
     def of(cls, vlm: "VLM", template: str | None = None) -> "VLMRecord":

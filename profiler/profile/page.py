@@ -163,29 +163,36 @@ def _range_section(run: ProfileRun) -> RangeSection | None:
     if profile is None:
         return None
     images = run.record.probe.images if run.record.probe else 0
+    annotated = run.record.vlm is not None and run.record.vlm.annotated
     return RangeSection(
         run.ranges,
         profile,
         run.explained_cut,
         [run.leading_words(layer) for layer in run.ranges],
         run.sorting.category,
-        [typeset(text) for text in range_story(images)],
+        [typeset(text) for text in range_story(images, annotated=annotated)],
     )
 
 
-def range_story(images: int) -> tuple[str, ...]:
+def range_story(images: int, *, annotated: bool = False) -> tuple[str, ...]:
     """How range explanations were worked out, and what they do not show, in sentences."""
+    seen = "all attributes" if annotated else "the image embedding"
     return (
         f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "
         "them (orthogonal matching pursuit, positive weights) and judged on the fifth; r is the "
         "mean of the five correlations. The words shown are those of all images, as few as come "
         "within 0.01 of the best r.",
-        "The ceiling is the same r for the best linear function of the image embedding (ridge "
-        "regression): what can be said of the unit in this space, as far as these images tell.",
+        f"The ceiling is the same r for the best linear function of {seen} (ridge regression): "
+        "what can be said of the unit in this space, as far as these images tell.",
         "Decoys are units with the activations of other images; the same search on them shows what "
         "chance gives. Specificity is the share of the layer's other explanations that predict a "
-        "unit worse than its own. Monosemanticity is the mean similarity of pairs of images, "
-        "weighted by how strongly the unit responds to both.",
+        "unit worse than its own."
+        + (
+            " Monosemanticity, which compares images by their embeddings, is not known."
+            if annotated
+            else " Monosemanticity is the mean similarity of pairs of images, weighted by how "
+            "strongly the unit responds to both."
+        ),
         "Explained is not understood: r = 0.3 leaves 91 % of the variance to other causes. A word "
         "predicts the unit; what drives it, only an experiment can tell.",
     )
@@ -211,7 +218,7 @@ def measured_with(record: Record) -> list[tuple[str, str]]:
     pairs = []
     if record.probe:
         pairs.append(("Probe images", f"{record.probe.title}: {count(record.probe.images)} images"))
-    if record.vlm:
+    if record.vlm and not record.vlm.annotated:
         pairs.append(("Images read by", record.vlm.name))
     if record.concepts:
         concepts = f"{record.concepts.title}: {count(record.concepts.count)} concepts"
@@ -387,7 +394,8 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
         used = f"{similarity.top} ({similarity.top_chosen})" if similarity.top else "all images"
         shown = f"{used}; {SHOWN_IMAGES} shown"
         pairs += [("Similarity", similarity.text), ("Top images a unit", shown)]
-    caption = record.vlm.template.format("…") if record.vlm else None
+    annotated = record.vlm is not None and record.vlm.annotated
+    caption = record.vlm.template.format("…") if record.vlm and not annotated else None
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
     pairs += [
         ("Evaluation", _evaluation(run)),
@@ -398,7 +406,10 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
         ("Language model used", typeset(str(run.usage)) if run.usage != Usage() else None),
         ("Prompts", sorting.get("prompts")),
         ("Model fingerprint", record.subject.fingerprint),
-        ("VLM fingerprint", record.vlm.fingerprint if record.vlm else None),
+        (
+            "Fingerprint of the annotations" if annotated else "VLM fingerprint",
+            record.vlm.fingerprint if record.vlm else None,
+        ),
         ("Words compared by", sorting.get("text_encoder")),
         ("Probe fingerprint", record.probe.fingerprint if record.probe else None),
         ("Concept fingerprint", record.concepts.fingerprint if record.concepts else None),

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profiler.activations.collect import Collected, Network, thumbnails
+from profiler.activations.collect import Collected, Known, Network, thumbnails
 from profiler.activations.kept import collect_once
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, IntArray
+from profiler.data.annotations import known_categories
 from profiler.data.concept_sets import COMMON_WORDS, ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
 from profiler.data.records import ConceptRecord, ProbeRecord
@@ -26,6 +27,7 @@ from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
+from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
 from profiler.profile.evaluation import (
@@ -132,7 +134,10 @@ def profile(
     options: ProfileOptions | None = None,
     services: Services = NONE,
 ) -> ProfileRun:
-    """Label every unit of the wanted layers, sort the labels, and write the run to ``out``."""
+    """Label every unit of the wanted layers, sort the labels, and write the run to ``out``.
+
+    Annotations may take the part of the VLM; the concepts are then their attributes.
+    """
     options = options or ProfileOptions()
     clock = Clock()
     check_writable(out)
@@ -164,6 +169,7 @@ def profile(
                 options.similarity.needs_matrix or options.evaluate or options.keep_activations
             ),
             moments=len(probe.names) >= FEWEST_IMAGES,
+            known=_known(vlm),
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -190,6 +196,8 @@ def profile(
         labels = _confirmed(labels, found, probe, concept_rows, top, options)
     with clock("explanations"):
         ranges = _explain(found, concepts, concept_rows)
+        if isinstance(vlm, AnnotatedVLM):
+            ranges = tuple(map(_without_cosines, ranges))
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -212,7 +220,8 @@ def profile(
         ranges=ranges,
     )
     with clock("words"):
-        run = judge(unsorted, options, vlm, services)
+        texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
+        run = judge(unsorted, options, texts, services)
     run = _with_timings(run, clock.seconds)
     write_run(run, out, options.max_report_mb)
     return run
@@ -300,7 +309,7 @@ def sort_labels(
 ) -> ProfileRun:
     """Sort the words of all units into categories and write the summary."""
     words = words_of(run)
-    sorting = sort_words(words, options, texts, services)
+    sorting = sort_words(words, options, texts, services, words_known_to(run.record))
     if words:
         log.info(
             "%s sorted by %s",
@@ -344,14 +353,28 @@ def words_of(run: ProfileRun) -> list[str]:
     return [run.concepts[concept] for concept in dict.fromkeys(found) if concept >= 0]
 
 
+def words_known_to(record: Record) -> Mapping[str, str]:
+    """The categories that a run's concepts bring along."""
+    return known_categories(record.concepts.title) if record.concepts else {}
+
+
 def sort_words(
-    words: Sequence[str], options: ProfileOptions, texts: TextEncoder, services: Services
+    words: Sequence[str],
+    options: ProfileOptions,
+    texts: TextEncoder,
+    services: Services,
+    known: Mapping[str, str] | None = None,
 ) -> Sorting:
-    """Sort words by the LLM, or where there is none by labelled exemplars."""
+    """Sort words by the LLM, or where there is none as they are known, or by labelled exemplars."""
     if not words:
         return Sorting("nobody", {})
     llm = services.llm
     if llm is None:
+        names = {category.name for category in options.categories}
+        if known and known.keys() >= {*words} and names >= {*known.values()}:
+            return Sorting(
+                "the program that drew the scenes", {word: known[word] for word in words}
+            )
         visual = open_concepts("visual")
         exemplars = [
             (word, category)
@@ -399,8 +422,13 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
+<<<<<<< HEAD
         threshold=run.threshold,
         vlm=run.record.vlm.name if run.record.vlm else "",
+=======
+        threshold=None if run.threshold is None else run.threshold.value,
+        vlm=run.record.vlm.name if run.record.vlm and not run.record.vlm.annotated else "",
+>>>>>>> h-annot
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
         mean_r={
@@ -544,6 +572,21 @@ def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[
     return tuple(explain_layers(moments, found.tops, candidates))
 
 
+def _known(vlm: VLM) -> Known | None:
+    """What annotations say of every image; None of a VLM, which has to look."""
+    if not isinstance(vlm, AnnotatedVLM):
+        return None
+    rows = vlm.rows
+    return Known(np.arange(len(rows)), rows, {})
+
+
+def _without_cosines(layer: LayerRange) -> LayerRange:
+    """Without the figure that only unit rows have."""
+    none = np.full_like(layer.monosemanticity, np.nan)
+    decoys = np.full_like(layer.decoy_monosemanticity, np.nan)
+    return replace(layer, monosemanticity=none, decoy_monosemanticity=decoys)
+
+
 def _evaluate(
     labels: Sequence[LayerLabels],
     found: Collected,
@@ -623,6 +666,7 @@ def _record(
     if concepts.dropped:
         warnings.append(f"{concepts.dropped} concepts were given more than once and count once")
     warnings += getattr(probe, "notes", ())
+    warnings += getattr(vlm, "notes", ())
     return Record(
         command=options.command,
         date=options.date,

@@ -182,8 +182,8 @@ def test_a_second_pass_reads_no_image(probe: Counting, store: Store) -> None:
 
 def test_the_parts_are_put_away_at_the_end(probe: Counting, store: Store) -> None:
     run(probe, store)
-    assert [entry.kind for entry in store.entries()] == ["passes"]
-    assert len([path for path in store.folder.rglob("*") if path.is_file()]) == 2
+    assert [entry.kind for entry in store.entries()] == ["passes", "embeddings"]
+    assert len([path for path in store.folder.rglob("*") if path.is_file()]) == 4
 
 
 class Stronger(tiny.TinyNet):
@@ -397,7 +397,7 @@ def test_another_process_was_faster(
     plain = run(probe, None)
     monkeypatch.setattr(passes, "merge", let_the_other_go_first)
     same(run(probe, store), plain)
-    assert [entry.kind for entry in store.entries()] == ["passes"]
+    assert [entry.kind for entry in store.entries()] == ["passes", "embeddings"]
 
 
 def test_another_process_was_faster_with_other_batches(
@@ -415,8 +415,8 @@ def test_another_process_was_faster_with_other_batches(
 
     monkeypatch.setattr(passes, "_to_arrays", let_the_other_finish)
     found = run(probe, store, batch_size=4)
-    (whole,) = store.entries()
-    assert whole.fault() == ""
+    assert [entry.kind for entry in store.entries()] == ["passes", "embeddings"]
+    assert not any(entry.fault() for entry in store.entries())
     np.testing.assert_array_equal(found.embeddings[:], made[1].embeddings[:])
     assert made[1].embeddings[3:5].shape == (2, 12), "what the other reads is still there"
 
@@ -511,3 +511,131 @@ def test_a_pass_that_kept_all_activations_serves_one_that_wants_none(
     probe.reads.clear()
     same(run(probe, store), whole)
     assert probe.reads == []
+
+
+# --- another subject on the same images ------------------------------------------------------
+
+
+def other_subject() -> tuple[nn.Module, tiny.Preprocess]:
+    """The next checkpoint, say: other weights, and as many units."""
+    model, preprocess = tiny.subject()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(0.5).add_(0.1)
+    return model, preprocess
+
+
+class Seeing(tiny.TinyVLM):
+    """Counts the images that it prepares and embeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared = self.embedded = 0
+        prepare = self.preprocess
+
+        def counted(image: Image.Image) -> torch.Tensor:
+            self.prepared += 1
+            return prepare(image)
+
+        self.preprocess = counted
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        self.embedded += len(images)
+        return super().embed_images(images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_vlm_sees_the_images_once(probe: Counting, store: Store, workers: int) -> None:
+    options: dict[str, Any] = {"matrices": True, "moments": True, "workers": workers}
+    same(run(probe, store, **options), run(probe, None, **options))
+    eyes = Seeing()
+    found = run(probe, store, other_subject, vlm=eyes, **options)
+    assert (eyes.prepared, eyes.embedded) == (0, 0)
+    same(found, run(probe, None, other_subject, **options))
+    same(run(probe, store, other_subject, vlm=eyes, **options), found)
+
+
+def test_also_where_the_other_subject_was_interrupted(probe: Counting, store: Store) -> None:
+    for until in (12, None):
+        probe.until = until
+        try:
+            run(probe, store, moments=True)
+        except Interrupted:
+            assert kept(store, "embeddings") == []
+    eyes = Seeing()
+    probe.until = 20
+    with pytest.raises(Interrupted):
+        run(probe, store, other_subject, vlm=eyes, moments=True)
+    probe.until = None
+    found = run(probe, store, other_subject, vlm=eyes, moments=True)
+    assert eyes.prepared == 0
+    same(found, run(probe, None, other_subject, moments=True))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"vlm": tiny.caption_vlm()}, {"precision": "bf16"}, {"batch_size": 1}],
+    ids=lambda other: next(iter(other)),
+)
+def test_whatever_decides_an_embedding_is_in_its_key(
+    probe: Counting, store: Store, other: dict[str, Any]
+) -> None:
+    run(probe, store)
+    same(run(probe, store, **other), run(probe, None, **other))
+    assert len(kept(store, "embeddings")) == 2
+    assert all("subject" not in key and "layers" not in key for key in kept(store, "embeddings"))
+
+
+def test_images_that_cannot_be_read_are_the_same_for_both(probe: Counting, store: Store) -> None:
+    probe.bad = frozenset({2, 20})
+    one = run(probe, store, allow_bad=True)
+    eyes = Seeing()
+    probe.reads.clear()
+    other = run(probe, store, other_subject, vlm=eyes, allow_bad=True)
+    assert (eyes.prepared, other.skipped, other.kept.tolist()) == (
+        0,
+        one.skipped,
+        one.kept.tolist(),
+    )
+    assert not {2, 20} & {*probe.reads}
+    same(other, run(probe, None, other_subject, allow_bad=True))
+    with pytest.raises(InputError, match="more than 5%"):
+        run(probe, store, other_subject, layers=("fc",), vlm=eyes)
+
+
+def test_changed_images_leave_nothing_and_take_nothing(probe: Counting, store: Store) -> None:
+    class Darker:
+        text = "darker"
+
+        def __call__(
+            self, indices: Sequence[int], images: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return images / 2, images / 2
+
+    run(probe, store, change=Darker())
+    assert kept(store, "embeddings") == []
+    run(probe, store)
+    found = run(probe, store, other_subject, change=Darker())
+    same(found, run(probe, None, other_subject, change=Darker()))
+    assert len(kept(store, "embeddings")) == 1
+
+
+def test_damaged_embeddings_are_made_again(probe: Counting, store: Store) -> None:
+    run(probe, store)
+    damage(store, "embeddings")
+    eyes = Seeing()
+    same(run(probe, store, other_subject, vlm=eyes), run(probe, None, other_subject))
+    assert eyes.embedded > 29
+    assert not any(entry.fault() for entry in store.entries())
+
+
+def test_a_preprocessing_that_gives_nan_is_refused_all_the_same(
+    probe: Counting, store: Store
+) -> None:
+    def broken() -> tuple[nn.Module, tiny.Preprocess]:
+        model, preprocess = other_subject()
+        return model, lambda image: preprocess(image) * torch.nan
+
+    run(probe, store)
+    with pytest.raises(InputError, match="the model's preprocessing gives NaN"):
+        run(probe, store, broken)

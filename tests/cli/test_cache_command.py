@@ -142,6 +142,7 @@ def test_sizes_for_people(size: int, said: str) -> None:
 def test_a_row_for_each(command: Command, store: Store, cache: Path) -> None:
     put(store, "passes", PASS, 40_000, age=3600)
     put(store, "shards", PASS | {"images": [0, 256], "matrices": True})
+    put(store, "embeddings", {"vlm": VLM, "probe": PROBE})
     put(store, "texts", text("c3" * 32), age=60)
     put(store, "texts", text("d4" * 32))
     replies(cache, 3)
@@ -151,16 +152,18 @@ def test_a_row_for_each(command: Command, store: Store, cache: Path) -> None:
     assert done.status == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("kind", "passes", "shards", "texts", "texts", "llm", "downloads", "downloads", "total")
+        *("kind", "passes", "shards", "embeddings", "texts", "texts", "llm"),
+        *("downloads", "downloads", "total"),
     ]
     told = "subject a1a1a1a1, vlm tiny-vlm-1, probe b2b2b2b2, 2 layers (color, fc), top 100"
     hour_ago = time.strftime("%Y-%m-%d", time.localtime(time.time() - 3600))
-    assert lines[1].startswith(f"passes      40 kB  {hour_ago} ")
+    assert lines[1].startswith(f"passes       40 kB  {hour_ago} ")
     assert lines[1].endswith(f"  {told}")
     assert lines[2].endswith(f"  {told}, with matrices, images 0 to 255")
-    assert [line.split()[-1] for line in lines[3:5]] == ["d4d4d4d4", "c3c3c3c3"]
-    assert lines[5].endswith("  3 replies")
-    assert lines[6].split()[1:3] == ["5.0", "kB"]
+    assert [line.split()[-1] for line in lines[4:6]] == ["d4d4d4d4", "c3c3c3c3"]
+    assert lines[3].endswith("  vlm tiny-vlm-1, probe b2b2b2b2")
+    assert lines[6].endswith("  3 replies")
+    assert lines[7].split()[1:3] == ["5.0", "kB"]
     column = lines[0].index("what")
     assert all(line[column - 2 : column] == "  " != line[column : column + 2] for line in lines)
     assert lines[-1].endswith(str(cache))
@@ -314,6 +317,7 @@ def test_a_file_that_cannot_be_removed_is_one_line(
 def full(store: Store, cache: Path) -> Store:
     put(store, "passes", PASS)
     put(store, "shards", PASS | {"images": [0, 256], "probe": "another"})
+    put(store, "embeddings", {"vlm": VLM, "probe": PROBE})
     put(store, "texts", text("a"))
     replies(cache, 2)
     download(cache)
@@ -352,9 +356,10 @@ def test_one_kind(command: Command, full: Store, cache: Path, kind: str) -> None
 
 def test_several_kinds(command: Command, full: Store, cache: Path) -> None:
     command("cache", "clear", "--yes", "--kind", "llm", "--kind", "texts")
-    assert present(cache) == ["passes", "shards", "downloads"]
+    assert present(cache) == ["passes", "shards", "embeddings", "downloads"]
     done = command("cache", "clear", "--yes", "--kind", "images")
-    assert done.error == "--kind 'images' is none of passes, shards, texts, llm, downloads"
+    known = "passes, shards, embeddings, texts, llm, downloads"
+    assert done.error == f"--kind 'images' is none of {known}"
     assert done.status == 2
 
 
@@ -425,7 +430,7 @@ def test_a_removal_that_was_killed_is_finished_by_the_next(
 def test_all_is_whole(command: Command, full: Store, cache: Path) -> None:
     done = command("cache", "verify")
     assert done.status == 0, done.stderr
-    assert done.stdout == f"5 entries, all whole, in {cache}\n"
+    assert done.stdout == f"6 entries, all whole, in {cache}\n"
 
 
 def test_what_is_damaged_is_named(command: Command, full: Store, cache: Path) -> None:
@@ -433,7 +438,7 @@ def test_what_is_damaged_is_named(command: Command, full: Store, cache: Path) ->
     put(full, "texts", text("b"))
     done = command("cache", "verify")
     assert done.status == 1
-    assert done.error == f"1 of 6 entries in {str(cache)!r} damaged; --remove removes them"
+    assert done.error == f"1 of 7 entries in {str(cache)!r} damaged; --remove removes them"
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"texts/{record.stem}  the arrays do not have the checksum on record  ")
     assert line.endswith("vlm tiny-vlm-1, captions a")

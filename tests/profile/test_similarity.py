@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.profile.similarity import base
 from profiler.profile.similarity.base import Null, Similarity, Units
 from profiler.profile.similarity.cosine import Cosine, CosineCubed
+from profiler.profile.similarity.enrichment import Enrichment
 from profiler.profile.similarity.pmi import WPMI, ConceptProbabilities, Prior, SoftWPMI
 from profiler.profile.similarity.rank import RankReorder
 
@@ -403,9 +405,25 @@ def plain_reorder(images: FloatArray, concepts: FloatArray, activations: FloatAr
     return found
 
 
+def plain_enrichment(
+    images: FloatArray, concepts: FloatArray, activations: FloatArray, length: int = 12
+) -> FloatArray:
+    found = np.zeros((activations.shape[1], len(concepts)))
+    for k, a in enumerate(activations.T):
+        top = [n for n in np.argsort(-a, kind="stable") if a[n] > a.min()][:length]
+        for m, concept in enumerate(concepts):
+            p = [float(image @ concept) for image in images]
+            n, mean = len(p), sum(p) / len(p)
+            variance = sum((value - mean) ** 2 for value in p) / n
+            spread = math.sqrt(length * variance * (n - length) / (n - 1))
+            found[k, m] = sum(p[i] - mean for i in top) / spread
+    return found
+
+
 @pytest.mark.parametrize(
     ("similarity", "plain", "length"),
     [
+        (Enrichment(), plain_enrichment, 12),
         (WPMI(), plain_wpmi, 28),
         (Cosine(), plain_cosine, 1),
         (CosineCubed(), plain_cubed, 1),
@@ -491,8 +509,11 @@ def test_cosines_lie_between_minus_one_and_one(
     assert got.argmax(axis=1)[:7].tolist() == list(range(7))
 
 
-@pytest.mark.parametrize("similarity", [WPMI(), Cosine(), CosineCubed(), RankReorder()],
-                         ids=lambda each: each.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "similarity",
+    [WPMI(), Cosine(), CosineCubed(), RankReorder(), Enrichment()],
+    ids=lambda each: each.name,
+)
 def test_embeddings_that_are_no_numbers_are_refused_by_all(
     made: tuple[FloatArray, FloatArray, FloatArray], similarity: Similarity
 ) -> None:
@@ -622,8 +643,33 @@ def test_rank_reordering_leaves_out_images_without_an_order(
             assert got[k, m] == pytest.approx(wanted, abs=1e-4)
 
 
+def test_a_rank_without_an_image_adds_nothing_to_an_enrichment(
+    made: tuple[FloatArray, FloatArray, FloatArray],
+) -> None:
+    images, concepts, activations = made
+    silent = silent_on_most(activations)
+    got = short_scores(Enrichment(), images, concepts, silent, 12)
+    np.testing.assert_allclose(got, plain_enrichment(images, concepts, silent), atol=1e-4)
+
+
+def test_enrichment_of_yes_and_no_is_the_z_score_of_the_hypergeometric_distribution() -> None:
+    rng = np.random.default_rng(3)
+    images = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 200)]
+    images[:, 4] = 1  # the same on all images
+    activations = images[:, :1] + rng.normal(size=(200, 6))
+    got = scores(Enrichment(), images, np.eye(5, dtype=np.float32), activations, 20)
+    assert np.isneginf(got[:, 4]).all(), "what is the same on all images has no score"
+    for k, a in enumerate(activations.T):
+        for m in range(4):
+            hits = images[np.argsort(-a)[:20], m].sum()
+            by_chance = hypergeom(200, int(images[:, m].sum()), 20)
+            wanted = (hits - by_chance.mean()) / by_chance.std()
+            assert got[k, m] == pytest.approx(wanted, abs=1e-4)
+    assert (scores(Enrichment(), images, np.eye(5)[:4], activations, 200) == 0).all()
+
+
 @pytest.mark.parametrize(
-    "similarity", [SoftWPMI(), WPMI(), RankReorder()], ids=lambda each: each.name
+    "similarity", [SoftWPMI(), WPMI(), RankReorder(), Enrichment()], ids=lambda each: each.name
 )
 def test_full_lists_score_to_the_bit_as_if_no_list_could_be_short(
     made: tuple[FloatArray, FloatArray, FloatArray], similarity: Similarity

@@ -1,10 +1,13 @@
 """What each name given to ``--vlm`` stands for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from profiler.errors import UnknownNameError, UsageError
+from profiler.models.records import VLMRecord
 from profiler.models.subject.factories import factory_file, load_factory
 from profiler.models.vlm.base import VLM, LateTextEncoder, TextEncoder
 from profiler.models.vlm.clip import OpenCLIP
@@ -14,6 +17,8 @@ from profiler.models.vlm.sentence import MINILM, open_sentence_encoder
 from profiler.models.vlm.tagger import Tagger
 
 DEFAULT_VLM = "open_clip:ViT-B-16/openai"
+WORDS = "conse"
+"""Whose text side compares words where no VLM is named; it needs no download."""
 CONSE_FORMS = "conse, conse:objects, or conse:MODEL+ENCODER"
 
 
@@ -71,6 +76,27 @@ def late_vlm(spec: str, device: torch.device, fingerprint: str = "") -> LateText
     if _is_conse(spec):
         words = LateTextEncoder(lambda: open_text_encoder(spec, device))
     return LateTextEncoder(lambda: open_vlm(spec, device), fingerprint, words)
+
+
+def late_words(spec: str, device: torch.device) -> LateTextEncoder:
+    """What compares words with words, by the name of a VLM, opened when needed."""
+    return LateTextEncoder(lambda: open_text_encoder(spec, device))
+
+
+def texts_of(
+    read_by: VLMRecord | None, settings: Mapping[str, Any], device: torch.device
+) -> LateTextEncoder:
+    """The text side of the VLM of a finished run; of ConSE where it had none.
+
+    Args:
+        read_by: the VLM.
+        settings: of the run, with the VLM as it was given: one out of a file has a name of its own
+            that opens nothing.
+        device: where it is to run.
+    """
+    if read_by is None or read_by.annotated:
+        return late_words(WORDS, device)
+    return late_vlm(str(settings.get("vlm", read_by.name)), device, read_by.fingerprint)
 
 
 def _is_conse(spec: str) -> bool:

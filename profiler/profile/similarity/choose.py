@@ -3,13 +3,16 @@
 from profiler.errors import UnknownNameError
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.cosine import Cosine, CosineCubed
+from profiler.profile.similarity.enrichment import Enrichment
 from profiler.profile.similarity.pmi import WPMI, SoftWPMI
 from profiler.profile.similarity.rank import RankReorder
 
 SIMILARITIES: dict[str, Similarity] = {
     similarity.name: similarity
-    for similarity in (SoftWPMI(), WPMI(), Cosine(), CosineCubed(), RankReorder())
+    for similarity in (SoftWPMI(), WPMI(), Cosine(), CosineCubed(), RankReorder(), Enrichment())
 }
+OF_ANNOTATIONS = ("enrichment", "cosine", "cosine_cubed")
+"""Those that make sense of any numbers, not of cosines alone; the first is the usual one."""
 
 
 def open_similarity(name: str) -> Similarity:
