@@ -422,13 +422,8 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
-<<<<<<< HEAD
         threshold=run.threshold,
-        vlm=run.record.vlm.name if run.record.vlm else "",
-=======
-        threshold=None if run.threshold is None else run.threshold.value,
         vlm=run.record.vlm.name if run.record.vlm and not run.record.vlm.annotated else "",
->>>>>>> h-annot
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
         mean_r={
