@@ -14,6 +14,7 @@ having no attribute would be a guess. An attribute that is the same on all image
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.shapes import SHAPES
 from profiler.errors import InputError, UsageError
+
+log = logging.getLogger("profiler")
 
 PREFIX = "annotations:"
 TRUTH, FOLDERS = f"{PREFIX}truth", f"{PREFIX}folders"
@@ -122,10 +125,14 @@ def _of(
     """The attributes in order of first appearance, those that no image tells apart left out."""
     every = tuple(dict.fromkeys(word for each in found for word in each or ()))
     place = {word: column for column, word in enumerate(every)}
-    values = np.zeros((len(found), len(every)), np.float32)
-    for row, each in zip(values, found, strict=True):
+    exact = np.zeros((len(found), len(every)))
+    for row, each in zip(exact, found, strict=True):
         for word, value in (each or {}).items():
             row[place[word]] = value
+    with np.errstate(over="ignore"):
+        values = exact.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{title}: numbers above {np.finfo(np.float32).max:.1e} are no attributes")
     varies = (values != values[:1]).any(axis=0)
     if not varies.any():
         raise InputError(f"{title}: no attribute differs between the {len(found)} annotated images")
@@ -197,6 +204,7 @@ def _matched(
             f"{path.name}: none of its {len(rows)} paths is one of the {len(place)} probe images, "
             f"such as {probe.names[0]!r}; the first is {rows[0][1]!r}"
         )
+    log.info("%s: %d of its %d paths are probe images", path.name, len(lines), len(rows))
     return found
 
 

@@ -321,6 +321,8 @@ def quality_story(run: ProfileRun) -> tuple[str, ...]:
     if evaluation is None or probe is None:
         return ()
     total = summarise(run.quality)
+    annotated = run.record.vlm is not None and run.record.vlm.annotated
+    sign = "attribute of the label" if annotated else "cosine of image and label"
     lists = f", with top lists of {evaluation.top}" if evaluation.top else ""
     return (
         f"Held out: {evaluation.held_out:,} of the {probe.images:,} probe images, chosen at random "
@@ -328,8 +330,8 @@ def quality_story(run: ProfileRun) -> tuple[str, ...]:
         f"{probe.images - evaluation.held_out:,}{lists}. So the figures belong to those labels, "
         f"which are the same as on the rest of this page for {total.repeated:,} of "
         f"{total.labelled:,} units.",
-        "Correlation is between a unit’s activation and the cosine of image and label. AUPRC says "
-        "how well that cosine finds the images on which the unit is most active: "
+        f"Correlation is between a unit’s activation and the {sign}. AUPRC says how well that "
+        f"{sign.split()[0]} finds the images on which the unit is most active: "
         f"{evaluation.positive_share:.0%} of those held out, at least {FEWEST_POSITIVES}; chance "
         "is what a random order of the images would reach. Of each, the tables give the median "
         "unit and the middle half of the units.",

@@ -125,6 +125,7 @@ def test_an_attribute_that_never_differs_is_left_out(folder: Path) -> None:
         ("path,warm\n" + rows("1", "yes", "0", "1"), "line 3, column 'warm': 'yes' is no number"),
         ("path,warm\n" + rows("1", "nan", "0", "1"), "line 3, column 'warm': 'nan' is no number"),
         ("path,warm\n" + rows("1", "", "0", "1"), "line 3, column 'warm': '' is no number"),
+        ("path,warm\n" + rows("1", "1e39", "0", "1"), r"numbers above 3\.4e\+38"),
         ("path,warm,warm\n" + rows("1,1", "0,1", "0,1", "1,1"), "'warm' stands there twice"),
         ("path,warm\n" + rows("1", "1", "1", "1"), "no attribute differs between the 4 annotated"),
         ("path,tags\n" + rows("", "", "", ""), "no attribute differs between the 4 annotated"),
@@ -307,6 +308,7 @@ def test_images_without_annotations_are_a_warning(command: Command, folder: Path
     assert done.status == 0, done.stderr
     note = "60 of 64 probe images have no row in few.csv and were left out"
     assert note in done.stderr
+    assert "few.csv: 4 of its 4 paths are probe images" in done.stderr
     assert note in load_run(folder / "out").warnings
 
 
