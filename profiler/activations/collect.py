@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.moments import MomentCollector, MomentTree
-from profiler.activations.top_lists import LayerTops, TopCollector, merge_tops
+from profiler.activations.top_lists import SAMPLE, ImageSample, LayerTops, TopCollector, merge_tops
 from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
@@ -126,6 +126,7 @@ class Collected:
         batch_size: the batch size that fitted.
         matrices: for each layer the (N, K) pooled activations, where they were wanted.
         moments: how embeddings and activations vary together, where that was wanted.
+        sample: activations on some images, indexed in the probe set, where moments were wanted.
     """
 
     tops: tuple[LayerTops, ...]
@@ -135,6 +136,7 @@ class Collected:
     batch_size: int
     matrices: tuple[Rows, ...] = ()
     moments: MomentTree | None = None
+    sample: ImageSample | None = None
 
 
 @dataclass(frozen=True)
@@ -311,7 +313,7 @@ def collect(
         shards: None takes the whole set as one.
         matrices: keep the activations on every image as well.
         moments: gather how embeddings and activations vary together
-            (:mod:`profiler.activations.moments`).
+            (:mod:`profiler.activations.moments`), and a sample of the activations.
         known: what the VLM makes of the images, where that is known: it is not called then.
         change: what is done to images before the networks see them; nothing is known of those.
         precision: one of :data:`PRECISIONS`; both networks run in it.
@@ -466,6 +468,7 @@ class _Shard:
             {layer.name: [] for layer in layers} if matrices else None
         )
         self.moments = MomentCollector() if moments else None
+        self.sampled: list[ImageSample] = []
 
     def name_of(self, image: int) -> str:
         """Name of an image of the set."""
@@ -489,6 +492,9 @@ class _Shard:
         if self.moments is not None:
             places = np.array([self.places[image] for image in piece.indices])
             self.moments.add(places, rows, activations)
+            if (early := places < SAMPLE).any():
+                some = tuple(values[early] for values in activations.values())
+                self.sampled.append(ImageSample(images[early], some))
 
     def done(self, batch_size: int) -> Collected:
         """Everything, in the order of the set."""
@@ -506,6 +512,7 @@ class _Shard:
             batch_size,
             tuple(np.concatenate(values)[order] for values in (self.matrices or {}).values()),
             None if self.moments is None else self.moments.result(),
+            ImageSample.of(self.sampled) if self.sampled else None,
         )
 
 
@@ -524,6 +531,7 @@ def merge(shards: Iterable[Collected], *, length: int) -> Collected:
     skipped: list[Skipped] = []
     parts: list[Collected] = []
     moments = MomentTree()
+    sampled: list[ImageSample] = []
     batch_size = 0
     for shard in shards:
         if shard.tops:
@@ -531,9 +539,11 @@ def merge(shards: Iterable[Collected], *, length: int) -> Collected:
             tops = tuple(
                 merge_tops(one, other, length) for one, other in zip(tops, named, strict=True)
             ) if tops else named  # fmt: skip
-            parts.append(replace(shard, moments=None))
+            parts.append(replace(shard, moments=None, sample=None))
         if shard.moments is not None:
             moments.add_all(shard.moments)
+        if shard.sample is not None:
+            sampled.append(shard.sample)
         skipped += shard.skipped
         batch_size = min(batch_size or shard.batch_size, shard.batch_size)
     if not parts:
@@ -554,6 +564,7 @@ def merge(shards: Iterable[Collected], *, length: int) -> Collected:
             for layer in range(len(parts[0].matrices))
         ),
         moments.whole() if moments.nodes else None,
+        ImageSample.of(sampled) if sampled else None,
     )
 
 

@@ -30,7 +30,7 @@ from profiler.activations.collect import (
     merge,
 )
 from profiler.activations.moments import BLOCK, MomentTree, order_of
-from profiler.activations.top_lists import LayerTops
+from profiler.activations.top_lists import ImageSample, LayerTops
 from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.core.store import Array, RowStream, Store
 from profiler.data.images import ProbeSet
@@ -38,7 +38,7 @@ from profiler.errors import ResourceError
 from profiler.models.vlm.base import VLM
 from profiler.session import Advance
 
-VERSION = 4
+VERSION = 5
 """Changes whenever the same networks on the same images may bring home something else."""
 KEPT_LENGTH = 100
 """Length of the top lists that are kept, so that another ``--top`` needs no new pass."""
@@ -299,6 +299,10 @@ def _to_arrays(found: Collected) -> dict[str, Array | RowStream]:
         arrays[f"{place}.low"] = tops.low
     for place, matrix in enumerate(found.matrices):
         arrays[f"{place}.matrix"] = _stream(matrix)
+    if found.sample is not None:
+        arrays["sample"] = found.sample.images
+        for place, values in enumerate(found.sample.activations):
+            arrays[f"{place}.sample"] = values
     return arrays if found.moments is None else arrays | found.moments.to_arrays()
 
 
@@ -328,4 +332,7 @@ def _from_arrays(arrays: Mapping[str, Any], layers: Sequence[PooledLayer]) -> Co
         int(arrays["batch_size"][0]),
         tuple(arrays[f"{place}.matrix"] for place in places if f"{place}.matrix" in arrays),
         MomentTree.from_arrays(arrays),
+        ImageSample(arrays["sample"], tuple(arrays[f"{place}.sample"] for place in places))
+        if "sample" in arrays
+        else None,
     )

@@ -1,6 +1,6 @@
 """Top lists: the images that move each unit most, collected in one pass over the probe set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,3 +165,28 @@ class TopCollector:
             columns = np.concatenate([self._top_indices, columns])
         self._top_indices, self._top_values = _strongest(columns, values, self.length)
         self._indices, self._values, self._buffered = [], [], 0
+
+
+SAMPLE = 256
+"""Images of the random sample whose activations are kept."""
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """The activations on a random sample of the images: those that a pass reads first.
+
+    Attributes:
+        images: (S,) indices of the images, ascending.
+        activations: for each layer (S, K).
+    """
+
+    images: IntArray
+    activations: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence["ImageSample"]) -> "ImageSample":
+        """Several parts as one."""
+        images = np.concatenate([part.images for part in parts])
+        order = np.argsort(images)
+        layers = zip(*(part.activations for part in parts), strict=True)
+        return cls(images[order], tuple(np.concatenate(each)[order] for each in layers))

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from profiler.activations.moments import FoldMoments, LayerMoments, decoys_of
-from profiler.activations.top_lists import LayerTops
+from profiler.activations.top_lists import ImageSample, LayerTops
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, blocks
 from profiler.data.concept_sets import ConceptSet
 
@@ -54,6 +54,8 @@ LOOKS = ("color", "texture", "material")
 """Categories whose names are made of words that each say how something looks."""
 BLOCK_NUMBERS = 1_000_000
 """Units are searched in blocks of so many correlations with concepts."""
+PER_QUARTER = 2
+"""Images shown of each quarter of a unit's range."""
 _TINY = 1e-12
 
 
@@ -76,6 +78,9 @@ class LayerRange:
         monosemanticity: (K,) in [0, 1].
         decoy_r: (D, q) cross-validated correlation of decoys.
         decoy_monosemanticity: (D,).
+        images: (K, G) probe images from the whole range of the unit's activation, highest first:
+            the strongest, and two from each quarter of the range; −1 in place of one that lacks.
+        activations: (K, G) on these images; NaN in place of one that lacks.
         fold_r: (K, F, q) the correlations on each fold, of which r is the mean; one fold, r itself,
             where a run does not hold them.
     """
@@ -92,6 +97,8 @@ class LayerRange:
     decoy_r: FloatArray
     decoy_monosemanticity: FloatArray
     fold_r: FloatArray
+    images: IntArray
+    activations: FloatArray
 
     @property
     def shown_r(self) -> Float64:
@@ -124,11 +131,17 @@ class LayerRange:
         found = {
             each.name: arrays[prefix + each.name]
             for each in fields(cls)[1:]
-            if each.name != "fold_r"
+            if prefix + each.name in arrays or each.name not in _SINCE_4
         }
-        # Runs of format 3 do not hold the folds.
-        folds = arrays.get(f"{prefix}fold_r", found["r"][:, None])
-        return cls(layer, **found, fold_r=folds)
+        if "fold_r" not in found:
+            nothing = np.zeros((len(found["r"]), 0))
+            found |= {"fold_r": found["r"][:, None], "images": nothing.astype(np.int64)}
+            found["activations"] = nothing
+        return cls(layer, **found)
+
+
+_SINCE_4 = ("fold_r", "images", "activations")
+"""What runs of format 3 do not hold."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,7 @@ def explain_layers(
     layers: Sequence[LayerMoments],
     tops: Sequence[LayerTops],
     candidates: Candidates,
+    sample: ImageSample,
     *,
     most: int = MOST_WORDS,
 ) -> Iterator[LayerRange]:
@@ -183,6 +197,7 @@ def explain_layers(
         layers: the moments of each; their embeddings' parts are one and the same.
         tops: their lowest and highest activations.
         candidates: the concepts.
+        sample: activations on some images, numbered as in the top lists.
         most: words of an explanation.
     """
     number = np.arange(len(candidates.rows))
@@ -191,8 +206,8 @@ def explain_layers(
         rank = None if candidates.rank is None else candidates.rank[number]
         candidates = Candidates(candidates.rows[number], rank=rank)
     space = _Space(layers[0].units, candidates)
-    for layer, own in zip(layers, tops, strict=True):
-        found = _explain(layer, own, space, most)
+    for layer, own, values in zip(layers, tops, sample.activations, strict=True):
+        found = _explain(layer, own, space, most, range_images(own, sample.images, values))
         yield replace(found, concept=np.where(found.concept >= 0, number[found.concept], -1))
 
 
@@ -260,7 +275,13 @@ class _Space:
         return found[place]
 
 
-def _explain(layer: LayerMoments, tops: LayerTops, space: _Space, most: int) -> LayerRange:
+def _explain(
+    layer: LayerMoments,
+    tops: LayerTops,
+    space: _Space,
+    most: int,
+    images: tuple[IntArray, FloatArray],
+) -> LayerRange:
     low, high = tops.low, tops.activations[:, 0]
     some = decoys_of(tops.units)
     own = _Search(layer.units, space, most)
@@ -280,6 +301,7 @@ def _explain(layer: LayerMoments, tops: LayerTops, space: _Space, most: int) -> 
         chance.r,
         monosemanticity(layer.decoys, low[some], high[some]),
         own.fold_r.astype(np.float32),
+        *images,
     )
 
 
@@ -402,6 +424,44 @@ class _Search:
         r /= max(len(self.space.folds), 1)
         best = int(r[:, self.varies].sum(axis=1).argmax())
         return np.where(self.varies, np.fmax(r[best], self.r.max(axis=1)), np.nan)
+
+
+def range_images(
+    tops: LayerTops, sample: IntArray, values: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Images from the whole range of each unit: the strongest, and two from each quarter.
+
+    Those of the sample, which is random, come first; a quarter that holds fewer is filled up from
+    the top list.
+
+    Args:
+        tops: of K units.
+        sample: (S,) images.
+        values: (S, K) activations on them.
+
+    Returns:
+        (K, 9) images, highest activation first, −1 where one lacks; (K, 9) activations, NaN there.
+    """
+    others = ~np.isin(tops.images, sample)
+    images = np.concatenate([np.broadcast_to(sample, values.T.shape), tops.images], axis=1)
+    activations = np.concatenate([values.T, tops.activations], axis=1).astype(np.float32)
+    open_to = np.concatenate([np.ones(values.T.shape, dtype=bool), others], axis=1)
+    open_to &= images != tops.images[:, :1]
+    low, high = tops.low[:, None], tops.activations[:, :1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = (activations - low) / (high - low)
+    quarter = np.minimum(4 * np.nan_to_num(share), 3.999).astype(np.int64)
+    chosen, found = [tops.images[:, :1]], [tops.activations[:, :1].astype(np.float32)]
+    for each in range(3, -1, -1):
+        inside = open_to & (quarter == each)
+        place = np.argsort(~inside, axis=1, kind="stable")[:, :PER_QUARTER]
+        there = np.take_along_axis(inside, place, axis=1)
+        value = np.where(there, np.take_along_axis(activations, place, axis=1), np.nan)
+        image = np.where(there, np.take_along_axis(images, place, axis=1), -1)
+        order = np.argsort(-value, axis=1, kind="stable")  # NaN comes last
+        chosen.append(np.take_along_axis(image, order, axis=1))
+        found.append(np.take_along_axis(value, order, axis=1))
+    return np.concatenate(chosen, axis=1), np.concatenate(found, axis=1)
 
 
 def _how_many(r: FloatArray) -> IntArray:

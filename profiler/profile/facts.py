@@ -24,6 +24,9 @@ class Group:
         return ModelProfile(_categories(self.layers), self.layers).total
 
 
+_RISE = 0.05
+"""Share of the units by which a category has to rise from early to late layers to be told."""
+
 _CONFIRMED = "the label holds on images it was not chosen on"
 
 
@@ -174,7 +177,6 @@ class ProfileFacts(Facts):
                     (category, group.title),
                 )
                 for category in self.ranges.categories
-                if group.total.counts.get(category)
             ]
         return found
 
@@ -254,14 +256,33 @@ class ProfileFacts(Facts):
         )
         if r is not None:
             first += f" (mean correlation r with the activation {r:.2f})"
-        parts = []
-        for group in self._groups(self.ranges):
-            ranked = self.ranked(group.total, 1)
-            if ranked:
-                name, share = ranked[0]
-                where = named(group.title) if len(group.layers) == 1 else f"the {group.title}"
-                parts.append(f"in {where} {name} leads ({share:.1f} % of the units)")
-        return [f"{first}.", *([sentence_case(f"{', '.join(parts)}.")] if parts else [])]
+        return [f"{first}.", *filter(None, [self._leading()])]
+
+    def _leading(self) -> str:
+        """Which category leads the explanations of the early and the late layers."""
+        ends = [
+            (
+                named(group.title) if len(group.layers) == 1 else f"the {group.title}",
+                group.total,
+                *self.ranked(group.total, 1)[0],
+            )
+            for group in self._groups(self.ranges or self.profile)
+            if group.total.interpretable
+        ]
+        if len(ends) < 2 or ends[0][2] != ends[1][2]:
+            parts = [
+                f"in {where} {name} leads ({share:.1f} % of the units)"
+                for where, _, name, share in ends
+            ]
+            return sentence_case(f"{', '.join(parts)}.") if parts else ""
+        (first, early, name, share), (last, late, _, then) = ends
+        text = f"{name} leads in {first} ({share:.1f} % of the units) and in {last} ({then:.1f} %)"
+        others = [each for each in self.profile.categories if each != name]
+        most = max(others, key=lambda each: late.share(each) - early.share(each), default="")
+        if most and late.share(most) - early.share(most) >= _RISE:
+            before, after = 100 * early.share(most), 100 * late.share(most)
+            text += f"; {most} rises most, from {before:.1f} % to {after:.1f} %"
+        return sentence_case(f"{text}.")
 
     def _how_many(self) -> str:
         total = self.profile.total

@@ -203,7 +203,7 @@ def profile(
         with clock("evaluation"):
             quality = _evaluate(labels, found, concept_rows, top, options, services.progress)
     with clock("thumbnails"):
-        pictures = _pictures(probe, found, labels, options.workers, services.progress)
+        pictures = _pictures(probe, found, labels, ranges, options.workers, services.progress)
 
     unsorted = ProfileRun(
         record=replace(
@@ -556,7 +556,7 @@ def _confirmed(
 
 def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[LayerRange, ...]:
     """What the range of every unit follows; nothing where too few images could be read."""
-    if found.moments is None or len(found.kept) < FEWEST_IMAGES or len(rows) < 2:
+    if not found.moments or not found.sample or len(found.kept) < FEWEST_IMAGES or len(rows) < 2:
         return ()
     candidates = Candidates(rows)
     if concepts.title in COMMON_WORDS:
@@ -564,7 +564,8 @@ def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[
         candidates = Candidates(rows, seen, np.arange(len(rows)))
     shapes = [(tops.layer, tops.units) for tops in found.tops]
     moments = list(by_layer(found.moments.total(), shapes))
-    return tuple(explain_layers(moments, found.tops, candidates))
+    sample = replace(found.sample, images=np.searchsorted(found.kept, found.sample.images))
+    return tuple(explain_layers(moments, found.tops, candidates, sample))
 
 
 def _known(vlm: VLM) -> Known | None:
@@ -624,12 +625,12 @@ def _pictures(
     probe: ProbeSet,
     found: Collected,
     labels: Sequence[LayerLabels],
+    ranges: Sequence[LayerRange],
     workers: int,
     progress: Progress,
 ) -> dict[int, bytes]:
-    shown = np.unique(
-        np.concatenate([layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels])
-    )
+    strongest = [layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels]
+    shown = np.unique(np.concatenate([*strongest, *(layer.images.ravel() for layer in ranges)]))
     shown = shown[shown >= 0]
     with progress.stage("thumbnails", len(shown)) as advance:
         made = thumbnails(

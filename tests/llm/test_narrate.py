@@ -111,14 +111,22 @@ layers = st.lists(
 
 
 @settings(deadline=None)
-@given(layers, st.none() | st.floats(0, 5))
-def test_the_template_keeps_to_its_own_facts(found: list[LayerProfile], tau: float | None) -> None:
+@given(layers, st.none() | st.floats(0, 5), st.booleans())
+def test_the_template_keeps_to_its_own_facts(
+    found: list[LayerProfile], tau: float | None, explained: bool
+) -> None:
     named = tuple(replace(layer, layer=f"stage{i}.0") for i, layer in enumerate(found))
+    # What leads the explanations: the same counts, in the opposite order of layers.
+    ranges = tuple(
+        replace(layer, layer=own.layer) for layer, own in zip(named[::-1], named, strict=True)
+    )
     facts = ProfileFacts(
         "net",
         ModelProfile(DEFAULT_CATEGORIES, named),
         labels={layer.layer: (f"label {i}",) for i, layer in enumerate(named)},
         threshold=None if tau is None else Threshold(tau, "confirmed" if tau > 2 else "given"),
+        ranges=ModelProfile(DEFAULT_CATEGORIES, ranges) if explained else None,
+        mean_r={layer.layer: 0.1 * i for i, layer in enumerate(named)},
     )
     assert complaints(facts.template(), facts) == []
 

@@ -12,7 +12,7 @@ from command import Command
 from tiny import vlm, write_classes, write_images
 
 from profiler.activations.moments import FOLDS, FoldMoments, LayerMoments
-from profiler.activations.top_lists import LayerTops
+from profiler.activations.top_lists import ImageSample, LayerTops
 from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.data.annotations import TRUTH, Annotations, annotate, known_categories
 from profiler.data.images import ImageFolder, SyntheticProbe
@@ -167,7 +167,8 @@ def test_units_that_are_sums_of_attributes_are_told_with_their_weights() -> None
     fold, other = np.arange(1000) % FOLDS, rng.permutation(1000)
     moments = LayerMoments("layer", FoldMoments.of(v, a, fold), FoldMoments.of(v, a[other], fold))
     tops = LayerTops("layer", np.zeros((40, 1), int), a.max(0)[:, None], a.min(0))
-    (layer,) = explain_layers([moments], [tops], Candidates(attribute_rows(20)))
+    sample = ImageSample(np.arange(len(a))[:200], (a[:200],))
+    (layer,) = explain_layers([moments], [tops], Candidates(attribute_rows(20)), sample)
     for k, (few, strength) in enumerate(zip(words, weights, strict=True)):
         own = {int(c): w for c, w in zip(layer.concept[k], layer.weight[k], strict=True) if c >= 0}
         assert own.keys() == {*few.tolist()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from profiler.activations.moments import FOLDS, FoldMoments, LayerMoments
-from profiler.activations.top_lists import LayerTops
+from profiler.activations.top_lists import ImageSample, LayerTops, TopCollector
 from profiler.profile import explain
 from profiler.profile.explain import (
     GAIN,
@@ -16,6 +16,7 @@ from profiler.profile.explain import (
     explain_layers,
     explained_cut,
     monosemanticity,
+    range_images,
 )
 
 
@@ -33,7 +34,8 @@ def explained(
         "layer", FoldMoments.of(v, a, fold), FoldMoments.of(v, a[other][:, :256], fold)
     )
     tops = LayerTops("layer", np.zeros((a.shape[1], 1), int), a.max(0)[:, None], a.min(0))
-    (found,) = explain_layers([layer], [tops], Candidates(concepts, **more))
+    sample = ImageSample(np.arange(len(a))[:200], (a[:200],))
+    (found,) = explain_layers([layer], [tops], Candidates(concepts, **more), sample)
     return found
 
 
@@ -212,3 +214,26 @@ def test_arrays_can_be_stored() -> None:
     again = LayerRange.from_arrays("layer", found.to_arrays())
     for name, values in found.to_arrays().items():
         np.testing.assert_array_equal(getattr(again, name), values)
+
+
+def test_images_from_the_whole_range_are_the_strongest_and_two_of_each_quarter() -> None:
+    rng = np.random.default_rng(1)
+    a = rng.gamma(2.0, size=(2000, 30))  # few images in the upper quarters
+    collector = TopCollector("layer", 100)
+    collector.add(np.arange(2000), a)
+    tops = collector.result()
+    sample = rng.choice(2000, 256, replace=False)
+    images, activations = range_images(tops, sample, a[sample])
+    assert images.shape == (30, 9)
+    for unit, (own, values) in enumerate(zip(images, activations, strict=True)):
+        known = own >= 0
+        assert np.allclose(values[known], a[own[known], unit], atol=1e-5)
+        assert own[0] == a[:, unit].argmax()
+        assert len(set(own[known].tolist())) == known.sum()
+        assert (np.diff(values[known]) <= 0).all()
+        share = (values - a[:, unit].min()) / np.ptp(a[:, unit])
+        for quarter, pair in enumerate(np.split(np.arange(1, 9), 4)):
+            low, high = 0.75 - 0.25 * quarter, 1 - 0.25 * quarter
+            assert ((share[pair] >= low - 1e-6) & (share[pair] <= high) | ~known[pair]).all()
+    # The 100 strongest images reach far down: only the second quarter from the top may lack some.
+    assert (images >= 0).mean() > 0.9
