@@ -34,6 +34,15 @@ Units = class extends Units {
       agreement: layer.agreement[unit], specificity: layer.specificity[unit],
     };
   }
+
+  /** Images from all over a unit's range, strongest first, with their activations. */
+  rangeImages(row) {
+    const layer = ranges.layers[this.layer[row]];
+    const each = layer.images.length / layer.n.length;
+    const from = (row - this.layers[this.layer[row]].start) * each;
+    return Array.from({ length: each }, (_, i) => [layer.images[from + i], layer.activation[from + i]])
+      .filter(([image]) => image >= 0);
+  }
 };
 
 UnitTable = class extends UnitTable {
@@ -55,7 +64,11 @@ UnitTable = class extends UnitTable {
   detailNode(row) {
     const node = super.detailNode(row);
     const found = this.units.explanation(row);
+    const images = this.units.rangeImages(row);
     $(".opened > div", node)?.prepend(el("h4", {}, "What its whole range follows"), ...told(found));
+    $(".opened > div:last-child", node)?.append(...(images.length
+      ? [el("h4", {}, "Images from its whole range: the strongest, and two of each quarter"), this.gallery(images)]
+      : []));
     return node;
   }
 };

@@ -13,7 +13,7 @@ from profiler.profile.charts import stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
 from profiler.report.charts import StackedBar, Swatch, query
-from profiler.report.columns import Index, rounded
+from profiler.report.columns import Index, rounded, significant
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FREQUENT_WORDS = 8
@@ -174,9 +174,12 @@ class RangeView:
             ),
         ]
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The units' words, weights and correlations as columns, for the script."""
+    def data(self, images: Index) -> dict[str, Any]:
+        """The units' words, weights, correlations and images as columns, for the script.
+
+        Args:
+            images: those of the page.
+        """
         words = Index()
         layers = []
         for found in self.section.layers:
@@ -191,6 +194,8 @@ class RangeView:
                     "explained": found.explained(self.section.cut).astype(int).tolist(),
                     "agreement": found.agreement.tolist(),
                     "specificity": rounded(found.specificity, 2),
+                    "images": images.put(found.images.ravel().tolist()),
+                    "activation": significant(found.activations.ravel()),
                 }
             )
         return {"words": [self.concepts[i] for i in words.order], "cut": self.cut, "layers": layers}

@@ -166,6 +166,7 @@ class _View:
             histogram(axis, _joined(evidence), _joined(nulls), "all layers") if axis else None
         )
         self.images = _images_needed(page)
+        self.image_index = Index()
         self.quality = (
             QualityView(page.quality, page.layers, [la.id for la in self.layers], page.concepts)
             if page.quality
@@ -307,6 +308,7 @@ class _View:
             "data": self._data,
             "quality": self.quality,
             "ranges": self.ranges,
+            "range_data": self.ranges.data(self.image_index) if self.ranges else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
             "range_parts": self._range_cells(),
             "pale": any(
@@ -384,8 +386,7 @@ class _View:
     @property
     def _data(self) -> dict[str, Any]:
         """The units as columns, for the script."""
-        concepts = Index()
-        images = Index()
+        concepts, images = Index(), self.image_index
         codes = {name: code for code, name in enumerate(self.styles)}
         layers = []
         for layer in self.layers:
@@ -527,7 +528,10 @@ def _layers_at(share: float, layers: Sequence[LayerProfile]) -> str:
 
 
 def _images_needed(page: ProfilePage) -> list[list[int]]:
-    """List for each rank the images at it, those of the units with the highest scores first."""
+    """List for each rank the images at it, those of the units with the highest scores first.
+
+    Images from the units' whole range come after those that activate them most.
+    """
     ranks: list[list[tuple[float, int]]] = [[] for _ in range(IMAGES_SHOWN)]
     for section in page.layers:
         labels = section.labels
@@ -536,7 +540,11 @@ def _images_needed(page: ProfilePage) -> list[list[int]]:
             for rank, image in enumerate(labels.top_images[unit, :IMAGES_SHOWN].tolist()):
                 if image >= 0:
                     ranks[rank].append((-score, image))
-    return [[image for _, image in sorted(found)] for found in ranks]
+    ranked = [[image for _, image in sorted(found)] for found in ranks]
+    if page.ranges:
+        shown = np.concatenate([layer.images for layer in page.ranges.layers if len(layer.images)])
+        ranked += [[image for image in rank.tolist() if image >= 0] for rank in shown.T]
+    return ranked
 
 
 def _choose_thumbnails(
@@ -549,7 +557,7 @@ def _choose_thumbnails(
     notes = []
     if left_out:
         whole = 0
-        for rank in ranks:
+        for rank in ranks[:IMAGES_SHOWN]:
             if any(image in page.thumbnails and str(image) not in data for image in rank):
                 break
             whole += 1

@@ -499,7 +499,7 @@ class UnitTable {
     return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" },
       el("div", { class: "opened" },
         el("div", {}, el("h4", {}, "Labels by score"), this.ranking(row), el("h4", {}, "Place in the layer"), ...this.place(row)),
-        el("div", {}, el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(row)))));
+        el("div", {}, el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(this.units.topImages(row))))));
   }
 
   ranking(row) {
@@ -538,8 +538,9 @@ class UnitTable {
     return [picture, el("p", { class: "note" }, sentence)];
   }
 
-  gallery(row) {
-    return el("div", { class: "gallery" }, ...this.units.topImages(row).map(([image, activation]) => el("figure", {},
+  /** Pictures of images, given with their activations. */
+  gallery(images) {
+    return el("div", { class: "gallery" }, ...images.map(([image, activation]) => el("figure", {},
       this.thumbnails.node(image),
       el("figcaption", {}, el("b", {}, figures(activation)),
         el("span", { title: this.units.images[image] }, this.units.images[image])))));
