@@ -27,6 +27,7 @@ different processes saw are put together without a bit of difference.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def group_slices(images: int, groups: int = GROUPS) -> list[slice]:
     [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
     """
     ends = [b * images // groups for b in range(groups + 1)]
-    return [slice(lo, hi) for lo, hi in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(lo, hi) for lo, hi in pairwise(ends)]
 
 
 def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> LayerDrivers:
@@ -219,7 +220,7 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
     check_images(len(rows))
-    parts = [slice(each.start, each.stop) for each in group_slices(len(rows), groups)]
+    parts = group_slices(len(rows), groups)
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
 
@@ -241,10 +242,10 @@ def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerD
     return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
 
 
-def check_images(images: int) -> None:
-    """Raise :class:`InputError` where there are too few to tell."""
+def check_images(images: int, what: str = "images") -> None:
+    """Raise :class:`InputError` where there are too few; ``what`` is how a user calls them."""
     if images < FEWEST_IMAGES:
-        raise InputError(f"drivers need at least {FEWEST_IMAGES} images, got {images}")
+        raise InputError(f"{what} must be at least {FEWEST_IMAGES} to tell drivers, got {images}")
 
 
 # --- from sums to shares ----------------------------------------------------------------------
@@ -348,6 +349,9 @@ def _means(count: Float64, total: Float64) -> Float64:
     return means
 
 
+_BY_UNIT = ("share", "share_error", "two_way", "effect", "effect_error")
+
+
 def _joined(layer: str, factors: Factors, pieces: Sequence[_Piece]) -> LayerDrivers:
     varying = np.concatenate([each.varying for each in pieces])
     units = max(int(varying.sum()), 1)
@@ -357,11 +361,11 @@ def _joined(layer: str, factors: Factors, pieces: Sequence[_Piece]) -> LayerDriv
         return np.where(varying[:, None], values, np.nan)
 
     return LayerDrivers(
-        layer,
-        factors.names,
-        *map(columns, ("share", "share_error", "two_way", "effect", "effect_error")),
-        np.sum([each.summed for each in pieces], axis=0) / units,
-        np.sum([each.without for each in pieces], axis=0) / units,
+        layer=layer,
+        factors=factors.names,
+        mean=np.sum([each.summed for each in pieces], axis=0) / units,
+        without=np.sum([each.without for each in pieces], axis=0) / units,
+        **{name: columns(name) for name in _BY_UNIT},
     )
 
 
@@ -372,7 +376,7 @@ class Following(Enum):
     """Whether a unit follows a word, by experiment."""
 
     FOLLOWED = auto()
-    """It is more active where the word's level is shown: the interval of its effect lies above 0."""
+    """The unit is more active where the word's level is shown: the effect's interval is above 0."""
     NOT_FOLLOWED = auto()
     NOT_TESTABLE = auto()
     """The word names no level, or the unit does not vary."""
@@ -397,9 +401,9 @@ _SAME = {
     "checks": "checkered", "checked": "checkered", "chequered": "checkered", "swirls": "swirly",
     "honeycombed": "honeycomb", "weave": "woven", "metal": "metallic", "glass": "glassy",
     "wood": "wooden", "fur": "furry", "glitter": "glittery", "circular": "circle",
-    "triangular": "triangle", "meadow": "grass", "ocean": "sea", "trees": "forest", "tree": "forest",
-    "buildings": "city", "skyline": "city", "bricks": "brick wall", "brick": "brick wall",
-    "tiles": "tiled floor", "mountain": "mountains", "clouds": "sky",
+    "triangular": "triangle", "meadow": "grass", "ocean": "sea", "trees": "forest",
+    "tree": "forest", "buildings": "city", "skyline": "city", "bricks": "brick wall",
+    "brick": "brick wall", "tiles": "tiled floor", "mountain": "mountains", "clouds": "sky",
 }  # fmt: skip
 """Words for what a level shows, that are not its name."""
 

@@ -6,16 +6,21 @@ scene: up to tens of thousands of scenes far less than the sums by level, pair o
 would take. In memory are the activations of one group of images and one layer at a time.
 """
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.alone import collect_alone
-from profiler.core.arrays import BoolArray, Rows, blocks
-from profiler.core.store import Array, Store
+from profiler.core.arrays import Rows, blocks
+from profiler.core.json_text import json_text
+from profiler.core.store import Array, Store, write_atomically
 from profiler.data.factors import Factors
 from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
@@ -25,6 +30,8 @@ from profiler.session import NONE, Advance, Clock, Reading, Services
 
 _KEPT_TOGETHER = 250
 """Pictures of one entry of the cache: 38 MB."""
+_TOLD = 0.02
+"""Changes of a share from the first layer to the last that are worth telling."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +132,91 @@ class Experiment:
     factors: Factors
     seconds: dict[str, float]
 
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """(factor, level) of the columns of effects."""
-        return self.factors.columns
+    def finding(self) -> str:
+        """In a sentence, what changes most between the first layer and the last; may be empty.
 
-    def dead(self) -> int:
-        """Units that do not vary on the scenes."""
-        silent: list[BoolArray] = [~layer.varying for layer in self.layers]
-        return int(sum(each.sum() for each in silent))
+        Factors whose mean share differs by :data:`_TOLD` or more, beyond the paired interval.
+        """
+        first, last = self.layers[0], self.layers[-1]
+        shares = first.shares(), last.shares()
+        changes = {
+            name: change
+            for name, change in last.less(first).items()
+            if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
+        }
+        told = [
+            f"{name} {shares[0][name].value:.0%} → {shares[1][name].value:.0%}"
+            for name in sorted(changes, key=lambda name: -changes[name].value)
+        ]
+        return f"from {first.layer} to {last.layer}: {', '.join(told)}" if told else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything about layers: mean shares and two-way shares, each with its interval."""
+        return {
+            "images": len(self.factors),
+            "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
+            "seconds": self.seconds,
+            "layers": [self._layer(layer) for layer in self.layers],
+        }
+
+    def _layer(self, layer: LayerDrivers) -> dict[str, Any]:
+        shares, names = layer.shares(), self.factors.names
+        two_way = {
+            f"{key_of(names[i])} × {key_of(names[j])}": value
+            for (i, j), value in zip(self.factors.pairs, layer.mean[len(names) :], strict=True)
+        }
+        wholes = {
+            "factors": layer.first_order(), "pairs": layer.all_two_way(), "rest": layer.rest()
+        }  # fmt: skip
+        return {
+            "layer": layer.layer,
+            "units": layer.units,
+            "varying": int(layer.varying.sum()),
+            "shares": {key_of(name): each.value for name, each in shares.items()},
+            "intervals": {key_of(name): (each.low, each.high) for name, each in shares.items()},
+            "sums": {name: each.value for name, each in wholes.items()},
+            "sum_intervals": {name: (each.low, each.high) for name, each in wholes.items()},
+            "two_way": two_way,
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row a unit: the factor of its largest share, the level of its largest effect, shares.
+
+        Of a unit that does not vary nothing but its place is given.
+        """
+        columns = self.factors.columns
+        for layer in self.layers:
+            for unit in range(layer.units):
+                row: dict[str, Any] = {"layer": layer.layer, "unit": unit}
+                if layer.varying[unit]:
+                    factor = self.factors.names[int(layer.share[unit].argmax())]
+                    here = [i for i, (name, _) in enumerate(columns) if name == factor]
+                    most = max(here, key=lambda i: layer.effect[unit, i])
+                    row |= {"driver": key_of(factor), "level": columns[most][1]}
+                    row |= {"effect": round(float(layer.effect[unit, most]), 4)}
+                    row |= {"effect_error": round(float(layer.effect_error[unit, most]), 4)}
+                    for i, name in enumerate(self.factors.names):
+                        row[key_of(name)] = round(float(layer.share[unit, i]), 5)
+                        row[f"{key_of(name)}_error"] = round(float(layer.share_error[unit, i]), 5)
+                yield row
+
+    def write(self, out: Path, about: Mapping[str, Any]) -> None:
+        """Write ``drivers.json``, what is told of the subject first, and ``drivers.csv``."""
+        write_atomically(out / "drivers.json", json_text({**about, **self.to_json()}) + "\n")
+        text = io.StringIO()
+        shares = [
+            name for each in self.factors.names for name in (key_of(each), key_of(each) + "_error")
+        ]
+        titles = ["layer", "unit", "driver", "level", "effect", "effect_error", *shares]
+        table = csv.DictWriter(text, titles, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows())
+        write_atomically(out / "drivers.csv", text.getvalue())
+
+
+def key_of(factor: str) -> str:
+    """A factor's name where it has to be one word."""
+    return factor.replace(" ", "_")
 
 
 def run_experiment(

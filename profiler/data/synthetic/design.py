@@ -58,6 +58,8 @@ _PLACES = ("top left", "top", "top right", "left", "middle", "right",
            "bottom left", "bottom", "bottom right")  # fmt: skip
 _STRIDE = 0.13
 """From the middle of the picture to the other places."""
+_CARDS = 48
+"""At least so many in a deck."""
 _REACH = 0.2
 """Standard deviation above which a background's contrast is lowered."""
 
@@ -145,7 +147,9 @@ class ExperimentScenes:
     def truth(self, index: int) -> dict[str, str]:
         """The level of every factor in the image at ``index``."""
         codes = _dealt(self.seed, index)
-        return {name: levels[code] for (name, levels), code in zip(FACTORS.items(), codes)}
+        return {
+            name: levels[code] for (name, levels), code in zip(FACTORS.items(), codes, strict=True)
+        }
 
     def caption(self, index: int) -> str:
         """What the image shows, as the caption of a scene has it."""
@@ -183,25 +187,32 @@ def _rng(seed: int, index: int, part: int) -> np.random.Generator:
 
 
 def _dealt(seed: int, index: int) -> list[int]:
-    """The level of each factor in image ``index``: every run of G images has each of G levels."""
+    """The level of each factor in image ``index``: every deck holds each level equally often.
+
+    Decks are large, because two small ones of the same size, shuffled at the same time, give tables
+    that are further from independence than chance: by a half where they have three cards.
+    """
     dealt = []
     for factor, levels in enumerate(FACTORS.values()):
-        turn, place = divmod(index, len(levels))
-        dealt.append(_shuffled(seed, factor, len(levels), turn)[place])
+        copies = -(-_CARDS // len(levels))
+        turn, place = divmod(index, copies * len(levels))
+        dealt.append(_shuffled(seed, factor, copies * len(levels), turn)[place] % len(levels))
     return dealt
 
 
 @lru_cache(maxsize=256)
-def _shuffled(seed: int, factor: int, levels: int, turn: int) -> tuple[int, ...]:
+def _shuffled(seed: int, factor: int, cards: int, turn: int) -> tuple[int, ...]:
     key = np.random.SeedSequence([seed, VERSION], spawn_key=(factor, turn))
-    return tuple(np.random.default_rng(key).permutation(levels).tolist())
+    return tuple(np.random.default_rng(key).permutation(cards).tolist())
 
 
 def _scene(seed: int, index: int, truth: Mapping[str, str]) -> Scene:
     rng = _rng(seed, index, 5)
     rgb = sample_color(rng, truth["color"])
     row, column = divmod(_PLACES.index(truth["position"]), 3)
-    x, y = (0.5 + _STRIDE * (place - 1) + float(rng.uniform(-0.02, 0.02)) for place in (column, row))
+    x, y = (
+        0.5 + _STRIDE * (place - 1) + float(rng.uniform(-0.02, 0.02)) for place in (column, row)
+    )
     return Scene(
         seed=seed,
         index=index,
@@ -235,7 +246,7 @@ def moved_to(layout: Array, rgb: RGB) -> Array:
     contrast = layout - middle
     contrast *= min(1.0, _REACH / max(float(contrast.std()), 1e-6))
     target = np.array(rgb, dtype=np.float32)[:, None, None]
-    moved = np.clip(contrast + target, 0, 1)
+    moved: Array = np.clip(contrast + target, 0, 1)
     # what was cut off at one end has moved the mean
     for _ in range(2):
         moved = np.clip(moved + (target - moved.mean(axis=(1, 2), keepdims=True)), 0, 1)

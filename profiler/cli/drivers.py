@@ -1,0 +1,114 @@
+"""``profiler drivers``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.images import (
+    BatchSize,
+    Precision,
+    Workers,
+    batch_size_of,
+    check_precision,
+    check_profiling,
+)
+from profiler.cli.options import grouped
+from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
+from profiler.cli.words import AsJSON
+
+if TYPE_CHECKING:
+    from profiler.profile.experiment import Experiment
+
+
+@app.command()
+@grouped()
+def drivers(
+    subject: SubjectName,
+    *,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Groups (all, mlp, leaves), names or globs, separated by commas; see profiler "
+            "layers."
+        ),
+    ] = "all",
+    pool: Pool = "auto",
+    loading: Loading,
+    scenes: Annotated[
+        int, typer.Option(help="How many scenes to draw; more make the intervals narrower.")
+    ] = 1000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for drivers.json and drivers.csv, which has a row a unit."),
+    ] = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Annotated[int, typer.Option(help="Draws scenes, and random weights.")] = 0,
+    as_json: AsJSON = False,
+) -> None:
+    """Tell what drives each layer, by a controlled experiment without any VLM.
+
+    Built-in scenes vary color, pattern, material, shape, background, light and more, each
+    independently of the others. The share of the units' variance that goes with a factor is caused
+    by it. Shares are means over the units of a layer.
+    """
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
+    check_profiling(subject, "conse", pool, None, None)
+    own = loading.options(seed)
+    from profiler.data.synthetic.design import ExperimentScenes
+    from profiler.profile.drivers import check_images
+
+    check_images(scenes, "--scenes")
+    drawn = ExperimentScenes(scenes, seed)
+    from profiler.cli.terminal import services
+    from profiler.models.subject.loading import load_subject
+    from profiler.profile.experiment import run_experiment
+    from profiler.session import Reading, check_writable, choose_device
+
+    if out is not None:
+        check_writable(out)
+    network = load_subject(subject, choose_device(device), own)
+    done = run_experiment(
+        network,
+        network.layers(split(layers), pool),
+        drawn,
+        reading=Reading(size, workers, precision),
+        services=services(None),
+    )
+    about = {
+        "subject": network.name,
+        "weights": network.weights,
+        "preprocessing": network.input_text,
+        "fingerprint": network.fingerprint,
+        "scenes": drawn.title,
+        "scenes_fingerprint": drawn.fingerprint,
+    }
+    if out is not None:
+        done.write(out, about)
+    if as_json:
+        from profiler.core.json_text import json_text
+
+        typer.echo(json_text({**about, **done.to_json()}, None))
+    else:
+        _print(done)
+
+
+def _print(done: "Experiment") -> None:
+    from profiler.cli.terminal import print_table
+
+    names = done.factors.names
+    titles = ("layer", *names, "all factors", "pairs", "rest")
+    rows = []
+    for layer in done.layers:
+        values = [*layer.shares().values(), layer.first_order(), layer.all_two_way(), layer.rest()]
+        cells = [f"{100 * each.value:.1f} ±{100 * (each.high - each.value):.1f}" for each in values]
+        rows.append((layer.layer, *cells))
+    print_table(titles, titles[1:], rows)
+    typer.echo("Share of the units' variance, in %, with 95 % intervals; means over units.")
+    if finding := done.finding():
+        typer.echo(f"{finding[0].upper()}{finding[1:]}.")
