@@ -269,6 +269,11 @@ def way(server: str) -> Iterator[Step]:
     yield step("layers resnet18 --checkpoint step-150.pt --partial", statuses=(2,))
     for place, vlm in enumerate(VLMS):
         yield from stories(vlm, f"vlm{place}", llm)
+    yield step("drivers resnet18 --weights none --layers layer1 --scenes 200 --seed 1 --json")
+    yield step(
+        f"drivers {NET_150} --partial --pool mean {PIXELS} --scenes 200 --layers stem,block2"
+        " -b 32 -j 0 --device cpu --precision fp32 --out drivers"
+    )
     yield from profiles(sorted_by)
     yield from classifiers(llm)
     yield from people(llm)
