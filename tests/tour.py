@@ -272,7 +272,7 @@ def way(server: str) -> Iterator[Step]:
     yield step("drivers resnet18 --weights none --layers layer1 --scenes 200 --seed 1 --json")
     yield step(
         f"drivers {NET_150} --partial --pool mean {PIXELS} --scenes 200 --layers stem,block2"
-        " -b 32 -j 0 --device cpu --precision fp32 --out drivers"
+        " -b 32 -j 0 --device cpu --precision fp32 --out drivers --date 2026-01-01"
     )
     yield from profiles(sorted_by)
     yield from classifiers(llm)

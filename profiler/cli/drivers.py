@@ -16,15 +16,16 @@ from profiler.cli.images import (
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
-from profiler.cli.words import AsJSON
+from profiler.cli.words import Reporting, provenance
 
 if TYPE_CHECKING:
     from profiler.profile.experiment import Experiment
 
 
 @app.command()
-@grouped()
+@grouped(without=["max_report_mb"])
 def drivers(
+    context: typer.Context,
     subject: SubjectName,
     *,
     layers: Annotated[
@@ -41,14 +42,17 @@ def drivers(
     ] = 1000,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for drivers.json and drivers.csv, which has a row a unit."),
+        typer.Option(
+            help="Folder for a page, drivers.html, and for drivers.json and drivers.csv, which has "
+            "a row a unit."
+        ),
     ] = None,
     batch_size: BatchSize = "auto",
     workers: Workers = 2,
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Annotated[int, typer.Option(help="Draws scenes, and random weights.")] = 0,
-    as_json: AsJSON = False,
+    reporting: Reporting,
 ) -> None:
     """Tell what drives each layer, by a controlled experiment without any VLM.
 
@@ -89,13 +93,21 @@ def drivers(
         "scenes_fingerprint": drawn.fingerprint,
     }
     if out is not None:
+        from profiler.core.store import write_atomically
+        from profiler.profile.drivers_view import drivers_page
+
+        made = provenance(context, reporting.date)
         done.write(out, about)
-    if as_json:
+        page = drivers_page(done, about, command=made.command, date=made.date)
+        write_atomically(out / "drivers.html", page)
+    if reporting.as_json:
         from profiler.core.json_text import json_text
 
         typer.echo(json_text({**about, **done.to_json()}, None))
     else:
         _print(done)
+        if out is not None:
+            typer.echo(str(out / "drivers.html"))
 
 
 def _print(done: "Experiment") -> None:

@@ -132,6 +132,10 @@ class Experiment:
     factors: Factors
     seconds: dict[str, float]
 
+    def dead(self) -> int:
+        """Units that do not vary on the scenes."""
+        return sum(int((~layer.varying).sum()) for layer in self.layers)
+
     def finding(self) -> str:
         """In a sentence, what changes most between the first layer and the last; may be empty.
 
