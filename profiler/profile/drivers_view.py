@@ -11,7 +11,7 @@ from profiler.core.statistics import Interval
 from profiler.profile.drivers import LayerDrivers
 from profiler.profile.experiment import Experiment
 from profiler.report import document
-from profiler.report.charts import Swatch, Tick
+from profiler.report.charts import Swatch
 from profiler.report.text import MINUS, THIN, count, number, plural, typeset
 
 PARTS: tuple[tuple[Swatch, tuple[str, ...]], ...] = (
@@ -82,7 +82,8 @@ class _Panel:
     swatch: Swatch
     dots: tuple[_Dot, ...]
     path: str
-    ticks: tuple[Tick, ...]
+    top: str
+    """The share at the upper edge."""
     alt: str
 
 
@@ -125,7 +126,7 @@ class DriversView:
             most = sorted(shares, key=lambda name: -shares[name])[:3]
             told = ", ".join(f"{name} {_percent(shares[name])}" for name in most)
             whole = _percent(found.first_order().value)
-            yield f"{layer}: {told}; all factors together {whole}."
+            yield f"In {layer} all factors together cause {whole}, most of it by {told}."
 
     def _row(self, layer: LayerDrivers) -> _Row:
         shares = layer.shares()
@@ -142,7 +143,7 @@ class DriversView:
         return _Row(
             layer.layer,
             _bar(layer.layer, drawn),
-            f"{self.followed} {_percent(followed.value)}",
+            _percent(followed.value),
             f"±{THIN}{100 * (followed.high - followed.value):.1f}",
             tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
         )
@@ -167,8 +168,7 @@ class DriversView:
             f"{layer.layer} {_percent(each.value)}"
             for layer, each in zip(self.done.layers, found, strict=True)
         )
-        ticks = (Tick(0.0, _percent(top)), Tick(50.0, _percent(top / 2)))
-        return _Panel(name, swatch, dots, path, ticks, f"{name}: {told}")
+        return _Panel(name, swatch, dots, path, _percent(top), f"{name}: {told}")
 
 
 _WORTH_TELLING = 0.02

@@ -148,11 +148,15 @@ class Experiment:
             for name, change in last.less(first).items()
             if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
         }
-        told = [
-            f"{name} {shares[0][name].value:.0%} → {shares[1][name].value:.0%}"
-            for name in sorted(changes, key=lambda name: -changes[name].value)
-        ]
-        return f"from {first.layer} to {last.layer}: {', '.join(told)}" if told else ""
+        order = sorted(changes, key=lambda name: -abs(changes[name].value))
+        told = []
+        for verb, sign in (("rises", 1), ("falls", -1)):
+            moved = [name for name in order if sign * changes[name].value > 0]
+            for place, name in enumerate(moved):
+                start, end = (max(each[name].value, 0.0) for each in shares)
+                says = f" {verb}" if place == 0 else ""
+                told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
+        return f"from {first.layer} to {last.layer}, {', '.join(told)}" if told else ""
 
     def to_json(self) -> dict[str, Any]:
         """Everything about layers: mean shares and two-way shares, each with its interval."""

@@ -12,7 +12,7 @@ from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.design import FACTORS, ExperimentScenes, moved_to
 from profiler.errors import InputError
 
-PICTURES = ["86f5bfb6cf86", "f253f7e74e18", "20a602329869"]
+PICTURES = ["fd15083ae39e", "6c65089d2841", "2b7ce3a921fe"]
 
 
 def digest(scenes: ExperimentScenes, index: int) -> str:

@@ -38,19 +38,19 @@ VERSION = 1
 LIGHTNESS = 62.0
 """CIE lightness of every background's mean."""
 _HUES = {
-    "red": (34, 30.0),
-    "yellow": (42, 88.0),
-    "green": (36, 140.0),
-    "blue": (34, 265.0),
-    "purple": (34, 318.0),
+    "red": (30, 30.0),
+    "yellow": (36, 88.0),
+    "green": (30, 140.0),
+    "blue": (30, 265.0),
+    "purple": (30, 318.0),
     "gray": (0, 0.0),
 }
 """Chroma and hue of a background's mean colour."""
-_LIGHTS = {"dark": 0.52, "dim": 0.7, "bright": 0.88, "very bright": 1.06}
+_LIGHTS = {"dark": 0.64, "dim": 0.78, "bright": 0.92, "very bright": 1.06}
 """What the picture is multiplied with."""
-_TINTS = {"warm": (1.12, 1.0, 0.8), "neutral": (1.0, 1.0, 1.0), "cool": (0.84, 1.0, 1.2)}
+_TINTS = {"warm": (1.1, 1.0, 0.84), "neutral": (1.0, 1.0, 1.0), "cool": (0.88, 1.0, 1.16)}
 """The same for red, green and blue; brought to one brightness below."""
-_SIZES = {"small": 0.21, "medium": 0.275, "large": 0.34}
+_SIZES = {"small": 0.23, "medium": 0.29, "large": 0.35}
 """Radius of the object."""
 _TURNS = {"tilted left": -17.0, "upright": 0.0, "tilted right": 17.0}
 """Of the outline, in degrees clockwise: every shape keeps its name."""
