@@ -28,7 +28,7 @@ from profiler.profile.drivers import (
     from_sums,
     group_slices,
 )
-from profiler.profile.experiment import drawn_once, run_experiment
+from profiler.profile.experiment import Experiment, drawn_once, run_experiment
 from profiler.session import Reading, Services
 
 NAMES = tuple(FACTORS)
@@ -373,6 +373,34 @@ def test_the_command_prints_a_table_or_json_and_writes_files(
         rows = list(csv.DictReader(file))
     assert len(rows) == 9
     assert rows[0]["driver"] in told["factors"]
+    page = (out / "drivers.html").read_text(encoding="utf-8")
+    assert "What drives" in page
+    assert page.count('<svg class="bar"') == 2
+    assert page.count('<svg class="panel"') == len(NAMES)
+    assert "default-src 'none'" in page
+
+
+def test_a_page_of_one_layer_and_of_dead_units(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Threshold(1e9, 0.0)"))
+    given = ("drivers", f"{tmp_path / 'net.py'}:net", "--layers", "1", "--scenes", "200", "-j", 0)
+    said = command(*given, "--out", tmp_path / "out")
+    assert said.status == 0
+    assert "Units that do not vary" in (tmp_path / "out" / "drivers.html").read_text("utf-8")
+    with (tmp_path / "out" / "drivers.csv").open(encoding="utf-8") as file:
+        assert [row["color"] for row in csv.DictReader(file)] == [""] * 4
+
+
+def test_the_finding_says_what_rises_and_what_falls() -> None:
+    factors = full()
+    noise = np.random.default_rng(0).normal(size=(1000, 3))
+    light, shape = is_level(factors, "light", "dark"), is_level(factors, "shape", "ring")
+    layers = (
+        drivers("stem", light[:, None] + 0.1 * noise, factors),
+        drivers("head", 2 * shape[:, None] + 0.1 * noise, factors),
+    )
+    told = Experiment(layers, factors, {}).finding()
+    assert told.startswith("from stem to head, shape rises from 0 to 9")
+    assert ", light falls from 9" in told
 
 
 def test_the_command_refuses_few_scenes_in_one_line(command: Command) -> None:
