@@ -13,8 +13,12 @@ prepared and shown to the network in batches of 64.
 """
 
 import argparse
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch.utils.data import DataLoader
@@ -79,14 +83,41 @@ class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
         return self._subject.preprocess(self._probe.read(index))
 
 
-def bare(subject: Subject, probe: ProbeSet, workers: int) -> float:
-    """Seconds for the forward passes alone."""
+def bare(subject: Subject, probe: ProbeSet, workers: int) -> None:
+    """The forward passes alone."""
     loader = DataLoader(_Pictures(subject, probe), batch_size=64, num_workers=workers)
-    began = time.perf_counter()
     with torch.inference_mode():
         for images in loader:
             subject.model(subject.on_device(images))
-    return time.perf_counter() - began
+
+
+def cost(name: str, scenes: ExperimentScenes, workers: int) -> None:
+    """Print what each part costs, with a cache of its own."""
+    subject = opened(name)
+    layers = subject.layers()
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        services = Services(store=store)
+        with spent("drawing"):
+            probe = drawn_once(scenes, store, workers=workers)
+        with spent("network alone"):
+            bare(subject, probe, workers)
+        with spent("network and drivers"):
+            run_experiment(
+                subject, layers, scenes, reading=Reading(workers=workers), services=services
+            )
+        with spent("the same again, all of it kept"):
+            run_experiment(subject, layers, scenes, services=services)
+
+
+@contextmanager
+def spent(what: str) -> Iterator[None]:
+    """Print the seconds, by the clock and of CPU, in this process and those that it started."""
+    began, before = time.perf_counter(), os.times()
+    yield
+    after = os.times()
+    cpu = sum(after[:4]) - sum(before[:4])
+    print(f"{what}: {time.perf_counter() - began:.1f} s, {cpu:.1f} s of CPU", flush=True)
 
 
 def main() -> None:
@@ -99,6 +130,9 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true")
     given = parser.parse_args()
     scenes, store = ExperimentScenes(given.scenes, given.seed), Store(cache_folder())
+    if given.cost:
+        cost(given.networks[0], scenes, given.workers)
+        return
     first: Experiment | None = None
     for name in given.networks:
         subject = opened(name)
@@ -109,9 +143,6 @@ def main() -> None:
         table(name, done)
         seconds = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in done.seconds.items())
         print(f"\n{seconds}")
-        if given.cost:
-            probe = drawn_once(scenes, store)
-            print(f"bare forward passes {bare(subject, probe, given.workers):.1f} s")
         if first is None:
             first = done
         else:

@@ -263,6 +263,7 @@ def way(server: str) -> Iterator[Step]:
     yield step("vlms --json")
     yield step("--quiet --config options.toml vlms")
     yield step("scenes scenes --count 40 --size 64 --seed 1")
+    yield step("scenes designed --count 20 --size 64 --experiment")
     yield step("layers efficientnet_lite0 --json")
     yield step(f"layers {NET_150} --layers all --pool max --device cpu --seed 0")
     yield step("layers resnet18 --weights none --preprocess crop=64,resize=64")
