@@ -136,6 +136,8 @@ WRONG: list[tuple[set[str], str, str]] = [
     ({"drivers"}, "--scenes 50", "--scenes must be at least 200"),
     ({"drivers"}, "--scenes many", "--scenes"),
     ({"drivers"}, "--seed -1", "seed"),
+    ({"drivers"}, "--annotations nowhere.csv", "nowhere.csv"),
+    ({"drivers"}, "--annotations table.csv", "no column of paths"),
     # Comparisons
     ({"compare"}, "--fail-on js>>1", "js>>1"),
     ({"compare"}, "--fail-on beauty>1", "beauty"),

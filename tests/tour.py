@@ -263,7 +263,6 @@ def way(server: str) -> Iterator[Step]:
     yield step("vlms --json")
     yield step("--quiet --config options.toml vlms")
     yield step("scenes scenes --count 40 --size 64 --seed 1")
-    yield step("scenes designed --count 20 --size 64 --experiment")
     yield step("layers efficientnet_lite0 --json")
     yield step(f"layers {NET_150} --layers all --pool max --device cpu --seed 0")
     yield step("layers resnet18 --weights none --preprocess crop=64,resize=64")
@@ -274,6 +273,10 @@ def way(server: str) -> Iterator[Step]:
     yield step(
         f"drivers {NET_150} --partial --pool mean {PIXELS} --scenes 200 --layers stem,block2"
         " -b 32 -j 0 --device cpu --precision fp32 --out drivers --date 2026-01-01"
+    )
+    yield step("scenes seen --count 200 --size 48 --experiment")
+    yield step(
+        f"drivers {NET_150} --annotations seen/truth.csv --layers stem --allow-bad -j 0 --out known"
     )
     yield from profiles(sorted_by)
     yield from classifiers(llm)

@@ -45,6 +45,7 @@ def collect_alone(
     precision: str = "fp32",
     batch_size: int | None = None,
     workers: int = 0,
+    allow_bad: bool = False,
     advance: Advance = lambda _: None,
 ) -> Collected:
     """What :func:`~profiler.activations.kept.collect_once` gives, without embeddings.
@@ -63,5 +64,6 @@ def collect_alone(
         precision=precision,
         batch_size=batch_size,
         workers=workers,
+        allow_bad=allow_bad,
         advance=advance,
     )

@@ -7,6 +7,7 @@ import typer
 
 from profiler.cli.app import app
 from profiler.cli.images import (
+    AllowBad,
     BatchSize,
     Precision,
     Workers,
@@ -17,6 +18,7 @@ from profiler.cli.images import (
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
 from profiler.cli.words import Reporting, provenance
+from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.profile.experiment import Experiment
@@ -38,8 +40,18 @@ def drivers(
     pool: Pool = "auto",
     loading: Loading,
     scenes: Annotated[
-        int, typer.Option(help="How many scenes to draw; more make the intervals narrower.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images of your own in place of scenes: a CSV with a column image, of paths, and "
+            "columns that sort them. What goes together is described, not its cause."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -52,6 +64,7 @@ def drivers(
     device: Device = "auto",
     precision: Precision = "fp32",
     seed: Annotated[int, typer.Option(help="Draws scenes, and random weights.")] = 0,
+    allow_bad: AllowBad = False,
     reporting: Reporting,
 ) -> None:
     """Tell what drives each layer, by a controlled experiment without any VLM.
@@ -64,33 +77,42 @@ def drivers(
     check_precision(precision, device)
     check_profiling(subject, "conse", pool, None, None)
     own = loading.options(seed)
+    from profiler.data.annotated import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
     from profiler.profile.drivers import check_images
 
-    check_images(scenes, "--scenes")
-    drawn = ExperimentScenes(scenes, seed)
+    if annotations is not None and scenes is not None:
+        raise UsageError("--annotations and --scenes exclude each other: the images are given")
+    drawn = ExperimentScenes(1000 if scenes is None else scenes, seed)
+    given = None if annotations is None else open_annotated(annotations)
+    if given is None:
+        check_images(len(drawn), "--scenes")
+    else:
+        check_images(len(given.factors), "the images of --annotations")
     from profiler.cli.terminal import services
     from profiler.models.subject.loading import load_subject
-    from profiler.profile.experiment import run_experiment
+    from profiler.profile.experiment import describe, run_experiment
     from profiler.session import Reading, check_writable, choose_device
 
     if out is not None:
         check_writable(out)
     network = load_subject(subject, choose_device(device), own)
-    done = run_experiment(
-        network,
+    wanted, reading = (
         network.layers(split(layers), pool),
-        drawn,
-        reading=Reading(size, workers, precision),
-        services=services(None),
+        Reading(size, workers, precision, allow_bad),
     )
+    if given is None:
+        done = run_experiment(network, wanted, drawn, reading=reading, services=services(None))
+    else:
+        done = describe(network, wanted, given, reading=reading, services=services(None))
+    images = drawn if given is None else given.probe
     about = {
         "subject": network.name,
         "weights": network.weights,
         "preprocessing": network.input_text,
         "fingerprint": network.fingerprint,
-        "scenes": drawn.title,
-        "scenes_fingerprint": drawn.fingerprint,
+        "images_title": images.title,
+        "images_fingerprint": images.fingerprint,
     }
     if out is not None:
         from profiler.core.store import write_atomically
@@ -114,13 +136,16 @@ def _print(done: "Experiment") -> None:
     from profiler.cli.terminal import print_table
 
     names = done.factors.names
-    titles = ("layer", *names, "all factors", "pairs", "rest")
+    titles = ("layer", *names, *(("all factors", "pairs", "rest") if done.drawn else ()))
     rows = []
     for layer in done.layers:
-        values = [*layer.shares().values(), layer.first_order(), layer.all_two_way(), layer.rest()]
+        values = list(layer.shares().values())
+        if done.drawn:
+            values += [layer.first_order(), layer.all_two_way(), layer.rest()]
         cells = [f"{100 * each.value:.1f} ±{100 * (each.high - each.value):.1f}" for each in values]
         rows.append((layer.layer, *cells))
     print_table(titles, titles[1:], rows)
     typer.echo("Share of the units' variance, in %, with 95 % intervals; means over units.")
-    if finding := done.finding():
-        typer.echo(f"{finding[0].upper()}{finding[1:]}.")
+    for said in (done.caution(), done.finding()):
+        if said:
+            typer.echo(f"{said[0].upper()}{said[1:]}.")

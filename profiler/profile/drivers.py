@@ -16,9 +16,9 @@ photographs do, the same formulas describe; they do not prove a cause.
 - **Rest**: what is left of 1. Interplay of three factors and more, and what varies within levels.
 - **Effect** of a level: the mean of images at the level less the mean of all others, in standard
   deviations of the unit.
-- **Intervals** by the jackknife over :data:`GROUPS` groups of images (consecutive ones): everything
-  anew without each group in turn, and Student's t. Where a share is 0 they are about 1.4 times as
-  wide as need be: a share is quadratic in the means.
+- **Intervals** by the jackknife over :data:`GROUPS` groups of images, dealt at random and ever the
+  same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
+  about 1.4 times as wide as need be: a share is quadratic in the means.
 
 Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`): groups that
 different processes saw are put together without a bit of difference.
@@ -27,14 +27,14 @@ different processes saw are put together without a bit of difference.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
-from profiler.core.arrays import BoolArray, Float64, FloatArray, Rows, blocks
+from profiler.activations.moments import order_of
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, Rows, blocks
 from profiler.core.statistics import Interval
 from profiler.data.factors import Factors
 from profiler.errors import InputError
@@ -78,7 +78,7 @@ class LevelSums:
         sizes = [len(each) for each in factors.levels]
         cells = [factors.codes[:, i] * sizes[j] + factors.codes[:, j] for i, j in factors.pairs]
         ends = np.cumsum([0] + [sizes[i] * sizes[j] for i, j in factors.pairs])
-        places = np.stack(cells, axis=1) + ends[:-1]
+        places = np.stack(cells, axis=1) + ends[:-1] if cells else np.empty((len(a), 0), int)
         by_level, by_cell = _indicator(levels, sum(sizes)), _indicator(places, int(ends[-1]))
         ones = np.ones(len(a))
         square = np.einsum("nk,nk->k", a, a)
@@ -194,14 +194,13 @@ def _quantile(groups: int, level: float = LEVEL) -> float:
     return float(stdtrit(groups - 1, (1 + level) / 2))
 
 
-def group_slices(images: int, groups: int = GROUPS) -> list[slice]:
-    """The groups of so many images: consecutive ones.
+def groups_of(images: int, groups: int = GROUPS) -> list[IntArray]:
+    """The groups of so many images: neighbours in the order of a pass, each ascending.
 
-    >>> group_slices(10, 3)
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    >>> [len(group) for group in groups_of(10, 3)]
+    [4, 3, 3]
     """
-    ends = [b * images // groups for b in range(groups + 1)]
-    return [slice(lo, hi) for lo, hi in pairwise(ends)]
+    return [np.sort(group) for group in np.array_split(order_of(images), groups)]
 
 
 def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> LayerDrivers:
@@ -220,7 +219,7 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
     check_images(len(rows))
-    parts = group_slices(len(rows), groups)
+    parts = groups_of(len(rows), groups)
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
 
@@ -299,7 +298,7 @@ class _Shares:
         self._levels = np.array(factors.starts)
         of_pairs = [sizes[i] * sizes[j] for i, j in factors.pairs]
         self._cells = np.cumsum([0, *of_pairs])[:-1]
-        self._pairs = np.array(factors.pairs).T
+        self._pairs = np.array(factors.pairs, int).reshape(-1, 2).T
         self._first = slice(0, sizes[0])
 
     def __call__(
@@ -332,6 +331,8 @@ def _omega(
     varying: BoolArray,
 ) -> Float64:
     """ω² (F, K) of factors whose levels (or cells) begin at ``starts``; 0 for what is constant."""
+    if not len(starts):
+        return np.zeros((0, len(mean)))
     deviation = _means(count, total)
     deviation -= mean
     deviation *= deviation

@@ -100,6 +100,12 @@ class DriversView:
         self.thin = len(self.rows) >= _THIN_ROWS
         self.first, self.last = done.layers[0].layer, done.layers[-1].layer
         self.images = count(len(done.factors))
+        self.association = [
+            (name, ["–" if i == j else number(value, 2) for j, value in enumerate(row)])
+            for i, (name, row) in enumerate(
+                zip(self.names, done.factors.association().tolist(), strict=True)
+            )
+        ]
 
     @property
     def headline(self) -> str:
@@ -107,8 +113,8 @@ class DriversView:
         name = self.followed
         shares = [layer.shares()[name].value for layer in self.done.layers]
         first, last, most = shares[0], shares[-1], int(np.argmax(shares))
-        if len(shares) == 1 or abs(max(shares) - min(shares)) < _WORTH_TELLING:
-            return f"What drives {self.first}" if len(shares) == 1 else "What drives each layer"
+        if max(shares) - min(shares) < _WORTH_TELLING:
+            return "What drives each layer" if self.done.drawn else "What each layer goes with"
         verb = "rises" if shares[most] > first else "falls"
         end, layer = (
             (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
@@ -125,8 +131,13 @@ class DriversView:
             shares = {name: each.value for name, each in found.shares().items()}
             most = sorted(shares, key=lambda name: -shares[name])[:3]
             told = ", ".join(f"{name} {_percent(shares[name])}" for name in most)
-            whole = _percent(found.first_order().value)
-            yield f"In {layer} all factors together cause {whole}, most of it by {told}."
+            if self.done.drawn:
+                whole = _percent(found.first_order().value)
+                yield f"In {layer} all factors together cause {whole}, most of it by {told}."
+            else:
+                yield f"In {layer} most of the variance goes with {told}."
+        if caution := self.done.caution():
+            yield f"{caution[0].upper()}{caution[1:]}."
 
     def _row(self, layer: LayerDrivers) -> _Row:
         shares = layer.shares()
@@ -138,7 +149,7 @@ class DriversView:
         # What is left is no more than the bar has room for.
         before = sum(share for _, share in drawn)
         drawn.append((PAIRS, min(max(wholes[1].value, 0.0), max(1 - before, 0.0))))
-        cells = (*shares.values(), *wholes)
+        cells = (*shares.values(), *(wholes if self.done.drawn else ()))
         followed = shares[self.followed]
         return _Row(
             layer.layer,
@@ -242,7 +253,8 @@ def drivers_page(
 
     Args:
         done: what came of it.
-        about: subject, weights, preprocessing, fingerprint, scenes and scenes_fingerprint.
+        about: subject, weights, preprocessing, fingerprint, images_title and
+            images_fingerprint.
         command: that was given.
         date: of the page.
     """
@@ -253,24 +265,28 @@ def drivers_page(
         ("Network", about["subject"]),
         ("Weights", about["weights"]),
         ("Layers", f"{plural(len(done.layers), 'layer')}, {plural(units, 'unit')}"),
-        ("Images", about["scenes"]),
+        ("Images", about["images_title"]),
         ("Date", date),
     ]
     provenance = [
         ("Preprocessing", about["preprocessing"]),
         ("Model fingerprint", about["fingerprint"]),
-        ("Scenes’ fingerprint", about["scenes_fingerprint"]),
+        ("Images’ fingerprint", about["images_fingerprint"]),
         ("Units that do not vary", count(silent) if silent else ""),
         ("Seconds", ", ".join(f"{stage} {spent:.1f}" for stage, spent in done.seconds.items())),
     ]
     page = {
-        "title": f"What drives {about['subject']}, layer by layer",
+        "title": (
+            f"What drives {about['subject']}, layer by layer"
+            if done.drawn
+            else f"What the units of {about['subject']} go with, layer by layer"
+        ),
         "examined": [(term, text) for term, text in examined if text],
         "summary": list(view.summary()),
         "summary_author": "a fixed template",
         "command": command,
         "provenance": [(term, text) for term, text in provenance if text],
-        "limits": LIMITS,
+        "limits": LIMITS if done.drawn else ASSOCIATIONS,
         "warnings": (),
     }
     last = done.layers[-1].shares()
@@ -302,4 +318,10 @@ LIMITS = (
     "A factor’s share is what it causes by itself, averaged over everything else. What it does in "
     "combination is in pairs, and in the rest.",
     "One number a unit and image (the pooled activation) decides.",
+)
+ASSOCIATIONS = (
+    "These images were found, not drawn: attributes go together, so a share may belong to another "
+    "attribute that comes along, or to what nobody wrote down. It describes; it does not prove.",
+    "Shares of attributes that go together overlap, so they do not add up.",
+    LIMITS[-1],
 )

@@ -21,6 +21,7 @@ from profiler.activations.alone import collect_alone
 from profiler.core.arrays import Rows, blocks
 from profiler.core.json_text import json_text
 from profiler.core.store import Array, Store, write_atomically
+from profiler.data.annotated import AnnotatedImages
 from profiler.data.factors import Factors
 from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
@@ -126,11 +127,14 @@ class Experiment:
         layers: the drivers of each.
         factors: of the scenes.
         seconds: by stage: drawing, forward passes, and working out the drivers.
+        drawn: whether the factors were drawn independently, so that what goes with them is caused
+            by them, and shares add up.
     """
 
     layers: tuple[LayerDrivers, ...]
     factors: Factors
     seconds: dict[str, float]
+    drawn: bool = True
 
     def dead(self) -> int:
         """Units that do not vary on the scenes."""
@@ -158,11 +162,25 @@ class Experiment:
                 told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
         return f"from {first.layer} to {last.layer}, {', '.join(told)}" if told else ""
 
+    def caution(self) -> str:
+        """What keeps shares from being causes; empty where the factors were drawn."""
+        if self.drawn:
+            return ""
+        told = "attributes of these images go together, so shares describe and do not add up"
+        if not self.factors.pairs:
+            return told
+        association = self.factors.association()
+        i, j = max(self.factors.pairs, key=lambda pair: association[pair])
+        names = self.factors.names
+        return f"{told}; most of all {names[i]} and {names[j]} (Cramér's V {association[i, j]:.2f})"
+
     def to_json(self) -> dict[str, Any]:
         """Everything about layers: mean shares and two-way shares, each with its interval."""
         return {
             "images": len(self.factors),
+            "caused": self.drawn,
             "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
+            "association": self.factors.association(),
             "seconds": self.seconds,
             "layers": [self._layer(layer) for layer in self.layers],
         }
@@ -245,23 +263,52 @@ def run_experiment(
         services: store and progress.
     """
     check_images(len(scenes))
-    clock, store = Clock(), services.store
+    clock = Clock()
     with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
-        probe = drawn_once(scenes, store, workers=reading.workers, advance=advance)
-    with clock("network"), services.progress.stage("experiment", len(scenes)) as advance:
+        probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
+    return _told(subject, layers, probe, scenes.factors, True, clock, reading, services)
+
+
+def describe(
+    subject: Subject,
+    layers: Sequence[Layer],
+    images: AnnotatedImages,
+    *,
+    reading: Reading = Reading(),  # noqa: B008
+    services: Services = NONE,
+) -> Experiment:
+    """The same of annotated images: what goes with the units' activations, cause or not."""
+    check_images(len(images.factors))
+    return _told(subject, layers, images.probe, images.factors, False, Clock(), reading, services)
+
+
+def _told(
+    subject: Subject,
+    layers: Sequence[Layer],
+    probe: ProbeSet,
+    factors: Factors,
+    drawn: bool,
+    clock: Clock,
+    reading: Reading,
+    services: Services,
+) -> Experiment:
+    total = len(probe.names)
+    with clock("network"), services.progress.stage("images", total) as advance:
         found = collect_alone(
             subject,
             layers,
             probe,
-            store=store,
+            store=services.store,
             precision=reading.precision,
             batch_size=reading.batch_size,
             workers=reading.workers,
+            allow_bad=reading.allow_bad,
             advance=advance,
         )
+    factors = factors.take(found.kept)
     with clock("drivers"):
         told = tuple(
-            drivers(layer.name, rows, scenes.factors)
+            drivers(layer.name, rows, factors)
             for layer, rows in zip(layers, found.matrices, strict=True)
         )
-    return Experiment(told, scenes.factors, clock.seconds)
+    return Experiment(told, factors, clock.seconds, drawn)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import Command
+from PIL import Image
 from torch import nn
 
 from profiler.core.arrays import Float64
@@ -26,7 +27,7 @@ from profiler.profile.drivers import (
     drivers,
     following,
     from_sums,
-    group_slices,
+    groups_of,
 )
 from profiler.profile.experiment import Experiment, drawn_once, run_experiment
 from profiler.session import Reading, Services
@@ -107,7 +108,7 @@ def test_effects_and_errors_are_those_of_a_loop() -> None:
     shown = is_level(factors, "color", "red") > 0
     column = factors.columns.index(("color", "red"))
     assert found.effect[:, column] == pytest.approx(effect(a, shown), abs=1e-9)
-    kept = [np.delete(np.arange(400), np.r_[part]) for part in group_slices(400)]
+    kept = [np.delete(np.arange(400), part) for part in groups_of(400)]
     without = np.array([effect(a[some], shown[some]) for some in kept])
     error = np.sqrt((GROUPS - 1) * without.var(axis=0))
     assert found.effect_error[:, column] == pytest.approx(error, abs=1e-9)
@@ -225,7 +226,7 @@ def test_a_unit_that_does_not_vary_has_no_share_and_does_not_count() -> None:
 def test_sums_of_groups_add_up_bit_by_bit_however_they_are_dealt() -> None:
     factors = full(600)
     a = np.random.default_rng(0).normal(size=(600, 7)).astype(np.float32)
-    parts = group_slices(600)
+    parts = groups_of(600)
     whole = [LevelSums.of(factors.take(part), a[part]) for part in parts]
     expected = from_sums("layer", whole, factors)
     for shards in (2, 3, 7):
@@ -245,7 +246,7 @@ def test_units_are_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = drivers("layer", a, factors)
     monkeypatch.setattr("profiler.profile.drivers._UNITS", 4)
     found = drivers("layer", a, factors)
-    assert np.array_equal(found.share, expected.share)
+    assert found.share == pytest.approx(expected.share, abs=1e-12)
     assert found.mean == pytest.approx(expected.mean, abs=1e-14)
 
 
@@ -388,6 +389,47 @@ def test_a_page_of_one_layer_and_of_dead_units(command: Command, tmp_path: Path)
     assert "Units that do not vary" in (tmp_path / "out" / "drivers.html").read_text("utf-8")
     with (tmp_path / "out" / "drivers.csv").open(encoding="utf-8") as file:
         assert [row["color"] for row in csv.DictReader(file)] == [""] * 4
+
+
+def test_annotated_images_are_described(command: Command, tmp_path: Path) -> None:
+    """Colour follows the folder here, so both have the same share, and the page says so."""
+    lines = ["image,folder,tint,size,caption"]
+    for i in range(220):
+        name = f"{i:03d}.png"
+        red = 40 + 160 * (i % 2)
+        Image.new("RGB", (24, 24), (red + i % 5, 90, 90)).save(tmp_path / name)
+        lines.append(f"{name},{'ab'[i % 2]},{('cold', 'warm')[i % 2]},{i % 97 / 7},no. {i}")
+    table = tmp_path / "seen.csv"
+    table.write_text("\n".join(lines))
+    (tmp_path / "net.py").write_text(NET)
+    given = ("drivers", f"{tmp_path / 'net.py'}:net", "--layers", "0", "-j", 0)
+    out = tmp_path / "out"
+    told = json.loads(
+        command(*given, "--annotations", table, "--json", "--out", out, "--allow-bad").stdout
+    )
+    assert told["caused"] is False
+    assert told["factors"]["folder"] == ["a", "b"]
+    assert told["factors"]["size"][0] == "lowest quarter"
+    assert "caption" not in told["factors"]
+    shares = told["layers"][0]["shares"]
+    assert shares["folder"] > 0.95
+    assert shares["folder"] == pytest.approx(shares["tint"])
+    assert told["association"][0][1] == pytest.approx(1)
+    page = (out / "drivers.html").read_text("utf-8")
+    assert "Which attributes go together" in page
+    assert "controlled experiment" not in page
+    said = command(*given, "--annotations", table).stdout
+    assert "folder and tint (Cramér's V 1.00)" in said
+    assert "pairs" not in said
+    assert "exclude" in command(*given, "--annotations", table, "--scenes", 300).error
+
+
+def test_a_single_factor_has_no_pairs() -> None:
+    codes = np.arange(300)[:, None] % 3
+    factors = Factors(("a",), (("x", "y", "z"),), codes)
+    found = drivers("layer", codes.astype(np.float64), factors)
+    assert found.share.tolist() == [[1.0]]
+    assert found.all_two_way().value == 0
 
 
 def test_the_finding_says_what_rises_and_what_falls() -> None:
