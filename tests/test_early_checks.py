@@ -71,6 +71,7 @@ DATA = "--data data --vlm net.py:vlm --concepts words.txt --out out -j 0"
 RIGHT = {
     "run": f"run net.py:subject {IMAGES}",
     "layers": "layers net.py:subject",
+    "drivers": "drivers net.py:subject --out out -j 0",
     "compare": f"compare net.py:subject net.py:vlm {IMAGES}",
     "debug": f"debug net.py:subject {DATA}",
     "guard fit": f"guard fit net.py:subject {DATA}",
@@ -82,22 +83,24 @@ RIGHT = {
 
 ANNOTATED = "run net.py:subject --probe images --out out -j 0 --concepts annotations"
 
-NETWORKS = {"run", "layers", "compare", "debug", "guard fit", "check", "mine"}
-READERS = NETWORKS - {"layers"}
+NETWORKS = {"run", "layers", "drivers", "compare", "debug", "guard fit", "check", "mine"}
+READERS = NETWORKS - {"layers", "drivers"}
 """Commands that read images."""
+SHOWERS = READERS | {"drivers"}
+"""Commands that show images to a network."""
 PROFILES = {"run", "compare"}
 JUDGES = {"debug", "guard fit", "check", "mine"}
-WRITERS = READERS | {"import"}
+WRITERS = SHOWERS | {"import"}
 ASKERS = {"run", "compare", "debug", "guard fit", "import"}
 SORTERS = {"run", "compare", "import"}
 
 WRONG: list[tuple[set[str], str, str]] = [
     ({*NETWORKS, "import"}, "--device tpu", "tpu"),
-    (READERS, "--precision fp8", "unknown precision 'fp8'"),
-    (READERS, "--precision fp16 --device cpu", "fp16"),
-    (READERS, "-b 0", "--batch-size '0'"),
-    (READERS, "-b many", "--batch-size 'many'"),
-    (READERS, "-j -1", "--workers"),
+    (SHOWERS, "--precision fp8", "unknown precision 'fp8'"),
+    (SHOWERS, "--precision fp16 --device cpu", "fp16"),
+    (SHOWERS, "-b 0", "--batch-size '0'"),
+    (SHOWERS, "-b many", "--batch-size 'many'"),
+    (SHOWERS, "-j -1", "--workers"),
     (READERS, "--limit 0", "0"),
     (READERS, "--vlm clip", "clip"),
     (READERS, "--vlm nowhere.py:vlm", "nowhere.py"),
@@ -123,7 +126,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (PROFILES, "--threshold blank.json", "blank.json"),
     (PROFILES, "--threshold deep.json", "deep.json"),
     (PROFILES, "--threshold nan", "nan"),
-    (PROFILES | {"layers"}, "--pool median", "median"),
+    (PROFILES | {"layers", "drivers"}, "--pool median", "median"),
     (SORTERS, "--votes 3", "--votes 3"),
     (SORTERS, "--categories nowhere.txt", "nowhere.txt"),
     (SORTERS, "--categories blank.txt", "blank.txt"),
@@ -133,6 +136,12 @@ WRONG: list[tuple[set[str], str, str]] = [
     (ASKERS, "--llm m --llm-base-url localhost:8080", "--llm-base-url is not an http"),
     ({"run"}, "--bootstrap 5", "--evaluate"),
     ({"run"}, "--null-draws -1", "--null-draws"),
+    # Drivers
+    ({"drivers"}, "--scenes 50", "--scenes must be at least 200"),
+    ({"drivers"}, "--scenes many", "--scenes"),
+    ({"drivers"}, "--seed -1", "seed"),
+    ({"drivers"}, "--annotations nowhere.csv", "nowhere.csv"),
+    ({"drivers"}, "--annotations table.csv", "no column of paths"),
     # Comparisons
     ({"compare"}, "--fail-on js>>1", "js>>1"),
     ({"compare"}, "--fail-on beauty>1", "beauty"),

@@ -269,6 +269,15 @@ def way(server: str) -> Iterator[Step]:
     yield step("layers resnet18 --checkpoint step-150.pt --partial", statuses=(2,))
     for place, vlm in enumerate(VLMS):
         yield from stories(vlm, f"vlm{place}", llm)
+    yield step("drivers resnet18 --weights none --layers layer1 --scenes 200 --seed 1 --json")
+    yield step(
+        f"drivers {NET_150} --partial --pool mean {PIXELS} --scenes 200 --layers stem,block2"
+        " -b 32 -j 0 --device cpu --precision fp32 --out drivers --date 2026-01-01"
+    )
+    yield step("scenes seen --count 200 --size 48 --experiment")
+    yield step(
+        f"drivers {NET_150} --annotations seen/truth.csv --layers stem --allow-bad -j 0 --out known"
+    )
     yield from profiles(sorted_by)
     yield from classifiers(llm)
     yield from people(llm)

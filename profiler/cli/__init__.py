@@ -7,6 +7,7 @@
     words.py      categorize, import; the options of a language model
     subjects.py   layers; the options about the network under study
     images.py     the options about images and how they are read
+    drivers.py    drivers
     profile.py    run, scenes
     compare.py    compare
     classifiers.py   the options about classifiers and labelled images
@@ -21,7 +22,19 @@
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import cache, compare, debug, guard, profile, rate, spec, subjects, vlms, words
+from profiler.cli import (
+    cache,
+    compare,
+    debug,
+    drivers,
+    guard,
+    profile,
+    rate,
+    spec,
+    subjects,
+    vlms,
+    words,
+)
 from profiler.cli.app import app, main
 
 __all__ = [
@@ -29,6 +42,7 @@ __all__ = [
     "cache",
     "compare",
     "debug",
+    "drivers",
     "guard",
     "main",
     "profile",

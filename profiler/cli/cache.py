@@ -314,6 +314,7 @@ def _short(fingerprint: object) -> str:
 
 
 _PARTS: Mapping[str, Callable[[Any], str]] = {
+    "pictures": lambda _: "pictures of scenes",
     "dead weights of": lambda subject: f"unused weights of {_short(subject)}",
     "subject": lambda subject: f"subject {_short(subject)}",
     "vlm": lambda vlm: f"vlm {_short(vlm)}",

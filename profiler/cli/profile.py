@@ -181,11 +181,19 @@ def scenes(
     count: Annotated[int, typer.Option(help="How many scenes.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Seeds the scenes.")] = 0,
     size: Annotated[int, typer.Option(help="Side in pixels.", min=16)] = 224,
+    experiment: Annotated[
+        bool,
+        typer.Option(
+            "--experiment", help="Those of profiler drivers: all factors are independent."
+        ),
+    ] = False,
 ) -> None:
     """Write the built-in synthetic scenes as pictures, with the truth about each beside it."""
+    from profiler.data.synthetic.design import ExperimentScenes
     from profiler.data.synthetic.scenes import SyntheticScenes
 
-    typer.echo(str(SyntheticScenes(count, seed, size).write(out)))
+    drawn = (ExperimentScenes if experiment else SyntheticScenes)(count, seed, size)
+    typer.echo(str(drawn.write(out)))
 
 
 def _folder_name(subject: str, loading: Loading, vlm: str, probe: str) -> str:

@@ -77,7 +77,7 @@ UnitTable = class extends UnitTable {
 function told({ words, r, ceiling, explained, agreement, specificity }) {
   if (!isNumber(r)) return [el("p", { class: "note" }, "The unit does not vary enough to be explained.")];
   const most = Math.max(...words.map(([, weight]) => weight));
-  const list = el("ul", { class: "words-of-range" }, ...words.map(([word, weight]) => el("li", {},
+  const list = el("ol", { class: "ranking" }, ...words.map(([word, weight]) => el("li", {},
     el("span", {}, word), el("span", {}, fixed(weight, 2)),
     shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${(100 * weight) / most}%`, height: "100%" })))));
   const verdict = explained ? "explained" : `not explained: with all its words it does not reach ${ranges.cut}`;

@@ -1,0 +1,151 @@
+"""``profiler drivers``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.images import (
+    AllowBad,
+    BatchSize,
+    Precision,
+    Workers,
+    batch_size_of,
+    check_precision,
+    check_profiling,
+)
+from profiler.cli.options import grouped
+from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
+from profiler.cli.words import Reporting, provenance
+from profiler.errors import UsageError
+
+if TYPE_CHECKING:
+    from profiler.profile.experiment import Experiment
+
+
+@app.command()
+@grouped(without=["max_report_mb"])
+def drivers(
+    context: typer.Context,
+    subject: SubjectName,
+    *,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Groups (all, mlp, leaves), names or globs, separated by commas; see profiler "
+            "layers."
+        ),
+    ] = "all",
+    pool: Pool = "auto",
+    loading: Loading,
+    scenes: Annotated[
+        int | None,
+        typer.Option(
+            help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images of your own in place of scenes: a CSV with a column image, of paths, and "
+            "columns that sort them. What goes together is described, not its cause."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a page, drivers.html, and for drivers.json and drivers.csv, which has "
+            "a row a unit."
+        ),
+    ] = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Annotated[int, typer.Option(help="Draws scenes, and random weights.")] = 0,
+    allow_bad: AllowBad = False,
+    reporting: Reporting,
+) -> None:
+    """Tell what drives each layer, by a controlled experiment without any VLM.
+
+    Built-in scenes vary color, pattern, material, shape, background, light and more, each
+    independently of the others. The share of the units' variance that goes with a factor is caused
+    by it. Shares are means over the units of a layer.
+    """
+    size = batch_size_of(batch_size)
+    check_precision(precision, device)
+    check_profiling(subject, "conse", pool, None, None)
+    own = loading.options(seed)
+    from profiler.data.annotated import open_annotated
+    from profiler.data.synthetic.design import ExperimentScenes
+    from profiler.profile.drivers import check_images
+
+    if annotations is not None and scenes is not None:
+        raise UsageError("--annotations and --scenes exclude each other: the images are given")
+    drawn = ExperimentScenes(1000 if scenes is None else scenes, seed)
+    given = None if annotations is None else open_annotated(annotations)
+    if given is None:
+        check_images(len(drawn), "--scenes")
+    else:
+        check_images(len(given.factors), "the images of --annotations")
+    from profiler.cli.terminal import services
+    from profiler.models.subject.loading import load_subject
+    from profiler.profile.experiment import describe, run_experiment
+    from profiler.session import Reading, check_writable, choose_device
+
+    if out is not None:
+        check_writable(out)
+    network = load_subject(subject, choose_device(device), own)
+    wanted, reading = (
+        network.layers(split(layers), pool),
+        Reading(size, workers, precision, allow_bad),
+    )
+    if given is None:
+        done = run_experiment(network, wanted, drawn, reading=reading, services=services(None))
+    else:
+        done = describe(network, wanted, given, reading=reading, services=services(None))
+    images = drawn if given is None else given.probe
+    about = {
+        "subject": network.name,
+        "weights": network.weights,
+        "preprocessing": network.input_text,
+        "fingerprint": network.fingerprint,
+        "images_title": images.title,
+        "images_fingerprint": images.fingerprint,
+    }
+    if out is not None:
+        from profiler.core.store import write_atomically
+        from profiler.profile.drivers_view import drivers_page
+
+        made = provenance(context, reporting.date)
+        done.write(out, about)
+        page = drivers_page(done, about, command=made.command, date=made.date)
+        write_atomically(out / "drivers.html", page)
+    if reporting.as_json:
+        from profiler.core.json_text import json_text
+
+        typer.echo(json_text({**about, **done.to_json()}, None))
+    else:
+        _print(done)
+        if out is not None:
+            typer.echo(str(out / "drivers.html"))
+
+
+def _print(done: "Experiment") -> None:
+    from profiler.cli.terminal import print_table
+
+    names = done.factors.names
+    titles = ("layer", *names, *(("all factors", "pairs", "rest") if done.drawn else ()))
+    rows = []
+    for layer in done.layers:
+        values = list(layer.shares().values())
+        if done.drawn:
+            values += [layer.first_order(), layer.all_two_way(), layer.rest()]
+        cells = [f"{100 * each.value:.1f} ±{100 * (each.high - each.value):.1f}" for each in values]
+        rows.append((layer.layer, *cells))
+    print_table(titles, titles[1:], rows)
+    typer.echo("Share of the units' variance, in %, with 95 % intervals; means over units.")
+    for said in (done.caution(), done.finding()):
+        if said:
+            typer.echo(f"{said[0].upper()}{said[1:]}.")

@@ -1,0 +1,1 @@
+// What drives each layer needs no script.

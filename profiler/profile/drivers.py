@@ -1,0 +1,423 @@
+"""What drives a unit: the share of its variance that goes with each factor of an experiment.
+
+Where factors are drawn independently of each other (:mod:`profiler.data.synthetic.design`), the
+share of a unit's variance between the levels of a factor is caused by it, and the shares of all
+factors add up. No word and no VLM comes between. Of factors that go together, as attributes of
+photographs do, the same formulas describe; they do not prove a cause.
+
+- **Share** of a factor with G levels, n_g images of mean activation ā_g at level g: ω² (Hays 1963),
+  which chance alone leaves at 0 on average::
+
+      SS_between = Σ_g n_g (ā_g − ā)²        MS_within = (SS_total − SS_between) / (n − G)
+      ω² = (SS_between − (G − 1) MS_within) / (SS_total + MS_within)
+
+  It may come out below 0, and is never cut there before it is averaged over units.
+- **Two-way share** of two factors: ω² of all pairs of their levels, less the ω² of both.
+- **Rest**: what is left of 1. Interplay of three factors and more, and what varies within levels.
+- **Effect** of a level: the mean of images at the level less the mean of all others, in standard
+  deviations of the unit.
+- **Intervals** by the jackknife over :data:`GROUPS` groups of images, dealt at random and ever the
+  same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
+  about 1.4 times as wide as need be: a share is quadratic in the means.
+
+Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`): groups that
+different processes saw are put together without a bit of difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import stdtrit
+
+from profiler.activations.moments import order_of
+from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, Rows, blocks
+from profiler.core.statistics import Interval
+from profiler.data.factors import Factors
+from profiler.errors import InputError
+
+GROUPS = 20
+FEWEST_IMAGES = 200
+"""Below which pairs of levels are seen once or never."""
+LEVEL = 0.95
+"""Of all intervals."""
+_UNITS = 128
+"""Units that are worked on at a time: 60 MB of sums by group, pair and level."""
+_TINY = 1e-12
+"""Of a unit's squared activation: a variance below it is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class LevelSums:
+    """Counts and sums of some images, for K units.
+
+    The L columns are the levels of all factors, the C cells the pairs of levels of every two.
+
+    Attributes:
+        count: (L,) images at each level.
+        total: (L, K) their activations, summed.
+        square: (K,) squared activations of all images, summed.
+        cell_count: (C,) images at each pair of levels.
+        cell_total: (C, K) their activations, summed.
+    """
+
+    count: Float64
+    total: Float64
+    square: Float64
+    cell_count: Float64
+    cell_total: Float64
+
+    @classmethod
+    def of(cls, factors: Factors, activations: FloatArray) -> "LevelSums":
+        """Of n images: their factors, and their activations (n, K)."""
+        a = np.asarray(activations, np.float64)
+        levels = np.array(factors.starts) + factors.codes
+        sizes = [len(each) for each in factors.levels]
+        cells = [factors.codes[:, i] * sizes[j] + factors.codes[:, j] for i, j in factors.pairs]
+        ends = np.cumsum([0] + [sizes[i] * sizes[j] for i, j in factors.pairs])
+        places = np.stack(cells, axis=1) + ends[:-1] if cells else np.empty((len(a), 0), int)
+        by_level, by_cell = _indicator(levels, sum(sizes)), _indicator(places, int(ends[-1]))
+        ones = np.ones(len(a))
+        square = np.einsum("nk,nk->k", a, a)
+        return cls(by_level @ ones, by_level @ a, square, by_cell @ ones, by_cell @ a)
+
+    def __add__(self, other: "LevelSums") -> "LevelSums":
+        """Of the images of both."""
+        return LevelSums(*(one + two for one, two in zip(self._parts, other._parts, strict=True)))
+
+    def __sub__(self, other: "LevelSums") -> "LevelSums":
+        """Of these images without those of the other."""
+        return LevelSums(*(one - two for one, two in zip(self._parts, other._parts, strict=True)))
+
+    @property
+    def _parts(self) -> list[Float64]:
+        return [getattr(self, each.name) for each in fields(self)]
+
+
+def _indicator(places: Any, size: int) -> Any:
+    """(size, n) 1 where an image counts, n images having places (n, m)."""
+    n, m = places.shape
+    images = np.repeat(np.arange(n), m)
+    return csr_array((np.ones(n * m), (places.ravel(), images)), shape=(size, n))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDrivers:
+    """The drivers of a layer's K units, by F factors with L levels and P pairs of factors.
+
+    Attributes:
+        layer: its name.
+        factors: the names of the factors.
+        share: (K, F) ω²; NaN where a unit does not vary.
+        share_error: (K, F) standard error.
+        two_way: (K, P) two-way share of every two factors, as :attr:`Factors.pairs` has them.
+        effect: (K, L) effect of every level.
+        effect_error: (K, L) standard error.
+        mean: (F + P,) shares and two-way shares, averaged over the units that vary.
+        without: (B, F + P) the same without each group of images.
+    """
+
+    layer: str
+    factors: tuple[str, ...]
+    share: Float64
+    share_error: Float64
+    two_way: Float64
+    effect: Float64
+    effect_error: Float64
+    mean: Float64
+    without: Float64
+
+    @property
+    def units(self) -> int:
+        """Number of units K."""
+        return len(self.share)
+
+    @property
+    def varying(self) -> BoolArray:
+        """(K,) which units vary at all."""
+        found: BoolArray = np.isfinite(self.share[:, 0])
+        return found
+
+    def shares(self) -> dict[str, Interval]:
+        """The mean share of each factor, with its interval."""
+        return {name: self.combined(np.eye(len(self.mean))[i])
+                for i, name in enumerate(self.factors)}  # fmt: skip
+
+    def first_order(self) -> Interval:
+        """All factors' mean shares together."""
+        return self.combined(self._first)
+
+    def all_two_way(self) -> Interval:
+        """All mean two-way shares together."""
+        return self.combined(1 - self._first)
+
+    def rest(self) -> Interval:
+        """What neither factors nor pairs of them account for, on average."""
+        found = self.combined(np.ones(len(self.mean)))
+        return Interval(1 - found.value, 1 - found.high, 1 - found.low)
+
+    def combined(self, weights: FloatArray) -> Interval:
+        """A sum of mean shares and two-way shares, weighted by (F + P,)."""
+        return _interval(float(self.mean @ weights), self.without @ weights)
+
+    def less(self, before: "LayerDrivers") -> dict[str, Interval]:
+        """How much larger the mean shares are than another network's, on the same images.
+
+        Paired: what both networks make of a group of images counts together.
+        """
+        differences = self.mean - before.mean, self.without - before.without
+        return {
+            name: _interval(float(differences[0][i]), differences[1][:, i])
+            for i, name in enumerate(self.factors)
+        }
+
+    @property
+    def _first(self) -> Float64:
+        return (np.arange(len(self.mean)) < len(self.factors)).astype(np.float64)
+
+
+def _interval(value: float, without: FloatArray) -> Interval:
+    half = float(_quantile(len(without)) * _error(without))
+    return Interval(value, value - half, value + half)
+
+
+def _error(without: FloatArray) -> Float64:
+    """The jackknife's standard error of a number, from its values without each of B groups."""
+    error: Float64 = np.sqrt((len(without) - 1) * without.var(axis=0))
+    return error
+
+
+def _quantile(groups: int, level: float = LEVEL) -> float:
+    return float(stdtrit(groups - 1, (1 + level) / 2))
+
+
+def groups_of(images: int, groups: int = GROUPS) -> list[IntArray]:
+    """The groups of so many images: neighbours in the order of a pass, each ascending.
+
+    >>> [len(group) for group in groups_of(10, 3)]
+    [4, 3, 3]
+    """
+    return [np.sort(group) for group in np.array_split(order_of(images), groups)]
+
+
+def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> LayerDrivers:
+    """The drivers of a layer's units.
+
+    Args:
+        layer: its name.
+        rows: (N, K) activations; some rows of them are in memory at a time.
+        factors: of the N images.
+        groups: of images, for the intervals.
+
+    Raises:
+        InputError: there are fewer than :data:`FEWEST_IMAGES` images, or not as many of them as
+            levels.
+    """
+    if len(rows) != len(factors):
+        raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
+    check_images(len(rows))
+    parts = groups_of(len(rows), groups)
+    known = [factors.take(part) for part in parts]
+    first = np.asarray(rows[0:1], np.float64)
+
+    def pieces() -> Iterator[_Piece]:
+        for units in blocks(rows.shape[1], _UNITS):
+            # Shares do not change where a number is taken off; squares then lose no digits.
+            base = first[:, units]
+            sums = [
+                LevelSums.of(levels, rows[part][:, units] - base)
+                for part, levels in zip(parts, known, strict=True)
+            ]
+            yield _piece(sums, factors, floor=_TINY * base[0] ** 2)
+
+    return _joined(layer, factors, list(pieces()))
+
+
+def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerDrivers:
+    """The drivers of a layer's units, from the sums of each group of images."""
+    return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
+
+
+def check_images(images: int, what: str = "images") -> None:
+    """Raise :class:`InputError` where there are too few; ``what`` is how a user calls them."""
+    if images < FEWEST_IMAGES:
+        raise InputError(f"{what} must be at least {FEWEST_IMAGES} to tell drivers, got {images}")
+
+
+# --- from sums to shares ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some units of a layer: shares (F, K), effects (L, K), and means over units, summed."""
+
+    varying: BoolArray
+    share: Float64
+    share_error: Float64
+    two_way: Float64
+    effect: Float64
+    effect_error: Float64
+    summed: Float64
+    """(F + P,) shares, summed over units."""
+    without: Float64
+    """(B, F + P)"""
+
+
+def _piece(sums: Sequence[LevelSums], factors: Factors, floor: FloatArray | float) -> _Piece:
+    whole = sums[0]
+    for each in sums[1:]:
+        whole = whole + each
+    about = _Shares(factors)
+    share, two_way, effect, varying = about(whole, floor)
+    summed, shares, effects = [], [], []
+    for each in sums:
+        one, two, of_levels, _ = about(whole - each, floor)
+        summed.append(np.concatenate([one, two])[:, varying].sum(axis=1))
+        shares.append(one)
+        effects.append(of_levels)
+    return _Piece(
+        varying,
+        share,
+        _error(np.array(shares)),
+        two_way,
+        effect,
+        _error(np.array(effects)),
+        np.concatenate([share, two_way])[:, varying].sum(axis=1),
+        np.array(summed),
+    )
+
+
+class _Shares:
+    """Shares and effects by the formulas."""
+
+    def __init__(self, factors: Factors) -> None:
+        sizes = [len(each) for each in factors.levels]
+        self._levels = np.array(factors.starts)
+        of_pairs = [sizes[i] * sizes[j] for i, j in factors.pairs]
+        self._cells = np.cumsum([0, *of_pairs])[:-1]
+        self._pairs = np.array(factors.pairs, int).reshape(-1, 2).T
+        self._first = slice(0, sizes[0])
+
+    def __call__(
+        self, sums: LevelSums, floor: FloatArray | float
+    ) -> tuple[Float64, Float64, Float64, BoolArray]:
+        """Shares (F, K), two-way shares (P, K), effects (L, K), and which units vary (K,)."""
+        n = float(sums.count[self._first].sum())
+        total = sums.total[self._first].sum(axis=0)
+        spread = np.maximum(sums.square - total**2 / n, 0.0)
+        varying: BoolArray = spread > floor * n
+        mean = total / n
+        one = _omega(sums.count, sums.total, self._levels, n, mean, spread, varying)
+        two = _omega(sums.cell_count, sums.cell_total, self._cells, n, mean, spread, varying)
+        two -= one[self._pairs[0]] + one[self._pairs[1]]
+        count = sums.count[:, None]
+        others = (total - sums.total) / np.maximum(n - count, 1)
+        apart = np.where((count > 0) & (count < n), _means(sums.count, sums.total) - others, 0.0)
+        deviation = np.sqrt(spread / n)
+        effect = np.divide(apart, deviation, out=np.zeros_like(apart), where=varying)
+        return one, two, effect, varying
+
+
+def _omega(
+    count: Float64,
+    total: Float64,
+    starts: Any,
+    n: float,
+    mean: Float64,
+    spread: Float64,
+    varying: BoolArray,
+) -> Float64:
+    """ω² (F, K) of factors whose levels (or cells) begin at ``starts``; 0 for what is constant."""
+    if not len(starts):
+        return np.zeros((0, len(mean)))
+    deviation = _means(count, total)
+    deviation -= mean
+    deviation *= deviation
+    deviation *= count[:, None]
+    between = np.add.reduceat(deviation, starts, axis=0)
+    seen = np.add.reduceat((count > 0).astype(np.float64), starts)[:, None]
+    within = np.maximum(spread - between, 0.0) / np.maximum(n - seen, 1)
+    share = between - (seen - 1) * within
+    return np.divide(share, spread + within, out=np.zeros_like(share), where=varying)
+
+
+def _means(count: Float64, total: Float64) -> Float64:
+    """Mean activations; 0 where there is no image."""
+    means: Float64 = total / np.maximum(count, 1)[:, None]
+    return means
+
+
+_BY_UNIT = ("share", "share_error", "two_way", "effect", "effect_error")
+
+
+def _joined(layer: str, factors: Factors, pieces: Sequence[_Piece]) -> LayerDrivers:
+    varying = np.concatenate([each.varying for each in pieces])
+    units = max(int(varying.sum()), 1)
+
+    def columns(name: str) -> Float64:
+        values = np.concatenate([getattr(each, name) for each in pieces], axis=1).T
+        return np.where(varying[:, None], values, np.nan)
+
+    return LayerDrivers(
+        layer=layer,
+        factors=factors.names,
+        mean=np.sum([each.summed for each in pieces], axis=0) / units,
+        without=np.sum([each.without for each in pieces], axis=0) / units,
+        **{name: columns(name) for name in _BY_UNIT},
+    )
+
+
+# --- words that name a level ------------------------------------------------------------------
+
+
+class Following(Enum):
+    """Whether a unit follows a word, by experiment."""
+
+    FOLLOWED = auto()
+    """The unit is more active where the word's level is shown: the effect's interval is above 0."""
+    NOT_FOLLOWED = auto()
+    NOT_TESTABLE = auto()
+    """The word names no level, or the unit does not vary."""
+
+
+def columns_of(word: str, factors: Factors) -> tuple[int, ...]:
+    """The levels that a word names, by their columns: a colour may be an object's or a ground's.
+
+    >>> factors = Factors(("color", "pattern"), (("red", "blue"), ("dotted", "striped")),
+    ...                   np.zeros((1, 2), int))
+    >>> columns_of("stripes", factors), columns_of("red", factors), columns_of("dog", factors)
+    ((3,), (0,), ())
+    """
+    level = _SAME.get(word, word)
+    known = [name for _, name in factors.columns]
+    return tuple(i for i, name in enumerate(known) if name in (level, level.removesuffix("s")))
+
+
+_SAME = {
+    "grey": "gray", "stripes": "striped", "stripe": "striped", "dots": "dotted", "dot": "dotted",
+    "polka dots": "dotted", "spots": "speckled", "speckles": "speckled", "spotted": "dotted",
+    "checks": "checkered", "checked": "checkered", "chequered": "checkered", "swirls": "swirly",
+    "honeycombed": "honeycomb", "weave": "woven", "metal": "metallic", "glass": "glassy",
+    "wood": "wooden", "fur": "furry", "glitter": "glittery", "circular": "circle",
+    "triangular": "triangle", "meadow": "grass", "ocean": "sea", "trees": "forest",
+    "tree": "forest", "buildings": "city", "skyline": "city", "bricks": "brick wall",
+    "brick": "brick wall", "tiles": "tiled floor", "mountain": "mountains", "clouds": "sky",
+}  # fmt: skip
+"""Words for what a level shows, that are not its name."""
+
+
+def following(drivers: LayerDrivers, unit: int, word: str, factors: Factors) -> Following:
+    """Whether a unit follows a word.
+
+    Where the word names several levels, each is asked with its share of the 5 % of errors.
+    """
+    columns = columns_of(word, factors)
+    if not columns or not drivers.varying[unit]:
+        return Following.NOT_TESTABLE
+    t = _quantile(len(drivers.without), 1 - (1 - LEVEL) / len(columns))
+    here = list(columns)
+    low = drivers.effect[unit, here] - t * drivers.effect_error[unit, here]
+    return Following.FOLLOWED if (low > 0).any() else Following.NOT_FOLLOWED

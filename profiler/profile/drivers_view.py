@@ -1,0 +1,327 @@
+"""What drives each layer, as a page of its own and as a section of another."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from profiler.core.statistics import Interval
+from profiler.profile.drivers import LayerDrivers
+from profiler.profile.experiment import Experiment
+from profiler.report import document
+from profiler.report.charts import Swatch
+from profiler.report.text import MINUS, THIN, count, number, plural, typeset
+
+PARTS: tuple[tuple[Swatch, tuple[str, ...]], ...] = (
+    (Swatch("color", "c5"), ("color",)),
+    (Swatch("background color", "c5", "hatch"), ("background color",)),
+    (Swatch("light", "c6"), ("light",)),
+    (Swatch("tint", "c6", "hatch"), ("tint",)),
+    (Swatch("pattern", "c4"), ("pattern",)),
+    (Swatch("material", "c3"), ("material",)),
+    (Swatch("shape", "c0"), ("shape",)),
+    (Swatch("background", "c2"), ("background",)),
+    (Swatch("position, size, turn", "c1"), ("position", "size", "turn")),
+)
+"""Colours of the factors, from what is plain to see to what has to be made out."""
+PAIRS = Swatch("pairs of factors", "c-off")
+_MARGIN = 6.0
+"""Percent of a panel left of the first layer and right of the last."""
+_THIN_ROWS = 24
+"""From so many layers on bars are thin."""
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A part of a bar, in percent of it."""
+
+    swatch: Swatch
+    x: float
+    width: float
+    text: str
+    room: Literal["none", "wide", "any"]
+    tip: str
+
+
+@dataclass(frozen=True)
+class _Bar:
+    segments: tuple[_Segment, ...]
+    alt: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A layer: its bar, the share of the factor that grows most, and all numbers."""
+
+    name: str
+    bar: _Bar
+    figure: str
+    error: str
+    cells: tuple[tuple[str, str], ...]
+    """Of every factor, of all, of pairs and of the rest: value and half interval."""
+
+
+@dataclass(frozen=True)
+class _Dot:
+    """A share on a panel, in percent of its width and height; y runs downwards."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    tip: str
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One factor's share, layer by layer."""
+
+    name: str
+    swatch: Swatch
+    dots: tuple[_Dot, ...]
+    path: str
+    top: str
+    """The share at the upper edge."""
+    alt: str
+
+
+class DriversView:
+    """Everything that a template prints of an experiment, worked out once."""
+
+    def __init__(self, done: Experiment) -> None:
+        self.done = done
+        self.names = done.factors.names
+        self.parts = [*_parts(self.names), PAIRS]
+        self.followed = _grown(done)
+        self.rows = [self._row(layer) for layer in done.layers]
+        self.panels = [self._panel(place) for place in range(len(self.names))]
+        self.thin = len(self.rows) >= _THIN_ROWS
+        self.first, self.last = done.layers[0].layer, done.layers[-1].layer
+        self.images = count(len(done.factors))
+        self.association = [
+            (name, ["–" if i == j else number(value, 2) for j, value in enumerate(row)])
+            for i, (name, row) in enumerate(
+                zip(self.names, done.factors.association().tolist(), strict=True)
+            )
+        ]
+
+    @property
+    def headline(self) -> str:
+        """What the picture shows, as its title."""
+        name = self.followed
+        shares = [layer.shares()[name].value for layer in self.done.layers]
+        first, last, most = shares[0], shares[-1], int(np.argmax(shares))
+        if max(shares) - min(shares) < _WORTH_TELLING:
+            return "What drives each layer" if self.done.drawn else "What each layer goes with"
+        verb = "rises" if shares[most] > first else "falls"
+        end, layer = (
+            (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
+        )
+        what = name[0].upper() + name[1:]
+        return f"{what} {verb} from {_percent(first)} to {_percent(end)} of the variance in {layer}"
+
+    def summary(self) -> Iterator[str]:
+        """A few sentences that say the finding."""
+        if finding := self.done.finding():
+            yield typeset(f"{finding[0].upper()}{finding[1:]} of the units’ variance.")
+        for layer in dict.fromkeys((self.first, self.last)):
+            found = next(each for each in self.done.layers if each.layer == layer)
+            shares = {name: each.value for name, each in found.shares().items()}
+            most = sorted(shares, key=lambda name: -shares[name])[:3]
+            told = ", ".join(f"{name} {_percent(shares[name])}" for name in most)
+            if self.done.drawn:
+                whole = _percent(found.first_order().value)
+                yield f"In {layer} all factors together cause {whole}, most of it by {told}."
+            else:
+                yield f"In {layer} most of the variance goes with {told}."
+        if caution := self.done.caution():
+            yield f"{caution[0].upper()}{caution[1:]}."
+
+    def _row(self, layer: LayerDrivers) -> _Row:
+        shares = layer.shares()
+        wholes = (layer.first_order(), layer.all_two_way(), layer.rest())
+        drawn = [
+            (swatch, sum(max(shares[name].value, 0.0) for name in names))
+            for swatch, names in _known(self.names)
+        ]
+        # What is left is no more than the bar has room for.
+        before = sum(share for _, share in drawn)
+        drawn.append((PAIRS, min(max(wholes[1].value, 0.0), max(1 - before, 0.0))))
+        cells = (*shares.values(), *(wholes if self.done.drawn else ()))
+        followed = shares[self.followed]
+        return _Row(
+            layer.layer,
+            _bar(layer.layer, drawn),
+            _percent(followed.value),
+            f"±{THIN}{100 * (followed.high - followed.value):.1f}",
+            tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
+        )
+
+    def _panel(self, place: int) -> _Panel:
+        name = self.names[place]
+        found = [layer.shares()[name] for layer in self.done.layers]
+        top = _nice(max(0.02, *(each.high for each in found)))
+        places = np.linspace(_MARGIN, 100 - _MARGIN, len(found)) if found[1:] else [50.0]
+
+        def height(share: float) -> float:
+            return 100 * (1 - min(max(share, 0.0), top) / top)
+
+        dots = tuple(
+            _Dot(float(x), height(each.value), height(each.low), height(each.high),
+                 f"{layer.layer}: {name} {_told(each)}")
+            for x, each, layer in zip(places, found, self.done.layers, strict=True)
+        )  # fmt: skip
+        path = " ".join(f"{'L' if i else 'M'}{dot.x:.2f} {dot.y:.2f}" for i, dot in enumerate(dots))
+        swatch = next(s for s, names in _known(self.names) if name in names)
+        told = ", ".join(
+            f"{layer.layer} {_percent(each.value)}"
+            for layer, each in zip(self.done.layers, found, strict=True)
+        )
+        return _Panel(name, swatch, dots, path, _percent(top), f"{name}: {told}")
+
+
+_WORTH_TELLING = 0.02
+
+
+def _known(names: Sequence[str]) -> list[tuple[Swatch, tuple[str, ...]]]:
+    """The parts of bars of these factors; those that have no colour of their own come last."""
+    parts = [(swatch, tuple(n for n in own if n in names)) for swatch, own in PARTS]
+    named = {name for _, own in PARTS for name in own}
+    others = [(Swatch(name, f"c{i % 7}", "dots"), (name,)) for i, name in enumerate(names)
+              if name not in named]  # fmt: skip
+    return [(swatch, own) for swatch, own in [*parts, *others] if own]
+
+
+def _parts(names: Sequence[str]) -> list[Swatch]:
+    return [swatch for swatch, _ in _known(names)]
+
+
+def _grown(done: Experiment) -> str:
+    """The factor that a row's figure is about: shape where there is one, or what grows most."""
+    if "shape" in done.factors.names:
+        return "shape"
+    change = done.layers[-1].less(done.layers[0])
+    return max(change, key=lambda name: change[name].value)
+
+
+def _bar(layer: str, drawn: Sequence[tuple[Swatch, float]]) -> _Bar:
+    whole = max(1.0, sum(share for _, share in drawn))
+    segments, before = [], 0.0
+    for swatch, share in drawn:
+        width = 100 * share / whole
+        if width > 0:
+            text = _percent(share)
+            pixels = 7 * len(text) + 6
+            room: Literal["none", "wide", "any"] = (
+                "any" if width * 3.3 > pixels else "wide" if width * 6 > pixels else "none"
+            )
+            segments.append(
+                _Segment(swatch, before, width, text, room, f"{swatch.name}: {text} of variance")
+            )
+            before += width
+    told = "; ".join(f"{each.swatch.name} {each.text}" for each in segments)
+    return _Bar(tuple(segments), f"{layer}: {told or 'nothing'}")
+
+
+def _nice(top: float) -> float:
+    steps = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+    return next((step for step in steps if top <= step), 1.0)
+
+
+def _percent(share: float) -> str:
+    """Without decimals: the interval is rarely narrower; 0 for what chance may take below it."""
+    return f"{max(round(100 * share), 0)}{THIN}%"
+
+
+def _points(share: float) -> str:
+    return number(100 * share, 1) if math.isfinite(share) else ""
+
+
+def _told(each: Interval) -> str:
+    return (
+        f"{number(100 * each.value, 1)}{THIN}%, {number(100 * each.low, 1)} to "
+        f"{number(100 * each.high, 1)}"
+    ).replace("-", MINUS)
+
+
+def drivers_page(
+    done: Experiment, about: Mapping[str, Any], *, command: str = "", date: str = ""
+) -> str:
+    """The page of an experiment.
+
+    Args:
+        done: what came of it.
+        about: subject, weights, preprocessing, fingerprint, images_title and
+            images_fingerprint.
+        command: that was given.
+        date: of the page.
+    """
+    view = DriversView(done)
+    silent = done.dead()
+    units = sum(layer.units for layer in done.layers)
+    examined = [
+        ("Network", about["subject"]),
+        ("Weights", about["weights"]),
+        ("Layers", f"{plural(len(done.layers), 'layer')}, {plural(units, 'unit')}"),
+        ("Images", about["images_title"]),
+        ("Date", date),
+    ]
+    provenance = [
+        ("Preprocessing", about["preprocessing"]),
+        ("Model fingerprint", about["fingerprint"]),
+        ("Images’ fingerprint", about["images_fingerprint"]),
+        ("Units that do not vary", count(silent) if silent else ""),
+        ("Seconds", ", ".join(f"{stage} {spent:.1f}" for stage, spent in done.seconds.items())),
+    ]
+    page = {
+        "title": (
+            f"What drives {about['subject']}, layer by layer"
+            if done.drawn
+            else f"What the units of {about['subject']} go with, layer by layer"
+        ),
+        "examined": [(term, text) for term, text in examined if text],
+        "summary": list(view.summary()),
+        "summary_author": "a fixed template",
+        "command": command,
+        "provenance": [(term, text) for term, text in provenance if text],
+        "limits": LIMITS if done.drawn else ASSOCIATIONS,
+        "warnings": (),
+    }
+    last = done.layers[-1].shares()
+    most = sorted(last, key=lambda name: -last[name].value)[:4]
+    tiles = [
+        (
+            f"{name}, in {view.last}",
+            _percent(last[name].value),
+            f"±{THIN}{100 * (last[name].high - last[name].value):.1f} points",
+        )
+        for name in most
+    ]
+    return document.render(
+        "profile/drivers.html",
+        extra=("profile/drivers",),
+        page=page,
+        kind="Drivers",
+        tiles=tiles,
+        doubts=(),
+        drivers=view,
+    )
+
+
+LIMITS = (
+    "The scenes are drawings, made so that every property varies independently of the others. In "
+    "photographs properties go together, and what the network does there may differ.",
+    "A share is of the variance that these levels cause: with other colours, shapes or backgrounds "
+    "it would be another. Factors with strong contrasts take large shares from the rest.",
+    "A factor’s share is what it causes by itself, averaged over everything else. What it does in "
+    "combination is in pairs, and in the rest.",
+    "One number a unit and image (the pooled activation) decides.",
+)
+ASSOCIATIONS = (
+    "These images were found, not drawn: attributes go together, so a share may belong to another "
+    "attribute that comes along, or to what nobody wrote down. It describes; it does not prove.",
+    "Shares of attributes that go together overlap, so they do not add up.",
+    LIMITS[-1],
+)
