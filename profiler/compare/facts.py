@@ -228,9 +228,18 @@ class ComparisonFacts(Facts):
             return [f"How well a few words predict the units did not change {names}."]
         changed = sum(each.beyond_chance for each in changes)
         many = "the only layer" if len(changes) == 1 else f"{changed} of {len(changes)} layers"
+        signs = {each.r.value > 0 for each in changes if each.beyond_chance}
+        most = (
+            f"most in {named(largest.layer)}: mean r {largest.r_before:.2f}, then "
+            f"{largest.r_after:.2f}"
+        )
+        if len(signs) > 1:
+            return [f"How well a few words predict the units changed {names} in {many}, {most}."]
+        better = "better" if signs.pop() else "worse"
+        one, other = (named(run.name) for run in self.ends)
         return [
-            f"How well a few words predict the units changed {names} in {many}, most in "
-            f"{named(largest.layer)}: mean r {largest.r_before:.2f}, then {largest.r_after:.2f}."
+            f"A few words predict the units of {other} {better} than those of {one} in {many}, "
+            f"{most}."
         ]
 
     def _range_numbers(self) -> list[Number]:

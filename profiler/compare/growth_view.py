@@ -8,7 +8,7 @@ import numpy as np
 
 from profiler.compare.charts import Panel, area_panel, line_panel, run_places
 from profiler.compare.result import Comparison
-from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.counts import LayerProfile
 from profiler.report.charts import Swatch
 from profiler.report.text import count, number, percent, plural
 
@@ -93,9 +93,7 @@ class GrowthView:
         peak = _grown("Interpretable units", [run.profile.total for run in ends])
         if not self.explained:
             return peak
-        categories = tuple(self.comparison.categories)
-        counts = [tuple(each.profile for each in run.ranges.values()) for run in ends]
-        ranges = [ModelProfile(categories, each).total for each in counts]
+        ranges = [total for run in ends if (total := run.range_total)]
         return f"{_grown('Units explained by a few words', ranges)}; {peak[:1].lower()}{peak[1:]}"
 
     def _line(self, name: str, found: Sequence[LayerProfile | None]) -> Panel:

@@ -88,6 +88,14 @@ class ComparedRun:
     ranges: Mapping[str, ComparedRange] = field(default_factory=dict)
     """By layer; empty where some run has no range explanations."""
 
+    @property
+    def range_total(self) -> LayerProfile | None:
+        """Units of all layers by the category of the leading word; None without explanations."""
+        if not self.ranges:
+            return None
+        layers = tuple(each.profile for each in self.ranges.values())
+        return ModelProfile(self.profile.categories, layers).total
+
     def layer(self, name: str) -> ComparedLayer | None:
         """The layer of that name, if there is one."""
         return next((layer for layer in self.layers if layer.name == name), None)

@@ -277,8 +277,7 @@ class _View:
                     "change": _signed(each.r.value),
                     "interval": f"{_signed(each.r.low)} to {_signed(each.r.high)}",
                     "beyond": each.beyond_chance,
-                    "explained": f"{count(each.explained_before)}, then "
-                    f"{count(each.explained_after)}",
+                    "explained": f"{count(each.explained_before)} → {count(each.explained_after)}",
                     "words_before": ", ".join(each.words_before) or NOTHING,
                     "words_after": ", ".join(each.words_after) or NOTHING,
                     "gained": _moved_words(each.gained),
@@ -360,6 +359,14 @@ class _View:
             f"{percent(other.interpretable, other.units)} in {last.name}"
         )
 
+    def _range_tile(self) -> list[tuple[str, str, str]]:
+        totals = [run.range_total for run in (self.comparison.runs[0], self.comparison.runs[-1])]
+        known = [total for total in totals if total]
+        if len(known) < 2:
+            return []
+        shares = " → ".join(percent(total.interpretable, total.units) for total in known)
+        return [("Units explained", shares, "by a few words, over their whole range")]
+
     def _tiles(self) -> list[tuple[str, str, str]]:
         found = self.comparison
         ends = (found.runs[0], found.runs[-1])
@@ -369,7 +376,8 @@ class _View:
                 "Interpretable units",
                 " → ".join(percent(total.interpretable, total.units) for total in totals),
                 " → ".join(f"{count(t.interpretable)} of {count(t.units)}" for t in totals),
-            )
+            ),
+            *self._range_tile(),
         ]
         over = f", over {plural(len(found.pairs), 'pair')}" if len(found.pairs) > 1 else ""
         shares = [share for pair in found.pairs for la in pair.layers for share in la.shares]
