@@ -4,11 +4,13 @@ What counts as explained is decided by one cut for all runs, from the decoys of 
 with them the folds, are the same in all runs.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.stats import norm
 
 from profiler.compare.result import ComparedRange, PairComparison, RangeChange
 from profiler.core.arrays import Float64, IntArray
@@ -17,6 +19,8 @@ from profiler.profile.counts import count_units
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.result import ProfileRun
 
+ALPHA = 0.05
+"""Chance of calling any change of r beyond chance where none is."""
 DRAWS = 2000
 """Of the bootstrap over units and folds."""
 LEADING = 3
@@ -79,6 +83,8 @@ def with_ranges(
     if cut is None:
         return tuple(pairs)
     found = []
+    tests = sum(len(pair.layers) for pair in pairs)
+    beyond = float(norm.isf(ALPHA / 2 / max(tests, 1)))
     for pair in pairs:
         before, after = runs[pair.before], runs[pair.after]
         own = {layer.layer: layer for layer in before.ranges}
@@ -89,7 +95,7 @@ def with_ranges(
             matching = layer.matching
             partners = None if matching is None else (matching.before, matching.after)
             rng = np.random.default_rng([seed, len(one.r), len(other.r)])
-            r, explained = _change(one, other, cut, partners, rng)
+            (r, error), (explained, _) = _change(one, other, cut, partners, rng)
             words = [
                 Counter(word for word in leading_words(each, cut, run.concepts) if word)
                 for each, run in ((one, before), (other, after))
@@ -105,6 +111,7 @@ def with_ranges(
                     explained,
                     _most(words[0]),
                     _most(words[1]),
+                    bool(abs(r.value) > beyond * error),
                     _more(words[0], words[1]),
                     _more(words[1], words[0], swapped=True),
                 )
@@ -133,8 +140,10 @@ def _change(
     cut: float,
     partners: tuple[IntArray, IntArray] | None,
     rng: np.random.Generator,
-) -> tuple[Interval, Interval]:
-    """The differences, after − before, of mean r and of the share explained, with 95 % intervals.
+) -> tuple[tuple[Interval, float], tuple[Interval, float]]:
+    """The differences, after − before, of mean r and of the share explained.
+
+    Each with its 95 % interval and its standard error.
 
     In each draw, both runs see the same folds, drawn with replacement; units are drawn as pairs
     where every unit has a partner.
@@ -148,7 +157,7 @@ def _change(
     drawn = [_drawn(each, cut, weights) for each in (before, after)]
     paired = partners is not None and len(partners[0]) == len(before.r) == len(after.r)
 
-    def change(which: int) -> Interval:
+    def change(which: int) -> tuple[Interval, float]:
         (x, y), (here, there) = ([side[which] for side in each] for each in (sides, drawn))
         if paired and partners is not None:
             own, other = partners
@@ -181,8 +190,8 @@ def _resampled(values: Float64, rng: np.random.Generator) -> Float64:
     return np.asarray((known * counts).sum(axis=1) / units, np.float64)
 
 
-def _interval(value: float, drawn: Float64) -> Interval:
+def _interval(value: float, drawn: Float64) -> tuple[Interval, float]:
     if np.isnan(drawn).any():
-        return Interval()
+        return Interval(), math.nan
     low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
-    return Interval(value, low, high)
+    return Interval(value, low, high), float(drawn.std())

@@ -233,6 +233,8 @@ class RangeChange:
         explained_before, explained_after: units explained, by one cut for all runs.
         explained: the difference of their shares, with its 95 % interval.
         words_before, words_after: the most frequent leading words.
+        beyond_chance: whether r changed by more than chance explains, at 5 % over all layers and
+            pairs of the comparison together (Bonferroni).
         gained, lost: words that lead more units, or fewer, each with the units before and after;
             those that change most.
     """
@@ -246,13 +248,9 @@ class RangeChange:
     explained: Interval
     words_before: tuple[str, ...]
     words_after: tuple[str, ...]
+    beyond_chance: bool
     gained: tuple[tuple[str, int, int], ...] = ()
     lost: tuple[tuple[str, int, int], ...] = ()
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether the interval of the change of r leaves 0 out."""
-        return self.r.low > 0 or self.r.high < 0
 
 
 @dataclass(frozen=True)
