@@ -6,7 +6,8 @@
     python benchmarks/explain.py RUN [--draw 100] [--shuffled 10] [--split 0.7]
     python benchmarks/explain.py --scale 10000 100000 1000000
 
-``--draw`` prints so many leading words, drawn at random from all layers, to be read. ``--shuffled``
+``--draw`` prints so many units with their words and images, drawn at random from all layers but the
+first two, to be read. ``--shuffled``
 deals the activations of all units to other images, as many times, and prints the shares of units
 that are explained and confirmed then: by chance. ``--split`` chooses words on that share of the
 images and tests them on the others, as Linear Explanations (Oikarinen & Weng 2024) do. These two
@@ -79,13 +80,29 @@ def table(run: ProfileRun, draw: int) -> None:
             f"{np.nanmean(layer.decoy_r[:, -1]):.3f} | {np.nanmean(layer.specificity):.1%} | "
             f"{kind} {units / max(len(leading), 1):.0%} |"
         )
-        drawn += [(layer.layer, unit, word) for unit, word in enumerate(leading)]
+        drawn += [(labels, layer, unit) for unit in np.flatnonzero(layer.concept[:, 0] >= 0)]
     print(f"interpretable by peak: {peak} of {living} living units, {peak / living:.1%}")
     for words, units in passed.items():
         print(f"explained by {words}: {units} of {living}, {units / living:.1%}")
     print("seconds:", {name: round(each, 1) for name, each in run.record.timings.items()})
-    for place, unit, word in random.Random(0).sample(drawn, min(draw, len(drawn))):
-        print(place, unit, word)
+    if draw:
+        print("\n| layer, unit | peak label | range words | r | strongest images | weakest |")
+        print("| --- | --- | --- | ---: | --- | --- |")
+    deep = [each for each in drawn if each[1] not in run.ranges[:2]]
+    for labels, layer, unit in random.Random(0).sample(deep, min(draw, len(deep))):
+        peak_word = run.concepts[labels.concept[unit, 0]]
+        held = "" if run.trusted(labels)[unit] else " (not confirmed)"
+        shown = [run.image_names[i] for i in layer.images[unit] if i >= 0]
+        print(
+            f"| {layer.layer} {unit} | {peak_word}{held} | {run.explanation(layer, unit)} | "
+            f"{layer.shown_r[unit]:.2f} | {_named(shown[:3])} | {_named(shown[-2:])} |"
+        )
+
+
+def _named(images: list[str]) -> str:
+    """Images by what their files are called, without number and ending."""
+    stems = (Path(image).stem.partition("_") for image in images)
+    return ", ".join((name or first).replace("_", " ") for first, _, name in stems)
 
 
 # --- what chance gives, and another split ------------------------------------------------------

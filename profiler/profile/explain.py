@@ -431,8 +431,8 @@ def range_images(
 ) -> tuple[IntArray, FloatArray]:
     """Images from the whole range of each unit: the strongest, and two from each quarter.
 
-    Those of the sample, which is random, come first; a quarter that holds fewer is filled up from
-    the top list.
+    Drawn at random for each unit from the sample; a quarter that holds fewer is filled up from the
+    top list.
 
     Args:
         tops: of K units.
@@ -451,10 +451,12 @@ def range_images(
     with np.errstate(invalid="ignore", divide="ignore"):
         share = (activations - low) / (high - low)
     quarter = np.minimum(4 * np.nan_to_num(share), 3.999).astype(np.int64)
+    draw = np.random.default_rng(images.shape).random(images.shape)
+    draw[:, len(sample) :] += 1
     chosen, found = [tops.images[:, :1]], [tops.activations[:, :1].astype(np.float32)]
     for each in range(3, -1, -1):
         inside = open_to & (quarter == each)
-        place = np.argsort(~inside, axis=1, kind="stable")[:, :PER_QUARTER]
+        place = np.argsort(np.where(inside, draw, 2.0), axis=1, kind="stable")[:, :PER_QUARTER]
         there = np.take_along_axis(inside, place, axis=1)
         value = np.where(there, np.take_along_axis(activations, place, axis=1), np.nan)
         image = np.where(there, np.take_along_axis(images, place, axis=1), -1)
