@@ -17,7 +17,7 @@ from profiler.report.charts import (
     StackedBar,
     Swatch,
     Tick,
-    _nice_step,
+    nice_step,
     query,
 )
 from profiler.report.text import number, percent, share_of
@@ -188,7 +188,7 @@ class ScoreAxis:
     def ticks(self, most: int = 7) -> tuple[Tick, ...]:
         """Round numbers along the axis."""
         low, high = float(self.edges[0]), float(self.edges[-1])
-        step = _nice_step((high - low) / most)
+        step = nice_step((high - low) / most)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         ticks = []
@@ -214,7 +214,7 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
     lists, _ = axis.counts(null)
     n_units, n_lists = sum(units), sum(lists)
     top = max(max(units) / max(n_units, 1), max(lists) / max(n_lists, 1))
-    step = _nice_step(top / 4) if top else 1.0
+    step = nice_step(top / 4) if top else 1.0
     ceiling = step * math.ceil(top / step + 0.05) if top else 1.0
     bins = []
     for i, found in enumerate(units):

@@ -15,6 +15,9 @@ from profiler.core.text import number
 from profiler.errors import ContextError, InputError
 from profiler.profile.labels import LayerLabels
 
+FORMAT = 1
+"""Version of ``threshold.json``."""
+
 
 @dataclass(frozen=True)
 class RatingBasis:
@@ -243,10 +246,6 @@ class ExpectedRating:
         """Expected rating at these scores; beyond the rated ones that of the nearest."""
         result: FloatArray = np.interp(score, self.score, self.rating)
         return np.where(np.isnan(score), np.nan, result)
-
-
-FORMAT = 1
-"""Version of ``threshold.json``."""
 
 
 def threshold_json(threshold: Threshold, expected: ExpectedRating | None = None) -> str:

@@ -77,10 +77,10 @@ class Tick:
     anchor: Literal["start", "middle", "end"] = "middle"
 
 
-def _nice_step(rough: float) -> float:
+def nice_step(rough: float) -> float:
     """Round up to 1, 2 or 5 × 10ⁿ.
 
-    >>> _nice_step(0.03), _nice_step(7)
+    >>> nice_step(0.03), nice_step(7)
     (0.05, 10.0)
     """
     power = 10.0 ** math.floor(math.log10(rough) + 1e-9)
