@@ -431,6 +431,7 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
             for layer in run.ranges
             if math.isfinite(mean := known_mean(layer.shown_r))
         },
+        range_threshold=run.range_threshold,
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
