@@ -30,7 +30,7 @@ ViewName = Annotated[
 @app.command()
 def rate(
     folder: RunFolder,
-    view_name: ViewName = "peak",
+    view: ViewName = "peak",
     per_layer: Annotated[int, typer.Option(help="Units to ask about in each layer.", min=1)] = 100,
     seed: Annotated[
         int, typer.Option(help="Draws the sample; the same seed, the same questions.", min=0)
@@ -56,17 +56,17 @@ def rate(
     """
     if export and import_:
         raise UsageError("--export and --import are two calls, not one")
-    view = _view(view_name)
+    kind = _view(view)
     if export:
         from profiler.rate.calibrate import export_ratings
 
-        number = export_ratings(folder, export, view)
+        number = export_ratings(folder, export, kind)
         typer.echo(f"{number} ratings written to {export}", err=True)
         return
     from profiler.rate.book import RatingBook, read_file
 
     if import_:
-        book = RatingBook(folder, view=view)
+        book = RatingBook(folder, view=kind)
         new, known = book.take_in(read_file(import_), str(import_))
         typer.echo(f"{new} ratings taken in, {known} were there already", err=True)
         return
@@ -76,12 +76,12 @@ def rate(
     from profiler.rate.views import option
 
     name = check_rater(rater) if rater else ""
-    book = RatingBook(folder, view=view)
+    book = RatingBook(folder, view=kind)
     session = Session(book, per_layer=per_layer, seed=seed, blind=blind)
     try:
         serve(session, port=port, rater=name, open_browser=browser)
     except KeyboardInterrupt:
-        after = f"profiler calibrate {folder}{option(view)}"
+        after = f"profiler calibrate {folder}{option(kind)}"
         typer.echo(f"\nratings are kept; next: {after}", err=True)
 
 
@@ -89,7 +89,7 @@ def rate(
 def calibrate(
     context: typer.Context,
     folder: RunFolder,
-    view_name: ViewName = "peak",
+    view: ViewName = "peak",
     ratings: Annotated[
         Path | None, typer.Option(help="File of ratings.  [default: the run's own]")
     ] = None,
@@ -131,7 +131,7 @@ def calibrate(
     threshold-range.json for `profiler run --range-threshold`. Exit status 1: the target cannot be
     reached; 4: too few ratings to say.
     """
-    view = _view(view_name)
+    kind = _view(view)
     from profiler.cli.terminal import services, stderr
     from profiler.core.json_text import json_text
     from profiler.models.vlm.choose import late_words, texts_of
@@ -143,7 +143,7 @@ def calibrate(
     from profiler.session import choose_device
 
     run = load_run(folder)
-    check_view(run, folder, view)
+    check_view(run, folder, kind)
     record = run.record
     settings = (record.resorted or record).settings
     place = choose_device(device)
@@ -160,7 +160,7 @@ def calibrate(
         done = calibrate_run(
             folder,
             CalibrationOptions(
-                view=view,
+                view=kind,
                 ratings=ratings,
                 target=target,
                 minimum_above=min_above,
@@ -193,8 +193,11 @@ def calibrate(
 
 
 def _view(name: str) -> "View":
-    if name == "peak" or name == "range":
-        return name
+    from profiler.rate.views import VIEWS
+
+    for view in VIEWS:
+        if view == name:
+            return view
     raise UsageError(f"--view {name!r} is neither peak nor range")
 
 

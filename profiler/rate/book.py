@@ -24,7 +24,7 @@ from profiler.rate.ratings import (
     read_ratings,
     write_ratings,
 )
-from profiler.rate.views import View, check_view, described_units, file_name, fingerprint
+from profiler.rate.views import VIEWS, View, check_view, described_units, file_name, fingerprint
 
 try:
     import fcntl
@@ -50,8 +50,9 @@ class RatingBook:
         self.path = Path(folder) / file_name("ratings.csv", view)
         self.units = described_units(self.run, view)
         self.fingerprint = fingerprint(self.run, view)
-        other: View = "range" if view == "peak" else "peak"
-        self._elsewhere = {fingerprint(self.run, other): f"--view {other}"}
+        self._elsewhere = {
+            fingerprint(self.run, other): f"--view {other}" for other in VIEWS if other != view
+        }
         self._ratings: dict[tuple[str, str, int], Rating] = {}
         self._load()
 

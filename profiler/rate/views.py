@@ -20,6 +20,7 @@ from profiler.profile.threshold import Threshold
 from profiler.rate.ratings import Unit
 
 View = Literal["peak", "range"]
+VIEWS: tuple[View, ...] = ("peak", "range")
 
 
 @dataclass(frozen=True)
