@@ -265,15 +265,16 @@ def read_threshold(text: str) -> float | Threshold | Literal["null"]:
 
     A threshold from a file still has to fit: see :func:`profiler.profile.threshold.in_context`.
     """
-    if text == "null":
-        return "null"
+    return "null" if text == "null" else read_cut(text, "--threshold", "finite number and not null")
+
+
+def read_cut(text: str, option: str, wanted: str = "finite number") -> float | Threshold:
+    """A number, or the threshold in the file of that name, for an option."""
     if (value := number(text)) is not None:
         return value
     path = Path(text)
     if not path.exists():
-        raise InputError(
-            f"--threshold {text!r} is no finite number and not null, and there is no such file"
-        )
+        raise InputError(f"{option} {text!r} is no {wanted}, and there is no such file")
     content = read_json(path, "threshold file", (FORMAT,))
     try:
         threshold = from_plain(Threshold, content)
