@@ -139,7 +139,7 @@ def calibrate(
     from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
     from profiler.rate.calibrate import CalibrationOptions, calibrate_run, calibrated_json
-    from profiler.rate.views import check_view
+    from profiler.rate.views import check_view, file_name
     from profiler.session import choose_device
 
     run = load_run(folder)
@@ -187,7 +187,7 @@ def calibrate(
     else:
         if stderr.is_terminal:
             stderr.print(_table(done.found))
-        typer.echo(str(folder / "calibration.html"))
+        typer.echo(str(folder / file_name("calibration.html", kind)))
     if done.verdict:
         raise done.verdict
 
