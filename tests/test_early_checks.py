@@ -123,6 +123,8 @@ WRONG: list[tuple[set[str], str, str]] = [
     (PROFILES, "--threshold blank.json", "blank.json"),
     (PROFILES, "--threshold deep.json", "deep.json"),
     (PROFILES, "--threshold nan", "nan"),
+    ({"run"}, "--range-threshold nan", "--range-threshold 'nan'"),
+    ({"run"}, "--range-threshold nowhere.json", "nowhere.json"),
     (PROFILES | {"layers"}, "--pool median", "median"),
     (SORTERS, "--votes 3", "--votes 3"),
     (SORTERS, "--categories nowhere.txt", "nowhere.txt"),
@@ -209,6 +211,8 @@ CALLS = [
         (f"{ANNOTATED}:folders --similarity soft-wpmi", "--similarity soft-wpmi is about cosines"),
         ("categorize empty --llm none", "'empty' is not a finished run"),
         ("calibrate empty", "'empty' is not a finished run"),
+        ("calibrate empty --view range", "'empty' is not a finished run"),
+        ("rate empty --view both", "--view 'both'"),
         ("import nowhere.csv --out out --vlm net.py:vlm", "nowhere.csv"),
         ("scenes words.txt/out", "words.txt"),
     ]

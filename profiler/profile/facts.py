@@ -277,7 +277,7 @@ class ProfileFacts(Facts):
         """Who decided from which r on a unit is explained."""
         if self.range_threshold is None:
             return "by decoys: more than chance reaches"
-        return "from people's ratings" if self.range_threshold.ratings else "as given"
+        return "from people’s ratings" if self.range_threshold.ratings else "as given"
 
     def _leading(self) -> str:
         """Which category leads the explanations of the early and the late layers."""

@@ -193,12 +193,12 @@ def range_cut_story(run: ProfileRun) -> tuple[str, ...]:
         cut = f"{run.explained_cut:.3f}" if math.isfinite(run.explained_cut) else "there is none"
         return (
             f"{explained} reaches the lowest r at which decoys are at most 5 % of what reaches it "
-            f"({cut}). People's ratings can set another threshold.",
+            f"({cut}). People’s ratings can set another threshold.",
         )
     if threshold.ratings is None:
         return (f"{explained} lies above τ = {threshold.value:.3f}, given with the command.",)
     return (
-        f"{explained} lies above τ, which people's ratings set.",
+        f"{explained} lies above τ, which people’s ratings set.",
         *rating_story(threshold.value, threshold.ratings, "r", "calibration-range.html"),
     )
 

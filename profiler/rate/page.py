@@ -60,11 +60,17 @@ class _Wording:
     score: str
     high: str
     cut: str
+    trusted: str
 
 
 WORDING: Mapping[View, _Wording] = {
     "peak": _Wording(
-        "label", "a label by ten images", "score", "high scores", "score of a unit’s label"
+        "label",
+        "a label by ten images",
+        "score",
+        "high scores",
+        "score of a unit’s label",
+        "interpretable",
     ),
     "range": _Wording(
         "explanation",
@@ -72,6 +78,7 @@ WORDING: Mapping[View, _Wording] = {
         "r",
         "a high r",
         "r of a unit’s explanation, all words",
+        "explained",
     ),
 }
 
@@ -235,7 +242,7 @@ class _View:
                 _range_text(found, self.digits) if known else "none from these ratings",
             ),
             (
-                "Interpretable units",
+                f"{WORDING[found.view].trusted.capitalize()} units",
                 percent(total.interpretable or 0, total.units) if known else NOTHING,
                 f"{count(total.interpretable or 0)} of {count(total.units)}" if known else "",
             ),

@@ -207,10 +207,12 @@ def test_calibrate_sets_the_cut_on_r(command: Command, folder: Path) -> None:
     assert "2 people gave 160 ratings of 80 units" in report
     assert "the lowest r above which the mean rating reaches 0.75" in report
     assert "profiler calibrate" in report
-    assert f"(r above {r[first]:.3f}, from people's ratings; mean correlation r" in run.summary
+    assert f"(r above {r[first]:.3f}, from people’s ratings; mean correlation r" in run.summary
     page = (folder / "calibration-range.html").read_text()
     assert "Do the explanations of by-hand fit?" in page
     assert "the mean rating of the units with a greater r reaches the target" in page
+    assert "Explained units" in page
+    assert "nterpretable" not in page
     assert "score" not in page.partition("<main")[2].partition("<footer")[0]
     expected = list(csv.DictReader((folder / "expected_ratings-range.csv").open(newline="")))
     assert (expected[1]["expected_rating"], expected[-1]["expected_rating"]) == ("", "1.0000")
