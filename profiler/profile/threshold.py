@@ -54,8 +54,9 @@ class Threshold:
     """The cut: a unit's label is trusted if its evidence is greater than ``value``.
 
     The evidence is the label's score (the cut is then called τ) or, where ``source`` is
-    ``confirmed``, its z on images that it was not chosen on. Scores mean something only among units
-    scored with the same concepts, VLM and similarity settings, so a threshold carries that context.
+    ``confirmed``, its z on images that it was not chosen on; of range explanations it is r. Scores
+    mean something only among units scored with the same concepts, VLM and similarity settings, so a
+    threshold carries that context.
     """
 
     value: float

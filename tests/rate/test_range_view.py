@@ -212,8 +212,9 @@ def test_calibrate_sets_the_cut_on_r(command: Command, folder: Path) -> None:
     assert "Do the explanations of by-hand fit?" in page
     assert "the mean rating of the units with a greater r reaches the target" in page
     assert "Explained units" in page
-    assert "nterpretable" not in page
-    assert "score" not in page.partition("<main")[2].partition("<footer")[0]
+    told = page.partition("<main")[2].partition("</main")[0]
+    assert "nterpretable" not in told
+    assert "score" not in told
     expected = list(csv.DictReader((folder / "expected_ratings-range.csv").open(newline="")))
     assert (expected[1]["expected_rating"], expected[-1]["expected_rating"]) == ("", "1.0000")
     names = {"calibration.html", "threshold.json", "expected_ratings.csv", "ratings.csv"}
