@@ -28,7 +28,15 @@ from profiler.rate.calibration import (
     isotonic,
 )
 from profiler.rate.page import render_calibration, verdict
-from profiler.rate.views import ScoredLayer, View, file_name, option, scored_layers, with_threshold
+from profiler.rate.views import (
+    ScoredLayer,
+    View,
+    context_of,
+    file_name,
+    option,
+    scored_layers,
+    with_threshold,
+)
 from profiler.session import NONE, Services, check_writable
 
 
@@ -110,8 +118,7 @@ def calibrate_run(
         write_atomically(folder / file_name("expected_ratings.csv", view), csv)
     if found.outcome == "reached":
         basis = replace(found.basis, command=options.command, date=options.date)
-        context = run.record.context if view == "peak" else run.record.range_context
-        threshold = Threshold(found.tau, "ratings", context, ratings=basis)
+        threshold = Threshold(found.tau, "ratings", context_of(run, view), ratings=basis)
         # The judgement first: it may fail, and then the folder is as it was.
         run = rejudge(with_threshold(run, threshold, view), folder, options, texts, services)
         written = threshold_json(threshold, expected)

@@ -12,7 +12,7 @@ from profiler.profile.charts import ScoreAxis
 from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import ExpectedRating
 from profiler.rate.calibration import Calibration, Curve, RatedLayer
-from profiler.rate.views import View, file_name, scored_layers
+from profiler.rate.views import View, context_of, file_name, scored_layers
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
@@ -395,7 +395,7 @@ def _provenance(run: ProfileRun, found: Calibration) -> list[tuple[str, str]]:
          else "every rated unit counts the same"),
         ("Bootstrap", f"{count(found.draws)} resamples by layer, seed {found.seed}"),
         ("Skipped questions", count(found.skipped)),
-        *(run.record.context if found.view == "peak" else run.record.range_context).items(),
+        *context_of(run, found.view).items(),
     ]  # fmt: skip
 
 

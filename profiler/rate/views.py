@@ -129,7 +129,7 @@ def fingerprint(run: ProfileRun, view: View = "peak") -> str:
     words = described_units(run, view)
     content = {
         "subject": run.record.subject.fingerprint,
-        "context": run.record.context if view == "peak" else run.record.range_context,
+        "context": context_of(run, view),
         "layers": [
             [
                 layer,
@@ -143,6 +143,11 @@ def fingerprint(run: ProfileRun, view: View = "peak") -> str:
         ],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def context_of(run: ProfileRun, view: View) -> dict[str, str]:
+    """What a threshold on what the view cuts belongs to."""
+    return run.record.context if view == "peak" else run.record.range_context
 
 
 def with_threshold(run: ProfileRun, threshold: Threshold, view: View) -> ProfileRun:
