@@ -27,6 +27,7 @@ from profiler.profile.labels import LayerLabels, label_layers
 from profiler.profile.threshold import null_threshold
 from profiler.rate.calibration import DRAWS, MINIMUM_ABOVE, Curve, calibrate, rated_units, resample
 from profiler.rate.ratings import Rating, sample_units
+from profiler.rate.views import ScoredLayer
 
 TARGET = 0.75
 
@@ -67,18 +68,18 @@ class World:
             return -np.inf
         return float(brentq(lambda cut: self.mean_above(cut) - TARGET, -1.0, 0.6))
 
-    def draw(self, seed: int) -> tuple[list[LayerLabels], list[Rating]]:
+    def draw(self, seed: int) -> tuple[list[ScoredLayer], list[Rating]]:
         """A run and its ratings."""
         rng = np.random.default_rng([seed, 77])
         layers = [
-            labels_with(f"layer{i}", rng.normal(mean, self.spread, size))
+            ScoredLayer(f"layer{i}", rng.normal(mean, self.spread, size))
             for i, (size, mean) in enumerate(zip(self.sizes, self.means, strict=True))
         ]
         strata = {layer.layer: list(range(layer.units)) for layer in layers}
         by_name = {layer.layer: layer for layer in layers}
         ratings = []
         for name, unit in sample_units(strata, self.per_layer, seed):
-            expected = float(self.expected(by_name[name].score[unit, 0]))
+            expected = float(self.expected(by_name[name].score[unit]))
             common = answer(expected, rng)
             alike = rng.random() < self.agree
             for rater in range(self.raters):
@@ -93,18 +94,6 @@ def answer(expected: float, rng: np.random.Generator) -> float:
     return float(
         rng.choice([0.5, 1.0, 0.0], p=[maybe, expected - maybe / 2, 1 - expected - maybe / 2])
     )
-
-
-def labels_with(name: str, scores: FloatArray) -> LayerLabels:
-    """A layer of which only the scores matter."""
-    units = len(scores)
-    score = np.full((units, 5), np.nan)
-    score[:, 0] = scores
-    nothing = np.zeros((units, 0))
-    return LayerLabels(
-        name, np.zeros((units, 5), np.int64), score, np.full(units, np.nan),
-        np.zeros(units, bool), nothing.astype(np.int64), nothing, np.zeros(0),
-    )  # fmt: skip
 
 
 @dataclass
@@ -178,7 +167,7 @@ def every_cut(curve: Curve) -> tuple[float, float]:
     return float(curve.cut[holds[0]]), float(curve.cut[last])
 
 
-def resampled_taus(layers: list[LayerLabels], ratings: list[Rating], seed: int) -> FloatArray:
+def resampled_taus(layers: list[ScoredLayer], ratings: list[Rating], seed: int) -> FloatArray:
     """τ of each bootstrap resample; the highest score where the target is never reached."""
     rated = rated_units(layers, ratings)
     order = np.argsort(rated.score)
@@ -191,7 +180,7 @@ def resampled_taus(layers: list[LayerLabels], ratings: list[Rating], seed: int) 
     with np.errstate(invalid="ignore", divide="ignore"):
         reaches = (total / weight >= TARGET) & enough
     first = np.where(reaches.any(axis=1), reaches.argmax(axis=1), len(rated))
-    lowest = min(float(layer.score[:, 0].min()) for layer in layers)
+    lowest = min(float(layer.score.min()) for layer in layers)
     return np.concatenate([[lowest], rated.score[order]])[first]
 
 

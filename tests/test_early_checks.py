@@ -127,6 +127,8 @@ WRONG: list[tuple[set[str], str, str]] = [
     (PROFILES, "--threshold deep.json", "deep.json"),
     (PROFILES, "--threshold nan", "nan"),
     (PROFILES | {"layers", "drivers"}, "--pool median", "median"),
+    ({"run"}, "--range-threshold nan", "--range-threshold 'nan'"),
+    ({"run"}, "--range-threshold nowhere.json", "nowhere.json"),
     (SORTERS, "--votes 3", "--votes 3"),
     (SORTERS, "--categories nowhere.txt", "nowhere.txt"),
     (SORTERS, "--categories blank.txt", "blank.txt"),
@@ -218,6 +220,8 @@ CALLS = [
         (f"{ANNOTATED}:folders --similarity soft-wpmi", "--similarity soft-wpmi is about cosines"),
         ("categorize empty --llm none", "'empty' is not a finished run"),
         ("calibrate empty", "'empty' is not a finished run"),
+        ("calibrate empty --view range", "'empty' is not a finished run"),
+        ("rate empty --view both", "--view 'both'"),
         ("import nowhere.csv --out out --vlm net.py:vlm", "nowhere.csv"),
         ("scenes words.txt/out", "words.txt"),
     ]

@@ -439,6 +439,17 @@ def people(llm: str) -> Iterator[Step]:
         "rate vlm0/lite --no-browser --port 0 --rater Ann --per-layer 30 --seed 3 --blind",
         statuses=(0, 130),
     )
+    ranged = "vlm0/lite --view range"
+    yield step(
+        f"rate {ranged} --no-browser --port 0 --rater Ann --per-layer 30 --seed 3",
+        statuses=(0, 130),
+    )
+    yield step(f"rate {ranged} --export rated-range.csv")
+    yield step(f"rate {ranged} --import rated-range.csv")
+    yield step(
+        f"calibrate {ranged} --target 0.4 --min-above 3 --draws 200 --date 2026-01-01 --json",
+        statuses=CHECK,
+    )
     yield step("rate vlm0/lite --export rated.csv")
     yield step("rate vlm0/lite --import rated.csv")
     yield step(
@@ -449,7 +460,8 @@ def people(llm: str) -> Iterator[Step]:
     )
     yield step(
         "run efficientnet_lite0 --layers conv_stem,blocks.3,classifier --probe probe"
-        " --vlm conse --concepts visual --threshold vlm0/lite/threshold.json --out cut -j 0"
+        " --vlm conse --concepts visual --threshold vlm0/lite/threshold.json"
+        " --range-threshold vlm0/lite/threshold-range.json --out cut -j 0"
     )
 
 

@@ -60,6 +60,14 @@ def run(
             "on images they were not chosen on]"
         ),
     ] = None,
+    range_threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Take units as explained whose r, with all words of the explanation, lies above "
+            "this number, or above that of a threshold-range.json.  [default: above what decoys "
+            "reach]"
+        ),
+    ] = None,
     similarity: SimilarityName = "soft-wpmi",
     null_draws: Annotated[
         int | None,
@@ -117,9 +125,10 @@ def run(
     sorting.check()
     own = loading.options(seed)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
-    from profiler.profile.threshold import read_threshold
+    from profiler.profile.threshold import read_cut, read_threshold
 
     cut = None if threshold is None else read_threshold(threshold)
+    range_cut = None if range_threshold is None else read_cut(range_threshold, "--range-threshold")
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
     from profiler.profile.sorting.categories import DEFAULT
@@ -156,6 +165,7 @@ def run(
                 similarity=in_words.similarity,
                 top=top,
                 threshold=cut,
+                range_threshold=range_cut,
                 null_draws=null_draws,
                 evaluate=evaluate,
                 bootstrap=DRAWS if bootstrap is None else bootstrap,

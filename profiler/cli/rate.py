@@ -13,13 +13,24 @@ from profiler.errors import UsageError
 if TYPE_CHECKING:
     from profiler.core.statistics import Interval
     from profiler.rate.calibration import Calibration
+    from profiler.rate.views import View
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+ViewName = Annotated[
+    str,
+    typer.Option(
+        "--view",
+        help="peak: labels, by the images a unit responds to most; range: explanations, by images "
+        "from all its responses.",
+        metavar="peak|range",
+    ),
+]
 
 
 @app.command()
 def rate(
     folder: RunFolder,
+    view: ViewName = "peak",
     per_layer: Annotated[int, typer.Option(help="Units to ask about in each layer.", min=1)] = 100,
     seed: Annotated[
         int, typer.Option(help="Draws the sample; the same seed, the same questions.", min=0)
@@ -40,41 +51,47 @@ def rate(
 ) -> None:
     """Ask people whether the labels fit, on a page of this machine's own.
 
-    Every answer is in RUN/ratings.csv before the next question appears. Several raters may share
-    the page, by name; whoever comes back carries on.
+    Every answer is in RUN/ratings.csv (RUN/ratings-range.csv) before the next question appears.
+    Several raters may share the page, by name; whoever comes back carries on.
     """
     if export and import_:
         raise UsageError("--export and --import are two calls, not one")
+    kind = _view(view)
     if export:
         from profiler.rate.calibrate import export_ratings
 
-        number = export_ratings(folder, export)
+        number = export_ratings(folder, export, kind)
         typer.echo(f"{number} ratings written to {export}", err=True)
         return
     from profiler.rate.book import RatingBook, read_file
 
     if import_:
-        new, known = RatingBook(folder).take_in(read_file(import_), str(import_))
+        book = RatingBook(folder, view=kind)
+        new, known = book.take_in(read_file(import_), str(import_))
         typer.echo(f"{new} ratings taken in, {known} were there already", err=True)
         return
     from profiler.rate.ratings import check_rater
     from profiler.rate.server.server import serve
     from profiler.rate.server.session import Session
+    from profiler.rate.views import option
 
     name = check_rater(rater) if rater else ""
-    session = Session(RatingBook(folder), per_layer=per_layer, seed=seed, blind=blind)
+    book = RatingBook(folder, view=kind)
+    session = Session(book, per_layer=per_layer, seed=seed, blind=blind)
     try:
         serve(session, port=port, rater=name, open_browser=browser)
     except KeyboardInterrupt:
-        typer.echo(f"\nratings are kept; next: profiler calibrate {folder}", err=True)
+        after = f"profiler calibrate {folder}{option(kind)}"
+        typer.echo(f"\nratings are kept; next: {after}", err=True)
 
 
 @app.command()
 def calibrate(
     context: typer.Context,
     folder: RunFolder,
+    view: ViewName = "peak",
     ratings: Annotated[
-        Path | None, typer.Option(help="File of ratings.  [default: RUN/ratings.csv]")
+        Path | None, typer.Option(help="File of ratings.  [default: the run's own]")
     ] = None,
     target: Annotated[
         float, typer.Option(help="Mean rating that the units above the threshold shall reach.")
@@ -109,9 +126,12 @@ def calibrate(
     """Set the threshold from ratings, and redo the run's profile and report.
 
     No image is read. Writes calibration.html, and threshold.json, which `profiler run
-    --threshold` takes for runs of the same context. Exit status 1: the target cannot be reached;
-    4: too few ratings to say.
+    --threshold` takes for runs of the same context. With --view range the threshold is on the r of
+    explanations with all their words, in the place of decoys: calibration-range.html, and
+    threshold-range.json for `profiler run --range-threshold`. Exit status 1: the target cannot be
+    reached; 4: too few ratings to say.
     """
+    kind = _view(view)
     from profiler.cli.terminal import services, stderr
     from profiler.core.json_text import json_text
     from profiler.models.vlm.choose import late_words, texts_of
@@ -119,9 +139,12 @@ def calibrate(
     from profiler.profile.run import ProfileOptions
     from profiler.profile.sorting.categories import Category
     from profiler.rate.calibrate import CalibrationOptions, calibrate_run, calibrated_json
+    from profiler.rate.views import check_view, file_name
     from profiler.session import choose_device
 
-    record = load_run(folder).record
+    run = load_run(folder)
+    check_view(run, folder, kind)
+    record = run.record
     settings = (record.resorted or record).settings
     place = choose_device(device)
     chosen = settings.get("vlm") if record.resorted else None
@@ -137,6 +160,7 @@ def calibrate(
         done = calibrate_run(
             folder,
             CalibrationOptions(
+                view=kind,
                 ratings=ratings,
                 target=target,
                 minimum_above=min_above,
@@ -163,9 +187,18 @@ def calibrate(
     else:
         if stderr.is_terminal:
             stderr.print(_table(done.found))
-        typer.echo(str(folder / "calibration.html"))
+        typer.echo(str(folder / file_name("calibration.html", kind)))
     if done.verdict:
         raise done.verdict
+
+
+def _view(name: str) -> "View":
+    from profiler.rate.views import VIEWS
+
+    for view in VIEWS:
+        if view == name:
+            return view
+    raise UsageError(f"--view {name!r} is neither peak nor range")
 
 
 def _table(found: "Calibration") -> Table:

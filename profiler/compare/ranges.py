@@ -1,7 +1,7 @@
 """What changed in the range explanations of runs: how well words predict units, and which.
 
-What counts as explained is decided by one cut for all runs, from the decoys of all. The images, and
-with them the folds, are the same in all runs.
+What counts as explained is decided by one cut for all runs, from the decoys of all, also where
+people's ratings set that of a run. The images, and with them the folds, are the same in all runs.
 """
 
 import math

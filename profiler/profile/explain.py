@@ -15,7 +15,7 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
   what can be said of the unit in the VLM's space, as far as these images tell.
 - **Explained** by target and decoy: a decoy is a unit with the activations of other images. The cut
   on r of all :data:`MOST_WORDS` words is the lowest that so few decoys reach that their share among
-  those that do is at most 5 %.
+  those that do is at most 5 %. People's ratings may set another, on the same r.
 - **Specificity**: the share of the layer's other explanations that predict the unit worse.
 - **Monosemanticity** (Pach et al. 2025): the mean cosine of pairs of images, weighted by both
   activations, in [0, 1].
@@ -112,9 +112,14 @@ class LayerRange:
         place = np.maximum(self.words - 1, 0)[:, None, None]
         return np.take_along_axis(np.asarray(self.fold_r, np.float64), place, axis=2)[:, :, 0]
 
+    @property
+    def whole_r(self) -> Float64:
+        """(K,) r with all words, which every cut is about: decoys have no fewer to choose from."""
+        return np.asarray(self.r[:, -1], np.float64)
+
     def explained(self, cut: float) -> BoolArray:
         """(K,) whether r of all words reaches the cut; a unit that does not vary never does."""
-        found: BoolArray = self.r[:, -1] >= cut
+        found: BoolArray = self.whole_r >= cut
         return found
 
     def leading(self, cut: float) -> IntArray:

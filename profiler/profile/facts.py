@@ -48,6 +48,7 @@ class ProfileFacts(Facts):
         concepts: the whole concept set, so that a label not found here is noticed.
         ranges: counts by category of the word that leads a unit's range explanation; None without.
         mean_r: by layer the mean correlation of these explanations with the units.
+        range_threshold: which explanations are trusted; None: those that beat decoys.
     """
 
     task: ClassVar[str] = (
@@ -69,6 +70,7 @@ class ProfileFacts(Facts):
     concepts: frozenset[str] = frozenset()
     ranges: ModelProfile | None = None
     mean_r: Mapping[str, float] = field(default_factory=dict)
+    range_threshold: Threshold | None = None
 
     def groups(self) -> tuple[Group, ...]:
         """Take the early and the late layers: a third of the network each, at least one layer."""
@@ -158,6 +160,9 @@ class ProfileFacts(Facts):
         ]
         if (r := self._overall_r()) is not None:
             found.append(Number("mean correlation r of the explanations", r, "", 2))
+        if self.range_threshold is not None:
+            cut = self.range_threshold.value
+            found.append(Number("threshold on the r of an explanation", cut, "", 3))
         for layer in self.ranges.layers:
             about = (layer.layer,)
             found.append(
@@ -230,6 +235,7 @@ class ProfileFacts(Facts):
             "layer where a category peaks": peaks,
             "most frequent labels": {layer: list(names) for layer, names in self.labels.items()},
             "interpretable means": _CONFIRMED if self._confirms else "score above the threshold",
+            **({"explained means": self._explained_by} if self.ranges is not None else {}),
         }
 
     def template(self) -> str:
@@ -248,15 +254,30 @@ class ProfileFacts(Facts):
         if self.ranges is None or not self.ranges.total.units:
             return []
         total, r = self.ranges.total, self._overall_r()
+        cut = self.range_threshold
+        # What decoys decide is what a reader expects; anything else is said.
+        terms = [f"r above {cut.value:.3f}, {self._explained_by}"] if cut else []
         if not total.interpretable:
-            return [f"A few words explain none of the {total.units:,} units of {self.subject}."]
+            end = f" ({terms[0]})" if terms else ""
+            return [
+                f"A few words explain none of the {total.units:,} units of {self.subject}{end}."
+            ]
         first = (
             f"A few words explain {_percent(total):.1f} % of the {total.units:,} units of "
             f"{self.subject}"
         )
         if r is not None:
-            first += f" (mean correlation r with the activation {r:.2f})"
+            terms.append(f"mean correlation r with the activation {r:.2f}")
+        if terms:
+            first += f" ({'; '.join(terms)})"
         return [f"{first}.", *filter(None, [self._leading()])]
+
+    @property
+    def _explained_by(self) -> str:
+        """Who decided from which r on a unit is explained."""
+        if self.range_threshold is None:
+            return "by decoys: more than chance reaches"
+        return "from people’s ratings" if self.range_threshold.ratings else "as given"
 
     def _leading(self) -> str:
         """Which category leads the explanations of the early and the late layers."""

@@ -1,5 +1,6 @@
 """A profile told as a page: which facts its report shows, and in which words."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from profiler.profile.threshold import RatingBasis, Threshold
 from profiler.report.text import count, typeset
 
 
-def rating_story(tau: float, basis: RatingBasis) -> tuple[str, ...]:
+def rating_story(
+    tau: float,
+    basis: RatingBasis,
+    evidence: str = "score",
+    page: str = "calibration.html",
+) -> tuple[str, ...]:
     """Where a threshold from ratings came from, in sentences, for the profile report."""
     low = "no lower limit" if basis.low is None else f"{basis.low:.3f}"
     high = "no upper limit" if basis.high is None else f"{basis.high:.3f}"
@@ -34,10 +40,10 @@ def rating_story(tau: float, basis: RatingBasis) -> tuple[str, ...]:
     return (
         f"People looked: {raters} gave {basis.ratings:,} ratings of {basis.units:,} units, "
         "Yes = 1, Maybe = 0.5, No = 0. " + agreement,
-        f"τ = {tau:.3f} is the lowest score above which the mean rating reaches "
+        f"τ = {tau:.3f} is the lowest {evidence} above which the mean rating reaches "
         f"{basis.target:g}; it is {basis.mean_above:.2f} there. The {basis.confidence:.0%} "
         f"interval of τ runs from {low} to {high}.",
-        "The page calibration.html beside this one shows the ratings by layer and by score.",
+        f"The page {page} beside this one shows the ratings by layer and by {evidence}.",
     )
 
 
@@ -125,8 +131,9 @@ def profile_page(run: ProfileRun) -> ProfilePage:
     """The profile report of a run."""
     record = run.record
     commands = (record.command, *([record.resorted.command] if record.resorted else []))
-    if run.threshold and run.threshold.ratings:
-        commands = (*commands, run.threshold.ratings.command)
+    for threshold in (run.threshold, run.range_threshold):
+        if threshold and threshold.ratings:
+            commands = (*commands, threshold.ratings.command)
     return ProfilePage(
         title=f"What {record.subject.name} sees, layer by layer",
         examined=_examined(run),
@@ -170,7 +177,29 @@ def _range_section(run: ProfileRun) -> RangeSection | None:
         run.explained_cut,
         [run.leading_words(layer) for layer in run.ranges],
         run.sorting.category,
-        [typeset(text) for text in range_story(images, annotated=annotated)],
+        [
+            typeset(text)
+            for text in (*range_story(images, annotated=annotated), *range_cut_story(run))
+        ],
+        run.range_threshold,
+    )
+
+
+def range_cut_story(run: ProfileRun) -> tuple[str, ...]:
+    """From which r on units are explained, and who says so, in sentences."""
+    threshold = run.range_threshold
+    explained = "A unit is explained if its r with all five words, shown or not,"
+    if threshold is None:
+        cut = f"{run.explained_cut:.3f}" if math.isfinite(run.explained_cut) else "there is none"
+        return (
+            f"{explained} reaches the lowest r at which decoys are at most 5 % of what reaches it "
+            f"({cut}). People’s ratings can set another threshold.",
+        )
+    if threshold.ratings is None:
+        return (f"{explained} lies above τ = {threshold.value:.3f}, given with the command.",)
+    return (
+        f"{explained} lies above τ, which people’s ratings set.",
+        *rating_story(threshold.value, threshold.ratings, "r", "calibration-range.html"),
     )
 
 

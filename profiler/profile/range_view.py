@@ -12,6 +12,7 @@ from profiler.core.arrays import FloatArray
 from profiler.profile.charts import stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
+from profiler.profile.threshold import Threshold
 from profiler.report.charts import StackedBar, Swatch, query
 from profiler.report.columns import Index, rounded, significant
 from profiler.report.text import NOTHING, count, number, percent, plural
@@ -31,6 +32,7 @@ class RangeSection:
         words: for each layer and unit the leading word, None where the unit is not explained.
         category: of each of these words.
         story: sentences that say how it was worked out, and what it does not show.
+        threshold: that decides on r; None where decoys do.
     """
 
     layers: Sequence[LayerRange]
@@ -39,6 +41,7 @@ class RangeSection:
     words: Sequence[Sequence[str | None]]
     category: Mapping[str, str]
     story: Sequence[str]
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,19 @@ class RangeView:
                 for word, many in units.most_common(FREQUENT_WORDS)
             ),
         )
+
+    @property
+    def criterion(self) -> str:
+        """What r of an explained unit does, to go on after "r"."""
+        threshold = self.section.threshold
+        if threshold is None:
+            return (
+                f"reaches {self.cut}: so high that at most 5 % of the units above it are expected "
+                "there by chance"
+            )
+        if threshold.ratings is None:
+            return f"lies above {self.cut}, as the command said"
+        return f"lies above {self.cut}, the threshold that people’s ratings set"
 
     @property
     def headline(self) -> str:

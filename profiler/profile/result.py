@@ -173,6 +173,12 @@ class Record:
             "probe": f"{self.probe.title} ({self.probe.images}) {self.probe.fingerprint[:16]}",
         }
 
+    @property
+    def range_context(self) -> dict[str, str]:
+        """What a threshold on the r of range explanations belongs to; never that of a score."""
+        context = {name: text for name, text in self.context.items() if name != "similarity"}
+        return {**context, "view": "range, r of all words"} if context else {}
+
 
 @dataclass(frozen=True)
 class ProfileRun:
@@ -193,6 +199,7 @@ class ProfileRun:
         quality: of the labels, layer by layer; empty where they were not evaluated.
         ranges: what the whole range of each unit follows, layer by layer; empty where that was not
             worked out: in imported runs, and where there were too few images.
+        range_threshold: on their r with all words; None where decoys decide.
     """
 
     record: Record
@@ -207,6 +214,7 @@ class ProfileRun:
     summary_usage: Usage = field(default_factory=Usage)
     quality: tuple[LayerQuality, ...] = ()
     ranges: tuple[LayerRange, ...] = ()
+    range_threshold: Threshold | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -282,6 +290,9 @@ class ProfileRun:
     @cached_property
     def explained_cut(self) -> float:
         """τ_r: the correlation from which on a unit counts as explained."""
+        if self.range_threshold is not None:
+            # A threshold trusts what lies above it; here what reaches the cut counts.
+            return math.nextafter(self.range_threshold.value, math.inf)
         return explained_cut(self.ranges) if self.ranges else math.inf
 
     def leading_words(self, layer: LayerRange) -> list[str | None]:
@@ -324,7 +335,8 @@ class ProfileRun:
         found = profile.to_json()
         for row, layer in zip(found["layers"], self.ranges, strict=True):
             row |= {"mean_r": known_mean(layer.shown_r), "mean_ceiling": known_mean(layer.ceiling)}
-        return {"range": {**found, "cut": self.explained_cut}}
+        decided = self.range_threshold.source if self.range_threshold else "decoys"
+        return {"range": {**found, "cut": self.explained_cut, "cut_source": decided}}
 
     def quality_json(self) -> dict[str, Any]:
         """Summaries of the quality of the labels, of interpretable units and of all units."""
@@ -480,6 +492,7 @@ class ProfileRun:
             "format": FORMAT,
             "record": self.record,
             "threshold": self.threshold,
+            **({"range_threshold": self.range_threshold} if self.range_threshold else {}),
             "sorting": self.sorting,
             "summary": self.summary,
             "summary_author": self.summary_author,
@@ -625,7 +638,7 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
     record = from_plain(Record, content["record"])
     arrays = load((folder / "units.safetensors").read_bytes())
     names = [layer.name for layer in record.subject.layers]
-    threshold = content["threshold"]
+    threshold, on_r = content["threshold"], content.get("range_threshold")
     return ProfileRun(
         record,
         tuple(
@@ -659,6 +672,7 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
             for place, layer in enumerate(names)
             if f"{place}.range.r" in arrays
         ),
+        None if on_r is None else from_plain(Threshold, on_r),
     )
 
 

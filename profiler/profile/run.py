@@ -93,6 +93,8 @@ class ProfileOptions:
     """Given τ, or one calibrated in the same context, or ``null`` for the null distribution, which
     an imported run does not have. None trusts labels that are confirmed on images they were not
     chosen on or, where there are too few images for that, goes by the null distribution."""
+    range_threshold: float | Threshold | None = None
+    """On the r of explanations, given or calibrated in the same context; None: decoys decide."""
     null_draws: int | None = None
     """Size of the null distribution; None leaves it to the similarity."""
     evaluate: bool = False
@@ -121,8 +123,9 @@ class ProfileOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.threshold, float) and not math.isfinite(self.threshold):
-            raise UsageError(f"a threshold is a finite number, not {self.threshold}")
+        for value in (self.threshold, self.range_threshold):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"a threshold is a finite number, not {value}")
 
 
 def profile(
@@ -150,8 +153,13 @@ def profile(
     if options.evaluate:
         check_images(len(probe.names))
 
-    if isinstance(options.threshold, Threshold):
-        _check_early(options.threshold, subject, layers, vlm, probe, concepts, top, options)
+    if options.range_threshold is not None and len(probe.names) < FEWEST_IMAGES:
+        raise UsageError(
+            f"--range-threshold has nothing to cut: units are explained from {FEWEST_IMAGES} "
+            f"images on, not by {len(probe.names)}"
+        )
+    if any(isinstance(each, Threshold) for each in (options.threshold, options.range_threshold)):
+        _check_early(subject, layers, vlm, probe, concepts, top, options)
 
     with (
         clock("images"),
@@ -300,7 +308,9 @@ def judge(
     run: ProfileRun, options: ProfileOptions, texts: TextEncoder, services: Services = NONE
 ) -> ProfileRun:
     """Set the threshold, sort the words and write the summary; touches no image."""
-    run = replace(run, threshold=_threshold(run, options))
+    run = replace(
+        run, threshold=_threshold(run, options), range_threshold=_range_threshold(run, options)
+    )
     return sort_labels(run, options, texts, services)
 
 
@@ -431,6 +441,7 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
             for layer in run.ranges
             if math.isfinite(mean := known_mean(layer.shown_r))
         },
+        range_threshold=run.range_threshold,
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
@@ -478,7 +489,6 @@ def _choose_top(options: ProfileOptions, images: int) -> int | None:
 
 
 def _check_early(
-    threshold: Threshold,
     subject: Subject,
     layers: Sequence[Layer],
     vlm: VLM,
@@ -492,11 +502,16 @@ def _check_early(
     How many of them can be read is not known yet, so the probe set goes by its fingerprint.
     """
     unread = Collected((), np.empty((0, 0)), np.arange(len(probe.names)), (), 0)
-    context = _record(subject, layers, vlm, probe, concepts, unread, top, options).context
-    own = threshold.context.get("probe", "")
-    if own.split()[-1:] == context["probe"].split()[-1:]:
-        context["probe"] = own
-    in_context(threshold, context, "the file of --threshold")
+    record = _record(subject, layers, vlm, probe, concepts, unread, top, options)
+    for threshold, context, option in (
+        (options.threshold, record.context, "--threshold"),
+        (options.range_threshold, record.range_context, "--range-threshold"),
+    ):
+        if isinstance(threshold, Threshold):
+            own = threshold.context.get("probe", "")
+            if own.split()[-1:] == context["probe"].split()[-1:]:
+                context["probe"] = own
+            in_context(threshold, context, f"the file of {option}")
 
 
 def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
@@ -514,6 +529,15 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     threshold = null_threshold(run.layers, fdr=FDR, context=context)
     log.info("threshold from the null distribution: %.4f", threshold.value)
     return threshold
+
+
+def _range_threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
+    given, context = options.range_threshold, run.record.range_context
+    if given is None or not run.ranges:
+        return None
+    if isinstance(given, Threshold):
+        return in_context(given, context, "the file of --range-threshold")
+    return Threshold(given, "given", context)
 
 
 def _warn(run: ProfileRun) -> None:

@@ -57,8 +57,9 @@ class Threshold:
     """The cut: a unit's label is trusted if its evidence is greater than ``value``.
 
     The evidence is the label's score (the cut is then called τ) or, where ``source`` is
-    ``confirmed``, its z on images that it was not chosen on. Scores mean something only among units
-    scored with the same concepts, VLM and similarity settings, so a threshold carries that context.
+    ``confirmed``, its z on images that it was not chosen on; of range explanations it is r. Scores
+    mean something only among units scored with the same concepts, VLM and similarity settings, so a
+    threshold carries that context.
     """
 
     value: float
@@ -264,15 +265,16 @@ def read_threshold(text: str) -> float | Threshold | Literal["null"]:
 
     A threshold from a file still has to fit: see :func:`profiler.profile.threshold.in_context`.
     """
-    if text == "null":
-        return "null"
+    return "null" if text == "null" else read_cut(text, "--threshold", "finite number and not null")
+
+
+def read_cut(text: str, option: str, wanted: str = "finite number") -> float | Threshold:
+    """A number, or the threshold in the file of that name, for an option."""
     if (value := number(text)) is not None:
         return value
     path = Path(text)
     if not path.exists():
-        raise InputError(
-            f"--threshold {text!r} is no finite number and not null, and there is no such file"
-        )
+        raise InputError(f"{option} {text!r} is no {wanted}, and there is no such file")
     content = read_json(path, "threshold file", (FORMAT,))
     try:
         threshold = from_plain(Threshold, content)

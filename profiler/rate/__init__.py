@@ -3,6 +3,7 @@
 ::
 
     ratings.py       people's ratings: reading, sampling, agreement
+    views.py         what can be rated: the peak of units, or their whole range
     book.py          the ratings of a run on disk
     server/          the rating page, on the loopback address only
     calibration.py   a threshold from ratings, with its interval

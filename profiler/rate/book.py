@@ -1,13 +1,11 @@
-"""The ratings of a run: what can be rated, and the file in the run's folder that keeps the answers.
+"""The ratings of a run: the file in its folder that keeps the answers.
 
-``ratings.csv`` grows only at its end, a row an answer, and every row is on the disk before
-:meth:`RatingBook.add` comes back. Copy the run's folder to another machine and it can be rated
-there.
+``ratings.csv``, of the range ``ratings-range.csv``, grows only at its end, a row an answer, and
+every row is on the disk before :meth:`RatingBook.add` comes back. Copy the run's folder to another
+machine and it can be rated there.
 """
 
 import datetime
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Literal
 
 from profiler.core.text import decoded
 from profiler.errors import InputError, OutputError, ResourceError
-from profiler.profile.result import SHOWN_IMAGES, ProfileRun, load_run
+from profiler.profile.result import ProfileRun, load_run
 from profiler.rate.ratings import (
     Rating,
     Unit,
@@ -26,6 +24,7 @@ from profiler.rate.ratings import (
     read_ratings,
     write_ratings,
 )
+from profiler.rate.views import VIEWS, View, check_view, described_units, file_name, fingerprint
 
 try:
     import fcntl
@@ -34,46 +33,6 @@ except ImportError:  # pragma: no cover - Windows
 
 log = logging.getLogger("profiler")
 
-FILE = "ratings.csv"
-
-
-def described_units(run: ProfileRun) -> dict[Unit, str]:
-    """The description of every unit with a score, in network order; the others have none."""
-    return {
-        (layer.layer, unit): run.concepts[concept]
-        for layer in run.layers
-        for unit, (concept, score) in enumerate(
-            zip(layer.concept[:, 0].tolist(), layer.score[:, 0].tolist(), strict=True)
-        )
-        if concept >= 0 and score == score
-    }
-
-
-def fingerprint(run: ProfileRun) -> str:
-    """What ratings of a run belong to: 16 hexadecimal digits.
-
-    A rating is about a description and the images shown with it. So the fingerprint covers the
-    network, the context of the scores, and every unit's description and shown images; another
-    threshold or other categories leave it as it is.
-    """
-    words = described_units(run)
-    content = {
-        "subject": run.record.subject.fingerprint,
-        "context": run.record.context,
-        "layers": [
-            [
-                layer.layer,
-                [words.get((layer.layer, unit), "") for unit in range(layer.units)],
-                [
-                    [run.image_names[image] for image in shown if image >= 0]
-                    for shown in layer.top_images[:, :SHOWN_IMAGES].tolist()
-                ],
-            ]
-            for layer in run.layers
-        ],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
 
 class RatingBook:
     """The answers of everyone who rated a run.
@@ -81,18 +40,19 @@ class RatingBook:
     Args:
         folder: of the run.
         run: the run itself, where it has been read already.
+        view: what of its units is rated.
     """
 
-    def __init__(self, folder: Path, run: ProfileRun | None = None) -> None:
+    def __init__(self, folder: Path, run: ProfileRun | None = None, view: View = "peak") -> None:
         self.run = run or load_run(folder)
-        if self.run.record.source is not None:
-            raise InputError(
-                f"the run in {str(folder)!r} was imported from {self.run.record.source.file}: "
-                "there are no images to look at, so it cannot be rated"
-            )
-        self.path = Path(folder) / FILE
-        self.units = described_units(self.run)
-        self.fingerprint = fingerprint(self.run)
+        check_view(self.run, folder, view)
+        self.view: View = view
+        self.path = Path(folder) / file_name("ratings.csv", view)
+        self.units = described_units(self.run, view)
+        self.fingerprint = fingerprint(self.run, view)
+        self._elsewhere = {
+            fingerprint(self.run, other): f"--view {other}" for other in VIEWS if other != view
+        }
         self._ratings: dict[tuple[str, str, int], Rating] = {}
         self._load()
 
@@ -100,7 +60,7 @@ class RatingBook:
         self._ratings.clear()
         content = _whole_lines(self.path, self.fingerprint)
         if content.strip():
-            found = read_ratings(content, str(self.path), self.units, self.fingerprint)
+            found = self.read(content, str(self.path))
             self._ratings.update((rating.by, rating) for rating in found)
 
     @property
@@ -129,6 +89,15 @@ class RatingBook:
         self._append(self._line(rating, "undo"))
         del self._ratings[rating.by]
 
+    def read(self, text: str, source: str) -> tuple[Rating, ...]:
+        """The ratings that stand in a file's text; :class:`InputError` where one is not of these.
+
+        Args:
+            text: content of the file.
+            source: what the messages call it.
+        """
+        return read_ratings(text, source, self.units, self.fingerprint, self._elsewhere)
+
     def export(self) -> str:
         """A ratings file with the answers that stand."""
         return write_ratings(self.ratings, self.units, self.fingerprint)
@@ -140,7 +109,7 @@ class RatingBook:
             InputError: where the file cannot be used, or gives another answer to a question that
                 the same rater has answered here.
         """
-        found = read_ratings(text, source, self.units, self.fingerprint)
+        found = self.read(text, source)
         for rating in found:
             own = self._ratings.get(rating.by)
             if own is not None and own.value != rating.value:
@@ -230,7 +199,7 @@ class RatingBook:
         In place, since a lock is held on it; what stood there is kept beside it.
         """
         self._load()
-        kept = self.path.with_name(f"{FILE}.bak")
+        kept = self.path.with_name(f"{self.path.name}.bak")
         log.info("%s, saved by another program, is written anew and kept as %s", self.path, kept)
         try:
             kept.write_bytes(content)

@@ -3,7 +3,7 @@
 The story is told in :func:`calibrate_run`. Nothing here reads an image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from profiler.models.vlm.base import TextEncoder
 from profiler.profile.result import ProfileRun, load_run
 from profiler.profile.run import ProfileOptions, rewrite_run, sort_labels, with_summary
 from profiler.profile.threshold import ExpectedRating, Threshold, threshold_json
-from profiler.rate.book import FILE, RatingBook, read_file
+from profiler.rate.book import RatingBook, read_file
 from profiler.rate.calibration import (
     DRAWS,
     MINIMUM_ABOVE,
@@ -28,7 +28,15 @@ from profiler.rate.calibration import (
     isotonic,
 )
 from profiler.rate.page import render_calibration, verdict
-from profiler.rate.ratings import read_ratings
+from profiler.rate.views import (
+    ScoredLayer,
+    View,
+    context_of,
+    file_name,
+    option,
+    scored_layers,
+    with_threshold,
+)
 from profiler.session import NONE, Services, check_writable
 
 
@@ -36,6 +44,7 @@ from profiler.session import NONE, Services, check_writable
 class CalibrationOptions:
     """How ratings are read."""
 
+    view: View = "peak"
     ratings: Path | None = None
     """File of ratings; None takes the run's own."""
     target: float = TARGET
@@ -73,68 +82,69 @@ def calibrate_run(
     """Set the threshold of the run in ``folder`` from ratings, and redo its profile and report.
 
     ``calibration.html`` is written in any case; threshold, profile and report only where the
-    ratings give a τ.
+    ratings give a τ. Of the range it is ``calibration-range.html``, and so are the other files.
     """
-    run = load_run(folder)
-    book = RatingBook(folder, run)
+    run, view = load_run(folder), how.view
+    book = RatingBook(folder, run, view)
     ratings = book.ratings
-    source = FILE
+    source = book.path.name
     if how.ratings is not None:
-        ratings = read_ratings(
-            read_file(how.ratings), str(how.ratings), book.units, book.fingerprint
-        )
+        ratings = book.read(read_file(how.ratings), str(how.ratings))
         source = str(how.ratings)
     if not ratings:
         raise InputError(
-            f"nobody has rated the run in {str(folder)!r} yet; begin with: profiler rate {folder}"
+            f"nobody has rated the run in {str(folder)!r} yet; begin with: "
+            f"profiler rate {folder}{option(view)}"
         )
     check_writable(folder)
+    layers = scored_layers(run, view)
     found = calibrate(
-        run.layers,
+        layers,
         ratings,
         target=how.target,
         minimum_above=how.minimum_above,
         weighted=how.weighted,
         draws=how.draws,
         seed=how.seed,
+        view=view,
     )
     expected = isotonic(found.rated, seed=how.seed) if how.isotonic else None
     page = render_calibration(
         run, found, expected, source=source, command=options.command, date=options.date
     )
-    write_atomically(folder / "calibration.html", page)
+    write_atomically(folder / file_name("calibration.html", view), page)
     if expected is not None:
-        write_atomically(folder / "expected_ratings.csv", expected_csv(run, expected))
+        csv = expected_csv(layers, expected, "similarity" if view == "peak" else "r")
+        write_atomically(folder / file_name("expected_ratings.csv", view), csv)
     if found.outcome == "reached":
         basis = replace(found.basis, command=options.command, date=options.date)
-        threshold = Threshold(found.tau, "ratings", run.record.context, ratings=basis)
+        threshold = Threshold(found.tau, "ratings", context_of(run, view), ratings=basis)
         # The judgement first: it may fail, and then the folder is as it was.
-        run = set_threshold(run, folder, threshold, options, texts, services)
-        write_atomically(folder / "threshold.json", threshold_json(threshold, expected))
+        run = rejudge(with_threshold(run, threshold, view), folder, options, texts, services)
+        written = threshold_json(threshold, expected)
+        write_atomically(folder / file_name("threshold.json", view), written)
     return Calibrated(run, found, expected)
 
 
-def set_threshold(
+def rejudge(
     run: ProfileRun,
     folder: Path,
-    threshold: Threshold,
     options: ProfileOptions,
     texts: TextEncoder,
     services: Services = NONE,
 ) -> ProfileRun:
-    """Redo profile and report of the run in ``folder`` with another threshold.
+    """Redo profile and report of the run in ``folder``, which has got another threshold.
 
     Words that are sorted already keep their category. Where the new threshold trusts words that
     nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``services`` say.
     """
-    run = replace(run, threshold=threshold)
-    if all(
-        category is not None or not trusted
+    trusted = {
+        run.concepts[concept]
         for layer in run.layers
-        for category, trusted in zip(
-            run.categories_of(layer.concept[:, 0]), run.trusted(layer), strict=True
-        )
-    ):
+        for concept in layer.concept[run.trusted(layer), 0].tolist()
+    }
+    leading = {word for layer in run.ranges for word in run.leading_words(layer) if word}
+    if trusted | leading <= run.sorting.category.keys():
         run = with_summary(run, services.llm, options.prompts)
     else:
         run = sort_labels(run, options, texts, services)
@@ -142,13 +152,13 @@ def set_threshold(
     return run
 
 
-def expected_csv(run: ProfileRun, expected: ExpectedRating) -> str:
+def expected_csv(layers: Sequence[ScoredLayer], expected: ExpectedRating, score_name: str) -> str:
     """A row a unit with its expected rating; the content of ``expected_ratings.csv``."""
-    lines = ["layer,unit,similarity,expected_rating"]
-    for layer in run.layers:
+    lines = [f"layer,unit,{score_name},expected_rating"]
+    for layer in layers:
         name = f'"{layer.layer}"' if "," in layer.layer else layer.layer
-        scores = layer.score[:, 0].astype(np.float64)
-        for unit, (score, value) in enumerate(zip(scores, expected(scores), strict=True)):
+        rated = expected(layer.score)
+        for unit, (score, value) in enumerate(zip(layer.score, rated, strict=True)):
             known = not np.isnan(score)
             lines.append(f"{name},{unit},{score:.6g},{value:.4f}" if known else f"{name},{unit},,")
     return "\n".join([*lines, ""])
@@ -157,7 +167,7 @@ def expected_csv(run: ProfileRun, expected: ExpectedRating) -> str:
 def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
     """The result for machines: open ends of intervals and missing numbers are null."""
     found = done.found
-    threshold = done.run.threshold
+    threshold = done.run.threshold if found.view == "peak" else done.run.range_threshold
     return {
         "outcome": found.outcome,
         "message": " ".join(verdict(found)),
@@ -187,7 +197,7 @@ def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
             "squared_error_of_the_mean": done.expected.error_constant,
         },
         "run_threshold": None if threshold is None else threshold.value,
-        "calibration": str(folder / "calibration.html"),
+        "calibration": str(folder / file_name("calibration.html", found.view)),
         "report": str(folder / "report.html"),
     }  # fmt: skip
 
@@ -216,9 +226,9 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def export_ratings(folder: Path, path: Path) -> int:
+def export_ratings(folder: Path, path: Path, view: View = "peak") -> int:
     """Write the ratings that stand to a file of their own; how many they are."""
-    book = RatingBook(folder)
+    book = RatingBook(folder, view=view)
     if path.exists():
         raise OutputError(f"{str(path)!r} exists already; ratings are not written over a file")
     write_atomically(path, book.export())

@@ -1,5 +1,9 @@
 """From ratings to a threshold: the cut τ above which people agree with the labels.
 
+Of the range, an explanation stands for the label and its r for the score: r with *all* its words,
+since that is what :meth:`~profiler.profile.explain.LayerRange.explained` cuts and decoys are judged
+by. Raters see fewer words where fewer say as much.
+
 Definition (Li & Weng, 2023): τ is the lowest cut at which the mean rating of the units above it
 reaches the target. Exactly:
 
@@ -40,9 +44,9 @@ from scipy.stats import t as student
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.statistics import Interval
 from profiler.errors import InputError
-from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import ExpectedRating, RatingBasis
 from profiler.rate.ratings import Agreement, Rating, agreement, rating_table
+from profiler.rate.views import ScoredLayer, View
 
 TARGET = 0.75
 """Mean rating that the units above τ shall reach (Li & Weng, 2023)."""
@@ -80,7 +84,7 @@ class RatedUnits:
 
 
 def rated_units(
-    layers: Sequence[LayerLabels], ratings: Sequence[Rating], *, weighted: bool = True
+    layers: Sequence[ScoredLayer], ratings: Sequence[Rating], *, weighted: bool = True
 ) -> RatedUnits:
     """Bring ratings and scores together.
 
@@ -95,7 +99,7 @@ def rated_units(
     layer = np.array([places[name] for name, _ in units], dtype=np.int64)
     index = np.array([unit for _, unit in units], dtype=np.int64)
     score = np.array(
-        [layers[k].score[u, 0] for k, u in zip(layer.tolist(), index.tolist(), strict=True)],
+        [layers[k].score[u] for k, u in zip(layer.tolist(), index.tolist(), strict=True)],
         dtype=np.float64,
     )
     if np.isnan(score).any():
@@ -105,16 +109,9 @@ def rated_units(
     if weighted:
         for place in np.unique(layer):
             own = layer == place
-            weight[own] = _scores(layers[place]).size / own.sum()
+            weight[own] = layers[place].known.size / own.sum()
     mean = np.nanmean(table, axis=1) if units else score
     return RatedUnits(layer, index, score, mean, weight)
-
-
-def _scores(layer: LayerLabels) -> FloatArray:
-    """Scores of a layer's units that have one, in float64 as thresholds are compared."""
-    scores = layer.score[:, 0].astype(np.float64)
-    result: FloatArray = scores[~np.isnan(scores)]
-    return result
 
 
 # -- the curve ---------------------------------------------------------------------------------
@@ -306,6 +303,7 @@ class Calibration:
         weighted: whether units stand for their share of their layer.
         draws: bootstrap resamples.
         seed: of the bootstrap.
+        view: what was rated.
     """
 
     outcome: Outcome
@@ -327,6 +325,7 @@ class Calibration:
     weighted: bool
     draws: int
     seed: int
+    view: View = "peak"
 
     @property
     def best(self) -> tuple[float, float] | None:
@@ -365,7 +364,7 @@ class Calibration:
 
 
 def calibrate(
-    layers: Sequence[LayerLabels],
+    layers: Sequence[ScoredLayer],
     ratings: Sequence[Rating],
     *,
     target: float = TARGET,
@@ -375,6 +374,7 @@ def calibrate(
     confidence: float = CONFIDENCE,
     draws: int = DRAWS,
     seed: int = 0,
+    view: View = "peak",
 ) -> Calibration:
     """Find τ from ratings, with intervals; the definition stands at the top of this module.
 
@@ -388,6 +388,7 @@ def calibrate(
         confidence: of the intervals.
         draws: bootstrap resamples.
         seed: of the bootstrap.
+        view: what was rated.
     """
     if not 0 < target <= 1:
         raise InputError(f"the target is a mean rating above 0 and at most 1, got {target:g}")
@@ -397,7 +398,7 @@ def calibrate(
     if not len(rated):
         raise InputError("nobody has rated a unit of this run yet")
     factors = resample(rated, draws, seed)
-    lowest = min(float(_scores(layer).min()) for layer in layers if _scores(layer).size)
+    lowest = min(float(layer.known.min()) for layer in layers if layer.known.size)
     curve = rating_curve(rated, lowest, factors, minimum_above=minimum_above, confidence=confidence)
     at = first_crossing(curve, target) if len(rated) >= minimum_rated else None
     tau, low, high = math.nan, math.nan, math.nan
@@ -434,6 +435,7 @@ def calibrate(
         weighted=weighted,
         draws=draws,
         seed=seed,
+        view=view,
     )
 
 
@@ -474,7 +476,7 @@ def _mean(
 
 
 def _row(
-    layer: LayerLabels,
+    layer: ScoredLayer,
     rated: RatedUnits,
     own: NDArray[np.bool_],
     cuts: tuple[float, float, float],
@@ -483,7 +485,7 @@ def _row(
 ) -> RatedLayer:
     tau, low, high = cuts
     overall, above, below = _means(rated, own, tau, factors, confidence)
-    scores = _scores(layer)
+    scores = layer.known
     known = not math.isnan(tau)
     size = max(layer.units, 1)
     return RatedLayer(
@@ -504,14 +506,14 @@ def _row(
 
 def _total(
     rows: Sequence[RatedLayer],
-    layers: Sequence[LayerLabels],
+    layers: Sequence[ScoredLayer],
     means: tuple[Interval, Interval, Interval],
     ends: tuple[float, float],
 ) -> RatedLayer:
     overall, above, below = means
     units = sum(row.units for row in rows)
     known = all(row.interpretable is not None for row in rows)
-    scores = np.concatenate([_scores(layer) for layer in layers])
+    scores = np.concatenate([layer.known for layer in layers])
     low, high = ends
     return RatedLayer(
         "all",

@@ -1,6 +1,8 @@
 """The calibration page: what people's ratings say about labels, and the threshold they give."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from profiler.profile.charts import ScoreAxis
 from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import ExpectedRating
 from profiler.rate.calibration import Calibration, Curve, RatedLayer
+from profiler.rate.views import View, context_of, file_name, scored_layers
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
@@ -36,27 +39,60 @@ def render_calibration(
     """
     view = _View(run, found)
     page = {
-        "title": f"Do the labels of {run.record.subject.name} fit?",
+        "title": f"Do the {WORDING[found.view].what}s of {run.record.subject.name} fit?",
         "examined": _examined(run, found, source, date),
         "summary": verdict(found),
         "summary_author": "a fixed template",
         "command": command,
         "provenance": _provenance(run, found),
-        "limits": LIMITS,
+        "limits": _limits(found.view),
         "warnings": [],
     }
     return document.render("rate/calibration.html", page=page, **view.context(expected))
 
 
-LIMITS = (
-    "The intervals speak of other units, rated by the same people. Other people may "
-    "rate otherwise; where several rated, their agreement says how much.",
-    "Rating a label by ten images says whether the words fit these images, not what the "
-    "unit does in the network.",
-    "The mean rating above τ was used to find τ, so it is near the target by construction. "
-    "Its interval takes τ as fixed.",
-    "Means by layer rest on few units; read their intervals before comparing layers.",
-)
+@dataclass(frozen=True)
+class _Wording:
+    """What the page calls what was rated, and the number that is cut."""
+
+    what: str
+    rated: str
+    score: str
+    high: str
+    cut: str
+    trusted: str
+
+
+WORDING: Mapping[View, _Wording] = {
+    "peak": _Wording(
+        "label",
+        "a label by ten images",
+        "score",
+        "high scores",
+        "score of a unit’s label",
+        "interpretable",
+    ),
+    "range": _Wording(
+        "explanation",
+        "an explanation by nine images of the range",
+        "r",
+        "a high r",
+        "r of a unit’s explanation, all words",
+        "explained",
+    ),
+}
+
+
+def _limits(view: View) -> tuple[str, ...]:
+    return (
+        "The intervals speak of other units, rated by the same people. Other people may "
+        "rate otherwise; where several rated, their agreement says how much.",
+        f"Rating {WORDING[view].rated} says whether the words fit these images, not what the "
+        "unit does in the network.",
+        "The mean rating above τ was used to find τ, so it is near the target by construction. "
+        "Its interval takes τ as fixed.",
+        "Means by layer rest on few units; read their intervals before comparing layers.",
+    )
 
 
 # -- in words ----------------------------------------------------------------------------------
@@ -87,7 +123,7 @@ def verdict(found: Calibration) -> list[str]:
             return [
                 top,
                 f"At every cut the {_confidence(found)} interval of the mean stays below the "
-                "target: with these labels it cannot be reached.",
+                f"target: with these {WORDING[found.view].what}s it cannot be reached.",
             ]
         return [
             top,
@@ -120,8 +156,8 @@ def doubts(found: Calibration) -> list[str]:
     texts = []
     if math.isinf(found.high):
         texts.append(
-            "The ratings do not bound the threshold from above: too few rated units have high "
-            "scores. Rate more units."
+            "The ratings do not bound the threshold from above: too few rated units have "
+            f"{WORDING[found.view].high}. Rate more units."
         )
     if math.isinf(found.low) and found.tau > float(found.curve.cut[0]):
         texts.append(
@@ -131,7 +167,8 @@ def doubts(found: Calibration) -> list[str]:
     if found.falls_again is not None:
         texts.append(
             f"Above {number(found.falls_again, _digits(found))} the mean falls below the target "
-            "again. The lowest cut may owe its place to chance, or a high score means little here."
+            "again. The lowest cut may owe its place to chance, or a high "
+            f"{WORDING[found.view].score} means little here."
         )
     return texts
 
@@ -145,7 +182,8 @@ def _digits(found: Calibration) -> int:
 
 
 def _cut(cut: float, found: Calibration, digits: int) -> str:
-    return "the lowest score" if cut <= float(found.curve.cut[0]) else number(cut, digits)
+    lowest = f"the lowest {WORDING[found.view].score}"
+    return lowest if cut <= float(found.curve.cut[0]) else number(cut, digits)
 
 
 def _range_text(found: Calibration, digits: int) -> str:
@@ -161,7 +199,7 @@ class _View:
     def __init__(self, run: ProfileRun, found: Calibration) -> None:
         self.found = found
         self.digits = _digits(found)
-        scores = np.concatenate([layer.score[:, 0].astype(float) for layer in run.layers])
+        scores = np.concatenate([layer.known for layer in scored_layers(run, found.view)])
         scores = scores[np.isfinite(scores)]
         low, high = float(scores.min()), float(np.max(scores))
         room = 0.02 * (high - low) or 0.5
@@ -173,6 +211,8 @@ class _View:
         total = self._line(found.total, "All layers")
         return {
             "kind": "Calibration by people",
+            "words": WORDING[found.view],
+            "expected_file": file_name("expected_ratings.csv", found.view),
             "doubts": doubts(found),
             "tiles": self._tiles(),
             "found": found,
@@ -180,7 +220,7 @@ class _View:
             "curve_title": self._curve_title(),
             "scatter": None if expected is None else self._expected(expected),
             "expected": expected,
-            "expected_text": "" if expected is None else _expected_text(expected),
+            "expected_text": "" if expected is None else _expected_text(expected, found.view),
             "lines": lines,
             "total": total,
             "all_lines": [total, *lines],
@@ -202,7 +242,7 @@ class _View:
                 _range_text(found, self.digits) if known else "none from these ratings",
             ),
             (
-                "Interpretable units",
+                f"{WORDING[found.view].trusted.capitalize()} units",
                 percent(total.interpretable or 0, total.units) if known else NOTHING,
                 f"{count(total.interpretable or 0)} of {count(total.units)}" if known else "",
             ),
@@ -273,6 +313,7 @@ class _View:
         return f"Mean rating above the cut stays below {self.found.target:g}"
 
     def _expected(self, expected: ExpectedRating) -> dict[str, Any]:
+        found = self.found
         x_ticks, y_ticks = self._ticks()
         grid = np.concatenate([self.axis.edges[:1], expected.score, self.axis.edges[1:]])
         values = expected(grid)
@@ -289,7 +330,7 @@ class _View:
             "tau": None,
             "span": None,
             "target": None,
-            "alt": "Expected rating against score, rising",
+            "alt": f"Expected rating against {WORDING[found.view].score}, rising",
         }
 
     def _rated_dots(self) -> list[tuple[float, float, float]]:
@@ -354,7 +395,7 @@ def _provenance(run: ProfileRun, found: Calibration) -> list[tuple[str, str]]:
          else "every rated unit counts the same"),
         ("Bootstrap", f"{count(found.draws)} resamples by layer, seed {found.seed}"),
         ("Skipped questions", count(found.skipped)),
-        *run.record.context.items(),
+        *context_of(run, found.view).items(),
     ]  # fmt: skip
 
 
@@ -391,10 +432,10 @@ def _agreement_text(found: Calibration) -> str:
     )
 
 
-def _expected_text(expected: ExpectedRating) -> str:
+def _expected_text(expected: ExpectedRating, view: View) -> str:
     better = expected.error < expected.error_constant
     return (
         f"On units left out of the fit its mean squared error is {number(expected.error, 3)}, "
         f"against {number(expected.error_constant, 3)} for giving every unit the mean rating"
-        + ("." if better else ": the score says nothing about the rating here.")
+        + ("." if better else f": the {WORDING[view].score} says nothing about the rating here.")
     )

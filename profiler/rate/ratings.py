@@ -1,8 +1,8 @@
-"""What people said about unit labels: ratings, their file, the sample they are asked for.
+"""What people said about units: ratings, their file, the sample they are asked for.
 
-A *rating* is one person's answer to one question: does this description fit the unit's most
-activating images? Yes = 1, Maybe = 0.5, No = 0 (Li & Weng, *Profiling Vision Neural Networks with
-CLIP-DISSECT*, 2023); a unit may also be skipped. What follows from ratings is in
+A *rating* is one person's answer to one question: does this description fit the images of the unit
+(:mod:`profiler.rate.views`)? Yes = 1, Maybe = 0.5, No = 0 (Li & Weng, *Profiling Vision Neural
+Networks with CLIP-DISSECT*, 2023); a unit may also be skipped. What follows from ratings is in
 :mod:`profiler.rate.calibration`.
 
 The file is CSV with the columns :data:`COLUMNS`. It may grow only at its end, so an answer that is
@@ -117,7 +117,13 @@ def write_ratings(ratings: Iterable[Rating], units: Mapping[Unit, str], run: str
     return "".join([header_line(), *lines])
 
 
-def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) -> tuple[Rating, ...]:
+def read_ratings(
+    text: str,
+    source: str,
+    units: Mapping[Unit, str],
+    run: str,
+    elsewhere: Mapping[str, str] | None = None,
+) -> tuple[Rating, ...]:
     """The ratings that stand in a file, in the order they were given.
 
     Columns are found by their names, in any order; ``description`` and ``time`` may be missing.
@@ -129,6 +135,7 @@ def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) ->
         source: what the messages call it.
         units: description of every unit that can be rated.
         run: fingerprint of the run they belong to.
+        elsewhere: where rows with other fingerprints belong, to say so.
 
     Raises:
         InputError: on a unit the run does not have or that has no description, a description
@@ -144,25 +151,30 @@ def read_ratings(text: str, source: str, units: Mapping[Unit, str], run: str) ->
     for (line, row), value in zip(table.rows, values, strict=True):
         try:
             cells = {name: row[place] for name, place in places.items()}
-            _take(cells, value, units, run, found, line)
+            _check_run(cells["run"], run, elsewhere or {})
+            _take(cells, value, units, found, line)
         except InputError as error:
             raise InputError(f"{source}, line {line}: {error}") from error
     return tuple(rating for _, rating in found.values())
+
+
+def _check_run(given: str, run: str, elsewhere: Mapping[str, str]) -> None:
+    if given in elsewhere:
+        raise InputError(f"the row answers the questions of {elsewhere[given]}, not these")
+    if given != run:
+        raise InputError(
+            f"the row belongs to another run ({given or 'none named'}); this one is {run}"
+        )
 
 
 def _take(
     cells: Mapping[str, str],
     value: float | None,
     units: Mapping[Unit, str],
-    run: str,
     found: dict[tuple[str, str, int], tuple[int, Rating]],
     line: int,
 ) -> None:
     """Check one row and let it act on the ratings found so far."""
-    if cells["run"] != run:
-        raise InputError(
-            f"the row belongs to another run ({cells['run'] or 'none named'}); this one is {run}"
-        )
     rater = check_rater(cells["rater"])
     about = _unit(cells["layer"], cells["unit"], units)
     given = cells.get("description")

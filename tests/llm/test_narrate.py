@@ -111,9 +111,9 @@ layers = st.lists(
 
 
 @settings(deadline=None)
-@given(layers, st.none() | st.floats(0, 5), st.booleans())
+@given(layers, st.none() | st.floats(0, 5), st.booleans(), st.none() | st.floats(-1, 1))
 def test_the_template_keeps_to_its_own_facts(
-    found: list[LayerProfile], tau: float | None, explained: bool
+    found: list[LayerProfile], tau: float | None, explained: bool, on_r: float | None
 ) -> None:
     named = tuple(replace(layer, layer=f"stage{i}.0") for i, layer in enumerate(found))
     # What leads the explanations: the same counts, in the opposite order of layers.
@@ -127,6 +127,7 @@ def test_the_template_keeps_to_its_own_facts(
         threshold=None if tau is None else Threshold(tau, "confirmed" if tau > 2 else "given"),
         ranges=ModelProfile(DEFAULT_CATEGORIES, ranges) if explained else None,
         mean_r={layer.layer: 0.1 * i for i, layer in enumerate(named)},
+        range_threshold=None if on_r is None else Threshold(on_r, "given"),
     )
     assert complaints(facts.template(), facts) == []
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ import pytest
 from command import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rated_runs import WORDS, layer_labels, make_run
+from rated_runs import WORDS, make_run
 from tiny import write_images
 
 from profiler.core.text import decoded
 from profiler.errors import ContextError, InputError, OutputError, ResourceError
-from profiler.profile.labels import LayerLabels
 from profiler.profile.result import load_run
 from profiler.profile.threshold import Threshold, in_context, read_threshold, threshold_json
-from profiler.rate.book import RatingBook, described_units, fingerprint
+from profiler.rate.book import RatingBook
 from profiler.rate.calibration import Calibration, calibrate, isotonic, rated_units, resample
 from profiler.rate.ratings import (
     COLUMNS,
@@ -33,6 +33,7 @@ from profiler.rate.ratings import (
     sample_units,
     write_ratings,
 )
+from profiler.rate.views import ScoredLayer, described_units, fingerprint
 
 NAN = math.nan
 RUN = "0123456789abcdef"
@@ -225,12 +226,16 @@ def test_raters_who_guess_agree_by_nothing(seed: int) -> None:
 # --- τ by hand -----------------------------------------------------------------------------------
 
 
-def rate_all(layer: LayerLabels, values: list[float | None], rater: str = "anna") -> list[Rating]:
+def scored(name: str, scores: Sequence[float]) -> ScoredLayer:
+    return ScoredLayer(name, np.array(scores, float))
+
+
+def rate_all(layer: ScoredLayer, values: list[float | None], rater: str = "anna") -> list[Rating]:
     return [Rating(rater, layer.layer, unit, value) for unit, value in enumerate(values)]
 
 
 def by_hand(scores: list[float], values: list[float | None], **changes: Any) -> Calibration:
-    layer = layer_labels("fc", scores)
+    layer = scored("fc", scores)
     options = {"minimum_above": 1, "minimum_rated": 1, "draws": 300, **changes}
     return calibrate([layer], rate_all(layer, values), **options)
 
@@ -274,8 +279,8 @@ def test_a_cut_needs_enough_units_above() -> None:
 
 def test_units_stand_for_their_layer() -> None:
     """100 units of which 2 are rated 1, 2 of which 2 are rated 0: weighted 100/102, plain ½."""
-    large = layer_labels("large", np.linspace(1, 2, 100).tolist())
-    small = layer_labels("small", [1.5, 1.6])
+    large = scored("large", np.linspace(1, 2, 100).tolist())
+    small = scored("small", [1.5, 1.6])
     ratings = [Rating("anna", "large", unit, 1.0) for unit in (10, 90)]
     ratings += [Rating("anna", "small", unit, 0.0) for unit in (0, 1)]
     options: dict[str, Any] = {"minimum_above": 1, "minimum_rated": 1, "draws": 200}
@@ -293,7 +298,7 @@ def test_units_stand_for_their_layer() -> None:
 
 
 def test_several_raters_give_a_mean_and_skips_count_nowhere() -> None:
-    layer = layer_labels("fc", [1, 2, 3])
+    layer = scored("fc", [1, 2, 3])
     ratings = rate_all(layer, [0, 1, None]) + rate_all(layer, [0, 0.5, None], "ben")
     ratings.append(Rating("cleo", "fc", 1, None))
     rated = rated_units([layer], ratings)
@@ -329,7 +334,7 @@ def test_no_threshold_where_the_ratings_carry_none(
 
 
 def test_units_without_a_score_cannot_be_rated_and_targets_have_bounds() -> None:
-    layer = layer_labels("fc", [1, NAN])
+    layer = scored("fc", [1, NAN])
     with pytest.raises(InputError, match="unit 1 of 'fc' has no score"):
         calibrate([layer], [Rating("anna", "fc", 1, 1.0)])
     with pytest.raises(InputError, match="no unit 5"):
@@ -368,7 +373,7 @@ def test_tau_agrees_with_the_plain_definition(
 
 
 def test_the_bootstrap_keeps_layers_apart_and_its_variance_is_unbiased() -> None:
-    layers = [layer_labels("a", list(range(4))), layer_labels("b", list(range(30)))]
+    layers = [scored("a", list(range(4))), scored("b", list(range(30)))]
     ratings = rate_all(layers[0], [0, 1, 0, 1]) + rate_all(layers[1], [1.0] * 30)
     rated = rated_units(layers, ratings)
     factors = resample(rated, 20_000, 0)
@@ -416,7 +421,7 @@ def test_the_interval_holds_the_true_cut() -> None:
 
 
 def test_isotonic_pools_what_falls() -> None:
-    layer = layer_labels("fc", [1, 2, 3, 4])
+    layer = scored("fc", [1, 2, 3, 4])
     expected = isotonic(rated_units([layer], rate_all(layer, [0, 1, 0.5, 1])))
     np.testing.assert_allclose(
         expected(np.array([0, 1, 1.5, 2, 3, 3.5, 4, 9, NAN])),
@@ -431,7 +436,7 @@ def test_isotonic_agrees_with_scikit_learn() -> None:
     scores = rng.integers(0, 25, 120).astype(float)
     values = np.clip(scores / 25 + rng.normal(0, 0.3, 120), 0, 1).round(1) // 0.34 / 2
     values = values.clip(0, 1)
-    layer = layer_labels("fc", scores.tolist())
+    layer = scored("fc", scores.tolist())
     rated = rated_units([layer], rate_all(layer, values.tolist()))
     theirs = IsotonicRegression(out_of_bounds="clip").fit(rated.score, rated.rating)
     at = np.linspace(-3, 30, 200)
@@ -442,7 +447,7 @@ def test_isotonic_agrees_with_scikit_learn() -> None:
 
 def test_scores_that_say_nothing_predict_no_better_than_the_mean() -> None:
     rng = np.random.default_rng(1)
-    layer = layer_labels("fc", rng.normal(size=300).tolist())
+    layer = scored("fc", rng.normal(size=300).tolist())
     expected = isotonic(rated_units([layer], rate_all(layer, rng.choice([0.0, 1.0], 300).tolist())))
     assert expected.error > expected.error_constant - 0.003
 

@@ -6,6 +6,7 @@
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tiny import COLORS, TinyVLM
 
 from profiler.data.records import ConceptRecord, ProbeRecord
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
+from profiler.profile.explain import LayerRange
 from profiler.profile.labels import KEPT_LABELS, LayerLabels
 from profiler.profile.result import ProfileRun, Record, SimilarityRecord
 from profiler.profile.run import write_run
@@ -45,6 +47,38 @@ def layer_labels(name: str, scores: Sequence[float], *, words: int = len(WORDS))
     )
 
 
+def layer_range(name: str, r: Sequence[float], *, words: int = len(WORDS)) -> LayerRange:
+    """Explanations by one, two or three words in turn; a NaN makes a unit that does not vary.
+
+    r with all five words is what is given, and 0.01 more with the words that are shown.
+    """
+    units, place = len(r), np.arange(len(r))[:, None]
+    taken = np.where(np.isnan(r), 0, 1 + place[:, 0] % 3)
+    shown = np.arange(5) < taken[:, None]
+    whole = np.repeat(np.array(r, float)[:, None], 5, axis=1)
+    whole[:, :4] += 0.01
+    nothing = np.full(units, np.nan)
+    images = (place * 7 + np.arange(9) * 4) % IMAGES
+    images[:, -1] = np.where(place[:, 0] % 5, images[:, -1], -1)  # now and then one lacks
+    activations = 2.5 * np.linspace(1, 0, 9) ** 1.5 + 0.1 * place
+    return LayerRange(
+        name,
+        np.where(shown, (place + 3 * np.arange(5)) % words, -1),
+        np.where(shown, 0.4 / (1 + np.arange(5)), 0.0),
+        whole,
+        taken,
+        np.full(units, 4),
+        np.array(r) + 0.1,
+        nothing,
+        nothing,
+        np.full((units, 5), 0.01),
+        nothing,
+        whole[:, None],
+        np.where(np.isnan(r)[:, None], -1, images),
+        np.where((images < 0) | np.isnan(r)[:, None], np.nan, activations).astype(np.float32),
+    )
+
+
 def make_run(
     folder: Path,
     layers: Mapping[str, Sequence[float]],
@@ -54,8 +88,12 @@ def make_run(
     subject: str = "by-hand",
     pictures: Mapping[int, bytes] | None = None,
     names: Sequence[str] | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
 ) -> ProfileRun:
-    """Write a run with these scores, all trusted words sorted as colours."""
+    """Write a run with these scores, all trusted words sorted as colours.
+
+    ``ranges``: r of the explanations of every unit, layer by layer; None for a run without.
+    """
     labels = tuple(layer_labels(name, scores, words=len(words)) for name, scores in layers.items())
     record = Record(
         command="profiler run by-hand",
@@ -86,14 +124,13 @@ def make_run(
         Sorting("exemplar", dict.fromkeys(words, "color")),
         "Made by hand.",
         "nobody",
+        ranges=tuple(layer_range(name, r, words=len(words)) for name, r in (ranges or {}).items()),
     )
     # What no unit above the threshold says, nobody has sorted.
     trusted = {
         words[concept] for la in labels for concept in la.concept[run.trusted(la), 0].tolist()
-    }
-    run = ProfileRun(
-        **{**vars(run), "sorting": Sorting("exemplar", dict.fromkeys(trusted, "color"))}
-    )
+    } | {word for la in run.ranges for word in run.leading_words(la) if word}
+    run = replace(run, sorting=Sorting("exemplar", dict.fromkeys(trusted, "color")))
     write_run(run, folder, 20.0)
     return run
 
@@ -123,4 +160,7 @@ if __name__ == "__main__":
                "dog breeds with floppy ears", "sports car", "underwater"],
         pictures={i: photographs[i * 25] for i in range(IMAGES)},
         names=[names[i * 25] for i in range(IMAGES)],
+        ranges={"stem": rng.normal(0.35, 0.1, 32).tolist(),
+                "blocks.3": rng.normal(0.25, 0.1, 80).tolist(),
+                "classifier": rng.normal(0.2, 0.1, 200).tolist()},
     )  # fmt: skip

@@ -43,9 +43,34 @@ function complain(error) {
 function picture(id, place) {
   const image = new Image();
   image.src = `/image/${id}`;
-  image.alt = `Image ${place + 1} of the unit’s most activating ones`;
+  image.alt = `Image ${place + 1} of the unit’s ${setup.view === "range" ? "range, strongest first" : "most activating ones"}`;
   image.decoding = "async";
   return image;
+}
+
+/** A picture of the range: how strongly the unit responds to it stands below. */
+function figure(image, { text, share }) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  image.alt = `${image.alt}, response ${text}`;
+  caption.textContent = text;
+  figure.append(image, bar(share), caption);
+  return figure;
+}
+
+function bar(share) {
+  const bar = document.createElement("span");
+  const filled = document.createElement("span");
+  bar.className = "strength";
+  filled.style.width = `${100 * share}%`;
+  bar.append(filled);
+  return bar;
+}
+
+function word({ text, share }, place) {
+  const node = document.createElement("span");
+  node.append(text, bar(share));
+  return place ? [" + ", node] : [node];
 }
 
 async function show(found) {
@@ -67,10 +92,12 @@ async function show(found) {
   const loaded = Promise.allSettled(images.map((image) => image.decode()));
   await Promise.race([loaded, new Promise((done) => setTimeout(done, PATIENCE))]);
   // Description and pictures change together.
-  $("description").textContent = question.description;
+  const ranges = setup.view === "range";
+  if (ranges) $("description").replaceChildren(...question.words.flatMap(word));
+  else $("description").textContent = question.description;
   $("place").textContent = setup.blind ? ""
-    : `Unit ${question.unit} of ${question.layer}, score ${question.score.toFixed(3)}`;
-  $("images").replaceChildren(...images);
+    : `Unit ${question.unit} of ${question.layer}, ${ranges ? `r ${question.score.toFixed(2)}` : `score ${question.score.toFixed(3)}`}`;
+  $("images").replaceChildren(...(ranges ? images.map((image, i) => figure(image, question.activations[i])) : images));
   for (const id of state.coming) new Image().src = `/image/${id}`;
   for (const button of document.querySelectorAll(".given")) button.classList.remove("given");
   $("work").dataset.number = question.number;
@@ -150,7 +177,9 @@ async function welcome() {
   $("maybe-count").textContent = range(from, to);
   $("total").textContent = setup.total;
   $("file").textContent = setup.file;
-  $("next").textContent = `profiler calibrate ${setup.folder}`;
+  $("next").textContent = setup.next;
+  for (const node of document.querySelectorAll("[data-view]")) node.hidden = node.dataset.view !== setup.view;
+  $("work").classList.toggle("of-range", setup.view === "range");
   $("name").value = setup.rater;
   $("known-title").hidden = setup.raters.length === 0;
   $("known").replaceChildren(...setup.raters.map(({ name, done }) => {

@@ -19,6 +19,7 @@ from profiler.core.json_text import parse_json
 from profiler.errors import EnvironmentFailure, InputError, ProfilerError, UsageError
 from profiler.rate.server.access import Access, cookie_name, same
 from profiler.rate.server.session import Session
+from profiler.rate.views import option
 from profiler.report.document import TEMPLATES
 
 log = logging.getLogger("profiler")
@@ -76,11 +77,13 @@ def make_app(session: Session, guard: Access, rater: str = "") -> ASGIApp:
                 "raters": session.raters(),
                 "total": len(session.questions),
                 "blind": session.blind,
+                "view": session.book.view,
                 "guidelines": session.guidelines(),
                 "subject": record.subject.name,
                 "probe": record.probe.title if record.probe else "",
                 "file": str(session.book.path),
                 "folder": str(session.book.path.parent),
+                "next": f"profiler calibrate {session.book.path.parent}{option(session.book.view)}",
             }
         )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from profiler.errors import InputError
 from profiler.profile.result import SHOWN_IMAGES
 from profiler.rate.book import RatingBook
 from profiler.rate.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
+from profiler.report.text import number as as_text
 
 ANSWERS: dict[str, float | None] = {"yes": YES, "maybe": MAYBE, "no": NO, "skip": None}
 _WORDS = {value: word for word, value in ANSWERS.items()}
@@ -22,6 +24,68 @@ class Question:
     description: str
     score: float
     images: tuple[int, ...]
+    words: tuple[tuple[str, float], ...] = ()
+    """Of the range: words and their weights."""
+    activations: tuple[float, ...] = ()
+    """Of the range: on each image, highest first."""
+
+
+def _peak_questions(book: RatingBook) -> Callable[[Unit], Question]:
+    layers = {layer.layer: layer for layer in book.run.layers}
+
+    def about(unit: Unit) -> Question:
+        layer, place = layers[unit[0]], unit[1]
+        images = layer.top_images[place, :SHOWN_IMAGES].tolist()
+        return Question(
+            unit,
+            book.units[unit],
+            float(layer.score[place, 0]),
+            tuple(image for image in images if image in book.run.thumbnails),
+        )
+
+    return about
+
+
+def _range_questions(book: RatingBook) -> Callable[[Unit], Question]:
+    layers = {layer.layer: layer for layer in book.run.ranges}
+
+    def about(unit: Unit) -> Question:
+        layer, place = layers[unit[0]], unit[1]
+        words = tuple(
+            (book.run.concepts[concept], weight)
+            for concept, weight in zip(
+                layer.concept[place].tolist(), layer.weight[place].tolist(), strict=True
+            )
+            if concept >= 0
+        )
+        shown = [
+            (image, activation)
+            for image, activation in zip(
+                layer.images[place].tolist(), layer.activations[place].tolist(), strict=True
+            )
+            if image in book.run.thumbnails
+        ]
+        return Question(
+            unit,
+            ", ".join(word for word, _ in words),
+            float(layer.shown_r[place]),
+            tuple(image for image, _ in shown),
+            words,
+            tuple(activation for _, activation in shown),
+        )
+
+    return about
+
+
+def _bars(activations: Sequence[float]) -> list[dict[str, Any]]:
+    """Each as text, and as a share of the range from the lowest shown to the highest."""
+    low, high = min(activations), max(activations)
+    # Two digits of the range tell its images apart.
+    digits = min(max(1 - math.floor(math.log10(high - low)), 0), 6) if high > low else 3
+    return [
+        {"text": as_text(each, digits), "share": (each - low) / (high - low) if high > low else 1.0}
+        for each in activations
+    ]
 
 
 class Session:
@@ -43,19 +107,9 @@ class Session:
         strata: dict[str, list[int]] = {layer.layer: [] for layer in run.layers}
         for name, unit in book.units:
             strata[name].append(unit)
-        layers = {layer.layer: layer for layer in run.layers}
-        self.questions: list[Question] = []
-        for name, unit in sample_units(strata, per_layer, seed):
-            layer = layers[name]
-            images = tuple(
-                image
-                for image in layer.top_images[unit, :SHOWN_IMAGES].tolist()
-                if image in run.thumbnails
-            )
-            if images:
-                score = float(layer.score[unit, 0])
-                description = book.units[name, unit]
-                self.questions.append(Question((name, unit), description, score, images))
+        about = _peak_questions(book) if book.view == "peak" else _range_questions(book)
+        asked = [about(unit) for unit in sample_units(strata, per_layer, seed)]
+        self.questions = [question for question in asked if question.images]
         if not self.questions:
             raise InputError(
                 f"{str(book.path.parent)!r} holds no unit with a description and images to show"
@@ -142,6 +196,12 @@ class Session:
             "description": question.description,
             "images": question.images,
         }
+        if question.words:
+            most = max(weight for _, weight in question.words)
+            shown["words"] = [
+                {"text": word, "share": weight / most} for word, weight in question.words
+            ]
+            shown["activations"] = _bars(question.activations)
         if not self.blind:
             name, unit = question.unit
             shown |= {"layer": name, "unit": unit, "score": question.score}
