@@ -50,6 +50,7 @@ from profiler.cli.words import (
     how_called,
     language_model,
 )
+from profiler.core.text import distinct
 from profiler.errors import CheckFailed, InputError, Undecided, UsageError
 
 if TYPE_CHECKING:
@@ -396,11 +397,7 @@ def _named(
     if len(set(given)) < len(given):
         raise UsageError("--name has to differ from run to run")
     wanted = given or [slot.name for slot in slots]
-    plain = [file_name(each) for each in wanted]
-    names = [
-        each if plain.count(each) == 1 else f"{each}-{plain[:i].count(each) + 1}"
-        for i, each in enumerate(plain)
-    ]
+    names = distinct([file_name(each) for each in wanted])
     return [replace(slot, name=name) for slot, name in zip(slots, names, strict=True)]
 
 

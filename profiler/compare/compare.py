@@ -78,7 +78,8 @@ class NamedRun:
 
     name: str
     run: ProfileRun
-    folder: Path
+    folder: Path | None = None
+    """None of a run that was not written."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,14 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """What :func:`compare_runs` found and wrote."""
+    """What :func:`compare_runs` found."""
 
     comparison: Comparison
     sorting: Sorting
     summary: Narrative
     verdicts: tuple[RuleVerdict, ...]
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same as files, by name."""
 
 
 def profile_missing(
@@ -151,7 +154,7 @@ def profile_missing(
 
 def compare_runs(
     given: Sequence[NamedRun],
-    out: Path,
+    out: Path | None,
     options: CompareOptions,
     texts: TextEncoder,
     services: Services = NONE,
@@ -160,13 +163,14 @@ def compare_runs(
 
     Args:
         given: two runs or more, of the same probe images, VLM, concepts, similarity and pooling.
-        out: folder to write to.
+        out: folder to write to; None to write nothing.
         options: how.
         texts: embeds words, where they are to be sorted without a language model; of the VLM.
         services: what may be called upon; without a store, the runs' labels are all there is.
     """
     check_comparable(given)
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     runs = in_order(given, options.timeline)
     records = [each.run.record for each in runs]
     evidence, warnings = _evidence(runs, texts, services)
@@ -220,7 +224,10 @@ def compare_runs(
     summary = _summarise(comparison, records[0], options, services)
     verdicts = check_rules(comparison, options.rules)
     done = ComparisonRun(comparison, sorting, summary, tuple(verdicts))
-    _write(done, runs, out, options)
+    done = replace(done, files=_files(done, runs, options))
+    if out is not None:
+        for name, content in done.files.items():
+            write_atomically(out / name, content)
     return done
 
 
@@ -231,7 +238,7 @@ def check_comparable(runs: Sequence[NamedRun]) -> None:
     for each in runs:
         if each.run.record.source is not None:
             raise InputError(
-                f"{str(each.folder)!r} was imported from {each.run.record.source.file}, which does "
+                f"{str(each.folder or each.name)!r} was imported from {each.run.record.source.file}, which does "
                 "not say what its scores rest on; compare runs made by profiler run"
             )
     first = runs[0]
@@ -570,9 +577,9 @@ def _title(record: Record) -> str:
     return f"{record.subject.name}, {record.subject.weights}"
 
 
-def _write(
-    done: ComparisonRun, runs: Sequence[NamedRun], out: Path, options: CompareOptions
-) -> None:
+def _files(
+    done: ComparisonRun, runs: Sequence[NamedRun], options: CompareOptions
+) -> dict[str, str]:
     """All contents are made before the first file is written: what may refuse, refuses here."""
     page = compare_page(
         done.comparison,
@@ -583,13 +590,11 @@ def _write(
         date=options.date,
         seed=options.seed,
     )
-    files = {
+    return {
         "comparison.json": comparison_json(done.comparison, _about(done, runs, options)),
         "units.csv": units_csv(done.comparison),
         "compare.html": render_compare(page, max_mb=options.max_report_mb),
     }
-    for name, content in files.items():
-        write_atomically(out / name, content)
 
 
 def _about(
@@ -600,7 +605,7 @@ def _about(
         "date": options.date,
         "seed": options.seed,
         "context": runs[0].run.record.context,
-        "folders": [str(each.folder) for each in runs],
+        "folders": [str(each.folder) if each.folder else None for each in runs],
         "fingerprints": [each.run.record.subject.fingerprint for each in runs],
         "sorter": done.sorting.sorter,
         "summary": done.summary.text,

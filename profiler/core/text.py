@@ -202,6 +202,18 @@ def counted(items: Sequence[str], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one is there more than once.
+
+    >>> distinct(["a", "b", "a"])
+    ['a-1', 'b', 'a-2']
+    """
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}"
+        for i, name in enumerate(names)
+    ]
+
+
 def text_of(path: Path, what: str) -> str:
     """A file's text (:func:`profiler.core.text.decoded`); ``what`` says in messages what it is."""
     try:

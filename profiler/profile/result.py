@@ -371,7 +371,7 @@ class ProfileRun:
             csv_file, arrays_file = _QUALITY_FILES
             write_atomically(folder / csv_file, self.quality_csv())
             write_atomically(folder / arrays_file, _pack_quality(self.quality))
-        for name, content in {"report.html": report, **self._judged()}.items():
+        for name, content in {"report.html": report, **self.judged_files()}.items():
             write_atomically(folder / name, content)
 
     def replace_judgement(self, folder: Path, report: str) -> None:
@@ -380,7 +380,7 @@ class ProfileRun:
         Either every file is replaced or, where anything fails, none: all are written beside
         before the first takes its place, and what was there is put back if one cannot.
         """
-        files = {"report.html": report, **self._judged()}
+        files = {"report.html": report, **self.judged_files()}
         staged = folder / f".staged-{secrets.token_hex(8)}"
         try:
             for name, content in files.items():
@@ -389,8 +389,8 @@ class ProfileRun:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _judged(self) -> dict[str, str]:
-        """The files that depend on threshold and categories.
+    def judged_files(self) -> dict[str, str]:
+        """The files that depend on threshold and categories, by name.
 
         The record says that the folder is complete, so it comes last.
         """

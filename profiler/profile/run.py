@@ -133,17 +133,18 @@ def profile(
     vlm: VLM,
     probe: ProbeSet,
     concepts: ConceptSet,
-    out: Path,
+    out: Path | None,
     options: ProfileOptions | None = None,
     services: Services = NONE,
 ) -> ProfileRun:
-    """Label every unit of the wanted layers, sort the labels, and write the run to ``out``.
+    """Label every unit of the wanted layers, sort the labels, and write the run to ``out``, if any.
 
     Annotations may take the part of the VLM; the concepts are then their attributes.
     """
     options = options or ProfileOptions()
     clock = Clock()
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
 
     layers = subject.layers(options.layers, options.pool)
     log.info("layers: %s", ", ".join(f"{layer.name} ({layer.units})" for layer in layers))
@@ -231,7 +232,10 @@ def profile(
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
         run = judge(unsorted, options, texts, services)
     run = _with_timings(run, clock.seconds)
-    write_run(run, out, options.max_report_mb)
+    if out is None:
+        _warn(run)
+    else:
+        write_run(run, out, options.max_report_mb)
     return run
 
 

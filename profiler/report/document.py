@@ -58,6 +58,11 @@ def render(template: str, *, extra: Sequence[str] = (), **context: Any) -> str:
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
+def fragment(template: str, **context: Any) -> str:
+    """Render a piece of markup that stands for itself, without style sheet or script."""
+    return _environment().get_template(template).render(**context)
+
+
 def size(html: str) -> int:
     """Bytes of the page on disk."""
     return len(html.encode("utf-8", "replace"))

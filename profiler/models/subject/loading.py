@@ -14,13 +14,14 @@ from profiler.models.subject.factories import call_factory, code_of
 from profiler.models.subject.groups import all_group
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import (
+    Preprocess,
     Preprocessing,
     check_preprocess,
     digest_of,
     parse_recipe,
     seeded,
 )
-from profiler.models.subject.sources import DEFAULT, Made, Source, find_source
+from profiler.models.subject.sources import DEFAULT, Made, Source, find_source, source_of
 from profiler.models.subject.weight_files import Checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class SubjectOptions:
         checkpoint: weights that take the place of the source's own.
         partial: load what fits of a checkpoint that does not fit as a whole.
         weights: ``default``, ``none`` for random ones, or a name torchvision gives.
-        preprocess: KEY=VALUE text or ``FILE.py:FUNCTION``; None for the model's own.
+        preprocess: KEY=VALUE text, ``FILE.py:FUNCTION``, or a function from an RGB image to a
+            tensor (3, H, W); None for the model's own.
         seed: of random weights.
         checkpoint_key: which of several networks in the checkpoint: its keys, or the beginning
             of its names, joined by dots.
@@ -43,7 +45,7 @@ class SubjectOptions:
     checkpoint: Path | None = None
     partial: bool = False
     weights: str = DEFAULT
-    preprocess: str | None = None
+    preprocess: str | Preprocess | None = None
     seed: int = 0
     checkpoint_key: str = ""
 
@@ -59,7 +61,7 @@ class SubjectOptions:
         # As far as it costs nothing, before a network is made.
         if self.checkpoint is not None and not self.checkpoint.exists():
             raise InputError(f"checkpoint {str(self.checkpoint)!r} is absent")
-        if self.preprocess is not None:
+        if isinstance(self.preprocess, str):
             check_preprocess(self.preprocess)
 
 
@@ -74,8 +76,24 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         device: where it is to run.
         options: other weights, another preprocessing.
     """
-    options = options or SubjectOptions()
-    source = find_source(spec)
+    return _subject(spec, find_source(spec), device, options or SubjectOptions())
+
+
+def subject_of(
+    model: nn.Module, name: str, device: torch.device, options: SubjectOptions
+) -> Subject:
+    """A subject of a network in memory, of which a copy is made: the network stays as it is.
+
+    Args:
+        model: maps (B, 3, H, W) to anything.
+        name: what to call it.
+        device: where the copy is to run.
+        options: with its preprocessing.
+    """
+    return _subject(name, source_of(model, name), device, options)
+
+
+def _subject(spec: str, source: Source, device: torch.device, options: SubjectOptions) -> Subject:
     if options.checkpoint is not None:
         made = _with_checkpoint(spec, source, read_checkpoint(options.checkpoint), options)
     elif options.weights == "none":
@@ -92,9 +110,9 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         text += " (the default of the architecture)"
     model = made.model.eval().requires_grad_(False).to(device)
     code = source.identity
-    if from_file := ".py:" in spec:
+    if by_user := not source.identity:
         own = made.preprocessing.function if made.preprocessing else None
-        code = code_of(spec, model, own)
+        code = code_of(spec if ".py:" in spec else "", model, own)
     identity = "\n".join((code, _structure(model), preprocessing.identity or preprocessing.text))
     return Subject(
         spec,
@@ -105,7 +123,7 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         text,
         identity,
         made.step,
-        from_file,
+        by_user,
     )
 
 
@@ -145,8 +163,13 @@ def _classes_of(model: nn.Module, misshapen: Mapping[str, Shapes]) -> int | None
     return found[0] if found and wanted and found[1:] == wanted[1:] else None
 
 
-def _preprocessing(spec: str, own: Preprocessing | None, wanted: str | None) -> Preprocessing:
+def _preprocessing(
+    spec: str, own: Preprocessing | None, wanted: str | Preprocess | None
+) -> Preprocessing:
     """The model's own, or as the user wants it."""
+    if wanted is not None and not isinstance(wanted, str):
+        called = getattr(wanted, "__name__", type(wanted).__name__)
+        return Preprocessing(wanted, f"as given ({called})", digest_of(wanted, spec).hex())
     if wanted is None:
         if own is None:
             raise InputError(

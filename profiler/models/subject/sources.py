@@ -1,5 +1,6 @@
 """Where a network comes from: what each kind of name means, before anything is loaded."""
 
+import copy
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +61,7 @@ class Source:
     """What a name stands for.
 
     Attributes:
-        identity: the architecture, wherever it lies.
+        identity: the architecture, wherever it lies; empty where the user's own code makes it.
         trained: makes it with the weights called so, or with the source's :data:`DEFAULT`.
         bare: makes it without trained weights, with so many classes, or as many as it has.
         has_weights: whether the source has weights of its own that ``bare`` leaves out.
@@ -400,6 +401,23 @@ def _custom(spec: str) -> Source:
         return make()
 
     # What its code says is known once it has run.
+    return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)
+
+
+def source_of(model: nn.Module, name: str) -> Source:
+    """A network in memory as a source that makes copies of it, in evaluation mode."""
+
+    def make() -> Made:
+        try:
+            twin = copy.deepcopy(_plain(model, name))
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"{name} cannot be copied: {first_line(error)}") from error
+        return Made(twin, None, "as given")
+
+    def trained(weights: str) -> Made:
+        _only_default(weights, name)
+        return make()
+
     return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)
 
 
