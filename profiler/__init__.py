@@ -1,3 +1,82 @@
-"""Profiler: what a vision network has learned and where it fails, in words."""
+"""Profiler: what a vision network has learned and where it fails, in words.
+
+::
+
+    import profiler as pf
+
+    profile = pf.profile("resnet50", "photos", "visual")
+    profile.find("stripes", layer="layer4")
+
+Names are imported when they are first used, so that ``import profiler`` costs nothing.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
+    from profiler.api.results import load
+    from profiler.api.stories import compare, profile
+    from profiler.errors import ProfilerError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ProfilerError",
+    "compare",
+    "load",
+    "load_concepts",
+    "load_images",
+    "load_model",
+    "load_vlm",
+    "profile",
+]
+
+_HOMES = {
+    "ProfilerError": "errors",
+    "load": "api.results",
+    "load_concepts": "api.objects",
+    "load_images": "api.objects",
+    "load_model": "api.objects",
+    "load_vlm": "api.objects",
+}
+_STORIES = ("compare", "profile")
+"""Functions that have the name of a package."""
+
+
+class _Story(ModuleType):
+    """A package that can be called: ``profiler.profile(…)`` beside ``profiler.profile.run``."""
+
+    @property
+    def __wrapped__(self) -> Any:
+        """The function, for signatures in editors and notebooks."""
+        return getattr(importlib.import_module("profiler.api.stories"), self.__name__[9:])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(*args, **kwargs)
+
+
+class _Front(ModuleType):
+    """The package itself: a story inside can be called, whoever imports it first."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _STORIES and type(value) is ModuleType:
+            value.__class__ = _Story
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Front
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STORIES:
+        return importlib.import_module(f"profiler.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"profiler.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'profiler' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

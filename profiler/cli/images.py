@@ -152,21 +152,11 @@ class InWords:
         self, cache: Path, place: "torch.device", limit: int | None, seed: int
     ) -> "tuple[ProbeSet, ConceptSet, Callable[[], VLM]]":
         """The images, the concepts, and what reads the one in terms of the other, once called."""
-        from profiler.data.annotations import annotate
-        from profiler.data.concept_sets import open_concepts
-        from profiler.data.images import open_probe
-        from profiler.models.vlm.annotated import AnnotatedVLM
-        from profiler.models.vlm.choose import WORDS, late_words, open_vlm
+        from profiler.api.objects import open_inputs
 
-        if not self.annotated:
-            words = open_concepts(self.concepts)
-            images = open_probe(self.probe, cache, limit=limit, seed=seed)
-            return images, words, lambda: open_vlm(self.vlm, place)
-        images, found = annotate(
-            self.concepts, open_probe(self.probe, cache, limit=limit, seed=seed)
+        return open_inputs(
+            self.probe, self.concepts, self.vlm, place, cache=cache, limit=limit, seed=seed
         )
-        eyes = AnnotatedVLM(found, late_words(WORDS, place))
-        return images, found.concepts, lambda: eyes
 
 
 def _given(context: typer.Context, option: str) -> bool:

@@ -9,6 +9,7 @@ import typer
 from profiler.cli.app import app
 from profiler.cli.options import grouped
 from profiler.cli.words import AsJSON
+from profiler.core import text
 
 if TYPE_CHECKING:
     from profiler.models.subject.loading import SubjectOptions
@@ -145,7 +146,7 @@ def file_name(text: str) -> str:
 
 def split(layers: str) -> tuple[str, ...]:
     """What stands between the commas of ``--layers``."""
-    return tuple(part.strip() for part in layers.split(",") if part.strip()) or ("all",)
+    return text.split(layers) or ("all",)
 
 
 def _as_json(network: "Subject", layers: "tuple[Layer, ...]") -> dict[str, object]:

@@ -238,8 +238,9 @@ def check_comparable(runs: Sequence[NamedRun]) -> None:
     for each in runs:
         if each.run.record.source is not None:
             raise InputError(
-                f"{str(each.folder or each.name)!r} was imported from {each.run.record.source.file}, which does "
-                "not say what its scores rest on; compare runs made by profiler run"
+                f"{str(each.folder or each.name)!r} was imported from "
+                f"{each.run.record.source.file}, which does not say what its scores rest on; "
+                "compare runs made by profiler run"
             )
     first = runs[0]
     context = first.run.record.context

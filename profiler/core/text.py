@@ -202,6 +202,15 @@ def counted(items: Sequence[str], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
 
 
+def split(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a text.
+
+    >>> split("conv1, layer4,")
+    ('conv1', 'layer4')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def distinct(names: Sequence[str]) -> list[str]:
     """The names, numbered where one is there more than once.
 

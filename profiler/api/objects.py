@@ -1,0 +1,199 @@
+"""Networks, images and concepts: by name as on the command line, or as objects in memory."""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import torch
+from torch import nn
+
+from profiler.core.store import Store, cache_folder
+from profiler.data.annotations import annotate, check_annotations, is_annotated
+from profiler.data.concept_sets import ConceptSet, concepts_of, open_concepts
+from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, SyntheticProbe, open_probe
+from profiler.errors import InputError, ProfilerError, UsageError
+from profiler.models.subject.loading import SubjectOptions, load_subject, subject_of
+from profiler.models.subject.network import Subject
+from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.vlm.annotated import AnnotatedVLM
+from profiler.models.vlm.base import VLM
+from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, late_words, open_vlm
+from profiler.session import choose_device
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CacheFolder = Path | str | Literal[False] | None
+"""Where what takes time is kept: None for the user's cache folder, False for nowhere."""
+Images = Path | str | ProbeSet | Sequence[Any] | Any
+"""A folder, the name of a built-in set, pictures or paths in a sequence, or a data set of torch."""
+Concepts = Path | str | Sequence[str] | ConceptSet
+"""The name of a built-in list, a text file, or words."""
+
+
+def in_parameters(function: Callable[P, T]) -> Callable[P, T]:
+    """Let errors of a function speak of its parameters, not of options of the command line."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ProfilerError as error:
+            error.args = (re.sub(r"(?<![\w-])--([a-z][a-z-]*)", _parameter, str(error)),)
+            raise
+
+    return called
+
+
+def _parameter(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return f"`{'images' if name == 'probe' else name}`"
+
+
+@in_parameters
+def load_model(
+    model: str | nn.Module,
+    *,
+    preprocess: str | Preprocess | None = None,
+    checkpoint: Path | str | None = None,
+    weights: str = "default",
+    name: str | None = None,
+    device: str = "auto",
+) -> Subject:
+    """A network, ready to be profiled.
+
+    Args:
+        model: a name as in :func:`profiler.models.subject.loading.load_subject`, or a module that
+            maps (B, 3, H, W) to anything. A module is copied and stays as it is.
+        preprocess: a function from an RGB image to a tensor (3, H, W), or text such as
+            ``resize=256,crop=224``; None takes that of the name. A module has none of its own.
+        checkpoint: a file of weights to load.
+        weights: ``default``, ``none`` for random ones, or a name torchvision gives.
+        name: what to call a module; by default its class.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        UsageError: a name is unknown, a module comes without its preprocessing, or a file cannot
+            be used.
+        DownloadError: weights cannot be fetched.
+    """
+    options = SubjectOptions(
+        None if checkpoint is None else Path(checkpoint), weights=weights, preprocess=preprocess
+    )
+    if isinstance(model, str):
+        if name is not None:
+            raise UsageError(f"`name` is for a module; {model!r} is called so itself")
+        return load_subject(model, choose_device(device), options)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is a name or a torch module, not of type {type(model).__name__}")
+    called = name or type(model).__name__
+    if preprocess is None:
+        raise InputError(
+            f"{called} is a module, which does not say how its images are prepared; give "
+            "`preprocess`, a function from an RGB image to a tensor (3, H, W), or text: "
+            "resize=256,crop=224,interpolation=bilinear,mean=0.485/0.456/0.406,"
+            "std=0.229/0.224/0.225"
+        )
+    return subject_of(model, called, choose_device(device), options)
+
+
+@in_parameters
+def load_vlm(name: str = DEFAULT_VLM, *, device: str = "auto") -> VLM:
+    """A vision-language model by name, as :func:`profiler.models.vlm.choose.open_vlm` has it."""
+    return open_vlm(name, choose_device(device))
+
+
+@in_parameters
+def load_images(source: Images, *, limit: int | None = None) -> ProbeSet:
+    """A set of images, in a fixed order, with a fingerprint.
+
+    Args:
+        source: a folder; ``imagenette`` or ``synthetic``; a sequence of PIL images and paths; or a
+            data set of torch whose items are PIL images or begin with one, as (image, label).
+        limit: how many of them to use, evenly spread.
+
+    Raises:
+        InputError: there is no image, or an item is none.
+        UnknownNameError: a text is neither a folder nor the name of a built-in set.
+    """
+    return open_images(source, limit=limit)
+
+
+@in_parameters
+def load_concepts(source: Concepts) -> ConceptSet:
+    """A list of concepts: the name of a built-in one, a text file, or words.
+
+    Raises:
+        InputError: it is empty, or the file cannot be read.
+        UnknownNameError: a text is neither a file nor the name of a built-in list.
+    """
+    return open_words(source)
+
+
+# --- what the command line opens alike ---------------------------------------------------------
+
+
+def open_images(
+    source: Images, *, cache: Path | None = None, limit: int | None = None, seed: int = 0
+) -> ProbeSet:
+    """See :func:`load_images`; ``cache`` is where ``imagenette`` lies, ``seed`` draws scenes."""
+    if isinstance(source, str):
+        return open_probe(source, cache or cache_folder(), limit=limit, seed=seed)
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    if isinstance(source, Path):
+        return ImageFolder.open(source, limit=limit)
+    if hasattr(type(source), "fingerprint") and hasattr(type(source), "read"):
+        if limit is not None:
+            raise UsageError("--limit is for images that are not loaded yet; load fewer")
+        found: ProbeSet = source
+        return found
+    return ImageSequence.open(source, limit=limit)
+
+
+def open_words(source: Concepts) -> ConceptSet:
+    """See :func:`load_concepts`."""
+    if isinstance(source, ConceptSet):
+        return source
+    if isinstance(source, str | Path):
+        return open_concepts(str(source))
+    if not all(isinstance(word, str) for word in source):
+        raise InputError("concepts are words: give a sequence of text")
+    found = concepts_of(((word, None) for word in source), "words as given")
+    if not found.words:
+        raise InputError("no concepts: the sequence is empty")
+    return found
+
+
+def open_inputs(
+    images: Images,
+    concepts: Concepts,
+    vlm: str | VLM,
+    place: torch.device,
+    *,
+    cache: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> tuple[ProbeSet, ConceptSet, Callable[[], VLM]]:
+    """The images, the concepts, and what reads the one in terms of the other, once called.
+
+    Annotations, ``annotations:…`` in place of concepts, take the part of the VLM as well.
+    """
+    if isinstance(concepts, str) and is_annotated(concepts):
+        probe = open_images(images, cache=cache, limit=limit, seed=seed)
+        check_annotations(concepts, "synthetic" if isinstance(probe, SyntheticProbe) else "images")
+        probe, found = annotate(concepts, probe)
+        annotated = AnnotatedVLM(found, late_words(WORDS, place))
+        return probe, found.concepts, lambda: annotated
+    words = open_words(concepts)
+    probe = open_images(images, cache=cache, limit=limit, seed=seed)
+    return probe, words, lambda: open_vlm(vlm, place) if isinstance(vlm, str) else vlm
+
+
+def open_store(cache: CacheFolder) -> Store | None:
+    """What keeps results, or None where nothing is to be kept."""
+    if cache is False:
+        return None
+    return Store(cache_folder() if cache is None else Path(cache))

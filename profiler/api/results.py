@@ -1,0 +1,367 @@
+"""What the stories return in Python: text, tables and pages of a result, and files on demand."""
+
+import base64
+import io
+import json
+import re
+import tempfile
+import webbrowser
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from profiler.api.objects import in_parameters
+from profiler.compare.files import FORMAT
+from profiler.core.json_text import read_json
+from profiler.core.store import write_atomically
+from profiler.core.text import text_of
+from profiler.data.images import spread
+from profiler.errors import InputError, UnknownNameError
+from profiler.models.vlm.base import VLM
+from profiler.profile.charts import stacked_bar, swatches
+from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.page import profile_page
+from profiler.profile.result import ProfileRun, load_run
+from profiler.profile.run import write_run
+from profiler.profile.view import render_profile
+from profiler.report.charts import DEAD, UNINTERPRETABLE
+from profiler.report.document import fragment
+from profiler.session import check_writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILLS = {
+    "c0": "#0072b2",
+    "c1": "#56b4e9",
+    "c2": "#009e73",
+    "c3": "#e69f00",
+    "c4": "#d55e00",
+    "c5": "#cc79a7",
+    "c6": "#f0e442",
+    "c-off": "#d3d6da",
+    "c-dead": "#9aa0a8",
+}
+"""The colours of the pages: a notebook has no style sheet."""
+MOST_BARS = 30
+"""In a notebook."""
+SHOWN = 9
+"""Images of a unit, in a notebook."""
+_TEXT = re.compile(r"(layer|from|to|(description|category|explanation)(_\d|_before|_after)?)")
+"""Columns of a table that hold text; in all others an empty cell is a number not known."""
+_MEGABYTES = 20.0
+
+
+class Result(ABC):
+    """What a story found; nothing is written before :meth:`save`."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The finding in a few sentences."""
+
+    @abstractmethod
+    def to_csv(self) -> str:
+        """The table as text, as it is written beside the report."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The numbers, as plain values."""
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """The report: one self-contained page."""
+
+    @abstractmethod
+    def save(self, folder: Path | str) -> Path:
+        """Write everything to a folder, in place of what was there; returns the report's path.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+
+    @property
+    @abstractmethod
+    def _title(self) -> str:
+        """A heading."""
+
+    @abstractmethod
+    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
+        """Categories, and what a notebook shows as bars of them."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The table of :meth:`to_csv`; empty numbers are NaN, empty texts stay empty."""
+        import pandas as pd
+
+        content = self.to_csv()
+        columns = content.partition("\n")[0].split(",")
+        text = [column for column in columns if _TEXT.fullmatch(column)]
+        return pd.read_csv(
+            io.StringIO(content),
+            dtype=dict.fromkeys(text, str),
+            # A word may be "null" or "nan".
+            keep_default_na=False,
+            na_values={column: [""] for column in columns if column not in text},
+        )
+
+    def show(self) -> None:
+        """Open the report in a browser."""
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="profiler-", suffix=".html", delete=False
+        ) as file:
+            file.write(self.to_html())
+        webbrowser.open(Path(file.name).as_uri())
+
+    def __repr__(self) -> str:
+        return f"<{self._title}: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        """The finding and a small chart, without scripts, for a notebook."""
+        categories, layers = self._parts()
+        shown = [layers[i] for i in spread(len(layers), MOST_BARS)]
+        styles = swatches(categories)
+        bars = [stacked_bar(layer, styles, named=False) for layer in shown]
+        used = {segment.swatch.name for bar in bars for segment in bar.segments}
+        return fragment(
+            "api/notebook.html",
+            title=self._title,
+            summary=self.summary,
+            bars=bars,
+            left_out=len(layers) - len(shown),
+            legend=[s for s in (*styles.values(), UNINTERPRETABLE, DEAD) if s.name in used],
+            fills=FILLS,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Profile(Result):
+    """What each unit of a network responds to.
+
+    Attributes:
+        run: labels, threshold, categories and the record of how they came about.
+        folder: where it was read from or written to, if it was.
+        vlm: the model that read the images, where it is still in memory.
+    """
+
+    run: ProfileRun
+    folder: Path | None = None
+    vlm: VLM | None = field(default=None, compare=False)
+
+    @property
+    def summary(self) -> str:
+        """The finding in a few sentences."""
+        return self.run.summary
+
+    def to_csv(self) -> str:
+        """The content of ``descriptions.csv``: a row a unit."""
+        return self.run.descriptions_csv()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``profile.json``: counts by layer and category."""
+        content: dict[str, Any] = json.loads(self.run.judged_files()["profile.json"])
+        return content
+
+    def to_html(self) -> str:
+        """The content of ``report.html``."""
+        return render_profile(profile_page(self.run), max_mb=self._max_mb)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the files of ``profiler run``; returns the path of ``report.html``."""
+        check_writable(Path(folder))
+        write_run(self.run, Path(folder), self._max_mb)
+        return Path(folder, "report.html")
+
+    @in_parameters
+    def find(self, word: str, *, layer: str | None = None) -> "pd.DataFrame":
+        """The units whose label or explanation is or holds a word, trusted labels first.
+
+        Args:
+            word: as a whole, in capitals or not: ``stripes`` finds ``zebra stripes``.
+            layer: in this layer alone.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+        """
+        frame = self.to_frame()
+        if layer is not None:
+            frame = frame[frame["layer"] == self._layer(layer)]
+        pattern = rf"\b{re.escape(word)}\b"
+        holds = [
+            frame[column].str.contains(pattern, case=False, regex=True)
+            for column in ("description", "explanation")
+        ]
+        found = frame[holds[0] | holds[1]]
+        return found.sort_values(
+            ["interpretable", "similarity"], ascending=False, kind="stable", ignore_index=True
+        )
+
+    @in_parameters
+    def unit(self, layer: str, number: int) -> "ProfiledUnit":
+        """One unit, with the images that activate it most.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+            InputError: the layer has no unit of that number.
+        """
+        names = [each.layer for each in self.run.layers]
+        place = names.index(self._layer(layer))
+        labels, info = self.run.layers[place], self.run.record.subject.layers[place]
+        numbers = [info.number(unit) for unit in range(labels.units)]
+        if number not in numbers:
+            raise InputError(
+                f"layer {layer!r} has no unit {number}; its {labels.units:,} units are numbered "
+                f"from {numbers[0]} to {numbers[-1]}"
+            )
+        unit = numbers.index(number)
+        before = sum(each.units for each in self.run.layers[:place])
+        cells = self.to_frame().iloc[before + unit].to_dict()
+        images = [i for i in labels.top_images[unit].tolist() if i in self.run.thumbnails][:SHOWN]
+        return ProfiledUnit(
+            {str(column): value for column, value in cells.items()},
+            tuple(self.run.image_names[i] for i in images),
+            tuple(self.run.thumbnails[i] for i in images),
+        )
+
+    def _layer(self, name: str) -> str:
+        known = [each.layer for each in self.run.layers]
+        if name not in known:
+            raise UnknownNameError("layer of the profile", name, known)
+        return name
+
+    @property
+    def _max_mb(self) -> float:
+        return float(self.run.record.settings.get("max_report_mb", _MEGABYTES))
+
+    @property
+    def _title(self) -> str:
+        return f"Profile of {self.run.record.subject.name}"
+
+    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
+        profile = self.run.profile
+        return profile.categories, profile.layers
+
+
+@dataclass(frozen=True)
+class ProfiledUnit:
+    """One unit of a profile.
+
+    Attributes:
+        cells: its row of ``descriptions.csv``, by column.
+        images: names of the images that activate it most, the strongest first.
+        pictures: the same images, small, as WebP.
+    """
+
+    cells: Mapping[str, Any]
+    images: tuple[str, ...]
+    pictures: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The word; empty of a unit that never varies."""
+        return str(self.cells["description"])
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the label passes the threshold."""
+        return bool(self.cells["interpretable"])
+
+    @property
+    def explanation(self) -> str:
+        """Words with weights that follow the whole range; empty where none were worked out."""
+        return str(self.cells["explanation"])
+
+    def _repr_html_(self) -> str:
+        """Label and pictures, for a notebook."""
+        return fragment("api/unit.html", unit=self, pictures=list(self._sources()))
+
+    def _sources(self) -> Iterator[tuple[str, str]]:
+        for name, picture in zip(self.images, self.pictures, strict=True):
+            yield name, "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
+
+
+@dataclass(frozen=True, repr=False)
+class ProfileComparison(Result):
+    """What changed between profiles.
+
+    Attributes:
+        files: ``comparison.json``, ``units.csv`` and ``compare.html``.
+    """
+
+    files: Mapping[str, str]
+    NAMES: ClassVar[tuple[str, ...]] = ("comparison.json", "units.csv", "compare.html")
+
+    @property
+    def summary(self) -> str:
+        """The finding in a few sentences."""
+        return str(self._content["summary"])
+
+    def to_csv(self) -> str:
+        """The content of ``units.csv``: a row a pair of matched units."""
+        return self.files["units.csv"]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``comparison.json``."""
+        return dict(self._content)
+
+    def to_html(self) -> str:
+        """The content of ``compare.html``."""
+        return self.files["compare.html"]
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the files of ``profiler compare``; returns the path of ``compare.html``."""
+        check_writable(Path(folder))
+        for name, content in self.files.items():
+            write_atomically(Path(folder, name), content)
+        return Path(folder, "compare.html")
+
+    @cached_property
+    def _content(self) -> Mapping[str, Any]:
+        content: Mapping[str, Any] = json.loads(self.files["comparison.json"])
+        return content
+
+    @property
+    def _title(self) -> str:
+        return f"Comparison of {', '.join(run['name'] for run in self._content['runs'])}"
+
+    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
+        totals = []
+        for run in self._content["runs"]:
+            total = ModelProfile.from_json(run["profile"]).total
+            totals.append(
+                LayerProfile(
+                    run["name"], total.counts, total.uninterpretable, total.dead, total.below
+                )
+            )
+        return self._content["categories"], totals
+
+
+_LATER = {"diagnosis.json": "debug", "guard.json": "guard", "check.json": "check"}
+
+
+@in_parameters
+def load(folder: Path | str) -> Profile | ProfileComparison:
+    """A finished profile or comparison, from the folder it was written to.
+
+    Raises:
+        InputError: the folder holds neither, or what it holds is damaged.
+    """
+    folder = Path(folder)
+    if (folder / "run.json").is_file():
+        return Profile(load_run(folder), folder)
+    if (folder / "comparison.json").is_file():
+        read_json(folder / "comparison.json", "comparison", (FORMAT,))
+        names = ProfileComparison.NAMES
+        return ProfileComparison({name: text_of(folder / name, "file") for name in names})
+    other = next((story for name, story in _LATER.items() if (folder / name).is_file()), None)
+    if other:
+        raise InputError(
+            f"{str(folder)!r} holds a result of profiler {other}, which cannot be read back; open "
+            "its page"
+        )
+    raise InputError(
+        f"{str(folder)!r} is no finished profile or comparison: it has neither 'run.json' nor "
+        "'comparison.json'"
+    )
