@@ -136,7 +136,7 @@ class Result(ABC):
         )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Profile(Result):
     """What each unit of a network responds to.
 
@@ -148,7 +148,7 @@ class Profile(Result):
 
     run: ProfileRun
     folder: Path | None = None
-    vlm: VLM | None = field(default=None, compare=False)
+    vlm: VLM | None = None
 
     @property
     def summary(self) -> str:

