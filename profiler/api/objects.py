@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import torch
 from torch import nn
@@ -148,8 +148,7 @@ def open_images(
     if hasattr(type(source), "fingerprint") and hasattr(type(source), "read"):
         if limit is not None:
             raise UsageError("--limit is for images that are not loaded yet; load fewer")
-        found: ProbeSet = source
-        return found
+        return cast(ProbeSet, source)
     return ImageSequence.open(source, limit=limit)
 
 

@@ -132,6 +132,7 @@ class Result(ABC):
             bars=bars,
             left_out=len(layers) - len(shown),
             legend=[s for s in (*styles.values(), UNINTERPRETABLE, DEAD) if s.name in used],
+            pale=any(segment.pale for bar in bars for segment in bar.segments),
             fills=FILLS,
         )
 
