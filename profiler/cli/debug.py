@@ -17,7 +17,6 @@ from profiler.cli.classifiers import (
     Eps,
     Naming,
     TrustLabels,
-    change_of,
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
@@ -61,6 +60,7 @@ def debug(
     Writes debug.html, diagnosis.json, heatmaps.npz and the map from the classifier's features to
     the VLM's space.
     """
+    from profiler.api.classifiers import change_of
     from profiler.debug.result import LEVELS
 
     computing.check()

@@ -110,14 +110,15 @@ def debug(
     vlm: VLM,
     data: LabelledImages,
     concepts: ConceptSet,
-    out: Path,
+    out: Path | None,
     options: DebugOptions | None = None,
     services: Services = NONE,
 ) -> Diagnosis:
-    """Say where and why a classifier is wrong, and write the diagnosis to ``out``."""
+    """Say where and why a classifier is wrong, and write the diagnosis to ``out``, if any."""
     options = options or DebugOptions()
     clock = Clock()
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     _check_size(len(concepts.words), data)
     log.info(
         "%s: head %s, %d features, %d classes",
@@ -216,7 +217,10 @@ def debug(
     with clock("words"):
         found = _told(found, options, services)
     found = replace(found, timings=dict(clock.seconds))
-    _write(found, aligned, classifier, vlm, out, options)
+    found = replace(found, files=_files(found, aligned, classifier, vlm, out, options))
+    if out is not None:
+        for name, content in found.files.items():
+            write_atomically(out / name, content)
     return found
 
 
@@ -496,22 +500,20 @@ def _told(found: Diagnosis, options: DebugOptions, services: Services) -> Diagno
 # --- the outcome ----------------------------------------------------------------------------
 
 
-def _write(
+def _files(
     found: Diagnosis,
     aligned: AffineMap,
     classifier: Classifier,
     vlm: VLM,
-    out: Path,
+    out: Path | None,
     options: DebugOptions,
-) -> None:
+) -> dict[str, str | bytes]:
     """All contents are made before the first file is written: what may refuse, refuses here."""
     context = {"classifier": classifier.fingerprint, "vlm": vlm.fingerprint}
-    specs = CHECK_REPORT if (out / CHECK_REPORT).exists() else ""
-    files: dict[str, str | bytes] = {
+    specs = CHECK_REPORT if out and (out / CHECK_REPORT).exists() else ""
+    return {
         "diagnosis.json": diagnosis_json(found),
         "heatmaps.npz": heatmaps_npz(found),
         "map.safetensors": map_file(aligned, context),
         "debug.html": render_debug(found, specs=specs, max_mb=options.max_report_mb),
     }
-    for name, content in files.items():
-        write_atomically(out / name, content)

@@ -170,6 +170,7 @@ class Diagnosis:
         timings: seconds by stage.
         usage: of the language model.
         level: whose heatmaps lead; the others stand beside them.
+        files: the same as files, by name.
     """
 
     command: str
@@ -198,6 +199,7 @@ class Diagnosis:
     timings: Mapping[str, float] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     level: Level = "encoder"
+    files: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
 
     @property
     def after(self) -> Right:
