@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from profiler.api.guards import FittedGuard as Guard
     from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
     from profiler.api.results import load
     from profiler.api.stories import compare, debug, profile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Guard",
     "ProfilerError",
     "compare",
     "debug",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Guard": "api.guards:FittedGuard",
     "ProfilerError": "errors",
     "load": "api.results",
     "load_concepts": "api.objects",
@@ -75,7 +78,8 @@ def __getattr__(name: str) -> Any:
     if name in _STORIES:
         return importlib.import_module(f"profiler.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"profiler.{_HOMES[name]}"), name)
+        home, _, called = _HOMES[name].partition(":")
+        return getattr(importlib.import_module(f"profiler.{home}"), called or name)
     raise AttributeError(f"module 'profiler' has no attribute {name!r}")
 
 

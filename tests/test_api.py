@@ -278,6 +278,56 @@ def test_a_diagnosis_in_memory_is_that_of_the_command_line(here: Path, command: 
         pf.debug(tuned(), [], WORDS, **given)
 
 
+# --- a guard --------------------------------------------------------------------------------
+
+
+def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    for name, seed in (("fit", 0), ("held", 90)):
+        write_classes(here / name, 20, seed=seed)
+        # Red images that are called green: wrong answers.
+        write_images(here / name / "green" / "more", 6, seed=seed + 9, colors=("red",))
+    (here / "classes.txt").write_text("\n".join(CLASSES))
+    (here / "words.txt").write_text("red\ngreen\nblue\nyellow\n")
+    subject = f"{HERE / 'samples' / 'tiny.py'}:subject"
+    common, eyes = ("--classes", "classes.txt", "-b", 16), subject.replace("subject", "caption_vlm")
+    for call in (
+        ("guard", "fit", subject, "--data", "fit", "--vlm", eyes,
+         "--concepts", "words.txt", "--trust-labels", "-j", 0, "--out", "made", *common),
+        ("guard", "score", subject, "held/red", "--guard", "made", "--out", "scores.csv", "-b", 16),
+        ("guard", "eval", subject, "--data", "held", "--guard", "made", "--corrupt",
+         "gaussian_noise:2", "--out", "assessed", *common),
+    ):  # fmt: skip
+        done = command(*call)
+        assert done.status == 0, done.stderr
+    before = set(here.iterdir())
+    model = pf.load_model(TinyNet(), preprocess=to_tensor())
+    guard = pf.Guard.fit(
+        model, "fit", "words.txt", classes="classes.txt", vlm=CaptionVLM(), trust_labels=True,
+        cache=False,
+    )  # fmt: skip
+    assert guard.threshold == pf.Guard.load("made").threshold
+    same_cells(guard.score(model, here / "held" / "red"), (here / "scores.csv").read_text())
+    found = guard.evaluate(
+        model, "held", classes="classes.txt", corruptions=["gaussian_noise:2"], reference=None
+    )
+    assert set(here.iterdir()) == before
+    written = json.loads((here / "assessed" / "guard.json").read_text())
+    for mine, theirs in zip(found.to_json()["conditions"], written["conditions"], strict=True):
+        assert mine["flagged_defects"] == theirs["flagged_defects"]
+        own = written["rules"][0]
+        assert mine["metrics"][own] == theirs["metrics"][own]
+    same_cells(found.to_frame(), found.to_csv())
+    assert "held-out images" in found.summary
+    assert len(found._repr_html_()) < 200_000
+    guard.save("mine.safetensors")
+    logits, verdict = pf.Guard.load("mine.safetensors").wrap(TinyNet().eval())(
+        torch.rand(2, 3, 8, 8)
+    )
+    assert (logits.shape, verdict.flagged.shape) == ((2, 4), (2,))
+    with pytest.raises(pf.ProfilerError, match="this guard was made for TinyNet"):
+        guard.score(tuned(), here / "held" / "red", preprocess=to_tensor())
+
+
 # --- errors ---------------------------------------------------------------------------------
 
 
@@ -371,5 +421,7 @@ def test_the_lines_of_the_documentation_run(here: Path, capsys: pytest.CaptureFi
     assert "before" in names["comparison"].summary
     (here / "classes.txt").write_text("\n".join(CLASSES))
     names |= {"captions": CaptionVLM(), "data": write_classes(here.parent / "data", 20)}
+    names["batch"] = torch.rand(2, 3, 8, 8)
     exec(third, names)
     assert names["diagnosis"].summary
+    assert names["verdict"].flagged.shape == (2,)

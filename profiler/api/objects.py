@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -12,15 +12,17 @@ from torch import nn
 from profiler.core.store import Store, cache_folder
 from profiler.data.annotations import annotate, check_annotations, is_annotated
 from profiler.data.concept_sets import ConceptSet, concepts_of, open_concepts
+from profiler.data.corruptions import Corruption
 from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, SyntheticProbe, open_probe
 from profiler.errors import InputError, ProfilerError, UsageError
 from profiler.models.subject.loading import SubjectOptions, load_subject, subject_of
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.subject.sources import find_source
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM
-from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, late_words, open_vlm
-from profiler.session import choose_device
+from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, check_vlm, late_words, open_vlm
+from profiler.session import Provenance, choose_device
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -196,3 +198,47 @@ def open_store(cache: CacheFolder) -> Store | None:
     if cache is False:
         return None
     return Store(cache_folder() if cache is None else Path(cache))
+
+
+def check_names(model: str | nn.Module | Subject, vlm: str | VLM) -> None:
+    """Refuse names that are none, before anything is loaded."""
+    if isinstance(vlm, str):
+        check_vlm(vlm)
+    if isinstance(model, str):
+        find_source(model)
+
+
+def open_subject(
+    model: str | nn.Module | Subject, preprocess: str | Preprocess | None, device: str
+) -> Subject:
+    """See :func:`load_model`."""
+    if not isinstance(model, Subject):
+        return load_model(model, preprocess=preprocess, device=device)
+    if preprocess is not None:
+        raise UsageError("`preprocess` is for a module; what load_model returned has its own")
+    return model
+
+
+# --- the record of a call ----------------------------------------------------------------------
+
+
+def provenance_of(function: str, settings: Mapping[str, Any]) -> Provenance:
+    """The call as one line and its parameters, for the record; objects stand by their names."""
+    kept = {name: _plain(value) for name, value in settings.items()}
+    given = (f"{name}={value!r}" for name, value in kept.items() if value is not None)
+    return Provenance(f"profiler.{function}({', '.join(given)})", settings=kept)
+
+
+def _plain(value: Any) -> Any:
+    """A value as it can be recorded."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Path | Corruption):
+        return str(value)
+    name = getattr(value, "name", None) or getattr(value, "title", None)
+    if isinstance(name, str):
+        return name
+    if isinstance(value, list | tuple) and len(value) <= 20:
+        return [_plain(each) for each in value]
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if hasattr(value, "__len__") else kind

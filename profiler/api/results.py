@@ -50,12 +50,29 @@ MOST_BARS = 30
 SHOWN = 9
 """Images of a unit, in a notebook."""
 _TEXT = re.compile(
-    r"(layer|from|to|name|true|predicted|at_fault|(description|category|explanation)(_\d|_before|_after)?)"
+    r"layer|from|to|image|name|true|predicted|at_fault|condition|detector"
+    r"|prediction|verdict|against_\d|problem|views"
+    r"|(description|category|explanation)(_\d|_before|_after)?"
 )
 """Columns of a table that hold text; in all others an empty cell is a number not known."""
 _MEGABYTES = 20.0
 _FAULTS = ("head", "encoder", "undetermined")
 _BYTES = (".npz", ".safetensors")
+
+
+def framed(content: str) -> "pd.DataFrame":
+    """A table as pandas has it, cell by cell."""
+    import pandas as pd
+
+    columns = content.partition("\n")[0].split(",")
+    text = [column for column in columns if _TEXT.fullmatch(column)]
+    return pd.read_csv(
+        io.StringIO(content),
+        dtype=dict.fromkeys(text, str),
+        # A word may be "null" or "nan".
+        keep_default_na=False,
+        na_values={column: [""] for column in columns if column not in text},
+    )
 
 
 class Result(ABC):
@@ -100,18 +117,7 @@ class Result(ABC):
 
     def to_frame(self) -> "pd.DataFrame":
         """The table of :meth:`to_csv`; empty numbers are NaN, empty texts stay empty."""
-        import pandas as pd
-
-        content = self.to_csv()
-        columns = content.partition("\n")[0].split(",")
-        text = [column for column in columns if _TEXT.fullmatch(column)]
-        return pd.read_csv(
-            io.StringIO(content),
-            dtype=dict.fromkeys(text, str),
-            # A word may be "null" or "nan".
-            keep_default_na=False,
-            na_values={column: [""] for column in columns if column not in text},
-        )
+        return framed(self.to_csv())
 
     def show(self) -> None:
         """Open the report in a browser."""
@@ -375,11 +381,19 @@ class ClassifierDiagnosis(FileResult):
         classes, rule = self._content["classes"], self._content["rule"]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        header = ["image", "name", "true", "predicted", "confidence", "true_confidence", "at_fault"]
+        header = [
+            "number",
+            "name",
+            "true",
+            "predicted",
+            "confidence",
+            "true_confidence",
+            "at_fault",
+        ]
         writer.writerow(header)
         for each in self._content["images"]:
             named = {"true": classes[each["true"]], "predicted": classes[each["predicted"]]}
-            row = {**each, **named, "at_fault": each["verdicts"][rule]}
+            row = {**each, **named, "number": each["image"], "at_fault": each["verdicts"][rule]}
             writer.writerow([row[column] for column in header])
         return file.getvalue()
 

@@ -1,6 +1,6 @@
 """The stories as functions: networks, images and words go in, by name or in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -8,16 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from profiler.api.classifiers import change_of, labelled_for
+from profiler.api.classifiers import change_of, open_case
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
     Images,
+    check_names,
     in_parameters,
-    load_model,
     open_inputs,
     open_store,
-    open_words,
+    open_subject,
+    provenance_of,
 )
 from profiler.api.results import ClassifierDiagnosis, Profile, ProfileComparison, load
 from profiler.compare.compare import (
@@ -28,7 +29,6 @@ from profiler.compare.compare import (
     order_of,
 )
 from profiler.compare.rules import parse_rule
-from profiler.concepts.attributes import attributes_for, check_concepts
 from profiler.core.store import Store
 from profiler.core.text import distinct, split
 from profiler.data.annotations import is_annotated
@@ -40,21 +40,18 @@ from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.llm.base import LLM
 from profiler.llm.choose import open_llm
 from profiler.models.attacks import Attack
-from profiler.models.classifier import Classifier
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
-from profiler.models.subject.sources import find_source
 from profiler.models.vlm.base import VLM
-from profiler.models.vlm.choose import DEFAULT_VLM, check_vlm, open_vlm, texts_of
+from profiler.models.vlm.choose import DEFAULT_VLM, texts_of
 from profiler.profile.evaluation import DRAWS
-from profiler.profile.result import attributes_of
 from profiler.profile.run import ProfileOptions
 from profiler.profile.run import profile as profile_network
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 from profiler.profile.sorting.categories import Category
 from profiler.profile.threshold import Threshold, read_threshold
-from profiler.session import NONE, Progress, Provenance, Reading, Services, choose_device
+from profiler.session import NONE, Progress, Reading, Services, choose_device
 
 Cut = float | str | Path | Threshold | None
 """A number, ``null``, a ``threshold.json`` or what it holds; None for confirmed labels."""
@@ -112,7 +109,7 @@ def profile(
     annotated = isinstance(concepts, str) and is_annotated(concepts)
     if annotated and vlm != DEFAULT_VLM:
         raise UsageError("`vlm` and annotations both say what the images show; give one")
-    _check_names(model, vlm)
+    check_names(model, vlm)
     if similarity is None:
         similarity = OF_ANNOTATIONS[0] if annotated else "soft-wpmi"
     formula = open_similarity(similarity) if isinstance(similarity, str) else similarity
@@ -139,10 +136,11 @@ def profile(
         **({"llm": llm} if isinstance(llm, str) else {}),
         **given,
     }
+    provenance = provenance_of("profile", settings)
     wanted = ProfileOptions(
         **given,
-        command=_command("profile", settings),
-        settings={name: _plain(value) for name, value in settings.items()},
+        command=provenance.command,
+        settings=provenance.settings,
     )
     probe, words, eyes = open_inputs(
         images,
@@ -153,7 +151,7 @@ def profile(
         limit=limit,
         seed=seed,
     )
-    network = _subject(model, preprocess, device)
+    network = open_subject(model, preprocess, device)
     reader = eyes()
     folder = None if out is None else Path(out)
     with _language_model(llm, store) as asked:
@@ -236,7 +234,7 @@ def compare(
         rules=[parse_rule(rule, [each.name for each in categories]) for rule in fail_on],
         seed=seed,
         words=ProfileOptions(categories=categories, seed=seed),
-        command=_command("compare", settings),
+        command=provenance_of("compare", settings).command,
     )
     first, store = finished[0], open_store(cache)
     record = first.run.record
@@ -306,25 +304,14 @@ def debug(
     Raises:
         ProfilerError: with the reason; see :mod:`profiler.errors`.
     """
-    if not isinstance(images, str | Path):
-        raise InputError(
-            "labelled images are a folder with a subfolder for each class, or a CSV of path,label, "
-            f"not of type {type(images).__name__}"
-        )
     wanted = next((each for each in LEVELS if each == level), None)
     if wanted is None:
         raise UnknownNameError("level", level, LEVELS)
     attacked, harmed = change_of(attack, eps, attack_steps, corrupt, seed)
-    _check_names(model, vlm)
-    words = None
-    if isinstance(concepts, Profile):
-        words = attributes_of(concepts.run)
-    elif concepts is not None:
-        words = check_concepts(open_words(concepts))
     settings = {
         "model": model,
         "images": images,
-        "concepts": words.title if words else None,
+        "concepts": concepts,
         "classes": classes,
         "head": head,
         "attack": attacked.text if attacked else None,
@@ -334,23 +321,10 @@ def debug(
         "limit": limit,
         "seed": seed,
     }
-    provenance = Provenance(
-        _command("debug", settings),
-        settings={name: _plain(value) for name, value in settings.items()},
+    store = open_store(cache)
+    classifier, data, words, reader = open_case(
+        model, images, concepts, classes, head, vlm, preprocess, limit, device
     )
-    place, store = choose_device(device), open_store(cache)
-    classifier = Classifier.find(_subject(model, preprocess, device), head)
-    named = None if classes is None else Path(classes)
-    data = labelled_for(Path(images), named, classifier.outputs, limit)
-    if words is None:
-        present = [data.classes.names[i] for i in sorted(set(data.truth.tolist()))]
-        words = attributes_for(present)
-    if words is None:
-        raise UsageError(
-            "no concepts are known for these classes; give `concepts`: words, a text file, or a "
-            "profile, whose most frequent labels are taken"
-        )
-    reader = open_vlm(vlm, place) if isinstance(vlm, str) else vlm
     with _language_model(llm, store) as asked:
         done = diagnose(
             classifier,
@@ -365,29 +339,11 @@ def debug(
                 trust_labels,
                 seed,
                 reading=reading or Reading(),
-                provenance=provenance,
+                provenance=provenance_of("debug", settings),
             ),
             Services(asked, store, progress),
         )
     return ClassifierDiagnosis(done.files)
-
-
-def _check_names(model: str | nn.Module | Subject, vlm: str | VLM) -> None:
-    """Refuse names that are none, before anything is loaded."""
-    if isinstance(vlm, str):
-        check_vlm(vlm)
-    if isinstance(model, str):
-        find_source(model)
-
-
-def _subject(
-    model: str | nn.Module | Subject, preprocess: str | Preprocess | None, device: str
-) -> Subject:
-    if not isinstance(model, Subject):
-        return load_model(model, preprocess=preprocess, device=device)
-    if preprocess is not None:
-        raise UsageError("`preprocess` is for a module; what load_model returned has its own")
-    return model
 
 
 def _cut(threshold: Cut) -> Any:
@@ -406,24 +362,3 @@ def _language_model(llm: str | LLM | None, store: Store | None) -> Iterator[LLM 
     finally:
         if opened is not None:
             opened.close()
-
-
-def _command(function: str, settings: Mapping[str, Any]) -> str:
-    """The call as one line, for the record; objects stand by their names."""
-    given = (f"{name}={_plain(value)!r}" for name, value in settings.items() if value is not None)
-    return f"profiler.{function}({', '.join(given)})"
-
-
-def _plain(value: Any) -> Any:
-    """A value as it can be recorded."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Path | Corruption):
-        return str(value)
-    name = getattr(value, "name", None) or getattr(value, "title", None)
-    if isinstance(name, str):
-        return name
-    if isinstance(value, list | tuple) and len(value) <= 20:
-        return [_plain(each) for each in value]
-    kind = type(value).__name__
-    return f"{kind} of {len(value)}" if hasattr(value, "__len__") else kind

@@ -427,35 +427,26 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
     from profiler.core.json_text import json_text
-    from profiler.guard.rules.reasons import SHOWN
+    from profiler.guard.score import COLUMNS
 
     writer = csv.writer(file, lineterminator="\n")
     if not as_json:
-        against = [f"against_{place}" for place in range(1, SHOWN + 1)]
-        heads = ["image", "prediction", "class", "score", "verdict", *against, "problem", "views"]
-        writer.writerow(heads)
+        writer.writerow(COLUMNS)
     for row in rows:
-        verdict = "flag" if row.flagged else "accept"
         if as_json:
             content: dict[str, Any] = {
                 "image": row.name,
                 "prediction": row.prediction or None,
                 "class": row.predicted if row.predicted >= 0 else None,
                 "score": row.score if math.isfinite(row.score) else None,
-                "verdict": verdict,
+                "verdict": "flag" if row.flagged else "accept",
                 "against": row.reasons,
                 "problem": row.problem or None,
                 "views": row.views,
             }
             file.write(json_text(content, None) + "\n")
         else:
-            said = [*row.reasons, *[""] * (SHOWN - len(row.reasons))]
-            label = row.predicted if row.predicted >= 0 else ""
-            called = "; ".join(f"{view}: {name}" for view, name in row.views.items())
-            score = f"{row.score:.6g}"
-            writer.writerow(
-                [row.name, row.prediction, label, score, verdict, *said, row.problem, called]
-            )
+            writer.writerow(row.cells)
         # Whoever reads the other end of a pipe should not wait for a whole block.
         file.flush()
 

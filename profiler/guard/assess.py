@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,11 @@ def assess_guard(
     classifier: Classifier,
     data: LabelledImages,
     reference: Path | None,
-    out: Path,
+    out: Path | None,
     options: AssessOptions | None = None,
     services: Services = NONE,
 ) -> Assessment:
-    """Say what a guard is worth on held-out labelled images; write it to ``out``.
+    """Say what a guard is worth on held-out labelled images; write it to ``out``, if any.
 
     Args:
         guard: to be assessed.
@@ -97,7 +97,8 @@ def assess_guard(
     options = options or AssessOptions()
     changed = check_subject(guard, classifier)
     check_classes(guard, data.classes)
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     used = set(guard.seen.tolist())
     fresh = [
         index
@@ -199,16 +200,18 @@ def assess_guard(
     )
     for warning in assessment.warnings:
         log.warning("warning: %s", warning)
-    _write(assessment, data, out, options)
+    assessment = replace(assessment, files=_files(assessment, data, options))
+    if out is not None:
+        for name, content in assessment.files.items():
+            write_atomically(out / name, content)
     return assessment
 
 
-def _write(found: Assessment, data: LabelledImages, out: Path, options: AssessOptions) -> None:
+def _files(found: Assessment, data: LabelledImages, options: AssessOptions) -> dict[str, str]:
     wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
     pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
-    write_atomically(out / "guard.json", guard_json(found))
     page = render_guard(found, pictures, max_mb=options.max_report_mb)
-    write_atomically(out / "guard.html", page)
+    return {"guard.json": guard_json(found), "guard.html": page}
 
 
 def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:

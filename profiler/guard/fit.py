@@ -77,17 +77,20 @@ def fit_guard(
     vlm: VLM,
     data: LabelledImages,
     concepts: ConceptSet,
-    out: Path,
+    out: Path | None,
     options: GuardOptions | None = None,
     services: Services = NONE,
 ) -> Guard:
-    """Make a guard from labelled images that the classifier was not trained on; write it.
+    """Make a guard from labelled images that the classifier was not trained on.
+
+    It is written to ``out``, if any.
 
     The classifier has to be wrong now and then on them, or there is nothing to learn from.
     """
     options = options or GuardOptions()
     check_rule(options.rule, options.views)
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     seen = examine(classifier, vlm, data, options.reading, services)
     views = None
     if options.views:
@@ -130,8 +133,9 @@ def fit_guard(
     )
     for note in filter(None, (*guard.context.notes, guard.remark)):
         log.warning("warning: %s", note)
-    write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
-    guard.save(out / FILE)
+    if out is not None:
+        write_atomically(out / REFERENCE, save(reference, {"guard": context.fingerprint}))
+        guard.save(out / FILE)
     return guard
 
 

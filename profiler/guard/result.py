@@ -107,6 +107,7 @@ class Assessment:
         date: of the assessment.
         versions: of the packages.
         warnings: what has to be said.
+        files: the same as files, by name.
     """
 
     context: Context
@@ -136,6 +137,7 @@ class Assessment:
     date: str
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def clean(self) -> Condition:

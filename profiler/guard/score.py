@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -12,9 +13,14 @@ from profiler.guard.answers import BATCH, answers_of, check_subject
 from profiler.guard.drift import Look
 from profiler.guard.guard import Guard
 from profiler.guard.rules.base import Views
+from profiler.guard.rules.reasons import SHOWN
 from profiler.guard.runtime import view_tensors
 from profiler.models.classifier import Classifier
 from profiler.session import NONE, Services
+
+AGAINST = tuple(f"against_{place}" for place in range(1, SHOWN + 1))
+COLUMNS = ("image", "prediction", "class", "score", "verdict", *AGAINST, "problem", "views")
+"""Of a table of scores."""
 
 log = logging.getLogger("profiler")
 
@@ -42,6 +48,24 @@ class Scored:
     reasons: tuple[str, ...]
     problem: str = ""
     views: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> list[Any]:
+        """In the order of :data:`COLUMNS`."""
+        said = [*self.reasons, *[""] * (SHOWN - len(self.reasons))]
+        label = self.predicted if self.predicted >= 0 else ""
+        seen = "; ".join(f"{view}: {name}" for view, name in self.views.items())
+        verdict = "flag" if self.flagged else "accept"
+        return [
+            self.name,
+            self.prediction,
+            label,
+            f"{self.score:.6g}",
+            verdict,
+            *said,
+            self.problem,
+            seen,
+        ]
 
 
 def score_images(
