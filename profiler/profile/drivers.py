@@ -24,8 +24,8 @@ Counts and sums by level are all it takes, of each group its own (:class:`LevelS
 different processes saw are put together without a bit of difference.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -122,11 +122,11 @@ class LayerDrivers:
 
     layer: str
     factors: tuple[str, ...]
-    share: Float64
-    share_error: Float64
-    two_way: Float64
-    effect: Float64
-    effect_error: Float64
+    share: FloatArray
+    share_error: FloatArray
+    two_way: FloatArray
+    effect: FloatArray
+    effect_error: FloatArray
     mean: Float64
     without: Float64
 
@@ -174,6 +174,25 @@ class LayerDrivers:
             for i, name in enumerate(self.factors)
         }
 
+    def to_arrays(self) -> dict[str, Any]:
+        """As named arrays, to be stored."""
+        return {each.name: getattr(self, each.name) for each in fields(self)[2:]}
+
+    @classmethod
+    def from_arrays(
+        cls, layer: str, factors: Sequence[str], arrays: Mapping[str, Any], prefix: str = ""
+    ) -> "LayerDrivers":
+        """What :meth:`to_arrays` gave, its names behind a prefix."""
+        found = {each.name: arrays[prefix + each.name] for each in fields(cls)[2:]}
+        return cls(layer, tuple(factors), **found)
+
+    def short(self) -> "LayerDrivers":
+        """The same with the numbers of units in single precision: half the room on disk."""
+        of_units: dict[str, Any] = {
+            name: np.asarray(getattr(self, name), np.float32) for name in _BY_UNIT
+        }
+        return replace(self, **of_units)
+
     @property
     def _first(self) -> Float64:
         return (np.arange(len(self.mean)) < len(self.factors)).astype(np.float64)
@@ -218,7 +237,7 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     """
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
-    check_images(len(rows))
+    check_enough(len(rows))
     parts = groups_of(len(rows), groups)
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
@@ -241,7 +260,7 @@ def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerD
     return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
 
 
-def check_images(images: int, what: str = "images") -> None:
+def check_enough(images: int, what: str = "images") -> None:
     """Raise :class:`InputError` where there are too few; ``what`` is how a user calls them."""
     if images < FEWEST_IMAGES:
         raise InputError(f"{what} must be at least {FEWEST_IMAGES} to tell drivers, got {images}")
@@ -409,12 +428,25 @@ _SAME = {
 """Words for what a level shows, that are not its name."""
 
 
-def following(drivers: LayerDrivers, unit: int, word: str, factors: Factors) -> Following:
-    """Whether a unit follows a word.
+def following(
+    drivers: LayerDrivers, words: Sequence[str | None], factors: Factors
+) -> list[Following | None]:
+    """Whether each of a layer's K units follows its word; None where it has none.
 
     Where the word names several levels, each is asked with its share of the 5 % of errors.
+
+    Args:
+        drivers: of the layer.
+        words: K of them.
+        factors: that the drivers are of.
     """
-    columns = columns_of(word, factors)
+    columns = {word: columns_of(word, factors) for word in set(words) if word}
+    return [
+        _follows(drivers, unit, columns[word]) if word else None for unit, word in enumerate(words)
+    ]
+
+
+def _follows(drivers: LayerDrivers, unit: int, columns: Sequence[int]) -> Following:
     if not columns or not drivers.varying[unit]:
         return Following.NOT_TESTABLE
     t = _quantile(len(drivers.without), 1 - (1 - LEVEL) / len(columns))

@@ -99,7 +99,7 @@ class DriversView:
         self.panels = [self._panel(place) for place in range(len(self.names))]
         self.thin = len(self.rows) >= _THIN_ROWS
         self.first, self.last = done.layers[0].layer, done.layers[-1].layer
-        self.images = count(len(done.factors))
+        self.images = count(done.images)
         self.association = [
             (name, ["–" if i == j else number(value, 2) for j, value in enumerate(row)])
             for i, (name, row) in enumerate(

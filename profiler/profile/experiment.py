@@ -9,7 +9,7 @@ would take. In memory are the activations of one group of images and one layer a
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from profiler.data.factors import Factors
 from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
 from profiler.models.subject.network import Layer, Subject
-from profiler.profile.drivers import LayerDrivers, check_images, drivers
+from profiler.profile.drivers import LayerDrivers, check_enough, drivers
 from profiler.session import NONE, Advance, Clock, Reading, Services
 
 _KEPT_TOGETHER = 250
@@ -125,7 +125,8 @@ class Experiment:
 
     Attributes:
         layers: the drivers of each.
-        factors: of the scenes.
+        factors: of the images; those of a finished run know no image.
+        images: that were shown.
         seconds: by stage: drawing, forward passes, and working out the drivers.
         drawn: whether the factors were drawn independently, so that what goes with them is caused
             by them, and shares add up.
@@ -133,7 +134,8 @@ class Experiment:
 
     layers: tuple[LayerDrivers, ...]
     factors: Factors
-    seconds: dict[str, float]
+    images: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
     drawn: bool = True
 
     def dead(self) -> int:
@@ -177,11 +179,11 @@ class Experiment:
     def to_json(self) -> dict[str, Any]:
         """Everything about layers: mean shares and two-way shares, each with its interval."""
         return {
-            "images": len(self.factors),
+            "images": self.images,
             "caused": self.drawn,
             "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
-            "association": self.factors.association(),
-            "seconds": self.seconds,
+            **({"association": self.factors.association()} if len(self.factors) else {}),
+            **({"seconds": self.seconds} if self.seconds else {}),
             "layers": [self._layer(layer) for layer in self.layers],
         }
 
@@ -262,7 +264,7 @@ def run_experiment(
         reading: batch size, workers and precision.
         services: store and progress.
     """
-    check_images(len(scenes))
+    check_enough(len(scenes))
     clock = Clock()
     with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
         probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
@@ -278,7 +280,7 @@ def describe(
     services: Services = NONE,
 ) -> Experiment:
     """The same of annotated images: what goes with the units' activations, cause or not."""
-    check_images(len(images.factors))
+    check_enough(len(images.factors))
     return _told(subject, layers, images.probe, images.factors, False, Clock(), reading, services)
 
 
@@ -311,4 +313,4 @@ def _told(
             drivers(layer.name, rows, factors)
             for layer, rows in zip(layers, found.matrices, strict=True)
         )
-    return Experiment(told, factors, clock.seconds, drawn)
+    return Experiment(told, factors, len(factors), clock.seconds, drawn)
