@@ -24,6 +24,7 @@ Counts and sums by level are all it takes, of each group its own (:class:`LevelS
 different processes saw are put together without a bit of difference.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
@@ -207,6 +208,12 @@ def _error(without: FloatArray) -> Float64:
     """The jackknife's standard error of a number, from its values without each of B groups."""
     error: Float64 = np.sqrt((len(without) - 1) * without.var(axis=0))
     return error
+
+
+def half_interval(error: FloatArray, groups: int = GROUPS) -> Float64:
+    """Half the width of the interval of a number, from its standard error."""
+    half: Float64 = _quantile(groups) * np.asarray(error, np.float64)
+    return half
 
 
 def _quantile(groups: int, level: float = LEVEL) -> float:
@@ -444,6 +451,37 @@ def following(
     return [
         _follows(drivers, unit, columns[word]) if word else None for unit, word in enumerate(words)
     ]
+
+
+FollowedCounts = Mapping[str, Mapping[Following, int]]
+"""Of one layer: by category, how many units follow their word, do not, or cannot be asked."""
+
+
+def count_followed(
+    told: Sequence[Following | None], categories: Sequence[str | None]
+) -> FollowedCounts:
+    """Count a layer's units, each with what :func:`following` says and its word's category."""
+    counts: dict[str, Counter[Following]] = {}
+    for each, category in zip(told, categories, strict=True):
+        if each is not None and category is not None:
+            counts.setdefault(category, Counter())[each] += 1
+    return counts
+
+
+def followed_of(layers: Sequence[FollowedCounts], category: str | None = None) -> tuple[int, int]:
+    """Units that follow their word, and those that can be asked; of one category or of all.
+
+    >>> counts = {"color": {Following.FOLLOWED: 2, Following.NOT_TESTABLE: 9},
+    ...           "object": {Following.NOT_FOLLOWED: 1}}
+    >>> followed_of([counts]), followed_of([counts, counts], "color")
+    ((2, 3), (4, 4))
+    """
+    of = [counts for layer in layers for name, counts in layer.items() if category in (None, name)]
+    followed, not_followed = (
+        sum(counts.get(each, 0) for counts in of)
+        for each in (Following.FOLLOWED, Following.NOT_FOLLOWED)
+    )
+    return followed, followed + not_followed
 
 
 def _follows(drivers: LayerDrivers, unit: int, columns: Sequence[int]) -> Following:

@@ -8,11 +8,28 @@ from typing import Any, Literal
 import numpy as np
 
 from profiler.core.statistics import Interval
-from profiler.profile.drivers import LayerDrivers
+from profiler.profile.drivers import (
+    FollowedCounts,
+    Following,
+    LayerDrivers,
+    followed_of,
+    half_interval,
+)
 from profiler.profile.experiment import Experiment
 from profiler.report import document
 from profiler.report.charts import Swatch
-from profiler.report.text import MINUS, THIN, count, number, plural, typeset
+from profiler.report.columns import rounded
+from profiler.report.text import (
+    MINUS,
+    NOTHING,
+    THIN,
+    count,
+    number,
+    percent,
+    plural,
+    share_of,
+    typeset,
+)
 
 PARTS: tuple[tuple[Swatch, tuple[str, ...]], ...] = (
     (Swatch("color", "c5"), ("color",)),
@@ -43,10 +60,13 @@ class _Segment:
     text: str
     room: Literal["none", "wide", "any"]
     tip: str
+    pale: bool = False
 
 
 @dataclass(frozen=True)
-class _Bar:
+class DriversBar:
+    """The shares of a layer's factors one after the other, of its variance."""
+
     segments: tuple[_Segment, ...]
     alt: str
 
@@ -56,7 +76,7 @@ class _Row:
     """A layer: its bar, the share of the factor that grows most, and all numbers."""
 
     name: str
-    bar: _Bar
+    bar: DriversBar
     figure: str
     error: str
     cells: tuple[tuple[str, str], ...]
@@ -87,13 +107,38 @@ class _Panel:
     alt: str
 
 
-class DriversView:
-    """Everything that a template prints of an experiment, worked out once."""
+@dataclass(frozen=True)
+class DriversSection:
+    """What the page of a profile shows of its experiment.
 
-    def __init__(self, done: Experiment) -> None:
+    Attributes:
+        done: what came of it.
+        followed: units that follow their word, by view (``peak``, ``range``) and layer.
+        categories: of words.
+        labels: for each layer and rank of a label, whether its units follow it.
+        explanations: the same of the words of explanations; empty without.
+    """
+
+    done: Experiment
+    followed: Mapping[str, Sequence[FollowedCounts]]
+    categories: Sequence[str]
+    labels: Sequence[Sequence[Sequence[Following | None]]]
+    explanations: Sequence[Sequence[Sequence[Following | None]]]
+
+
+class DriversView:
+    """Everything that a template prints of an experiment, worked out once.
+
+    Args:
+        done: what came of it.
+        section: of a profile; None on a page of its own.
+    """
+
+    def __init__(self, done: Experiment, section: DriversSection | None = None) -> None:
         self.done = done
+        self.section = section
         self.names = done.factors.names
-        self.parts = [*_parts(self.names), PAIRS]
+        self.parts = parts_of(self.names)
         self.followed = _grown(done)
         self.rows = [self._row(layer) for layer in done.layers]
         self.panels = [self._panel(place) for place in range(len(self.names))]
@@ -139,21 +184,99 @@ class DriversView:
         if caution := self.done.caution():
             yield f"{caution[0].upper()}{caution[1:]}."
 
+    @property
+    def asked(self) -> str:
+        """How many units follow their words, as a title; empty where none can be asked."""
+        told = []
+        for view, layers in (self.section.followed if self.section else {}).items():
+            followed, asked = followed_of(layers)
+            if asked:
+                told.append(f"{percent(followed, asked)} of the {count(asked)} {_VIEWS[view]}")
+        return f"Units follow {' and '.join(told)} that name what the scenes vary" if told else ""
+
+    @property
+    def views(self) -> list[str]:
+        """What words are asked for, as heads of columns."""
+        return [_VIEWS[view] for view in (self.section.followed if self.section else {})]
+
+    @property
+    def followed_rows(self) -> list[tuple[str, bool, list[str]]]:
+        """Of each layer, then of each category: name, whether it is a layer, followed of asked."""
+        if self.section is None:
+            return []
+        views = list(self.section.followed.values())
+        rows = [
+            (layer.layer, True, [followed_of(layers[place : place + 1]) for layers in views])
+            for place, layer in enumerate(self.done.layers)
+        ]
+        rows += [
+            (category, False, [followed_of(layers, category) for layers in views])
+            for category in self.section.categories
+        ]
+        return [
+            (name, is_layer, [share_of(*each) if each[1] else NOTHING for each in told])
+            for name, is_layer, told in rows
+            if any(asked for _, asked in told)
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """The strongest drivers of each unit, and which of its words it follows, as columns."""
+        if self.section is None:
+            return {}
+        columns = self.done.factors.columns
+        names = [name for name, _ in columns]
+        here = np.array([[name == each for name in names] for each in self.names])
+        layers = []
+        for place, layer in enumerate(self.done.layers):
+            best = np.argsort(-np.nan_to_num(layer.share), axis=1, kind="stable")[:, :_DRIVERS]
+            effect = np.nan_to_num(np.asarray(layer.effect, float))
+            level = [
+                [int(np.where(here[factor], effect[unit], -np.inf).argmax()) for factor in row]
+                for unit, row in enumerate(best.tolist())
+            ]
+            half = half_interval(layer.share_error, len(layer.without))
+            layers.append(
+                {
+                    "factor": best.ravel().tolist(),
+                    "level": np.ravel(level).tolist(),
+                    "share": rounded(np.take_along_axis(layer.share, best, axis=1).ravel(), 3),
+                    "half": rounded(np.take_along_axis(half, best, axis=1).ravel(), 3),
+                    "labels": _codes(self.section.labels[place]),
+                    "words": _codes(self.section.explanations[place])
+                    if self.section.explanations
+                    else "",
+                }
+            )
+        return {
+            "each": _DRIVERS,
+            "factors": list(self.names),
+            "levels": [level for _, level in columns],
+            "layers": layers,
+        }
+
+    def tile(self) -> tuple[str, str, str]:
+        """The figure of the factor that the rows follow, for the head of a page."""
+        name = self.followed
+        first, last = (layer.shares()[name].value for layer in self.ends)
+        return (
+            f"Driven by {name}",
+            _percent(last),
+            f"of the variance in {self.last}, {_percent(first)} in {self.first}",
+        )
+
+    @property
+    def ends(self) -> tuple[LayerDrivers, LayerDrivers]:
+        """The first layer and the last."""
+        return self.done.layers[0], self.done.layers[-1]
+
     def _row(self, layer: LayerDrivers) -> _Row:
         shares = layer.shares()
         wholes = (layer.first_order(), layer.all_two_way(), layer.rest())
-        drawn = [
-            (swatch, sum(max(shares[name].value, 0.0) for name in names))
-            for swatch, names in _known(self.names)
-        ]
-        # What is left is no more than the bar has room for.
-        before = sum(share for _, share in drawn)
-        drawn.append((PAIRS, min(max(wholes[1].value, 0.0), max(1 - before, 0.0))))
         cells = (*shares.values(), *(wholes if self.done.drawn else ()))
         followed = shares[self.followed]
         return _Row(
             layer.layer,
-            _bar(layer.layer, drawn),
+            drivers_bar(layer),
             _percent(followed.value),
             f"±{THIN}{100 * (followed.high - followed.value):.1f}",
             tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
@@ -183,6 +306,19 @@ class DriversView:
 
 
 _WORTH_TELLING = 0.02
+_DRIVERS = 3
+"""Factors named of a unit."""
+_VIEWS = {"peak": "trusted labels", "range": "leading words"}
+_CODES = {Following.FOLLOWED: "y", Following.NOT_FOLLOWED: "n"}
+
+
+def _codes(columns: Sequence[Sequence[Following | None]]) -> str:
+    """A letter a unit and word, unit by unit."""
+    return "".join(
+        _CODES.get(each, "-") if each else "-"
+        for unit in zip(*columns, strict=True)
+        for each in unit
+    )
 
 
 def _known(names: Sequence[str]) -> list[tuple[Swatch, tuple[str, ...]]]:
@@ -194,8 +330,9 @@ def _known(names: Sequence[str]) -> list[tuple[Swatch, tuple[str, ...]]]:
     return [(swatch, own) for swatch, own in [*parts, *others] if own]
 
 
-def _parts(names: Sequence[str]) -> list[Swatch]:
-    return [swatch for swatch, _ in _known(names)]
+def parts_of(names: Sequence[str]) -> list[Swatch]:
+    """The swatches of bars of these factors, with that of their pairs."""
+    return [*(swatch for swatch, _ in _known(names)), PAIRS]
 
 
 def _grown(done: Experiment) -> str:
@@ -206,7 +343,20 @@ def _grown(done: Experiment) -> str:
     return max(change, key=lambda name: change[name].value)
 
 
-def _bar(layer: str, drawn: Sequence[tuple[Swatch, float]]) -> _Bar:
+def stacked_shares(layer: LayerDrivers) -> list[tuple[Swatch, float]]:
+    """The mean share of each part of a bar; of pairs no more than there is room for."""
+    shares = layer.shares()
+    drawn = [
+        (swatch, sum(max(shares[name].value, 0.0) for name in names))
+        for swatch, names in _known(layer.factors)
+    ]
+    before = sum(share for _, share in drawn)
+    return [*drawn, (PAIRS, min(max(layer.all_two_way().value, 0.0), max(1 - before, 0.0)))]
+
+
+def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
+    """The bar of a layer, which may go by another name."""
+    drawn = stacked_shares(layer)
     whole = max(1.0, sum(share for _, share in drawn))
     segments, before = [], 0.0
     for swatch, share in drawn:
@@ -222,7 +372,7 @@ def _bar(layer: str, drawn: Sequence[tuple[Swatch, float]]) -> _Bar:
             )
             before += width
     told = "; ".join(f"{each.swatch.name} {each.text}" for each in segments)
-    return _Bar(tuple(segments), f"{layer}: {told or 'nothing'}")
+    return DriversBar(tuple(segments), f"{name or layer.layer}: {told or 'nothing'}")
 
 
 def _nice(top: float) -> float:

@@ -142,27 +142,33 @@ class Experiment:
         """Units that do not vary on the scenes."""
         return sum(int((~layer.varying).sum()) for layer in self.layers)
 
-    def finding(self) -> str:
-        """In a sentence, what changes most between the first layer and the last; may be empty.
+    def changes(self) -> dict[str, tuple[float, float]]:
+        """Factors whose mean share differs between the first layer and the last, with both.
 
-        Factors whose mean share differs by :data:`_TOLD` or more, beyond the paired interval.
+        By :data:`_TOLD` or more, beyond the paired interval; those that rise first, each kind by
+        how much. No share is shown below 0.
         """
         first, last = self.layers[0], self.layers[-1]
-        shares = first.shares(), last.shares()
         changes = {
-            name: change
+            name: change.value
             for name, change in last.less(first).items()
             if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
         }
-        order = sorted(changes, key=lambda name: -abs(changes[name].value))
-        told = []
-        for verb, sign in (("rises", 1), ("falls", -1)):
-            moved = [name for name in order if sign * changes[name].value > 0]
-            for place, name in enumerate(moved):
-                start, end = (max(each[name].value, 0.0) for each in shares)
-                says = f" {verb}" if place == 0 else ""
-                told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
-        return f"from {first.layer} to {last.layer}, {', '.join(told)}" if told else ""
+        order = sorted(changes, key=lambda name: (changes[name] < 0, -abs(changes[name])))
+        ends = first.shares(), last.shares()
+        return {name: (max(ends[0][name].value, 0.0), max(ends[1][name].value, 0.0))
+                for name in order}  # fmt: skip
+
+    def finding(self) -> str:
+        """In a sentence, what changes most between the first layer and the last; may be empty."""
+        told, said = [], set()
+        for name, (start, end) in self.changes().items():
+            verb = "rises" if end > start else "falls"
+            says = "" if verb in said else f" {verb}"
+            said.add(verb)
+            told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
+        ends = f"from {self.layers[0].layer} to {self.layers[-1].layer}"
+        return f"{ends}, {', '.join(told)}" if told else ""
 
     def caution(self) -> str:
         """What keeps shares from being causes; empty where the factors were drawn."""

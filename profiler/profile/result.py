@@ -51,7 +51,13 @@ from profiler.errors import InputError, OutputError, first_line
 from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
-from profiler.profile.drivers import Following, LayerDrivers, following
+from profiler.profile.drivers import (
+    FollowedCounts,
+    Following,
+    LayerDrivers,
+    count_followed,
+    following,
+)
 from profiler.profile.evaluation import other_labels
 from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
@@ -177,10 +183,6 @@ class Record:
             + (f"top {similarity.top}" if similarity.top else "all images"),
             "probe": f"{self.probe.title} ({self.probe.images}) {self.probe.fingerprint[:16]}",
         }
-
-
-FollowedCounts = Mapping[str, Counter[Following]]
-"""Of one layer: by category, how many units follow their word, do not, or cannot be asked."""
 
 
 @dataclass(frozen=True)
@@ -346,7 +348,7 @@ class ProfileRun:
             words["range"] = [layer.leading(self.explained_cut) for layer in self.ranges]
         return {
             view: tuple(
-                _counted(self.following(place, each), self.categories_of(each))
+                count_followed(self.following(place, each), self.categories_of(each))
                 for place, each in enumerate(of_layers)
             )
             for view, of_layers in words.items()
@@ -360,7 +362,7 @@ class ProfileRun:
         for place, row in enumerate(found["layers"]):
             row["followed"] = {
                 view: {
-                    category: {each.name.lower(): counts[each] for each in Following}
+                    category: {each.name.lower(): counts.get(each, 0) for each in Following}
                     for category, counts in layers[place].items()
                 }
                 for view, layers in self.followed.items()
@@ -606,14 +608,6 @@ def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
                 f"cannot write to {str(folder)!r}: {error.strerror or error}; the run is as it was"
             ) from error
         raise
-
-
-def _counted(told: Sequence[Following | None], categories: Sequence[str | None]) -> FollowedCounts:
-    counts: dict[str, Counter[Following]] = {}
-    for each, category in zip(told, categories, strict=True):
-        if each is not None and category is not None:
-            counts.setdefault(category, Counter())[each] += 1
-    return counts
 
 
 _FOLLOWED: Mapping[Following | None, str] = {Following.FOLLOWED: "1", Following.NOT_FOLLOWED: "0"}

@@ -31,7 +31,7 @@ from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
-from profiler.profile.drivers import LayerDrivers, check_enough
+from profiler.profile.drivers import LayerDrivers, check_enough, followed_of
 from profiler.profile.evaluation import (
     DRAWS,
     HELD_OUT_SHARE,
@@ -443,6 +443,8 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
             for layer in run.ranges
             if math.isfinite(mean := known_mean(layer.shown_r))
         },
+        experiment=run.experiment,
+        followed={view: followed_of(layers) for view, layers in run.followed.items()},
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
