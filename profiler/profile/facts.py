@@ -288,24 +288,23 @@ class ProfileFacts(Facts):
             return []
         first, last = done.layers[0].layer, done.layers[-1].layer
         opening = f"By an experiment on {done.images:,} drawn scenes, "
-        parts = []
-        for verb, rises in (("rises", True), ("falls", False)):
-            moved = [
-                f"by {name} from {100 * start:.1f} % to {100 * end:.1f} %"
-                for name, (start, end) in done.changes().items()
-                if (end > start) == rises
+        parts: list[str] = []
+        for verb, rises in ((" rises", True), (" falls", False)):
+            moved = [each for each in done.changes().items() if (each[1][1] > each[1][0]) == rises]
+            told = [
+                f"by {name}{'' if place else verb} from {100 * start:.1f} % to {100 * end:.1f} %"
+                for place, (name, (start, end)) in enumerate(moved[:_MOST_MOVED])
             ]
-            if moved:
+            if told:
                 what = "what is caused" if parts else "the share of the variance that is caused"
-                most = joined(moved[:_MOST_MOVED]).replace(" from ", f" {verb} from ", 1)
-                parts.append(f"{what} {most}")
+                parts.append(f"{what} {joined(told)}")
         if parts:
-            told = f"{opening}from {named(first)} to {named(last)} {'; '.join(parts)}."
+            said = f"{opening}from {named(first)} to {named(last)} {'; '.join(parts)}."
         else:
             shares = done.layers[-1].shares()
             name = max(shares, key=lambda each: shares[each].value)
             share = 100 * max(shares[name].value, 0.0)
-            told = f"{opening}{name} causes most of the variance in {named(last)}: {share:.1f} %."
+            said = f"{opening}{name} causes most of the variance in {named(last)}: {share:.1f} %."
         words = {"peak": "trusted labels", "range": "leading words"}
         asked = [
             f"{followed:,} of {of:,} {words[view]}"
@@ -313,8 +312,8 @@ class ProfileFacts(Facts):
             if of
         ]
         if not asked:
-            return [told]
-        return [told, f"Units follow {joined(asked)} that name what the scenes vary."]
+            return [said]
+        return [said, f"Units follow {joined(asked)} that name what the scenes vary."]
 
     def _explained(self) -> list[str]:
         """What units follow over their whole range: how many, how well, and what leads where."""
