@@ -114,7 +114,8 @@ def compare(
         typer.Option(
             metavar="RULE",
             help="Exit with 1 if a rule holds: js>0.1, interpretable<-5%, color[layer1]>3%, "
-            "kept<90%, correlation<0.5, cka<0.9, changed>0. Once for each rule.",
+            "kept<90%, correlation<0.5, cka<0.9, changed>0, shape[layer4]<-3% (of the variance, "
+            "by experiment; driver_color for what is also a category). Once for each rule.",
         ),
     ] = None,
     draws: Annotated[

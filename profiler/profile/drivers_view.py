@@ -165,7 +165,8 @@ class DriversView:
             (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
         )
         what = name[0].upper() + name[1:]
-        return f"{what} {verb} from {_percent(first)} to {_percent(end)} of the variance in {layer}"
+        shares = f"from {shown_share(first)} to {shown_share(end)}"
+        return f"{what} {verb} {shares} of the variance in {layer}"
 
     def summary(self) -> Iterator[str]:
         """A few sentences that say the finding."""
@@ -175,9 +176,9 @@ class DriversView:
             found = next(each for each in self.done.layers if each.layer == layer)
             shares = {name: each.value for name, each in found.shares().items()}
             most = sorted(shares, key=lambda name: -shares[name])[:3]
-            told = ", ".join(f"{name} {_percent(shares[name])}" for name in most)
+            told = ", ".join(f"{name} {shown_share(shares[name])}" for name in most)
             if self.done.drawn:
-                whole = _percent(found.first_order().value)
+                whole = shown_share(found.first_order().value)
                 yield f"In {layer} all factors together cause {whole}, most of it by {told}."
             else:
                 yield f"In {layer} most of the variance goes with {told}."
@@ -260,8 +261,8 @@ class DriversView:
         first, last = (layer.shares()[name].value for layer in self.ends)
         return (
             f"Driven by {name}",
-            _percent(last),
-            f"of the variance in {self.last}, {_percent(first)} in {self.first}",
+            shown_share(last),
+            f"of the variance in {self.last}, {shown_share(first)} in {self.first}",
         )
 
     @property
@@ -277,7 +278,7 @@ class DriversView:
         return _Row(
             layer.layer,
             drivers_bar(layer),
-            _percent(followed.value),
+            shown_share(followed.value),
             f"±{THIN}{100 * (followed.high - followed.value):.1f}",
             tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
         )
@@ -299,10 +300,10 @@ class DriversView:
         path = " ".join(f"{'L' if i else 'M'}{dot.x:.2f} {dot.y:.2f}" for i, dot in enumerate(dots))
         swatch = next(s for s, names in _known(self.names) if name in names)
         told = ", ".join(
-            f"{layer.layer} {_percent(each.value)}"
+            f"{layer.layer} {shown_share(each.value)}"
             for layer, each in zip(self.done.layers, found, strict=True)
         )
-        return _Panel(name, swatch, dots, path, _percent(top), f"{name}: {told}")
+        return _Panel(name, swatch, dots, path, shown_share(top), f"{name}: {told}")
 
 
 _WORTH_TELLING = 0.02
@@ -362,7 +363,7 @@ def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
     for swatch, share in drawn:
         width = 100 * share / whole
         if width > 0:
-            text = _percent(share)
+            text = shown_share(share)
             pixels = 7 * len(text) + 6
             room: Literal["none", "wide", "any"] = (
                 "any" if width * 3.3 > pixels else "wide" if width * 6 > pixels else "none"
@@ -380,7 +381,7 @@ def _nice(top: float) -> float:
     return next((step for step in steps if top <= step), 1.0)
 
 
-def _percent(share: float) -> str:
+def shown_share(share: float) -> str:
     """Without decimals: the interval is rarely narrower; 0 for what chance may take below it."""
     return f"{max(round(100 * share), 0)}{THIN}%"
 
@@ -444,7 +445,7 @@ def drivers_page(
     tiles = [
         (
             f"{name}, in {view.last}",
-            _percent(last[name].value),
+            shown_share(last[name].value),
             f"±{THIN}{100 * (last[name].high - last[name].value):.1f} points",
         )
         for name in most
