@@ -165,8 +165,8 @@ class DriversView:
             (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
         )
         what = name[0].upper() + name[1:]
-        shares = f"from {shown_share(first)} to {shown_share(end)}"
-        return f"{what} {verb} {shares} of the variance in {layer}"
+        moved = f"from {shown_share(first)} to {shown_share(end)}"
+        return f"{what} {verb} {moved} of the variance in {layer}"
 
     def summary(self) -> Iterator[str]:
         """A few sentences that say the finding."""
