@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiler.compare.charts import Panel, stacked_panel
+from profiler.compare.charts import Panel, line_panel, stacked_panel
 from profiler.compare.drivers import largest_changes
 from profiler.compare.result import ComparedRun, Comparison, DriversChange
 from profiler.profile.drivers_view import (
@@ -67,9 +67,11 @@ class DriversComparison:
             if any(name in run.drivers for run in shown)
         ]
         self.rows = [(each.layer, self._cells(each)) for each in self.changes]
-        self.panels = (
-            [self._panel(name, short, places) for name, short in layers.items()] if places else []
-        )
+        self.panels: list[Panel] = []
+        self.lines: list[Panel] = []
+        if places:
+            self.panels = [self._panel(name, short, places) for name, short in layers.items()]
+            self._draw_lines(layers, places)
 
     @property
     def headline(self) -> str:
@@ -101,6 +103,28 @@ class DriversComparison:
             for factor, change in each.change.items()
         ]
 
+    def _draw_lines(self, layers: Mapping[str, str], places: Sequence[float]) -> None:
+        """The share of one factor alone, on a scale of its own."""
+        runs = self.comparison.runs
+        shares = {name: [_share(run, name, self.followed) for run in runs] for name in layers}
+        known = [share for each in shares.values() for share in each if share is not None]
+        self.top = next((top for top in (0.05, 0.1, 0.2, 0.4, 0.6) if max(known) <= top), 1.0)
+        self.lines = [
+            line_panel(
+                short,
+                places,
+                shares[name],
+                self.top,
+                texts=[NOTHING if each is None else shown_share(each) for each in shares[name]],
+            )
+            for name, short in layers.items()
+        ]
+
+    @property
+    def top_text(self) -> str:
+        """The share at the upper edge of the lines."""
+        return shown_share(self.top)
+
     def _panel(self, name: str, short: str, places: Sequence[float]) -> Panel:
         layers = [run.drivers.get(name) for run in self.comparison.runs]
         texts = [
@@ -114,3 +138,8 @@ class DriversComparison:
             f"{short}, share of the variance by factor over the runs; {self.followed}: "
             f"{', '.join(texts)}",
         )
+
+
+def _share(run: ComparedRun, layer: str, factor: str) -> float | None:
+    found = run.drivers.get(layer)
+    return None if found is None else max(found.shares()[factor].value, 0.0)

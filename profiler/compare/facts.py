@@ -229,11 +229,11 @@ class ComparisonFacts(Facts):
         if not self.driven:
             return [f"By experiment, what drives the layers hardly changed {names}."]
         told = joined([
-            f"by {factor} in {named(each.layer)} from {_share(each.before[factor]):.1f} % to "
+            f"{factor} in {named(each.layer)} from {_share(each.before[factor]):.1f} % to "
             f"{_share(each.after[factor]):.1f} %"
             for each, factor in self.driven
         ])  # fmt: skip
-        return [f"By experiment, the share of the variance that is caused changed {names}: {told}."]
+        return [f"By experiment, what causes the variance of units changed {names}: {told}."]
 
     def _driver_numbers(self) -> list[Number]:
         return [
