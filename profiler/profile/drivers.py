@@ -462,6 +462,10 @@ FollowedCounts = Mapping[str, Mapping[Following, int]]
 """Of one layer: by category, how many units follow their word, do not, or cannot be asked."""
 
 
+FEWEST_ASKED = 10
+"""Units below which it says little how many of them follow their word."""
+
+
 def count_followed(
     told: Sequence[Following | None], categories: Sequence[str | None]
 ) -> FollowedCounts:

@@ -9,6 +9,7 @@ import numpy as np
 
 from profiler.core.statistics import Interval
 from profiler.profile.drivers import (
+    FEWEST_ASKED,
     FollowedCounts,
     Following,
     LayerDrivers,
@@ -191,7 +192,7 @@ class DriversView:
         told = []
         for view, layers in (self.section.followed if self.section else {}).items():
             followed, asked = followed_of(layers)
-            if asked:
+            if asked >= FEWEST_ASKED:
                 told.append(f"{percent(followed, asked)} of the {count(asked)} {_VIEWS[view]}")
         return f"Units follow {' and '.join(told)} that name what the scenes vary" if told else ""
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, joined, named, sentence_case
 from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.drivers import FEWEST_ASKED
 from profiler.profile.experiment import Experiment
 from profiler.profile.threshold import Threshold
 
@@ -309,7 +310,7 @@ class ProfileFacts(Facts):
         asked = [
             f"{followed:,} of {of:,} {words[view]}"
             for view, (followed, of) in self.followed.items()
-            if of
+            if of >= FEWEST_ASKED
         ]
         if not asked:
             return [said]
