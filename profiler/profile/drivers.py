@@ -417,14 +417,24 @@ class Following(Enum):
 def columns_of(word: str, factors: Factors) -> tuple[int, ...]:
     """The levels that a word names, by their columns: a colour may be an object's or a ground's.
 
+    The name of a shade ends with that of its colour.
+
     >>> factors = Factors(("color", "pattern"), (("red", "blue"), ("dotted", "striped")),
     ...                   np.zeros((1, 2), int))
     >>> columns_of("stripes", factors), columns_of("red", factors), columns_of("dog", factors)
     ((3,), (0,), ())
+    >>> columns_of("cherry red", factors)
+    (0,)
     """
     level = _SAME.get(word, word)
-    known = [name for _, name in factors.columns]
-    return tuple(i for i, name in enumerate(known) if name in (level, level.removesuffix("s")))
+    names = {level, level.removesuffix("s")}
+    shade = word.rpartition(" ")[2]
+    shades = {shade, _SAME.get(shade, shade)}
+    return tuple(
+        i
+        for i, (factor, name) in enumerate(factors.columns)
+        if name in names or (name in shades and "color" in factor)
+    )
 
 
 _SAME = {
