@@ -29,7 +29,7 @@ class Group:
 _RISE = 0.05
 """Share of the units by which a category has to rise from early to late layers to be told."""
 
-_MOST_MOVED = 3
+_MOST_MOVED = 2
 """Factors told of those that rise, and of those that fall."""
 
 _CONFIRMED = "the label holds on images it was not chosen on"
