@@ -1,5 +1,6 @@
 """Fixtures every test may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import pytest
 from browser import View, chromium, opened
 from command import Command
+
+# An experiment takes ten seconds and more: tests that are about it ask for one.
+os.environ |= {"PROFILER_RUN_EXPERIMENT": "0", "PROFILER_COMPARE_EXPERIMENT": "0"}
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -215,7 +215,7 @@ CALLS = [
         ("guard eval net.py:subject --data data --corrupt rain:1", "rain"),
         ("compare net.py:subject", "two"),
         (f"{ANNOTATED}:nowhere.csv", "nowhere.csv"),
-        (f"{ANNOTATED}:words.txt", "no column 'path'"),
+        (f"{ANNOTATED}:words.txt", "no column of paths"),
         (f"{ANNOTATED}:truth", "the truth is that of the built-in scenes"),
         (f"{ANNOTATED}:folders --similarity soft-wpmi", "--similarity soft-wpmi is about cosines"),
         ("categorize empty --llm none", "'empty' is not a finished run"),

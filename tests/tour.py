@@ -244,6 +244,12 @@ def train(folder: Path, classes: Sequence[str]) -> None:
 
 NET_150 = "net.py:net --checkpoint step-150.pt --checkpoint-key state_dict"
 FEW = "--layers stem,block2 --probe probe --concepts words.txt"
+FEW_SCENES = {
+    f"PROFILER_{command}_{option}": value
+    for command in ("RUN", "COMPARE")
+    for option, value in (("EXPERIMENT", "1"), ("SCENES", "200"))
+}
+"""What each profile's experiment is made with, so that it takes seconds."""
 QUICK = "-b 32 -j 0 --device cpu --precision fp32 --seed 0 --no-allow-bad --date 2026-01-01"
 PIXELS = "--preprocess resize=32,crop=32,interpolation=bilinear,mean=0,std=1"
 PAGE = "--max-report-mb 20"
@@ -326,7 +332,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     see = "--vlm conse"
     yield step(
         f"run net.py:net {FEW} {see} {QUICK} {PAGE} --pool mean {PIXELS}"
-        f" --limit 40 --top 8 --threshold 0 --null-draws 500 --keep-activations"
+        f" --limit 40 --top 8 --threshold 0 --null-draws 500 --keep-activations --scenes 210"
         f" --out full {sorted_by}"
     )
     for similarity in ("wpmi", "cosine", "cosine_cubed", "rank_reorder"):
@@ -351,19 +357,20 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     tiny = SAMPLES / "tiny.py"
     yield step(
         f"run {tiny}:subject --vlm {tiny}:vlm --probe probe --concepts words.txt --compile"
-        " --out compiled -j 0"
+        " --out compiled -j 0 --no-experiment"
     )
     yield step(
         "compare net.py:net net.py:net --weights default --weights default --name a --name b"
         f" {FEW} {see} {QUICK} {PAGE} --pool mean {PIXELS}"
         f" --limit 40 --top 8 --similarity soft-wpmi --threshold 0.5 --draws 0"
-        f" --fail-on js>0.9 {sorted_by} --out compared",
+        f" --fail-on js>0.9 --no-experiment {sorted_by} --out compared",
         statuses=(0, 1, 4),
     )
     yield step(
         "compare net.py:net --checkpoint step-000.pt --checkpoint step-150.pt --partial"
         " --checkpoint-key state_dict --checkpoint-key state_dict"
-        f" {FEW} {see} --own-thresholds --draws 0 --out own -j 0"
+        f" {FEW} {see} --own-thresholds --draws 0 --out own -j 0 --scenes 220",
+        *("--fail-on", "shape[block2]<-50%", "--fail-on", "background color<-100%"),
     )
     yield step(
         f"categorize full --vlm conse --device cpu --seed 1 {PAGE} --date 2026-01-01"
@@ -500,7 +507,7 @@ def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
     with (
         mock.patch.object(collect, "try_first", timed),
         contextlib.chdir(folder),
-        mock.patch.dict(os.environ, {"PROFILER_CACHE_DIR": "cache"}),
+        mock.patch.dict(os.environ, {"PROFILER_CACHE_DIR": "cache", **FEW_SCENES}),
         LLMServer(answer) as server,
     ):
         for taken in way(server.url):

@@ -12,11 +12,13 @@ from profiler.cli.app import app
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
+    Experimenting,
     InWords,
     Limit,
     Precision,
     ProbeName,
     ProfiledConceptsName,
+    Scenes,
     Seed,
     SimilarityName,
     Top,
@@ -25,6 +27,7 @@ from profiler.cli.images import (
     batch_size_of,
     check_precision,
     check_profiling,
+    scenes_of,
 )
 from profiler.cli.subjects import (
     Device,
@@ -112,7 +115,8 @@ def compare(
         typer.Option(
             metavar="RULE",
             help="Exit with 1 if a rule holds: js>0.1, interpretable<-5%, color[layer1]>3%, "
-            "kept<90%, correlation<0.5, cka<0.9, changed>0. Once for each rule.",
+            "kept<90%, correlation<0.5, cka<0.9, changed>0, shape[layer4]<-3% (of the variance, "
+            "by experiment; driver_color for what is also a category). Once for each rule.",
         ),
     ] = None,
     draws: Annotated[
@@ -139,6 +143,8 @@ def compare(
     limit: Limit = None,
     top: Top = None,
     similarity: SimilarityName = "soft-wpmi",
+    experiment: Experimenting = True,
+    scenes: Scenes = None,
     llm: LLMName = "none",
     llm_base_url: LLMBaseURL = None,
     llm_refresh: LLMRefresh = False,
@@ -170,6 +176,7 @@ def compare(
     size = batch_size_of(batch_size)
     check_precision(precision, device)
     check_votes(votes, llm)
+    drawn = scenes_of(experiment, scenes)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_threshold
 
@@ -241,6 +248,7 @@ def compare(
                     threshold=cut,
                     seed=seed,
                     precision=precision,
+                    scenes=drawn,
                     keep_activations=True,
                     batch_size=size,
                     workers=workers,

@@ -10,10 +10,12 @@ from profiler.cli.images import (
     AllowBad,
     BatchSize,
     Precision,
+    Scenes,
     Workers,
     batch_size_of,
     check_precision,
     check_profiling,
+    scenes_of,
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
@@ -39,12 +41,7 @@ def drivers(
     ] = "all",
     pool: Pool = "auto",
     loading: Loading,
-    scenes: Annotated[
-        int | None,
-        typer.Option(
-            help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
-        ),
-    ] = None,
+    scenes: Scenes = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -79,16 +76,14 @@ def drivers(
     own = loading.options(seed)
     from profiler.data.annotated import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
-    from profiler.profile.drivers import check_images
+    from profiler.profile.drivers import check_enough
 
     if annotations is not None and scenes is not None:
         raise UsageError("--annotations and --scenes exclude each other: the images are given")
-    drawn = ExperimentScenes(1000 if scenes is None else scenes, seed)
+    drawn = ExperimentScenes(scenes_of(True, scenes), seed)
     given = None if annotations is None else open_annotated(annotations)
-    if given is None:
-        check_images(len(drawn), "--scenes")
-    else:
-        check_images(len(given.factors), "the images of --annotations")
+    if given is not None:
+        check_enough(len(given.factors), "the images of --annotations")
     from profiler.cli.terminal import services
     from profiler.models.subject.loading import load_subject
     from profiler.profile.experiment import describe, run_experiment

@@ -44,6 +44,16 @@ Precision = Annotated[
 AllowBad = Annotated[
     bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
 ]
+Experimenting = Annotated[
+    bool,
+    typer.Option(help="Show drawn scenes to the network, to tell what drives each layer."),
+]
+Scenes = Annotated[
+    int | None,
+    typer.Option(
+        help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seeds everything random.")]
 ProfiledConceptsName = Annotated[
     str,
@@ -70,6 +80,17 @@ def batch_size_of(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is neither auto nor a whole number above 0")
     return int(text)
+
+
+def scenes_of(experiment: bool, scenes: int | None) -> int:
+    """``--experiment`` and ``--scenes``: how many scenes are to be drawn; 0 for none."""
+    from profiler.profile.drivers import check_enough
+
+    if not experiment:
+        return 0
+    if scenes is not None:
+        check_enough(scenes, "--scenes")
+    return 1000 if scenes is None else scenes
 
 
 def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: int | None) -> None:

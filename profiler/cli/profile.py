@@ -9,11 +9,13 @@ from profiler.cli.app import app
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
+    Experimenting,
     InWords,
     Limit,
     Precision,
     ProbeName,
     ProfiledConceptsName,
+    Scenes,
     Seed,
     SimilarityName,
     Top,
@@ -22,6 +24,7 @@ from profiler.cli.images import (
     batch_size_of,
     check_precision,
     check_profiling,
+    scenes_of,
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, file_name, split, stem_of
@@ -93,6 +96,8 @@ def run(
             help="Times --evaluate draws the images anew and labels again.  [default: 20]", min=1
         ),
     ] = None,
+    experiment: Experimenting = True,
+    scenes: Scenes = None,
     keep_activations: Annotated[
         bool,
         typer.Option(
@@ -123,6 +128,7 @@ def run(
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     sorting.check()
+    drawn = scenes_of(experiment, scenes)
     own = loading.options(seed)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_cut, read_threshold
@@ -172,6 +178,7 @@ def run(
                 seed=seed,
                 precision=precision,
                 compile=compile,
+                scenes=drawn,
                 keep_activations=keep_activations,
                 batch_size=size,
                 workers=workers,

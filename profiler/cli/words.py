@@ -306,6 +306,7 @@ def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
             "threshold": done.threshold.value if done.threshold else None,
             "sorter": done.sorting.sorter,
             "profile": done.profile.to_json(),
+            **done.drivers_json(),
             **({"quality": done.quality_json()} if done.quality else {}),
             "doubtful": dict(done.sorting.doubtful()),
             "usage": done.usage.to_json(),

@@ -218,31 +218,50 @@ def area_panel(
     styles: Mapping[str, Swatch],
 ) -> Panel:
     """Shares of the categories over the runs, one upon the other, as in the bars."""
-    present = [(x, layer) for x, layer in zip(places, layers, strict=True) if layer and layer.units]
+    parts = (*styles.values(), UNINTERPRETABLE, DEAD)
+    stacks = [
+        [(swatch, _part(layer, swatch) / layer.units) for swatch in parts]
+        if layer and layer.units
+        else None
+        for layer in layers
+    ]
+    texts = [percent(layer.interpretable, layer.units) if layer else "absent" for layer in layers]
+    alt = f"{title}, share by category over the runs; interpretable: {', '.join(texts)}"
+    return stacked_panel(title, places, stacks, texts, alt)
+
+
+def stacked_panel(
+    title: str,
+    places: Sequence[float],
+    stacks: Sequence[Sequence[tuple[Swatch, float]] | None],
+    texts: Sequence[str],
+    alt: str,
+) -> Panel:
+    """Shares over the runs, one upon the other; a run without any leaves a gap.
+
+    Args:
+        title: of the panel.
+        places: of the runs.
+        stacks: of each run the same parts with their shares.
+        texts: say a number of each run.
+        alt: the same in words.
+    """
+    present = [(x, stack) for x, stack in zip(places, stacks, strict=True) if stack]
+    xs = [x for x, _ in present]
     below = [0.0] * len(present)
     areas = []
-    for swatch in (*styles.values(), UNINTERPRETABLE, DEAD):
+    for part, (swatch, _) in enumerate(present[0][1] if present else ()):
         above = [
-            base + 100 * _part(layer, swatch) / layer.units
-            for base, (_, layer) in zip(below, present, strict=True)
+            base + 100 * stack[part][1] for base, (_, stack) in zip(below, present, strict=True)
         ]
         if above != below and len(present) > 1:
-            xs = [x for x, _ in present]
             upper = "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in zip(xs, above, strict=True))
             lower = "L".join(
                 f"{x:.2f} {100 - y:.2f}" for x, y in zip(reversed(xs), reversed(below), strict=True)
             )
             areas.append(Area(swatch, f"M{upper}L{lower}Z"))
         below = above
-    texts = [percent(layer.interpretable, layer.units) if layer else "absent" for layer in layers]
-    return Panel(
-        title,
-        _from_to(texts),
-        (),
-        (),
-        tuple(areas),
-        f"{title}, share by category over the runs; interpretable: {', '.join(texts)}",
-    )
+    return Panel(title, _from_to(texts), (), (), tuple(areas), alt)
 
 
 def _part(layer: LayerProfile, swatch: Swatch) -> int:

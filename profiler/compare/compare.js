@@ -203,11 +203,11 @@ class PairTable extends UnitTable {
       return el("div", {}, head, el("p", { class: "side" }, "Dead: the activation is the same on every probe image, so there is no label."));
     }
     const state = category >= 0 ? this.units.categories[category][0] : "uninterpretable";
-    const images = this.units.topImages(found).length;
+    const images = this.units.topImages(found);
     return el("div", {}, head,
       el("p", { class: "side" }, this.swatch(category), ` ${state}, ${run.letter} = ${run.tau}`),
       this.ranking(found),
-      ...(images ? [el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(found)] : []));
+      ...(images.length ? [el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(images)] : []));
   }
 }
 

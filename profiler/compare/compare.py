@@ -19,6 +19,7 @@ from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
 from profiler.activations.top_lists import LayerTops
 from profiler.compare.draws import label_draws
+from profiler.compare.drivers import driver_warnings, drivers_of, same_scenes, with_drivers
 from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
@@ -191,6 +192,7 @@ def compare_runs(
         words |= dict.fromkeys(word for own in leading for word in own if word)
     sorting = _sort(list(words), runs, options, texts, services)
     category_of = SortedWords(concepts, _categories(sorting, options), sorting.category)
+    experimented = same_scenes([each.run for each in runs])
     comparison = compare(
         [
             compared_run(
@@ -206,6 +208,7 @@ def compare_runs(
                 else compared_ranges(
                     each.run, explained, category_of.categories, category_of.category_of
                 ),
+                drivers=drivers_of(each.run) if experimented else {},
             )
             for each, own, threshold, drawn in zip(runs, labels, thresholds, draws, strict=True)
         ],
@@ -215,9 +218,13 @@ def compare_runs(
         own_thresholds=options.own_thresholds,
         prior=_prior(records[0], evidence),
         alpha=options.alpha,
-        warnings=warnings,
+        warnings=(
+            *warnings,
+            *driver_warnings([each.name for each in runs], [each.run for each in runs]),
+        ),
     )
     pairs = with_ranges([each.run for each in runs], comparison.pairs, options.seed)
+    pairs = with_drivers([each.run for each in runs], pairs)
     comparison = replace(comparison, pairs=pairs)
     for warning in comparison.warnings:
         log.warning("warning: %s", warning)

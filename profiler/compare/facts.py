@@ -5,21 +5,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from profiler.compare.drivers import largest_changes
 from profiler.compare.result import (
     INTERPRETABLE,
     ComparedRun,
     Comparison,
     ConceptChange,
+    DriversChange,
     LayerComparison,
     PairComparison,
     RangeChange,
     ShareChange,
 )
+from profiler.core.statistics import Interval
 from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, counted, joined, named
 
 _MOST_CHANGES = 3
 _MOST_WORDS = 3
+_TOLD = 0.02
+"""Change of a share of the variance that is worth telling."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class ComparisonFacts(Facts):
     task: ClassVar[str] = (
         "Say what changed between these networks (or these steps of one training): how many units "
         "have a label that can be trusted, which categories grew or shrank in which layer, and "
-        "whether that is more than noise."
+        "whether that is more than noise. Where there is an experiment, begin with the factors "
+        "whose share of the variance changed."
     )
 
     @property
@@ -149,7 +155,7 @@ class ComparisonFacts(Facts):
                 Number("of these, units that keep their label", kept),
                 Number("of these, share that keeps its label", 100 * kept / both, "%", 1),
             ]
-        return tuple(dict.fromkeys(found + self._range_numbers()))
+        return tuple(dict.fromkeys(found + self._range_numbers() + self._driver_numbers()))
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Give the names of runs, layers, categories, and of words that came and went."""
@@ -160,6 +166,7 @@ class ComparisonFacts(Facts):
             "runs": tuple(run.name for run in runs),
             "layers": tuple(layers),
             "categories": (*self.comparison.categories, INTERPRETABLE, "uninterpretable", "dead"),
+            "factors of the experiment": tuple(dict.fromkeys(name for _, name in self.driven)),
             "new words": came,
             "words that are gone": went,
         }
@@ -194,11 +201,12 @@ class ComparisonFacts(Facts):
     def template(self) -> str:
         """Write the paragraph from the counts."""
         if not any(run.profile.total.interpretable for run in self.comparison.runs):
-            sentences = [*self._ranges(), self._nothing(), self.closing()]
+            sentences = [*self._driven(), *self._ranges(), self._nothing(), self.closing()]
         elif self.same:
             sentences = [self._same(), self.closing()]
         else:
             sentences = [
+                *self._driven(),
                 *self._ranges(),
                 self._how_many(),
                 self._what_changed(),
@@ -207,6 +215,33 @@ class ComparisonFacts(Facts):
                 self.closing(),
             ]
         return " ".join(filter(None, sentences))
+
+    @property
+    def driven(self) -> list[tuple[DriversChange, str]]:
+        """What drives the layers of the last run otherwise than of the first, most first."""
+        return largest_changes(self.comparison.pairs[-1].drivers, _TOLD)[:_MOST_CHANGES]
+
+    def _driven(self) -> list[str]:
+        """What drives the layers, before and after."""
+        if not self.comparison.pairs[-1].drivers:
+            return []
+        names = f"from {named(self.ends[0].name)} to {named(self.ends[-1].name)}"
+        if not self.driven:
+            return [f"By experiment, what drives the layers hardly changed {names}."]
+        told = joined([
+            f"{factor} in {named(each.layer)} from {_share(each.before[factor]):.1f} % to "
+            f"{_share(each.after[factor]):.1f} %"
+            for each, factor in self.driven
+        ])  # fmt: skip
+        return [f"By experiment, what causes the variance of units changed {names}: {told}."]
+
+    def _driver_numbers(self) -> list[Number]:
+        return [
+            Number(f"share of the variance in {each.layer} that {factor} causes {when}",
+                   _share(side[factor]), "%", 1, (each.layer, factor))
+            for each, factor in self.driven
+            for when, side in (("before", each.before), ("after", each.after))
+        ]  # fmt: skip
 
     @property
     def range_changes(self) -> tuple[RangeChange, ...]:
@@ -374,6 +409,11 @@ def _units_by_word(run: ComparedRun) -> dict[int, int]:
         for concept in layer.labels.concept[layer.trusted, 0].tolist():
             found[concept] = found.get(concept, 0) + 1
     return found
+
+
+def _share(share: Interval) -> float:
+    """In per cent; chance may take it below 0."""
+    return 100 * max(share.value, 0.0)
 
 
 def _ends(share: ShareChange) -> tuple[float, float]:

@@ -118,6 +118,7 @@ def _pair(comparison: Comparison, pair: PairComparison) -> dict[str, Any]:
             "values": pair.cka.tolist(),
         },
         **({"ranges": plain(pair.ranges)} if pair.ranges else {}),
+        **({"drivers": plain(pair.drivers)} if pair.drivers else {}),
     }
 
 

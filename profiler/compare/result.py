@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import Interval
 from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.drivers import LayerDrivers
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
 
@@ -87,6 +88,8 @@ class ComparedRun:
     """Counts under the threshold of the comparison."""
     ranges: Mapping[str, ComparedRange] = field(default_factory=dict)
     """By layer; empty where some run has no range explanations."""
+    drivers: Mapping[str, LayerDrivers] = field(default_factory=dict)
+    """By layer, on scenes that all runs share; empty where they share none."""
 
     @property
     def range_total(self) -> LayerProfile | None:
@@ -254,6 +257,28 @@ class RangeChange:
 
 
 @dataclass(frozen=True)
+class DriversChange:
+    """What changed in what drives a layer, by factor.
+
+    Attributes:
+        layer: its name.
+        before, after: shares of the variance, means over units, with their 95 % intervals.
+        change: after − before, with its 95 % interval on the same scenes.
+    """
+
+    layer: str
+    before: Mapping[str, Interval]
+    after: Mapping[str, Interval]
+    change: Mapping[str, Interval]
+
+    @property
+    def beyond_chance(self) -> tuple[str, ...]:
+        """The factors for which the interval of the change leaves 0 out."""
+        found = self.change.items()
+        return tuple(name for name, each in found if each.low > 0 or each.high < 0)
+
+
+@dataclass(frozen=True)
 class PairComparison:
     """Two of the runs, before and after."""
 
@@ -272,6 +297,8 @@ class PairComparison:
     below 0."""
     ranges: tuple[RangeChange, ...] = ()
     """Layer by layer; empty where some run has no range explanations."""
+    drivers: tuple[DriversChange, ...] = ()
+    """Layer by layer; empty unless all networks were shown the same scenes."""
 
 
 @dataclass(frozen=True)

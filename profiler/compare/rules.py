@@ -4,15 +4,16 @@
 
     rule   = metric [ "[" layer "]" ] relation number [ "%" ]
     metric = "js" | "kept" | "correlation" | "cka" | "changed" | "r" | "explained" | CATEGORY
-           | "interpretable" | "uninterpretable" | "dead"
+           | "interpretable" | "uninterpretable" | "dead" | [ "driver_" ] FACTOR
     relation = "<" | ">"
 
 ``js``: Jensen–Shannon divergence in bits. ``kept``: share of the matched units trusted in both runs
 that keep their label. ``correlation``: mean correlation of matched units. ``cka``: of a layer with
 its namesake. ``changed``: number of significant share differences beyond the noise. ``r``: change
-of the mean correlation of range explanations; ``explained``: of the share explained. Everything
-else: difference of a share, after − before. A rule without a layer is broken where any layer breaks
-it, or, for a share, all layers together (``[all]``).
+of the mean correlation of range explanations; ``explained``: of the share explained. A factor of
+the experiment: change of the share of the variance that it causes; ``driver_color``, where a
+category has the same name. Everything else: difference of a share, after − before. A rule without
+a layer is broken where any layer breaks it, or, for a share, all layers together (``[all]``).
 """
 
 import math
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profiler.compare.result import INTERPRETABLE, Comparison, LayerComparison, PairComparison
+from profiler.data.synthetic.design import FACTORS
 from profiler.errors import UnknownNameError, UsageError
 
 ALL = "all"
@@ -29,6 +31,8 @@ ALL = "all"
 
 _METRICS = ("js", "kept", "correlation", "cka", "changed", "r", "explained")
 _SHARES = (INTERPRETABLE, "uninterpretable", "dead")
+DRIVER = "driver_"
+"""Before the name of a factor, as in ``descriptions.csv``."""
 _RULE = re.compile(
     r"\s*(?P<metric>[^<>\[\]]+?)\s*(?:\[\s*(?P<layer>[^\]]+?)\s*\])?\s*(?P<relation>[<>])\s*"
     r"(?P<number>[-+−]?\d*\.?\d+)\s*(?P<percent>%)?\s*"
@@ -78,11 +82,20 @@ def parse_rule(text: str, categories: Sequence[str]) -> FailRule:
     metric = found["metric"]
     known = (*_METRICS, *_SHARES, *categories)
     if metric not in known:
-        raise UnknownNameError("metric of --fail-on", metric, known)
+        metric = _driver(metric, known)
     number = float(found["number"].replace("−", "-"))
     bound = number / 100 if found["percent"] else number
     relation: Literal["<", ">"] = "<" if found["relation"] == "<" else ">"
     return FailRule(text.strip(), metric, found["layer"], relation, bound)
+
+
+def _driver(metric: str, known: Sequence[str]) -> str:
+    """The metric of a factor, by whatever of its names."""
+    for factor in FACTORS:
+        name = DRIVER + factor.replace(" ", "_")
+        if metric in (factor, name, name.removeprefix(DRIVER)):
+            return name
+    raise UnknownNameError("metric of --fail-on", metric, (*known, *FACTORS))
 
 
 def check_rules(comparison: Comparison, rules: Sequence[FailRule]) -> list[RuleVerdict]:
@@ -99,7 +112,8 @@ def _check(comparison: Comparison, rule: FailRule) -> RuleVerdict:
     ]
     if rule.layer is not None and not values:
         layers = [layer.layer for pair in comparison.pairs for layer in pair.layers]
-        raise UnknownNameError(f"layer of --fail-on {rule.text!r}", rule.layer, (ALL, *layers))
+        whole = () if rule.metric.startswith(DRIVER) else (ALL,)
+        raise UnknownNameError(f"layer of --fail-on {rule.text!r}", rule.layer, (*whole, *layers))
     known = [(where, value) for where, value in values if not math.isnan(value)]
     broken = [(where, value) for where, value in known if rule.holds(value)]
     if broken:
@@ -118,7 +132,11 @@ def _values(
     for layer in pair.layers:
         if rule.layer in (None, layer.layer):
             yield layer.layer, _of_layer(comparison, pair, layer, rule.metric)
-    if rule.layer in (None, ALL) and rule.metric not in _METRICS:
+    if (
+        rule.layer in (None, ALL)
+        and rule.metric not in _METRICS
+        and not rule.metric.startswith(DRIVER)
+    ):
         before, after = (
             _whole_share(comparison, run, rule.metric) for run in (pair.before, pair.after)
         )
@@ -136,6 +154,11 @@ def _of_layer(
         return layer.matching.mean if layer.matching else math.nan
     if metric == "changed":
         return float(len(layer.changed))
+    if metric.startswith(DRIVER):
+        moved = next((each for each in pair.drivers if each.layer == layer.layer), None)
+        factors = {} if moved is None else moved.change
+        names = {DRIVER + name.replace(" ", "_"): each.value for name, each in factors.items()}
+        return names.get(metric, math.nan)
     if metric in ("r", "explained"):
         change = next((each for each in pair.ranges if each.layer == layer.layer), None)
         if change is None:

@@ -11,6 +11,7 @@ from profiler.compare.result import ComparedLayer, ComparedRange, ComparedRun, L
 from profiler.core.arrays import IntArray, Rows
 from profiler.errors import InputError
 from profiler.profile.counts import ModelProfile, count_units
+from profiler.profile.drivers import LayerDrivers
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
 
@@ -34,6 +35,7 @@ def compared_run(
     title: str = "",
     step: float | None = None,
     ranges: Mapping[str, ComparedRange] | None = None,
+    drivers: Mapping[str, LayerDrivers] | None = None,
 ) -> ComparedRun:
     """A run with the categories of its trusted labels and its profile.
 
@@ -46,6 +48,7 @@ def compared_run(
         title: the subject in full; the name where it is empty.
         step: of a training run.
         ranges: of its layers, where all runs are explained.
+        drivers: of its layers, where all networks were shown the same scenes.
     """
     layers = []
     drawn: Sequence[LayerDraws | None] = [None] * len(labels) if draws is None else draws
@@ -65,7 +68,9 @@ def compared_run(
             for layer in layers
         ),
     )
-    return ComparedRun(name, title or name, step, threshold, tuple(layers), profile, ranges or {})
+    return ComparedRun(
+        name, title or name, step, threshold, tuple(layers), profile, ranges or {}, drivers or {}
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from profiler.compare.charts import DifferenceAxis, scale, short_names
+from profiler.compare.drivers_view import DriversComparison
 from profiler.compare.growth_view import GrowthView, step_text
 from profiler.compare.pair_view import STATES, PairView
 from profiler.compare.result import ComparedLayer, ComparedRun, Comparison
@@ -247,7 +248,15 @@ class _View:
             "scale": scale(),
             "growth": self.growth,
             "ranges": self._ranges(),
+            "drivers": self._drivers(shown),
         }
+
+    def _drivers(self, shown: Sequence[ComparedRun]) -> DriversComparison | None:
+        """What drives the layers, if all networks were shown the same scenes."""
+        if not self.comparison.pairs[-1].drivers:
+            return None
+        places = self.growth.places if self.growth else ()
+        return DriversComparison(self.comparison, shown, self.short, places)
 
     def _ranges(self) -> dict[str, Any] | None:
         """The range explanations of the first and the last run, layer by layer."""

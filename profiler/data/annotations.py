@@ -4,10 +4,9 @@
 
 - ``truth``: the words that are true of each built-in scene;
 - ``folders``: the class folder, of the first level, that an image lies in;
-- a table (:class:`profiler.core.text.Table`) with a column ``path`` (or ``image``, ``file``), as
-  the probe folder or the table itself has it, and one column of numbers an attribute, or a column
-  ``tags`` (or ``words``) of attributes separated by semicolons or bars, beside which no other
-  column is read.
+- a table (:class:`profiler.data.annotated.ImageTable`) of paths, as the probe folder or the table
+  itself has them, and one column of numbers an attribute, or a column ``tags`` (or ``words``) of
+  attributes separated by semicolons or bars, beside which no other column is read.
 
 Images that the annotations say nothing of are left out of the probe set, for to count them as
 having no attribute would be a guess. An attribute that is the same on all images is left out too.
@@ -25,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from profiler.core.arrays import FloatArray
-from profiler.core.text import Table, listed, text_of, tidy
+from profiler.core.text import listed, tidy
+from profiler.data.annotated import ImageTable
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.images import ImageFolder, ProbeSet, SyntheticProbe, as_text
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
@@ -39,7 +39,7 @@ log = logging.getLogger("profiler")
 
 PREFIX = "annotations:"
 TRUTH, FOLDERS = f"{PREFIX}truth", f"{PREFIX}folders"
-_PATHS, _TAGS = ("path", "image", "file"), ("tags", "words")
+_TAGS = ("tags", "words")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,32 +149,24 @@ def _of(
 
 def _read(path: Path) -> list[tuple[int, str, Mapping[str, float]]]:
     """Of each row its line, its path as it stands there, and its attributes."""
-    table = Table.parse(text_of(path, "file of annotations"), path.name)
-    where = table.at(next(filter(table.has, _PATHS), "path"))
-    if not table.rows:
-        raise InputError(f"{path.name} annotates no image: there is nothing below its header")
+    rows = ImageTable.read(path)
+    table = rows.table
     if tags := next(filter(table.has, _TAGS), ""):
-        place = table.at(tags)
-        return [(line, cells[where], _tags(cells[place])) for line, cells in table.rows]
-    # A column without a name numbers the rows.
-    names = [tidy(name) for place, name in enumerate(table.header) if name and place != where]
-    if not names:
+        return list(zip(rows.lines, rows.paths, map(_tags, rows.cells(tags)), strict=True))
+    if not rows.names:
         raise InputError(
             f"{path.name}, line {table.first}: no column of an attribute, and none of tags"
         )
-    columns = {name: table.numbers(name) for name in names}
-    found: list[tuple[int, str, Mapping[str, float]]] = []
-    for row, (line, cells) in enumerate(table.rows):
-        values: dict[str, float] = {}
-        for name, column in columns.items():
-            if (value := column[row]) is None:
-                cell = cells[table.at(name)]
+    found: list[dict[str, float]] = [{} for _ in rows.paths]
+    for name in rows.names:
+        cells = zip(found, rows.lines, rows.cells(name), table.numbers(name), strict=True)
+        for values, line, cell, value in cells:
+            if value is None:
                 raise InputError(
                     f"{path.name}, line {line}, column {name!r}: {cell[:40]!r} is no number"
                 )
             values[name] = value
-        found.append((line, cells[where], values))
-    return found
+    return list(zip(rows.lines, rows.paths, found, strict=True))
 
 
 def _tags(cell: str) -> dict[str, float]:
@@ -189,7 +181,7 @@ def _matched(
     found: list[Mapping[str, float] | None] = [None] * len(place)
     lines: dict[int, int] = {}
     for line, name, attributes in rows:
-        spelled = as_text(name.replace("\\", "/")).removeprefix("./")
+        spelled = as_text(name).removeprefix("./")
         beside = os.path.relpath(path.parent / spelled, probe.folder).replace(os.sep, "/")
         i = place.get(spelled, place.get(as_text(beside)))
         if i is None:

@@ -1,6 +1,6 @@
 """Factors: what varies between images, each image at one level of each factor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +31,12 @@ class Factors:
             self.codes.min() < 0 or (self.codes.max(axis=0) >= list(map(len, self.levels))).any()
         ):
             raise InputError("an image is at a level that its factor does not have")
+
+    @classmethod
+    def of_levels(cls, levels: Mapping[str, Sequence[str]]) -> "Factors":
+        """The factors alone, of no image."""
+        codes = np.zeros((0, len(levels)), dtype=np.int64)
+        return cls(tuple(levels), tuple(map(tuple, levels.values())), codes)
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -1,5 +1,6 @@
 """What a run records of the images and words it read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -21,6 +22,25 @@ class ConceptRecord:
     count: int
     fingerprint: str
     dropped: int
+
+
+@dataclass(frozen=True)
+class ExperimentRecord:
+    """The drawn scenes of an experiment.
+
+    Attributes:
+        version: of their design.
+        scenes: how many were shown to the network.
+        seed: that they were drawn by.
+        fingerprint: of all of them.
+        factors: the levels of each factor.
+    """
+
+    version: int
+    scenes: int
+    seed: int
+    fingerprint: str
+    factors: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ Counts and sums by level are all it takes, of each group its own (:class:`LevelS
 different processes saw are put together without a bit of difference.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -122,11 +123,11 @@ class LayerDrivers:
 
     layer: str
     factors: tuple[str, ...]
-    share: Float64
-    share_error: Float64
-    two_way: Float64
-    effect: Float64
-    effect_error: Float64
+    share: FloatArray
+    share_error: FloatArray
+    two_way: FloatArray
+    effect: FloatArray
+    effect_error: FloatArray
     mean: Float64
     without: Float64
 
@@ -174,6 +175,30 @@ class LayerDrivers:
             for i, name in enumerate(self.factors)
         }
 
+    def to_arrays(self) -> dict[str, Any]:
+        """As named arrays, to be stored."""
+        return {each.name: getattr(self, each.name) for each in fields(self)[2:]}
+
+    @classmethod
+    def from_arrays(
+        cls, layer: str, factors: Sequence[str], arrays: Mapping[str, Any], prefix: str = ""
+    ) -> "LayerDrivers":
+        """What :meth:`to_arrays` gave, its names behind a prefix."""
+        found = {each.name: arrays[prefix + each.name] for each in fields(cls)[2:]}
+        return cls(layer, tuple(factors), **found)
+
+    def short(self) -> "LayerDrivers":
+        """What a run keeps: 400 bytes a unit in place of 1 800.
+
+        Shares of units in single precision, effects in half, no two-way shares of units; means as
+        they are.
+        """
+        kept: dict[str, Any] = {
+            name: np.asarray(getattr(self, name), np.float16 if "effect" in name else np.float32)
+            for name in _BY_UNIT
+        }
+        return replace(self, **kept | {"two_way": kept["two_way"][:, :0]})
+
     @property
     def _first(self) -> Float64:
         return (np.arange(len(self.mean)) < len(self.factors)).astype(np.float64)
@@ -188,6 +213,12 @@ def _error(without: FloatArray) -> Float64:
     """The jackknife's standard error of a number, from its values without each of B groups."""
     error: Float64 = np.sqrt((len(without) - 1) * without.var(axis=0))
     return error
+
+
+def half_interval(error: FloatArray, groups: int = GROUPS) -> Float64:
+    """Half the width of the interval of a number, from its standard error."""
+    half: Float64 = _quantile(groups) * np.asarray(error, np.float64)
+    return half
 
 
 def _quantile(groups: int, level: float = LEVEL) -> float:
@@ -218,7 +249,7 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     """
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
-    check_images(len(rows))
+    check_enough(len(rows))
     parts = groups_of(len(rows), groups)
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
@@ -241,7 +272,7 @@ def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerD
     return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
 
 
-def check_images(images: int, what: str = "images") -> None:
+def check_enough(images: int, what: str = "images") -> None:
     """Raise :class:`InputError` where there are too few; ``what`` is how a user calls them."""
     if images < FEWEST_IMAGES:
         raise InputError(f"{what} must be at least {FEWEST_IMAGES} to tell drivers, got {images}")
@@ -386,14 +417,24 @@ class Following(Enum):
 def columns_of(word: str, factors: Factors) -> tuple[int, ...]:
     """The levels that a word names, by their columns: a colour may be an object's or a ground's.
 
+    The name of a shade ends with that of its colour.
+
     >>> factors = Factors(("color", "pattern"), (("red", "blue"), ("dotted", "striped")),
     ...                   np.zeros((1, 2), int))
     >>> columns_of("stripes", factors), columns_of("red", factors), columns_of("dog", factors)
     ((3,), (0,), ())
+    >>> columns_of("cherry red", factors)
+    (0,)
     """
     level = _SAME.get(word, word)
-    known = [name for _, name in factors.columns]
-    return tuple(i for i, name in enumerate(known) if name in (level, level.removesuffix("s")))
+    names = {level, level.removesuffix("s")}
+    shade = word.rpartition(" ")[2]
+    shades = {shade, _SAME.get(shade, shade)}
+    return tuple(
+        i
+        for i, (factor, name) in enumerate(factors.columns)
+        if name in names or (name in shades and "color" in factor)
+    )
 
 
 _SAME = {
@@ -409,15 +450,66 @@ _SAME = {
 """Words for what a level shows, that are not its name."""
 
 
-def following(drivers: LayerDrivers, unit: int, word: str, factors: Factors) -> Following:
-    """Whether a unit follows a word.
+def following(
+    drivers: LayerDrivers, words: Sequence[str | None], factors: Factors
+) -> list[Following | None]:
+    """Whether each of a layer's K units follows its word; None where it has none.
 
     Where the word names several levels, each is asked with its share of the 5 % of errors.
+
+    Args:
+        drivers: of the layer.
+        words: K of them.
+        factors: that the drivers are of.
     """
-    columns = columns_of(word, factors)
+    columns = {word: columns_of(word, factors) for word in set(words) if word}
+    return [
+        _follows(drivers, unit, columns[word]) if word else None for unit, word in enumerate(words)
+    ]
+
+
+FollowedCounts = Mapping[str, Mapping[Following, int]]
+"""Of one layer: by category, how many units follow their word, do not, or cannot be asked."""
+
+
+FEWEST_ASKED = 10
+"""Units below which it says little how many of them follow their word."""
+
+
+def count_followed(
+    told: Sequence[Following | None], categories: Sequence[str | None]
+) -> FollowedCounts:
+    """Count a layer's units, each with what :func:`following` says and its word's category."""
+    counts: dict[str, Counter[Following]] = {}
+    for each, category in zip(told, categories, strict=True):
+        if each is not None and category is not None:
+            counts.setdefault(category, Counter())[each] += 1
+    return counts
+
+
+def followed_of(layers: Sequence[FollowedCounts], category: str | None = None) -> tuple[int, int]:
+    """Units that follow their word, and those that can be asked; of one category or of all.
+
+    >>> counts = {"color": {Following.FOLLOWED: 2, Following.NOT_TESTABLE: 9},
+    ...           "object": {Following.NOT_FOLLOWED: 1}}
+    >>> followed_of([counts]), followed_of([counts, counts], "color")
+    ((2, 3), (4, 4))
+    """
+    of = [counts for layer in layers for name, counts in layer.items() if category in (None, name)]
+    followed, not_followed = (
+        sum(counts.get(each, 0) for counts in of)
+        for each in (Following.FOLLOWED, Following.NOT_FOLLOWED)
+    )
+    return followed, followed + not_followed
+
+
+def _follows(drivers: LayerDrivers, unit: int, columns: Sequence[int]) -> Following:
     if not columns or not drivers.varying[unit]:
         return Following.NOT_TESTABLE
     t = _quantile(len(drivers.without), 1 - (1 - LEVEL) / len(columns))
     here = list(columns)
-    low = drivers.effect[unit, here] - t * drivers.effect_error[unit, here]
+    effect, error = (
+        np.asarray(each[unit, here], np.float64) for each in (drivers.effect, drivers.effect_error)
+    )
+    low = effect - t * error
     return Following.FOLLOWED if (low > 0).any() else Following.NOT_FOLLOWED

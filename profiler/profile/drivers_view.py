@@ -8,11 +8,29 @@ from typing import Any, Literal
 import numpy as np
 
 from profiler.core.statistics import Interval
-from profiler.profile.drivers import LayerDrivers
+from profiler.profile.drivers import (
+    FEWEST_ASKED,
+    FollowedCounts,
+    Following,
+    LayerDrivers,
+    followed_of,
+    half_interval,
+)
 from profiler.profile.experiment import Experiment
 from profiler.report import document
 from profiler.report.charts import Swatch
-from profiler.report.text import MINUS, THIN, count, number, plural, typeset
+from profiler.report.columns import rounded
+from profiler.report.text import (
+    MINUS,
+    NOTHING,
+    THIN,
+    count,
+    number,
+    percent,
+    plural,
+    share_of,
+    typeset,
+)
 
 PARTS: tuple[tuple[Swatch, tuple[str, ...]], ...] = (
     (Swatch("color", "c5"), ("color",)),
@@ -43,10 +61,13 @@ class _Segment:
     text: str
     room: Literal["none", "wide", "any"]
     tip: str
+    pale: bool = False
 
 
 @dataclass(frozen=True)
-class _Bar:
+class DriversBar:
+    """The shares of a layer's factors one after the other, of its variance."""
+
     segments: tuple[_Segment, ...]
     alt: str
 
@@ -56,7 +77,7 @@ class _Row:
     """A layer: its bar, the share of the factor that grows most, and all numbers."""
 
     name: str
-    bar: _Bar
+    bar: DriversBar
     figure: str
     error: str
     cells: tuple[tuple[str, str], ...]
@@ -87,19 +108,44 @@ class _Panel:
     alt: str
 
 
-class DriversView:
-    """Everything that a template prints of an experiment, worked out once."""
+@dataclass(frozen=True)
+class DriversSection:
+    """What the page of a profile shows of its experiment.
 
-    def __init__(self, done: Experiment) -> None:
+    Attributes:
+        done: what came of it.
+        followed: units that follow their word, by view (``peak``, ``range``) and layer.
+        categories: of words.
+        labels: for each layer and rank of a label, whether its units follow it.
+        explanations: the same of the words of explanations; empty without.
+    """
+
+    done: Experiment
+    followed: Mapping[str, Sequence[FollowedCounts]]
+    categories: Sequence[str]
+    labels: Sequence[Sequence[Sequence[Following | None]]]
+    explanations: Sequence[Sequence[Sequence[Following | None]]]
+
+
+class DriversView:
+    """Everything that a template prints of an experiment, worked out once.
+
+    Args:
+        done: what came of it.
+        section: of a profile; None on a page of its own.
+    """
+
+    def __init__(self, done: Experiment, section: DriversSection | None = None) -> None:
         self.done = done
+        self.section = section
         self.names = done.factors.names
-        self.parts = [*_parts(self.names), PAIRS]
+        self.parts = parts_of(self.names)
         self.followed = _grown(done)
         self.rows = [self._row(layer) for layer in done.layers]
         self.panels = [self._panel(place) for place in range(len(self.names))]
         self.thin = len(self.rows) >= _THIN_ROWS
         self.first, self.last = done.layers[0].layer, done.layers[-1].layer
-        self.images = count(len(done.factors))
+        self.images = count(done.images)
         self.association = [
             (name, ["–" if i == j else number(value, 2) for j, value in enumerate(row)])
             for i, (name, row) in enumerate(
@@ -120,7 +166,8 @@ class DriversView:
             (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
         )
         what = name[0].upper() + name[1:]
-        return f"{what} {verb} from {_percent(first)} to {_percent(end)} of the variance in {layer}"
+        moved = f"from {shown_share(first)} to {shown_share(end)}"
+        return f"{what} {verb} {moved} of the variance in {layer}"
 
     def summary(self) -> Iterator[str]:
         """A few sentences that say the finding."""
@@ -130,31 +177,109 @@ class DriversView:
             found = next(each for each in self.done.layers if each.layer == layer)
             shares = {name: each.value for name, each in found.shares().items()}
             most = sorted(shares, key=lambda name: -shares[name])[:3]
-            told = ", ".join(f"{name} {_percent(shares[name])}" for name in most)
+            told = ", ".join(f"{name} {shown_share(shares[name])}" for name in most)
             if self.done.drawn:
-                whole = _percent(found.first_order().value)
+                whole = shown_share(found.first_order().value)
                 yield f"In {layer} all factors together cause {whole}, most of it by {told}."
             else:
                 yield f"In {layer} most of the variance goes with {told}."
         if caution := self.done.caution():
             yield f"{caution[0].upper()}{caution[1:]}."
 
+    @property
+    def asked(self) -> str:
+        """How many units follow their words, as a title; empty where none can be asked."""
+        told = []
+        for view, layers in (self.section.followed if self.section else {}).items():
+            followed, asked = followed_of(layers)
+            if asked >= FEWEST_ASKED:
+                told.append(f"{percent(followed, asked)} of the {count(asked)} {_VIEWS[view]}")
+        return f"Units follow {' and '.join(told)} that name what the scenes vary" if told else ""
+
+    @property
+    def views(self) -> list[str]:
+        """What words are asked for, as heads of columns."""
+        return [_VIEWS[view] for view in (self.section.followed if self.section else {})]
+
+    @property
+    def followed_rows(self) -> list[tuple[str, bool, list[str]]]:
+        """Of each layer, then of each category: name, whether it is a layer, followed of asked."""
+        if self.section is None:
+            return []
+        views = list(self.section.followed.values())
+        rows = [
+            (layer.layer, True, [followed_of(layers[place : place + 1]) for layers in views])
+            for place, layer in enumerate(self.done.layers)
+        ]
+        rows += [
+            (category, False, [followed_of(layers, category) for layers in views])
+            for category in self.section.categories
+        ]
+        return [
+            (name, is_layer, [share_of(*each) if each[1] else NOTHING for each in told])
+            for name, is_layer, told in rows
+            if any(asked for _, asked in told)
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """The strongest drivers of each unit, and which of its words it follows, as columns."""
+        if self.section is None:
+            return {}
+        columns = self.done.factors.columns
+        names = [name for name, _ in columns]
+        here = np.array([[name == each for name in names] for each in self.names])
+        layers = []
+        for place, layer in enumerate(self.done.layers):
+            best = np.argsort(-np.nan_to_num(layer.share), axis=1, kind="stable")[:, :_DRIVERS]
+            effect = np.nan_to_num(np.asarray(layer.effect, float))
+            level = [
+                [int(np.where(here[factor], effect[unit], -np.inf).argmax()) for factor in row]
+                for unit, row in enumerate(best.tolist())
+            ]
+            half = half_interval(layer.share_error, len(layer.without))
+            layers.append(
+                {
+                    "factor": best.ravel().tolist(),
+                    "level": np.ravel(level).tolist(),
+                    "share": rounded(np.take_along_axis(layer.share, best, axis=1).ravel(), 3),
+                    "half": rounded(np.take_along_axis(half, best, axis=1).ravel(), 3),
+                    "labels": _codes(self.section.labels[place]),
+                    "words": _codes(self.section.explanations[place])
+                    if self.section.explanations
+                    else "",
+                }
+            )
+        return {
+            "each": _DRIVERS,
+            "factors": list(self.names),
+            "levels": [level for _, level in columns],
+            "layers": layers,
+        }
+
+    def tile(self) -> tuple[str, str, str]:
+        """The figure of the factor that the rows follow, for the head of a page."""
+        name = self.followed
+        first, last = (layer.shares()[name].value for layer in self.ends)
+        return (
+            f"Driven by {name}",
+            shown_share(last),
+            f"of the variance in {self.last}, {shown_share(first)} in {self.first}",
+        )
+
+    @property
+    def ends(self) -> tuple[LayerDrivers, LayerDrivers]:
+        """The first layer and the last."""
+        return self.done.layers[0], self.done.layers[-1]
+
     def _row(self, layer: LayerDrivers) -> _Row:
         shares = layer.shares()
         wholes = (layer.first_order(), layer.all_two_way(), layer.rest())
-        drawn = [
-            (swatch, sum(max(shares[name].value, 0.0) for name in names))
-            for swatch, names in _known(self.names)
-        ]
-        # What is left is no more than the bar has room for.
-        before = sum(share for _, share in drawn)
-        drawn.append((PAIRS, min(max(wholes[1].value, 0.0), max(1 - before, 0.0))))
         cells = (*shares.values(), *(wholes if self.done.drawn else ()))
         followed = shares[self.followed]
         return _Row(
             layer.layer,
-            _bar(layer.layer, drawn),
-            _percent(followed.value),
+            drivers_bar(layer),
+            shown_share(followed.value),
             f"±{THIN}{100 * (followed.high - followed.value):.1f}",
             tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
         )
@@ -176,13 +301,26 @@ class DriversView:
         path = " ".join(f"{'L' if i else 'M'}{dot.x:.2f} {dot.y:.2f}" for i, dot in enumerate(dots))
         swatch = next(s for s, names in _known(self.names) if name in names)
         told = ", ".join(
-            f"{layer.layer} {_percent(each.value)}"
+            f"{layer.layer} {shown_share(each.value)}"
             for layer, each in zip(self.done.layers, found, strict=True)
         )
-        return _Panel(name, swatch, dots, path, _percent(top), f"{name}: {told}")
+        return _Panel(name, swatch, dots, path, shown_share(top), f"{name}: {told}")
 
 
 _WORTH_TELLING = 0.02
+_DRIVERS = 3
+"""Factors named of a unit."""
+_VIEWS = {"peak": "trusted labels", "range": "leading words"}
+_CODES = {Following.FOLLOWED: "y", Following.NOT_FOLLOWED: "n"}
+
+
+def _codes(columns: Sequence[Sequence[Following | None]]) -> str:
+    """A letter a unit and word, unit by unit."""
+    return "".join(
+        _CODES.get(each, "-") if each else "-"
+        for unit in zip(*columns, strict=True)
+        for each in unit
+    )
 
 
 def _known(names: Sequence[str]) -> list[tuple[Swatch, tuple[str, ...]]]:
@@ -194,8 +332,9 @@ def _known(names: Sequence[str]) -> list[tuple[Swatch, tuple[str, ...]]]:
     return [(swatch, own) for swatch, own in [*parts, *others] if own]
 
 
-def _parts(names: Sequence[str]) -> list[Swatch]:
-    return [swatch for swatch, _ in _known(names)]
+def parts_of(names: Sequence[str]) -> list[Swatch]:
+    """The swatches of bars of these factors, with that of their pairs."""
+    return [*(swatch for swatch, _ in _known(names)), PAIRS]
 
 
 def _grown(done: Experiment) -> str:
@@ -206,13 +345,26 @@ def _grown(done: Experiment) -> str:
     return max(change, key=lambda name: change[name].value)
 
 
-def _bar(layer: str, drawn: Sequence[tuple[Swatch, float]]) -> _Bar:
+def stacked_shares(layer: LayerDrivers) -> list[tuple[Swatch, float]]:
+    """The mean share of each part of a bar; of pairs no more than there is room for."""
+    shares = layer.shares()
+    drawn = [
+        (swatch, sum(max(shares[name].value, 0.0) for name in names))
+        for swatch, names in _known(layer.factors)
+    ]
+    before = sum(share for _, share in drawn)
+    return [*drawn, (PAIRS, min(max(layer.all_two_way().value, 0.0), max(1 - before, 0.0)))]
+
+
+def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
+    """The bar of a layer, which may go by another name."""
+    drawn = stacked_shares(layer)
     whole = max(1.0, sum(share for _, share in drawn))
     segments, before = [], 0.0
     for swatch, share in drawn:
         width = 100 * share / whole
         if width > 0:
-            text = _percent(share)
+            text = shown_share(share)
             pixels = 7 * len(text) + 6
             room: Literal["none", "wide", "any"] = (
                 "any" if width * 3.3 > pixels else "wide" if width * 6 > pixels else "none"
@@ -222,7 +374,7 @@ def _bar(layer: str, drawn: Sequence[tuple[Swatch, float]]) -> _Bar:
             )
             before += width
     told = "; ".join(f"{each.swatch.name} {each.text}" for each in segments)
-    return _Bar(tuple(segments), f"{layer}: {told or 'nothing'}")
+    return DriversBar(tuple(segments), f"{name or layer.layer}: {told or 'nothing'}")
 
 
 def _nice(top: float) -> float:
@@ -230,7 +382,7 @@ def _nice(top: float) -> float:
     return next((step for step in steps if top <= step), 1.0)
 
 
-def _percent(share: float) -> str:
+def shown_share(share: float) -> str:
     """Without decimals: the interval is rarely narrower; 0 for what chance may take below it."""
     return f"{max(round(100 * share), 0)}{THIN}%"
 
@@ -294,7 +446,7 @@ def drivers_page(
     tiles = [
         (
             f"{name}, in {view.last}",
-            _percent(last[name].value),
+            shown_share(last[name].value),
             f"±{THIN}{100 * (last[name].high - last[name].value):.1f} points",
         )
         for name in most

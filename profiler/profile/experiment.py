@@ -9,7 +9,7 @@ would take. In memory are the activations of one group of images and one layer a
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from profiler.data.factors import Factors
 from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
 from profiler.models.subject.network import Layer, Subject
-from profiler.profile.drivers import LayerDrivers, check_images, drivers
+from profiler.profile.drivers import LayerDrivers, check_enough, drivers
 from profiler.session import NONE, Advance, Clock, Reading, Services
 
 _KEPT_TOGETHER = 250
@@ -125,7 +125,8 @@ class Experiment:
 
     Attributes:
         layers: the drivers of each.
-        factors: of the scenes.
+        factors: of the images; those of a finished run know no image.
+        images: that were shown.
         seconds: by stage: drawing, forward passes, and working out the drivers.
         drawn: whether the factors were drawn independently, so that what goes with them is caused
             by them, and shares add up.
@@ -133,34 +134,41 @@ class Experiment:
 
     layers: tuple[LayerDrivers, ...]
     factors: Factors
-    seconds: dict[str, float]
+    images: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
     drawn: bool = True
 
     def dead(self) -> int:
         """Units that do not vary on the scenes."""
         return sum(int((~layer.varying).sum()) for layer in self.layers)
 
-    def finding(self) -> str:
-        """In a sentence, what changes most between the first layer and the last; may be empty.
+    def changes(self) -> dict[str, tuple[float, float]]:
+        """Factors whose mean share differs between the first layer and the last, with both.
 
-        Factors whose mean share differs by :data:`_TOLD` or more, beyond the paired interval.
+        By :data:`_TOLD` or more, beyond the paired interval; those that rise first, each kind by
+        how much. No share is shown below 0.
         """
         first, last = self.layers[0], self.layers[-1]
-        shares = first.shares(), last.shares()
         changes = {
-            name: change
+            name: change.value
             for name, change in last.less(first).items()
             if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
         }
-        order = sorted(changes, key=lambda name: -abs(changes[name].value))
-        told = []
-        for verb, sign in (("rises", 1), ("falls", -1)):
-            moved = [name for name in order if sign * changes[name].value > 0]
-            for place, name in enumerate(moved):
-                start, end = (max(each[name].value, 0.0) for each in shares)
-                says = f" {verb}" if place == 0 else ""
-                told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
-        return f"from {first.layer} to {last.layer}, {', '.join(told)}" if told else ""
+        order = sorted(changes, key=lambda name: (changes[name] < 0, -abs(changes[name])))
+        ends = first.shares(), last.shares()
+        return {name: (max(ends[0][name].value, 0.0), max(ends[1][name].value, 0.0))
+                for name in order}  # fmt: skip
+
+    def finding(self) -> str:
+        """In a sentence, what changes most between the first layer and the last; may be empty."""
+        told, said = [], set()
+        for name, (start, end) in self.changes().items():
+            verb = "rises" if end > start else "falls"
+            says = "" if verb in said else f" {verb}"
+            said.add(verb)
+            told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
+        ends = f"from {self.layers[0].layer} to {self.layers[-1].layer}"
+        return f"{ends}, {', '.join(told)}" if told else ""
 
     def caution(self) -> str:
         """What keeps shares from being causes; empty where the factors were drawn."""
@@ -177,11 +185,11 @@ class Experiment:
     def to_json(self) -> dict[str, Any]:
         """Everything about layers: mean shares and two-way shares, each with its interval."""
         return {
-            "images": len(self.factors),
+            "images": self.images,
             "caused": self.drawn,
             "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
-            "association": self.factors.association(),
-            "seconds": self.seconds,
+            **({"association": self.factors.association()} if len(self.factors) else {}),
+            **({"seconds": self.seconds} if self.seconds else {}),
             "layers": [self._layer(layer) for layer in self.layers],
         }
 
@@ -262,7 +270,7 @@ def run_experiment(
         reading: batch size, workers and precision.
         services: store and progress.
     """
-    check_images(len(scenes))
+    check_enough(len(scenes))
     clock = Clock()
     with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
         probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
@@ -278,7 +286,7 @@ def describe(
     services: Services = NONE,
 ) -> Experiment:
     """The same of annotated images: what goes with the units' activations, cause or not."""
-    check_images(len(images.factors))
+    check_enough(len(images.factors))
     return _told(subject, layers, images.probe, images.factors, False, Clock(), reading, services)
 
 
@@ -311,4 +319,4 @@ def _told(
             drivers(layer.name, rows, factors)
             for layer, rows in zip(layers, found.matrices, strict=True)
         )
-    return Experiment(told, factors, clock.seconds, drawn)
+    return Experiment(told, factors, len(factors), clock.seconds, drawn)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, joined, named, sentence_case
 from profiler.profile.counts import LayerProfile, ModelProfile
+from profiler.profile.drivers import FEWEST_ASKED
+from profiler.profile.experiment import Experiment
 from profiler.profile.threshold import Threshold
 
 
@@ -26,6 +28,9 @@ class Group:
 
 _RISE = 0.05
 """Share of the units by which a category has to rise from early to late layers to be told."""
+
+_MOST_MOVED = 2
+"""Factors told of those that rise, and of those that fall."""
 
 _CONFIRMED = "the label holds on images it was not chosen on"
 
@@ -49,16 +54,21 @@ class ProfileFacts(Facts):
         ranges: counts by category of the word that leads a unit's range explanation; None without.
         mean_r: by layer the mean correlation of these explanations with the units.
         range_threshold: which explanations are trusted; None: those that beat decoys.
+        experiment: what came of an experiment on drawn scenes; None without.
+        followed: for trusted labels (``peak``) and leading words (``range``) how many units follow
+            theirs by that experiment, of how many that it can ask.
     """
 
     task: ClassVar[str] = (
         "The facts are the profile of a neural network for images: each unit (channel) got a "
         "label by its strongest images, labels were sorted into categories, and the units counted "
         "by layer. Where there are range explanations (a few words that predict a unit's "
-        "activation on all images), they come first. In two to five sentences say what share of "
-        "the units is explained and how well, which category leads in the early and the late "
-        "layers, what share of the units is interpretable by their strongest images, and which "
-        "category dominates or peaks where."
+        "activation on all images), they come first. Where there is an experiment on drawn scenes, "
+        "it comes before both: which factor causes a share of the variance that rises, and which "
+        "falls, from the first layer to the last, and how many units follow the word that they "
+        "have. In two to six sentences say that, what share of the units is explained and how "
+        "well, which category leads in the early and the late layers, what share of the units is "
+        "interpretable by their strongest images, and which category dominates or peaks where."
     )
 
     subject: str
@@ -71,6 +81,8 @@ class ProfileFacts(Facts):
     ranges: ModelProfile | None = None
     mean_r: Mapping[str, float] = field(default_factory=dict)
     range_threshold: Threshold | None = None
+    experiment: Experiment | None = None
+    followed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def groups(self) -> tuple[Group, ...]:
         """Take the early and the late layers: a third of the network each, at least one layer."""
@@ -148,7 +160,32 @@ class ProfileFacts(Facts):
             found.append(_share_of(category, "all layers", total, (category,)))
         for category, count in self.leads().items():
             found.append(Number(f"layers that {category} leads", count, about=(category,)))
-        return tuple(dict.fromkeys(found + self._range_numbers()))
+        return tuple(dict.fromkeys(found + self._range_numbers() + self._driver_numbers()))
+
+    def _driver_numbers(self) -> list[Number]:
+        done = self.experiment
+        if done is None:
+            return []
+        found = [Number("scenes of the experiment", done.images)]
+        for layer in dict.fromkeys((done.layers[0].layer, done.layers[-1].layer)):
+            shares = next(each for each in done.layers if each.layer == layer).shares()
+            found += [
+                Number(
+                    f"share of the variance in {layer} that {name} causes",
+                    100 * max(share.value, 0.0),
+                    "%",
+                    1,
+                    (layer, name),
+                )
+                for name, share in shares.items()
+            ]
+        for view, (followed, asked) in self.followed.items():
+            words = "trusted labels" if view == "peak" else "leading words"
+            found += [
+                Number(f"{words} that the experiment can ask for", asked),
+                Number(f"of these {words}, those that the unit follows", followed),
+            ]
+        return found
 
     def _range_numbers(self) -> list[Number]:
         if self.ranges is None:
@@ -212,6 +249,7 @@ class ProfileFacts(Facts):
             "categories": self.profile.categories,
             "frequent labels": tuple(labels),
             "model that reads the images": (self.vlm,) if self.vlm else (),
+            "factors of the experiment": self.experiment.factors.names if self.experiment else (),
         }
         return {kind: names for kind, names in found.items() if names}
 
@@ -241,6 +279,7 @@ class ProfileFacts(Facts):
     def template(self) -> str:
         """Write the paragraph from the counts."""
         sentences = [
+            *self._driven(),
             *self._explained(),
             self._how_many(),
             *self._early_and_late(),
@@ -248,6 +287,40 @@ class ProfileFacts(Facts):
             self.closing(),
         ]
         return " ".join(filter(None, sentences))
+
+    def _driven(self) -> list[str]:
+        """What drives the first layer and the last, and how many units follow their words."""
+        done = self.experiment
+        if done is None:
+            return []
+        first, last = done.layers[0].layer, done.layers[-1].layer
+        opening = f"By an experiment on {done.images:,} drawn scenes, "
+        parts: list[str] = []
+        for verb, rises in ((" rises", True), (" falls", False)):
+            moved = [each for each in done.changes().items() if (each[1][1] > each[1][0]) == rises]
+            told = [
+                f"by {name}{'' if place else verb} from {100 * start:.1f} % to {100 * end:.1f} %"
+                for place, (name, (start, end)) in enumerate(moved[:_MOST_MOVED])
+            ]
+            if told:
+                what = "what is caused" if parts else "the share of the variance that is caused"
+                parts.append(f"{what} {joined(told)}")
+        if parts:
+            said = f"{opening}from {named(first)} to {named(last)} {'; '.join(parts)}."
+        else:
+            shares = done.layers[-1].shares()
+            name = max(shares, key=lambda each: shares[each].value)
+            share = 100 * max(shares[name].value, 0.0)
+            said = f"{opening}{name} causes most of the variance in {named(last)}: {share:.1f} %."
+        words = {"peak": "trusted labels", "range": "leading words"}
+        asked = [
+            f"{followed:,} of {of:,} {words[view]}"
+            for view, (followed, of) in self.followed.items()
+            if of >= FEWEST_ASKED
+        ]
+        if not asked:
+            return [said]
+        return [said, f"Units follow {joined(asked)} that name what the scenes vary."]
 
     def _explained(self) -> list[str]:
         """What units follow over their whole range: how many, how well, and what leads where."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from profiler.llm.base import Usage
 from profiler.models.records import LayerRecord
 from profiler.profile.counts import ModelProfile
+from profiler.profile.drivers_view import LIMITS, DriversSection
 from profiler.profile.labels import LayerLabels
 from profiler.profile.quality import FEWEST_POSITIVES, LayerQuality, summarise
 from profiler.profile.range_view import RangeSection
@@ -125,6 +126,8 @@ class ProfilePage:
     """None where the labels were not evaluated."""
     ranges: RangeSection | None = None
     """None where no range explanation was worked out."""
+    drivers: DriversSection | None = None
+    """None without an experiment."""
 
 
 def profile_page(run: ProfileRun) -> ProfilePage:
@@ -162,7 +165,22 @@ def profile_page(run: ProfileRun) -> ProfilePage:
         if run.quality
         else None,
         ranges=_range_section(run),
+        drivers=_drivers_section(run),
     )
+
+
+def _drivers_section(run: ProfileRun) -> DriversSection | None:
+    if run.experiment is None:
+        return None
+    words = [[la.concept for la in run.layers], [la.concept for la in run.ranges]]
+    labels, explanations = (
+        [
+            [run.following(place, column) for column in concept.T]
+            for place, concept in enumerate(of_layers)
+        ]
+        for of_layers in words
+    )
+    return DriversSection(run.experiment, run.followed, run.categories, labels, explanations)
 
 
 def _range_section(run: ProfileRun) -> RangeSection | None:
@@ -430,6 +448,7 @@ def _provenance(run: ProfileRun) -> Sequence[tuple[str, str]]:
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in record.timings.items())
     pairs += [
         ("Evaluation", _evaluation(run)),
+        ("Experiment", _experiment(record)),
         ("Seed", str(record.seed)),
         ("Preprocessing", record.subject.preprocessing),
         ("Caption of a concept", caption),
@@ -463,6 +482,16 @@ def _evaluation(run: ProfileRun) -> str | None:
     )
 
 
+def _experiment(record: Record) -> str | None:
+    scenes = record.experiment
+    if scenes is None:
+        return None
+    return typeset(
+        f"{scenes.scenes:,} drawn scenes, version {scenes.version}, seed {scenes.seed}, "
+        f"fingerprint {scenes.fingerprint}"
+    )
+
+
 def _limits(run: ProfileRun) -> Sequence[str]:
     if run.record.source:
         return (
@@ -489,4 +518,6 @@ def _limits(run: ProfileRun) -> Sequence[str]:
     ]
     if run.record.vlm and run.record.vlm.limits:
         limits.insert(0, run.record.vlm.limits)
+    if run.experiment:
+        limits += LIMITS[:2]
     return limits

@@ -45,12 +45,21 @@ from profiler.core.categories import UNKNOWN
 from profiler.core.json_text import from_plain, json_text, plain, read_json
 from profiler.core.store import remove_file, write_atomically
 from profiler.data.concept_sets import ConceptSet
-from profiler.data.records import ConceptRecord, ProbeRecord
+from profiler.data.factors import Factors
+from profiler.data.records import ConceptRecord, ExperimentRecord, ProbeRecord
 from profiler.errors import InputError, OutputError, first_line
 from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
+from profiler.profile.drivers import (
+    FollowedCounts,
+    Following,
+    LayerDrivers,
+    count_followed,
+    following,
+)
 from profiler.profile.evaluation import other_labels
+from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
@@ -154,6 +163,8 @@ class Record:
     resorted: Resorting | None = None
     evaluation: EvaluationRecord | None = None
     """Only where the labels were evaluated."""
+    experiment: ExperimentRecord | None = None
+    """Only where drawn scenes were shown to the network."""
 
     @property
     def context(self) -> dict[str, str]:
@@ -200,6 +211,7 @@ class ProfileRun:
         ranges: what the whole range of each unit follows, layer by layer; empty where that was not
             worked out: in imported runs, and where there were too few images.
         range_threshold: on their r with all words; None where decoys decide.
+        drivers: what drives each unit by experiment, layer by layer; empty without one.
     """
 
     record: Record
@@ -215,6 +227,7 @@ class ProfileRun:
     quality: tuple[LayerQuality, ...] = ()
     ranges: tuple[LayerRange, ...] = ()
     range_threshold: Threshold | None = None
+    drivers: tuple[LayerDrivers, ...] = ()
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -319,6 +332,54 @@ class ProfileRun:
             ),
         )
 
+    @cached_property
+    def experiment(self) -> Experiment | None:
+        """What came of the experiment; None without one."""
+        record = self.record.experiment
+        if record is None or not self.drivers:
+            return None
+        return Experiment(self.drivers, Factors.of_levels(record.factors), record.scenes)
+
+    def following(self, place: int, concepts: IntArray) -> list[Following | None]:
+        """Whether each unit of a layer follows a word: (K,) indices; None where that is −1."""
+        done = self.experiment
+        words = [self.concepts[i] if i >= 0 else None for i in concepts.tolist()]
+        return following(done.layers[place], words, done.factors) if done else [None] * len(words)
+
+    @cached_property
+    def followed(self) -> Mapping[str, tuple[FollowedCounts, ...]]:
+        """Units that follow their word, by category and layer, of both views.
+
+        ``peak``: trusted labels; ``range``: leading words of explained units.
+        """
+        if self.experiment is None:
+            return {}
+        words = {"peak": [np.where(self.trusted(la), la.concept[:, 0], -1) for la in self.layers]}
+        if self.ranges:
+            words["range"] = [layer.leading(self.explained_cut) for layer in self.ranges]
+        return {
+            view: tuple(
+                count_followed(self.following(place, each), self.categories_of(each))
+                for place, each in enumerate(of_layers)
+            )
+            for view, of_layers in words.items()
+        }
+
+    def drivers_json(self) -> dict[str, Any]:
+        """Shares of variance by layer with their intervals, and who follows its word."""
+        if self.experiment is None:
+            return {}
+        found = self.experiment.to_json()
+        for place, row in enumerate(found["layers"]):
+            row["followed"] = {
+                view: {
+                    category: {each.name.lower(): counts.get(each, 0) for each in Following}
+                    for category, counts in layers[place].items()
+                }
+                for view, layers in self.followed.items()
+            }
+        return {"drivers": found}
+
     def explanation(self, layer: LayerRange, unit: int) -> str:
         """A unit's words with their weights: ``yellowish brown 0.35; cherry red 0.35``."""
         return "; ".join(
@@ -366,7 +427,7 @@ class ProfileRun:
         for path in (*(folder / name for name in ("run.json", *_QUALITY_FILES)), *stale):
             remove_file(path)
         _write_pictures(folder / "images", self.thumbnails)
-        write_atomically(folder / "units.safetensors", _pack(self.layers, self.ranges))
+        write_atomically(folder / "units.safetensors", _pack(self))
         if self.quality:
             csv_file, arrays_file = _QUALITY_FILES
             write_atomically(folder / csv_file, self.quality_csv())
@@ -394,7 +455,7 @@ class ProfileRun:
 
         The record says that the folder is complete, so it comes last.
         """
-        profile = json_text({**self.profile.to_json(), **self._range_json()})
+        profile = json_text({**self.profile.to_json(), **self._range_json(), **self.drivers_json()})
         return {
             "descriptions.csv": self.descriptions_csv(),
             "profile.json": profile,
@@ -409,6 +470,9 @@ class ProfileRun:
             header += [f"description_{place}", f"similarity_{place}"]
         header += ["explanation", "explanation_r", "explanation_ceiling", "explained"]
         header += ["confirmed_z"]
+        if self.experiment:
+            header += [f"driver_{key_of(name)}" for name in self.experiment.factors.names]
+            header += ["followed", "explanation_followed"]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -416,6 +480,7 @@ class ProfileRun:
             zip(self.layers, self.record.subject.layers, strict=True)
         ):
             ranges = self._range_cells(self.ranges[place]) if self.ranges else None
+            driven = self._driver_cells(place)
             trusted = self.trusted(layer)
             categories = self.unit_categories(layer)
             for unit in range(layer.units):
@@ -437,6 +502,7 @@ class ProfileRun:
                         *(cell for label in labels[1:] for cell in label),
                         *(ranges[unit] if ranges else [""] * 4),
                         _number(layer.confirmed_z[unit]) if len(layer.confirmed_z) else "",
+                        *driven[unit],
                     ]
                 )
         return file.getvalue()
@@ -449,6 +515,18 @@ class ProfileRun:
             if not math.isnan(r)
             else [""] * 4
             for unit, (r, ceiling) in enumerate(zip(layer.shown_r, layer.ceiling, strict=True))
+        ]
+
+    def _driver_cells(self, place: int) -> list[list[str]]:
+        """A layer's shares of variance, and whether units follow label and leading word: 1 or 0."""
+        if self.experiment is None:
+            return [[]] * self.layers[place].units
+        label = self.layers[place].concept[:, 0]
+        leading = self.ranges[place].concept[:, 0] if self.ranges else np.full_like(label, -1)
+        told = (self.following(place, label), self.following(place, leading))
+        return [
+            [*map(_number, shares), *(_FOLLOWED.get(each, "") for each in own)]
+            for shares, *own in zip(self.drivers[place].share.tolist(), *told, strict=True)
         ]
 
     def quality_csv(self) -> str:
@@ -545,6 +623,10 @@ def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
         raise
 
 
+_FOLLOWED: Mapping[Following | None, str] = {Following.FOLLOWED: "1", Following.NOT_FOLLOWED: "0"}
+"""In a table; what is not testable has an empty cell."""
+
+
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
@@ -552,9 +634,9 @@ def _number(value: float) -> str:
 _ARRAYS = tuple(array.name for array in fields(LayerLabels) if array.name != "layer")
 
 
-def _pack(layers: Sequence[LayerLabels], ranges: Sequence[LayerRange]) -> bytes:
+def _pack(run: ProfileRun) -> bytes:
     arrays = {}
-    for place, layer in enumerate(layers):
+    for place, layer in enumerate(run.layers):
         shown = replace(
             layer,
             top_images=layer.top_images[:, :SHOWN_IMAGES],
@@ -562,9 +644,13 @@ def _pack(layers: Sequence[LayerLabels], ranges: Sequence[LayerRange]) -> bytes:
         )
         for name in _ARRAYS:
             arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
-    for place, explained in enumerate(ranges):
-        for name, values in explained.to_arrays().items():
-            arrays[f"{place}.range.{name}"] = np.ascontiguousarray(values)
+    more: dict[str, Sequence[LayerRange | LayerDrivers]] = {
+        "range": run.ranges, "driver": run.drivers
+    }  # fmt: skip
+    for kind, found in more.items():
+        for place, each in enumerate(found):
+            for name, values in each.to_arrays().items():
+                arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
     return save(arrays)
 
 
@@ -673,6 +759,14 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
             if f"{place}.range.r" in arrays
         ),
         None if on_r is None else from_plain(Threshold, on_r),
+        tuple(
+            LayerDrivers.from_arrays(
+                layer, tuple(record.experiment.factors), arrays, f"{place}.driver."
+            )
+            for place, layer in enumerate(names)
+        )
+        if record.experiment
+        else (),
     )
 
 
@@ -698,6 +792,9 @@ def _check_arrays(run: ProfileRun) -> None:
         for word in filter(None, run.leading_words(ranges)):
             if word not in run.sorting.category:
                 raise ValueError(f"run.json has no category for the leading word {word!r}")
+    for drivers, info in zip(run.drivers, run.record.subject.layers, strict=False):
+        if drivers.units != info.units:
+            raise ValueError(f"units.safetensors does not have the drivers of {drivers.layer!r}")
 
 
 FROM_RUN = 40

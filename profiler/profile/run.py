@@ -20,8 +20,9 @@ from profiler.core.arrays import FloatArray, IntArray
 from profiler.data.annotations import known_categories
 from profiler.data.concept_sets import COMMON_WORDS, ConceptSet, open_concepts
 from profiler.data.images import ProbeSet
-from profiler.data.records import ConceptRecord, ProbeRecord
-from profiler.errors import UsageError
+from profiler.data.records import ConceptRecord, ExperimentRecord, ProbeRecord
+from profiler.data.synthetic.design import FACTORS, VERSION, ExperimentScenes
+from profiler.errors import InputError, UsageError
 from profiler.llm.base import LLM
 from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import compiled
@@ -30,6 +31,7 @@ from profiler.models.subject.network import Layer, Subject
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM, TextEncoder, embed_captions, embed_concepts, for_words
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
+from profiler.profile.drivers import LayerDrivers, check_enough, followed_of
 from profiler.profile.evaluation import (
     DRAWS,
     HELD_OUT_SHARE,
@@ -38,6 +40,7 @@ from profiler.profile.evaluation import (
     evaluate,
     sample_top,
 )
+from profiler.profile.experiment import run_experiment
 from profiler.profile.explain import (
     FEWEST_IMAGES,
     Candidates,
@@ -71,7 +74,7 @@ from profiler.profile.threshold import (
     null_threshold,
 )
 from profiler.profile.view import render_profile
-from profiler.session import NONE, Clock, Progress, Services, check_writable, versions
+from profiler.session import NONE, Clock, Progress, Reading, Services, check_writable, versions
 
 log = logging.getLogger("profiler")
 
@@ -107,6 +110,8 @@ class ProfileOptions:
     """One of :data:`~profiler.activations.collect.PRECISIONS`."""
     compile: bool = False
     """Run both networks by ``torch.compile``."""
+    scenes: int = 1000
+    """Drawn scenes of the experiment on what drives each layer; 0 for none."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     batch_size: int | None = None
@@ -126,6 +131,8 @@ class ProfileOptions:
         for value in (self.threshold, self.range_threshold):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"a threshold is a finite number, not {value}")
+        if self.scenes:
+            check_enough(self.scenes, "scenes")
 
 
 def profile(
@@ -207,6 +214,7 @@ def profile(
         ranges = _explain(found, concepts, concept_rows)
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
+    experiment = _experiment(subject, layers, options, services)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -214,10 +222,13 @@ def profile(
     with clock("thumbnails"):
         pictures = _pictures(probe, found, labels, ranges, options.workers, services.progress)
 
+    record = _record(subject, layers, vlm, probe, concepts, found, top, options)
     unsorted = ProfileRun(
         record=replace(
-            _record(subject, layers, vlm, probe, concepts, found, top, options),
+            record,
             evaluation=_evaluation_record(quality, len(found.kept), top, options),
+            experiment=experiment.record,
+            warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
         concepts=concepts.words,
@@ -227,11 +238,12 @@ def profile(
         sorting=Sorting("nobody", {}),
         quality=quality,
         ranges=ranges,
+        drivers=experiment.drivers,
     )
     with clock("words"):
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
         run = judge(unsorted, options, texts, services)
-    run = _with_timings(run, clock.seconds)
+    run = _with_timings(run, {**clock.seconds, **experiment.seconds})
     if out is None:
         _warn(run)
     else:
@@ -446,6 +458,8 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
             if math.isfinite(mean := known_mean(layer.shown_r))
         },
         range_threshold=run.range_threshold,
+        experiment=run.experiment,
+        followed={view: followed_of(layers) for view, layers in run.followed.items()},
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)
@@ -602,6 +616,35 @@ def _known(vlm: VLM) -> Known | None:
         return None
     rows = vlm.rows
     return Known(np.arange(len(rows)), rows, {})
+
+
+@dataclass(frozen=True)
+class _Experimented:
+    """What a run keeps of an experiment; nothing where there was none."""
+
+    drivers: tuple[LayerDrivers, ...] = ()
+    record: ExperimentRecord | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def _experiment(
+    subject: Subject, layers: Sequence[Layer], options: ProfileOptions, services: Services
+) -> _Experimented:
+    """What drives each layer, by drawn scenes; a network that cannot take them goes without."""
+    if not options.scenes:
+        return _Experimented()
+    scenes = ExperimentScenes(options.scenes, options.seed)
+    reading = Reading(options.batch_size, options.workers, options.precision, options.allow_bad)
+    try:
+        done = run_experiment(subject, layers, scenes, reading=reading, services=services)
+    except InputError as error:
+        return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
+    return _Experimented(
+        tuple(layer.short() for layer in done.layers),
+        ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
+        {f"experiment: {stage}": spent for stage, spent in done.seconds.items()},
+    )
 
 
 def _without_cosines(layer: LayerRange) -> LayerRange:

@@ -13,6 +13,7 @@ from profiler.core.arrays import FloatArray
 from profiler.errors import OutputError
 from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
+from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
 from profiler.profile.page import Doubt, LayerSection, ProfilePage
 from profiler.profile.quality_view import QualityView
@@ -49,6 +50,8 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
     extra = [
         *(["profile/quality"] if page.quality else []),
         *(["profile/range"] if page.ranges else []),
+        # Comes last, as its part of an opened row comes first.
+        *(["profile/drivers"] if page.drivers else []),
     ]
     bare = document.render("profile/profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
     room = limit - document.size(bare) - _NOTE_BYTES
@@ -167,6 +170,7 @@ class _View:
         )
         self.images = _images_needed(page)
         self.image_index = Index()
+        self.drivers = DriversView(page.drivers.done, page.drivers) if page.drivers else None
         self.quality = (
             QualityView(page.quality, page.layers, [la.id for la in self.layers], page.concepts)
             if page.quality
@@ -281,6 +285,7 @@ class _View:
             "page": page,
             "kind": "Profile of units",
             "tiles": [
+                *([self.drivers.tile()] if self.drivers else []),
                 *(self.ranges.tiles() if self.ranges else []),
                 *self._tiles(total),
                 *(self.quality.tiles() if self.quality else []),
@@ -307,6 +312,7 @@ class _View:
             "plain_rows": self.plain_rows,
             "data": self._data,
             "quality": self.quality,
+            "drivers": self.drivers,
             "ranges": self.ranges,
             "range_data": self.ranges.data(self.image_index) if self.ranges else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],

@@ -119,7 +119,7 @@ def test_an_attribute_that_never_differs_is_left_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("file_name,warm\n" + rows("1", "0", "0", "1"), "no column 'path'"),
+        ("file_name,warm\n" + rows("1", "0", "0", "1"), "no column of paths"),
         ("path\n" + "\n".join(NAMES), "no column of an attribute, and none of tags"),
         ("path,warm\n", "annotates no image: there is nothing below its header"),
         ("path,warm\n" + rows("1", "yes", "0", "1"), "line 3, column 'warm': 'yes' is no number"),

@@ -272,14 +272,15 @@ def test_a_unit_follows_a_word_or_does_not_or_cannot_be_asked() -> None:
     found = drivers("layer", np.column_stack([a, np.zeros(1000)]), factors)
     assert len(columns_of("blue", factors)) == 2  # of the object, or behind it
     words = ("stripes", "striped", "blue", "dog")
-    told = [[following(found, unit, word, factors) for word in words] for unit in range(4)]
+    told = list(zip(*(following(found, [word] * 4, factors) for word in words), strict=True))
     yes, no, unknown = Following.FOLLOWED, Following.NOT_FOLLOWED, Following.NOT_TESTABLE
     assert told == [
-        [yes, yes, no, unknown],
-        [no, no, no, unknown],
-        [no, no, yes, unknown],
-        [unknown] * 4,
+        (yes, yes, no, unknown),
+        (no, no, no, unknown),
+        (no, no, yes, unknown),
+        (unknown,) * 4,
     ]
+    assert following(found, [None, "striped", None, None], factors) == [None, no, None, None]
 
 
 # --- on pixels --------------------------------------------------------------------------------
@@ -440,7 +441,7 @@ def test_the_finding_says_what_rises_and_what_falls() -> None:
         drivers("stem", light[:, None] + 0.1 * noise, factors),
         drivers("head", 2 * shape[:, None] + 0.1 * noise, factors),
     )
-    told = Experiment(layers, factors, {}).finding()
+    told = Experiment(layers, factors, 1000).finding()
     assert told.startswith("from stem to head, shape rises from 0 to 9")
     assert ", light falls from 9" in told
 

@@ -31,7 +31,7 @@ def experiment(factors: Factors, *, drawn: bool) -> Experiment:
     first, last = factors.codes[:, :1], factors.codes[:, -1:]
     layers = {"stem": 3.0 * first + noise, "a.very.long.name" * 3: 1.0 * last + noise, "fc": noise}
     told = tuple(drivers(name, rows, factors) for name, rows in layers.items())
-    return Experiment(told, factors, {"network": 1.0}, drawn)
+    return Experiment(told, factors, len(factors), {"network": 1.0}, drawn)
 
 
 @pytest.mark.parametrize("drawn", [True, False])
