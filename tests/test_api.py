@@ -51,6 +51,7 @@ def here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def profiled(images: Any, model: Any = None, **more: Any) -> Any:
     given = {"concepts": WORDS, "vlm": TinyVLM(), "top": 6, "threshold": 0.1, "cache": False}
+    given["scenes"] = 0  # no experiment, as for the command line in the tests
     if model is None:
         model, given["preprocess"] = TinyNet(), to_tensor()
     return pf.profile(model, images, **{**given, **more})
@@ -143,14 +144,16 @@ def test_images_that_change_are_not_read(here: Path) -> None:
 
 
 def test_the_frame_has_every_cell_of_the_table(here: Path) -> None:
-    profile = profiled(here.parent / "images")
+    profile = profiled(here.parent / "images", scenes=200)
     same_cells(profile.to_frame(), profile.to_csv())
+    assert {"driver_color", "followed"} < {*profile.to_frame().columns}
+    assert profile.to_json()["drivers"]
 
 
 def test_words_that_read_like_nothing_stay_words(here: Path) -> None:
     profile = pf.profile(
         TinyNet(), here.parent / "images", ["null", "nan", "NA"], vlm=TinyVLM(),
-        preprocess=to_tensor(), top=6, cache=False,
+        preprocess=to_tensor(), top=6, cache=False, scenes=0,
     )  # fmt: skip
     assert set(profile.to_frame()["description"]) <= {"null", "nan", "NA", ""}
     same_cells(profile.to_frame(), profile.to_csv())

@@ -19,6 +19,7 @@ from profiler.api.objects import (
     open_store,
     open_subject,
     provenance_of,
+    services_of,
 )
 from profiler.api.results import FileResult, Profile, framed
 from profiler.data.corruptions import Corruption
@@ -39,7 +40,7 @@ from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM
 from profiler.profile.counts import LayerProfile
-from profiler.session import NONE, Progress, Reading, Services
+from profiler.session import Progress, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class FittedGuard(Guard):
         device: str = "auto",
         reading: Reading | None = None,
         cache: CacheFolder = None,
-        progress: Progress = NONE.progress,
+        progress: Progress | None = None,
         out: Path | str | None = None,
     ) -> Self:
         """Make a guard from labelled images that the network was not trained on.
@@ -123,7 +124,7 @@ class FittedGuard(Guard):
         classifier, data, words, reader = open_case(
             model, images, concepts, classes, head, vlm, preprocess, limit, device
         )
-        folder, services = None if out is None else Path(out), Services(None, store, progress)
+        folder, services = None if out is None else Path(out), services_of(progress, store=store)
         return cls._of(fit_guard(classifier, reader, data, words, folder, options, services))
 
     @classmethod
@@ -152,7 +153,7 @@ class FittedGuard(Guard):
         *,
         preprocess: str | Preprocess | None = None,
         device: str = "auto",
-        progress: Progress = NONE.progress,
+        progress: Progress | None = None,
     ) -> "pd.DataFrame":
         """Judge images: the table of ``profiler guard score``, a row an image.
 
@@ -167,7 +168,7 @@ class FittedGuard(Guard):
             ContextError: it is another model.
         """
         classifier = self._classifier(model, preprocess, device)
-        probe, services = open_images(images), Services(progress=progress)
+        probe, services = open_images(images), services_of(progress)
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -190,7 +191,7 @@ class FittedGuard(Guard):
         limit: int | None = None,
         seed: int = 0,
         device: str = "auto",
-        progress: Progress = NONE.progress,
+        progress: Progress | None = None,
         out: Path | str | None = None,
     ) -> "GuardAssessment":
         """Measure the guard on held-out labelled images: ``profiler guard eval``.
@@ -227,7 +228,7 @@ class FittedGuard(Guard):
                 seed=seed,
                 provenance=provenance_of("Guard.evaluate", settings),
             ),
-            Services(progress=progress),
+            services_of(progress),
         )
         return GuardAssessment(found.files, found)
 

@@ -15,6 +15,7 @@ from profiler.data.concept_sets import ConceptSet, concepts_of, open_concepts
 from profiler.data.corruptions import Corruption
 from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, SyntheticProbe, open_probe
 from profiler.errors import InputError, ProfilerError, UsageError
+from profiler.llm.base import LLM
 from profiler.models.subject.loading import SubjectOptions, load_subject, subject_of
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
@@ -22,7 +23,7 @@ from profiler.models.subject.sources import find_source
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, check_vlm, late_words, open_vlm
-from profiler.session import Provenance, choose_device
+from profiler.session import Progress, Provenance, Services, Silent, choose_device
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,6 +199,13 @@ def open_store(cache: CacheFolder) -> Store | None:
     if cache is False:
         return None
     return Store(cache_folder() if cache is None else Path(cache))
+
+
+def services_of(
+    progress: Progress | None, llm: LLM | None = None, store: Store | None = None
+) -> Services:
+    """What a story may call upon."""
+    return Services(llm, store, progress or Silent())
 
 
 def check_names(model: str | nn.Module | Subject, vlm: str | VLM) -> None:

@@ -19,6 +19,7 @@ from profiler.api.objects import (
     open_store,
     open_subject,
     provenance_of,
+    services_of,
 )
 from profiler.api.results import ClassifierDiagnosis, Profile, ProfileComparison, load
 from profiler.compare.compare import (
@@ -51,7 +52,7 @@ from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 from profiler.profile.sorting.categories import Category
 from profiler.profile.threshold import Threshold, read_threshold
-from profiler.session import NONE, Progress, Reading, Services, choose_device
+from profiler.session import Progress, Reading, choose_device
 
 Cut = float | str | Path | Threshold | None
 """A number, ``null``, a ``threshold.json`` or what it holds; None for confirmed labels."""
@@ -74,7 +75,7 @@ def profile(
     llm: str | LLM | None = None,
     device: str = "auto",
     cache: CacheFolder = None,
-    progress: Progress = NONE.progress,
+    progress: Progress | None = None,
     out: Path | str | None = None,
     **options: Any,
 ) -> Profile:
@@ -155,7 +156,7 @@ def profile(
     reader = eyes()
     folder = None if out is None else Path(out)
     with _language_model(llm, store) as asked:
-        services = Services(asked, store, progress)
+        services = services_of(progress, asked, store)
         done = profile_network(network, reader, probe, words, folder, wanted, services)
     return Profile(done, folder, reader)
 
@@ -174,7 +175,7 @@ def compare(
     llm: str | LLM | None = None,
     device: str = "auto",
     cache: CacheFolder = None,
-    progress: Progress = NONE.progress,
+    progress: Progress | None = None,
     out: Path | str | None = None,
 ) -> ProfileComparison:
     """Say what changed between profiles, and whether it is more than noise: ``profiler compare``.
@@ -246,7 +247,7 @@ def compare(
     )
     folder = None if out is None else Path(out)
     with _language_model(llm, store) as asked:
-        done = compare_runs(runs, folder, options, texts, Services(asked, store, progress))
+        done = compare_runs(runs, folder, options, texts, services_of(progress, asked, store))
     return ProfileComparison(done.files)
 
 
@@ -272,7 +273,7 @@ def debug(
     device: str = "auto",
     reading: Reading | None = None,
     cache: CacheFolder = None,
-    progress: Progress = NONE.progress,
+    progress: Progress | None = None,
     out: Path | str | None = None,
 ) -> ClassifierDiagnosis:
     """Say why a classifier is wrong, encoder or head, and on which concepts: ``profiler debug``.
@@ -341,7 +342,7 @@ def debug(
                 reading=reading or Reading(),
                 provenance=provenance_of("debug", settings),
             ),
-            Services(asked, store, progress),
+            services_of(progress, asked, store),
         )
     return ClassifierDiagnosis(done.files)
 
