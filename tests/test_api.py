@@ -360,6 +360,7 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
         (lambda here: profiled(here, layres="all"), "unknown parameter of profile 'layres'; near"),
         (lambda here: profiled(here, device="gpu"), "unknown device 'gpu'"),
         (lambda here: profiled(here.parent / "images", top=99), "`top` 99 needs at least"),
+        (lambda here: profiled(here, range_threshold="r"), "`range_threshold` 'r' is no finite"),
         (
             lambda _: pf.profile("resnet18", "synthetic", "annotations:truth", vlm="conse"),
             "`vlm` and annotations both say",

@@ -51,7 +51,7 @@ from profiler.profile.run import profile as profile_network
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 from profiler.profile.sorting.categories import Category
-from profiler.profile.threshold import Threshold, read_threshold
+from profiler.profile.threshold import Threshold, read_cut, read_threshold
 from profiler.session import Progress, Reading, choose_device
 
 Cut = float | str | Path | Threshold | None
@@ -126,6 +126,8 @@ def profile(
         "threshold": _cut(threshold),
         "seed": seed,
     }
+    if isinstance(on_r := options.get("range_threshold"), str | Path):
+        given["range_threshold"] = read_cut(str(on_r), "--range-threshold")
     place = choose_device(device)
     store = open_store(cache)
     settings = {
@@ -138,19 +140,10 @@ def profile(
         **given,
     }
     provenance = provenance_of("profile", settings)
-    wanted = ProfileOptions(
-        **given,
-        command=provenance.command,
-        settings=provenance.settings,
-    )
+    wanted = ProfileOptions(**given, command=provenance.command, settings=provenance.settings)
+    kept = store.folder if store else None
     probe, words, eyes = open_inputs(
-        images,
-        concepts,
-        vlm,
-        place,
-        cache=store.folder if store else None,
-        limit=limit,
-        seed=seed,
+        images, concepts, vlm, place, cache=kept, limit=limit, seed=seed
     )
     network = open_subject(model, preprocess, device)
     reader = eyes()
