@@ -260,11 +260,9 @@ class DriversView:
         """The figure of the factor that the rows follow, for the head of a page."""
         name = self.followed
         first, last = (layer.shares()[name].value for layer in self.ends)
-        return (
-            f"Driven by {name}",
-            shown_share(last),
-            f"of the variance in {self.last}, {shown_share(first)} in {self.first}",
-        )
+        before = f", {shown_share(first)} in {self.first}" if self.rows[1:] else ""
+        share = shown_share(last)
+        return f"Driven by {name}", share, f"of the variance in {self.last}{before}"
 
     @property
     def ends(self) -> tuple[LayerDrivers, LayerDrivers]:
