@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,23 +51,26 @@ def open_concepts(name: str) -> ConceptSet:
         raise UnknownNameError(
             "concept set", name, BUILT_IN_CONCEPTS, hint="or give the path of a text file"
         )
-    text = text_of(path, "concept file")
+    lines = [
+        (word, category.strip() or None)
+        for line in re.split(r"\r\n|\r|\n", text_of(path, "concept file"))
+        for word, _, category in [line.partition("\t")]
+        if not tidy(word).startswith("#")
+    ]
+    found = concepts_of(lines, name if name in BUILT_IN_CONCEPTS else path.name)
+    if not found.words:
+        raise InputError(f"concept file {str(path)!r} holds no concept; write one a line")
+    return found
+
+
+def concepts_of(given: Iterable[tuple[str, str | None]], title: str) -> ConceptSet:
+    """Words with their categories as a set, tidied; of a word given twice the first is kept."""
     words: dict[str, str | None] = {}
     dropped = 0
-    for line in re.split(r"\r\n|\r|\n", text):
-        word, _, category = line.partition("\t")
-        word = tidy(word)
-        if not word or word.startswith("#"):
-            continue
+    for text, category in given:
+        word = tidy(text)
         if word in words:
             dropped += 1
-        else:
-            words[word] = category.strip() or None
-    if not words:
-        raise InputError(f"concept file {str(path)!r} holds no concept; write one a line")
-    return ConceptSet(
-        name if name in BUILT_IN_CONCEPTS else path.name,
-        tuple(words),
-        tuple(words.values()),
-        dropped,
-    )
+        elif word:
+            words[word] = category
+    return ConceptSet(title, tuple(words), tuple(words.values()), dropped)

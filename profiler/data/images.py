@@ -8,12 +8,13 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,22 +123,13 @@ class ImageFolder:
         return self._decode(index, (side, side))
 
     def _decode(self, index: int, draft: tuple[int, int] | None = None) -> Image.Image:
-        try:
-            with warnings.catch_warnings():
-                # Damaged metadata leaves the pixels as they are. But Pillow only warns of a
-                # decompression bomb below twice its limit.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(self.folder / self.files[index]) as image:
-                    if draft is not None:
-                        image.draft("RGB", draft)
-                    made = as_rgb(image)
-                self._check_unchanged(index)
-                return made
-        except UnreadableImageError:
-            raise
-        except Exception as error:  # decoders raise whatever their format made them stumble over
-            raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+        with _decoding():
+            with Image.open(self.folder / self.files[index]) as image:
+                if draft is not None:
+                    image.draft("RGB", draft)
+                made = as_rgb(image)
+            self._check_unchanged(index)
+            return made
 
     def _check_unchanged(self, index: int) -> None:
         """Refuse what is no longer what the fingerprint, and with it the cache, stands for."""
@@ -146,6 +138,115 @@ class ImageFolder:
             path = self.folder / self.files[index]
             if _written(path) != written and _content(path)[1] != digest:
                 raise UnreadableImageError("the file was changed after the images were listed")
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Within the context, whatever a decoder stumbles over is an unreadable image."""
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata leaves the pixels as they are. But Pillow only warns of a
+            # decompression bomb below twice its limit.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders raise whatever their format made them stumble over
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSequence:
+    """Images out of a sequence in memory, or out of a data set that makes them.
+
+    Attributes:
+        items: anything with a length and items by number: pictures, paths of files, or tuples
+            that begin with one of these and go on with a label, which is not read.
+        places: numbers of the items that are used, in order.
+        title: how a reader knows the set.
+    """
+
+    items: Any
+    places: tuple[int, ...]
+    title: str
+
+    @classmethod
+    def open(cls, items: Any, *, limit: int | None = None) -> "ImageSequence":
+        """Check what can be checked without reading more than one item.
+
+        Raises:
+            InputError: there is none, or the first is no image.
+        """
+        try:
+            places = tuple(spread(len(items), limit))
+        except TypeError as error:
+            raise InputError(
+                f"images of type {type(items).__name__} have no length; give a folder, a sequence "
+                "of PIL images or paths, or a data set with items by number"
+            ) from error
+        if not places:
+            raise InputError("no images: the sequence is empty")
+        first = _without_label(items[places[0]])
+        if not isinstance(first, Image.Image | str | Path):
+            raise InputError(
+                f"the first of the images is of type {type(first).__name__}; give PIL images or "
+                "paths of files, without a transform: each network has its own preprocessing"
+            )
+        kind = "images in memory" if isinstance(items, list | tuple) else type(items).__name__
+        return cls(items, places, kind)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The paths of files; of a data set and of pictures their numbers."""
+        files = isinstance(self.items, list | tuple)
+        paths = [_without_label(self.items[i]) if files else None for i in self.places]
+        return tuple(
+            as_text(str(path)) if isinstance(path, str | Path) else f"image-{place:05d}"
+            for place, path in zip(self.places, paths, strict=True)
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the pixels: every image is read once."""
+        return hashlib.sha256(b"".join(self._pixels)).hexdigest()
+
+    @cached_property
+    def _pixels(self) -> list[bytes]:
+        return [self._digest(index) for index in range(len(self.places))]
+
+    def _digest(self, index: int) -> bytes:
+        try:
+            return _pixels_of(self._read(index))
+        except UnreadableImageError as error:  # skipped and counted when its turn comes
+            return hashlib.sha256(str(error).encode()).digest()
+
+    def read(self, index: int) -> Image.Image:
+        """Decode the image at ``index`` as upright RGB.
+
+        One that is no longer what the fingerprint stands for is unreadable, such as one that a
+        random transform makes anew.
+        """
+        image = self._read(index)
+        if "_pixels" in self.__dict__ and _pixels_of(image) != self._pixels[index]:
+            raise UnreadableImageError("it is another image each time it is read")
+        return image
+
+    def _read(self, index: int) -> Image.Image:
+        with _decoding():
+            item = _without_label(self.items[self.places[index]])
+            if isinstance(item, Image.Image):
+                return as_rgb(item)
+            with Image.open(item) as image:
+                return as_rgb(image)
+
+
+def _without_label(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def _pixels_of(image: Image.Image) -> bytes:
+    return hashlib.sha256(f"{image.size} ".encode() + image.tobytes()).digest()
 
 
 # --- files -----------------------------------------------------------------------------------
