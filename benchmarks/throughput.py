@@ -89,7 +89,7 @@ def main() -> None:
 
             def run(store: Store = store, folder: str = folder, into: dict[str, float] = stages):
                 options = ProfileOptions(
-                    batch_size=BATCH, workers=chosen.workers, compile=chosen.compile
+                    batch_size=BATCH, workers=chosen.workers, compile=chosen.compile, scenes=0
                 )
                 done = profile(
                     subject,

@@ -84,13 +84,14 @@ def batch_size_of(text: str) -> int | None:
 
 def scenes_of(experiment: bool, scenes: int | None) -> int:
     """``--experiment`` and ``--scenes``: how many scenes are to be drawn; 0 for none."""
-    from profiler.profile.drivers import check_enough
-
     if not experiment:
         return 0
-    if scenes is not None:
-        check_enough(scenes, "--scenes")
-    return 1000 if scenes is None else scenes
+    if scenes is None:
+        return 1000
+    from profiler.profile.drivers import check_enough
+
+    check_enough(scenes, "--scenes")
+    return scenes
 
 
 def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: int | None) -> None:

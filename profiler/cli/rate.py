@@ -1,5 +1,6 @@
 """``profiler rate`` and ``profiler calibrate``."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,11 +79,11 @@ def rate(
     name = check_rater(rater) if rater else ""
     book = RatingBook(folder, view=kind)
     session = Session(book, per_layer=per_layer, seed=seed, blind=blind)
-    try:
+    # Whether Ctrl-C comes out of the server as an exception or ends it quietly is up to asyncio.
+    with suppress(KeyboardInterrupt):
         serve(session, port=port, rater=name, open_browser=browser)
-    except KeyboardInterrupt:
-        after = f"profiler calibrate {folder}{option(kind)}"
-        typer.echo(f"\nratings are kept; next: {after}", err=True)
+    after = f"profiler calibrate {folder}{option(kind)}"
+    typer.echo(f"\nratings are kept; next: {after}", err=True)
 
 
 @app.command()

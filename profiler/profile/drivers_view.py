@@ -157,17 +157,17 @@ class DriversView:
     def headline(self) -> str:
         """What the picture shows, as its title."""
         name = self.followed
+        what = name[0].upper() + name[1:]
         shares = [layer.shares()[name].value for layer in self.done.layers]
         first, last, most = shares[0], shares[-1], int(np.argmax(shares))
+        if self.done.drawn and shares[most] < _WORTH_TELLING:
+            return f"{what} causes no more than {shown_share(shares[most])} of any layer’s variance"
         if max(shares) - min(shares) < _WORTH_TELLING:
             return "What drives each layer" if self.done.drawn else "What each layer goes with"
-        verb = "rises" if shares[most] > first else "falls"
-        end, layer = (
-            (shares[most], self.done.layers[most].layer) if verb == "rises" else (last, self.last)
-        )
-        what = name[0].upper() + name[1:]
-        moved = f"from {shown_share(first)} to {shown_share(end)}"
-        return f"{what} {verb} {moved} of the variance in {layer}"
+        rises = shares[most] > first
+        end, layer = (shares[most], self.done.layers[most].layer) if rises else (last, self.last)
+        moved = f"{'rises' if rises else 'falls'} from {shown_share(first)} to {shown_share(end)}"
+        return f"{what} {moved} of the variance in {layer}"
 
     def summary(self) -> Iterator[str]:
         """A few sentences that say the finding."""
@@ -260,11 +260,9 @@ class DriversView:
         """The figure of the factor that the rows follow, for the head of a page."""
         name = self.followed
         first, last = (layer.shares()[name].value for layer in self.ends)
-        return (
-            f"Driven by {name}",
-            shown_share(last),
-            f"of the variance in {self.last}, {shown_share(first)} in {self.first}",
-        )
+        before = f", {shown_share(first)} in {self.first}" if self.rows[1:] else ""
+        share = shown_share(last)
+        return f"Driven by {name}", share, f"of the variance in {self.last}{before}"
 
     @property
     def ends(self) -> tuple[LayerDrivers, LayerDrivers]:

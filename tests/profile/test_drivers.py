@@ -29,6 +29,7 @@ from profiler.profile.drivers import (
     from_sums,
     groups_of,
 )
+from profiler.profile.drivers_view import DriversView
 from profiler.profile.experiment import Experiment, drawn_once, run_experiment
 from profiler.session import Reading, Services
 
@@ -444,6 +445,9 @@ def test_the_finding_says_what_rises_and_what_falls() -> None:
     told = Experiment(layers, factors, 1000).finding()
     assert told.startswith("from stem to head, shape rises from 0 to 9")
     assert ", light falls from 9" in told
+    assert DriversView(Experiment(layers, factors, 1000)).headline.startswith("Shape rises from 0")
+    random = Experiment((layers[0], layers[0]), factors, 1000)
+    assert DriversView(random).headline.endswith("of any layer’s variance")
 
 
 def test_the_command_refuses_few_scenes_in_one_line(command: Command) -> None:

@@ -13,6 +13,7 @@ from command import Command
 from tiny import write_images
 
 from profiler.data.synthetic.design import FACTORS, ExperimentScenes
+from profiler.errors import InputError
 from profiler.llm.narrate import complaints
 from profiler.models.subject.network import Subject
 from profiler.profile.drivers import followed_of
@@ -158,6 +159,17 @@ def test_a_run_without_an_experiment_says_nothing_of_it(
     assert "followed" not in rows(tmp_path / "out")[0]
     assert "drivers" not in json.loads((tmp_path / "out" / "profile.json").read_text())
     assert 'id="drivers"' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    record = tmp_path / "out" / "run.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    del content["record"]["experiment"]  # as earlier versions wrote it
+    record.write_text(json.dumps(content), encoding="utf-8")
+    assert load_run(tmp_path / "out").drivers == ()
+    content["record"]["experiment"] = {
+        "version": 1, "scenes": 240, "seed": 0, "fingerprint": "", "factors": {"color": ["red"]}
+    }  # fmt: skip
+    record.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        load_run(tmp_path / "out")
 
 
 def test_a_network_that_cannot_take_the_scenes_goes_without(
