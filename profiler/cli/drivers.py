@@ -74,7 +74,7 @@ def drivers(
     check_precision(precision, device)
     check_profiling(subject, "conse", pool, None, None)
     own = loading.options(seed)
-    from profiler.data.annotated import open_annotated
+    from profiler.data.image_tables import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
     from profiler.profile.drivers import check_enough
 

@@ -4,7 +4,7 @@
 
 - ``truth``: the words that are true of each built-in scene;
 - ``folders``: the class folder, of the first level, that an image lies in;
-- a table (:class:`profiler.data.annotated.ImageTable`) of paths, as the probe folder or the table
+- a table (:class:`profiler.data.image_tables.ImageTable`) of paths, as the probe folder or the table
   itself has them, and one column of numbers an attribute, or a column ``tags`` (or ``words``) of
   attributes separated by semicolons or bars, beside which no other column is read.
 
@@ -25,8 +25,8 @@ import numpy as np
 
 from profiler.core.arrays import FloatArray
 from profiler.core.text import listed, tidy
-from profiler.data.annotated import ImageTable
 from profiler.data.concept_sets import ConceptSet, open_concepts
+from profiler.data.image_tables import ImageTable
 from profiler.data.images import ImageFolder, ProbeSet, SyntheticProbe, as_text
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.color import COLORS

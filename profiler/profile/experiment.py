@@ -21,8 +21,8 @@ from profiler.activations.alone import collect_alone
 from profiler.core.arrays import Rows, blocks
 from profiler.core.json_text import json_text
 from profiler.core.store import Array, Store, write_atomically
-from profiler.data.annotated import AnnotatedImages
 from profiler.data.factors import Factors
+from profiler.data.image_tables import AnnotatedImages
 from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
 from profiler.models.subject.network import Layer, Subject

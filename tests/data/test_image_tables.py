@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from profiler.data.annotated import QUARTERS, open_annotated
+from profiler.data.image_tables import QUARTERS, open_annotated
 from profiler.errors import InputError
 
 
