@@ -5,8 +5,8 @@
 - ``truth``: the words that are true of each built-in scene;
 - ``folders``: the class folder, of the first level, that an image lies in;
 - a table (:class:`~profiler.data.image_tables.ImageTable`) of paths, as the probe folder or the
-  table itself has them, and one column of numbers an attribute, or a column ``tags`` (or ``words``) of
-  attributes separated by semicolons or bars, beside which no other column is read.
+  table itself has them, and one column of numbers an attribute, or a column ``tags`` (or
+  ``words``) of attributes separated by semicolons or bars, beside which no other is read.
 
 Images that the annotations say nothing of are left out of the probe set, for to count them as
 having no attribute would be a guess. An attribute that is the same on all images is left out too.
