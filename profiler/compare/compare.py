@@ -24,7 +24,7 @@ from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
 from profiler.compare.pairs import ALPHA, compare
-from profiler.compare.ranges import common_cut, compared_ranges, leading_words, with_ranges
+from profiler.compare.ranges import common_cut, compared_ranges, with_ranges
 from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
@@ -188,7 +188,7 @@ def compare_runs(
     words = dict.fromkeys(concepts[i] for i in wanted)
     if explained is not None:
         layers = [layer for each in runs for layer in each.run.ranges]
-        leading = (leading_words(layer, explained, concepts) for layer in layers)
+        leading = (layer.leading_words(explained, concepts) for layer in layers)
         words |= dict.fromkeys(word for own in leading for word in own if word)
     sorting = _sort(list(words), runs, options, texts, services)
     category_of = SortedWords(concepts, _categories(sorting, options), sorting.category)

@@ -34,11 +34,6 @@ def common_cut(runs: Sequence[ProfileRun]) -> float | None:
     return explained_cut([layer for run in runs for layer in run.ranges])
 
 
-def leading_words(layer: LayerRange, cut: float, concepts: Sequence[str]) -> list[str | None]:
-    """The leading word of each unit that is explained; None for the others."""
-    return [concepts[i] if i >= 0 else None for i in layer.leading(cut).tolist()]
-
-
 def compared_ranges(
     run: ProfileRun, cut: float, categories: Sequence[str], category_of: Mapping[str, str]
 ) -> dict[str, ComparedRange]:
@@ -52,15 +47,14 @@ def compared_ranges(
     """
     found = {}
     for layer in run.ranges:
-        words = leading_words(layer, cut, run.concepts)
+        words = layer.leading_words(cut, run.concepts)
         counted = count_units(
             layer.layer,
             [word and category_of[word] for word in words],
             np.isnan(layer.r[:, 0]).tolist(),
             categories,
         )
-        units = Counter(word for word in words if word)
-        found[layer.layer] = ComparedRange(known_mean(layer.shown_r), counted, units)
+        found[layer.layer] = ComparedRange(known_mean(layer.shown_r), counted)
     return found
 
 
@@ -97,7 +91,7 @@ def with_ranges(
             rng = np.random.default_rng([seed, len(one.r), len(other.r)])
             (r, error), (explained, _) = _change(one, other, cut, partners, rng)
             words = [
-                Counter(word for word in leading_words(each, cut, run.concepts) if word)
+                Counter(word for word in each.leading_words(cut, run.concepts) if word)
                 for each, run in ((one, before), (other, after))
             ]
             changes.append(

@@ -63,12 +63,10 @@ class ComparedRange:
         r: mean correlation of explanation and activation.
         profile: units by the category of the leading word; those not explained, by the cut that
             all runs share, count as uninterpretable.
-        words: units that each word leads.
     """
 
     r: float
     profile: LayerProfile
-    words: Mapping[str, int]
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,10 @@ class LayerRange:
         """(K,) index of the leading word of each explained unit; −1 for the others."""
         return np.where(self.explained(cut), self.concept[:, 0], -1)
 
+    def leading_words(self, cut: float, concepts: Sequence[str]) -> list[str | None]:
+        """The leading word of each explained unit; None for the others."""
+        return [concepts[i] if i >= 0 else None for i in self.leading(cut).tolist()]
+
     def to_arrays(self) -> dict[str, Any]:
         """As named arrays, to be stored."""
         return {each.name: getattr(self, each.name) for each in fields(self)[1:]}

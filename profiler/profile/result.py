@@ -310,8 +310,7 @@ class ProfileRun:
 
     def leading_words(self, layer: LayerRange) -> list[str | None]:
         """The leading word of each unit that is explained; None for the others."""
-        leading = layer.leading(self.explained_cut).tolist()
-        return [self.concepts[concept] if concept >= 0 else None for concept in leading]
+        return layer.leading_words(self.explained_cut, self.concepts)
 
     @cached_property
     def range_profile(self) -> ModelProfile | None:

@@ -29,8 +29,7 @@ from profiler.data.synthetic.color import COLORS, RGB, rgb_from_lch, sample_colo
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.raster import Array
 from profiler.data.synthetic.scenes import VERSION as DRAWING
-from profiler.data.synthetic.scenes import Scene, render
-from profiler.errors import InputError
+from profiler.data.synthetic.scenes import Scene, check_drawing, render
 
 VERSION = 1
 """Raise it with every change that alters a level or a pixel."""
@@ -97,12 +96,7 @@ class ExperimentScenes:
     """
 
     def __init__(self, count: int = 1000, seed: int = 0, size: int = 224) -> None:
-        if count < 1:
-            raise InputError(f"count must be at least 1, not {count}")
-        if seed < 0:
-            raise InputError(f"seed must not be negative, but is {seed}")
-        if size < 16:
-            raise InputError(f"size must be at least 16 pixels, not {size}")
+        check_drawing(count, seed, size)
         self.count = count
         self.seed = seed
         self.size = size

@@ -98,6 +98,16 @@ class Scene:
         return f"{article} {color}{pattern}{material} {self.shape} {place}"
 
 
+def check_drawing(count: int, seed: int, size: int) -> None:
+    """Refuse a set of scenes that cannot be drawn."""
+    if count < 1:
+        raise InputError(f"count must be at least 1, not {count}")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, but is {seed}")
+    if size < 16:
+        raise InputError(f"size must be at least 16 pixels, not {size}")
+
+
 class SyntheticScenes:
     """A sequence of `count` images, each with its truth: `picture, scene = scenes[i]`.
 
@@ -105,12 +115,7 @@ class SyntheticScenes:
     """
 
     def __init__(self, count: int = 1000, seed: int = 0, size: int = 224) -> None:
-        if count < 1:
-            raise InputError(f"count must be at least 1, not {count}")
-        if seed < 0:
-            raise InputError(f"seed must not be negative, but is {seed}")
-        if size < 16:
-            raise InputError(f"size must be at least 16 pixels, not {size}")
+        check_drawing(count, seed, size)
         self.count = count
         self.seed = seed
         self.size = size
