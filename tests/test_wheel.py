@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from profiler import __version__
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    # The source distribution first, then the wheel out of it, as pip would make it.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert next(out.glob("*.tar.gz")).name == f"vision_profiler-{__version__}.tar.gz"
     return next(out.glob("*.whl"))
 
 
@@ -47,7 +51,7 @@ def test_a_new_environment_runs_a_profile_from_another_folder(wheel: Path, tmp_p
     pip = [sys.executable, "-m", "pip", "--python", environment, "--quiet"]
     subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
     packages = next(environment.glob("lib/python*/site-packages"))
-    installed = next(distributions(name="profiler", path=[str(packages)]))
+    installed = next(distributions(name="vision-profiler", path=[str(packages)]))
     for required in closure(installed, "offline"):
         for name in {path.parts[0] for path in required.files or ()} - {"..", "__pycache__"}:
             if not (packages / name).exists():  # distributions may share a folder, as nvidia's do
