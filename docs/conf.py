@@ -20,11 +20,11 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "conspec",
     "generated",
     "mathml",
 ]
-exclude_patterns = ["_build", "_gallery"]
-suppress_warnings = ["toc.empty_glob"]  # of a source distribution without notebooks
+exclude_patterns = ["_build"]
 needs_sphinx = "8.0"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]

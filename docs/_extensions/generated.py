@@ -1,12 +1,14 @@
 """Pages written from the program: the command line, and the Python API.
 
-Each takes the place of a comment in a page: ``<!-- commands -->`` and ``<!-- public names -->``.
+Each takes the place of a comment in a page, such as ``<!-- commands -->``; :data:`FILLED` lists
+them.
 """
 
 import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 
 import typer
 
@@ -14,6 +16,8 @@ import profiler
 import profiler.api
 from profiler import cli
 from profiler.api.results import ProfiledUnit, Result
+
+DOCS = Path(__file__).parents[1]
 
 
 def commands():
@@ -30,7 +34,7 @@ def commands():
 
 
 def markdown():
-    """The whole page below its introduction."""
+    """A section for each command."""
     return "\n".join(line for name, command in commands() for line in _section(name, command))
 
 
@@ -126,9 +130,24 @@ def _story_docstring(app, what, name, obj, options, lines):
         lines[:] = inspect.getdoc(obj.__wrapped__).splitlines() + [""]
 
 
+def _notebooks():
+    pages = sorted(path.stem for path in (DOCS / "examples").glob("*.ipynb"))
+    if not pages:
+        return "*This build of the site is without the notebooks.*"
+    return "\n".join(["```{toctree}", ":maxdepth: 1", "", *(f"examples/{p}" for p in pages), "```"])
+
+
+def _gallery():
+    if (DOCS / "_build" / "gallery" / "done.txt").exists():
+        return ""
+    return "*This build of the site is without the reports; `make gallery` makes them.*"
+
+
 FILLED = {
     "<!-- commands -->": markdown,
     "<!-- public names -->": lambda: "\n".join(public_names()),
+    "<!-- notebooks -->": _notebooks,
+    "<!-- gallery -->": _gallery,
 }
 
 
@@ -142,5 +161,5 @@ def setup(app):
     """Fill the pages as they are read; they are read anew whenever the site is built."""
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _story_docstring, priority=1)
-    app.connect("env-get-outdated", lambda *_: ["command-line", "api"])
+    app.connect("env-get-outdated", lambda *_: ["command-line", "api", "notebooks", "gallery"])
     return {"parallel_read_safe": True, "parallel_write_safe": True}
