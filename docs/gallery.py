@@ -19,16 +19,21 @@ from torchvision import transforms
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "_build" / "gallery"
-CLASSES = "black blue brown gray green orange pink purple red white yellow".split()
-WORDS = """bright dark shiny metallic glassy wooden furry stone fabric striped dotted checkered
-smooth grid""".split()
+CLASSES = [
+    *("black", "blue", "brown", "gray", "green", "orange"),
+    *("pink", "purple", "red", "white", "yellow"),
+]
+WORDS = [
+    *("bright", "dark", "shiny", "metallic", "glassy", "wooden", "furry", "stone", "fabric"),
+    *("striped", "dotted", "checkered", "smooth", "grid"),
+]
 SIDE = 64
 STEPS = (0, 20, 60, 200)
 """Of training, after which the weights are kept."""
 PARTS = (("training", 120), ("val", 70), ("others", 40))
 """Images of each class."""
 
-SPEC = '''# Concepts are the classes' own colours, and how the surface of the object looks.
+SPEC = """# Concepts are the classes' own colours, and how the surface of the object looks.
 concepts red, orange, yellow, green, blue, black, white, striped
 
 spec reds "red things look more red than blue or green":
@@ -44,7 +49,7 @@ spec contrast "what is called white does not look black":
 
 spec plain "yellow things look more yellow than striped":
     predict(x, yellow) => >(x, yellow, striped)
-'''
+"""
 
 
 def net() -> tuple[nn.Module, transforms.Compose]:

@@ -18,6 +18,8 @@ from profiler import cli
 from profiler.api.results import ProfiledUnit, Result
 
 DOCS = Path(__file__).parents[1]
+STORIES = ("profile", "compare", "debug", "check", "mine")
+"""The functions in the order in which one comes to need them."""
 
 
 def commands():
@@ -93,7 +95,7 @@ def public_names():
         importlib.import_module(f"profiler.api.{module.name}")
     names = {name: getattr(profiler, name) for name in profiler.__all__}
     functions = [name for name, each in names.items() if not inspect.isclass(each)]
-    stories = [name for name in functions if not name.startswith("load")]
+    stories = [name for name in STORIES if name in names]
     classes = [name for name, each in names.items() if inspect.isclass(each)]
     guards = [name for name in classes if not issubclass(names[name], Exception)]
     for name in guards:
@@ -127,7 +129,7 @@ def _directives(kind, wanted, members=False):
 def _story_docstring(app, what, name, obj, options, lines):
     """A package that can be called has the docstring of its function."""
     if what == "function" and hasattr(obj, "__wrapped__") and inspect.ismodule(obj):
-        lines[:] = inspect.getdoc(obj.__wrapped__).splitlines() + [""]
+        lines[:] = [*inspect.getdoc(obj.__wrapped__).splitlines(), ""]
 
 
 def _notebooks():
