@@ -33,8 +33,8 @@ STEPS = (0, 20, 60, 200)
 PARTS = (("training", 120), ("val", 70), ("others", 40))
 """Images of each class."""
 
-SPEC = """# Concepts are the classes' own colours, and how the surface of the object looks.
-concepts red, orange, yellow, green, blue, black, white, striped
+SPEC = """# What the network calls red is to look red, by the colours that its features encode.
+concepts red, orange, yellow, green, blue, black, white, gray
 
 spec reds "red things look more red than blue or green":
     for k in {blue, green}: predict(x, red) => >(x, red, k)
@@ -44,11 +44,13 @@ spec blues "blue things look more blue than orange":
     predict(x, blue) => >(x, blue, orange)
     require applicable rate >= 90%
 
-spec contrast "what is called white does not look black":
+spec contrast "white things do not look black":
     predict(x, white) => not >(x, black, white)
+    require applicable rate >= 90%
 
-spec plain "yellow things look more yellow than striped":
-    predict(x, yellow) => >(x, yellow, striped)
+spec neighbours "yellow things look more yellow than orange, red or green":
+    for k in {orange, red, green}: predict(x, yellow) => >(x, yellow, k)
+    require applicable rate >= 90%
 """
 
 
@@ -115,6 +117,7 @@ def main(folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(__file__, folder / "net.py")
     (folder / "words.txt").write_text("\n".join([*CLASSES, *WORDS]) + "\n", "utf-8")
+    (folder / "colors.txt").write_text("\n".join(CLASSES) + "\n", "utf-8")
     (folder / "colors.conspec").write_text(SPEC, "utf-8")
     if not (folder / f"{max(STEPS):03}.pt").exists():
         draw(folder)
