@@ -108,7 +108,7 @@ def train(folder: Path) -> None:
 def commands() -> list[str]:
     """Those of the page, without the ends of lines."""
     blocks = re.findall(r"```bash\n(.*?)```", (HERE / "gallery.md").read_text("utf-8"), re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    lines = re.sub(r" \\\n *", " ", "".join(blocks)).splitlines()
     return [line for line in lines if line.startswith("profiler ")]
 
 

@@ -20,6 +20,8 @@ from profiler.api.results import ProfiledUnit, Result
 DOCS = Path(__file__).parents[1]
 STORIES = ("profile", "compare", "debug", "check", "mine")
 """The functions in the order in which one comes to need them."""
+NOTEBOOKS = ("profile", "compare", "debug", "guard", "spec")
+"""Likewise."""
 
 
 def commands():
@@ -133,7 +135,8 @@ def _story_docstring(app, what, name, obj, options, lines):
 
 
 def _notebooks():
-    pages = sorted(path.stem for path in (DOCS / "examples").glob("*.ipynb"))
+    there = sorted(path.stem for path in (DOCS / "examples").glob("*.ipynb"))
+    pages = sorted(there, key=lambda name: NOTEBOOKS.index(name) if name in NOTEBOOKS else 9)
     if not pages:
         return "*This build of the site is without the notebooks.*"
     return "\n".join(["```{toctree}", ":maxdepth: 1", "", *(f"examples/{p}" for p in pages), "```"])
