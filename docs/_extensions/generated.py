@@ -160,6 +160,8 @@ def _fill(app, docname, source):
     for comment, written in FILLED.items():
         if comment in source[0]:
             source[0] = source[0].replace(comment, written())
+    # A number and its per cent sign stay on one line.
+    source[0] = re.sub(r"(?<=\d) %", "\u00a0%", source[0])
 
 
 def setup(app):
