@@ -313,7 +313,7 @@ def test_the_site_builds_without_a_warning_and_is_whole(tmp_path: Path) -> None:
     for name, command in COMMANDS.items():
         assert f"profiler {name}" in reference
         for parameter in command.params:
-            assert all(option in reference for option in parameter.opts), name
+            assert all(option in reference for option in parameter.opts if option[0] == "-"), name
     api = (site / "api.html").read_text(encoding="utf-8")
     for name in profiler.__all__:
         assert name in api
