@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from profiler.profile.drivers import (
 from profiler.profile.experiment import Experiment
 from profiler.profile.result import ProfileRun
 from profiler.report import document
-from profiler.report.charts import Swatch
+from profiler.report.charts import Segment, StackedBar, Swatch, room_for
 from profiler.report.columns import rounded
 from profiler.report.text import (
     MINUS,
@@ -53,32 +53,11 @@ _THIN_ROWS = 24
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """A part of a bar, in percent of it."""
-
-    swatch: Swatch
-    x: float
-    width: float
-    text: str
-    room: Literal["none", "wide", "any"]
-    tip: str
-    pale: bool = False
-
-
-@dataclass(frozen=True)
-class DriversBar:
-    """The shares of a layer's factors one after the other, of its variance."""
-
-    segments: tuple[_Segment, ...]
-    alt: str
-
-
-@dataclass(frozen=True)
 class _Row:
     """A layer: its bar, the share of the factor that grows most, and all numbers."""
 
     name: str
-    bar: DriversBar
+    bar: StackedBar
     figure: str
     error: str
     cells: tuple[tuple[str, str], ...]
@@ -337,7 +316,7 @@ def stacked_shares(layer: LayerDrivers) -> list[tuple[Swatch, float]]:
     return [*drawn, (PAIRS, min(max(layer.all_two_way().value, 0.0), max(1 - before, 0.0)))]
 
 
-def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
+def drivers_bar(layer: LayerDrivers, name: str = "") -> StackedBar:
     """The bar of a layer, which may go by another name."""
     drawn = stacked_shares(layer)
     whole = max(1.0, sum(share for _, share in drawn))
@@ -346,16 +325,12 @@ def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
         width = 100 * share / whole
         if width > 0:
             text = shown_share(share)
-            pixels = 7 * len(text) + 6
-            room: Literal["none", "wide", "any"] = (
-                "any" if width * 3.3 > pixels else "wide" if width * 6 > pixels else "none"
-            )
-            segments.append(
-                _Segment(swatch, before, width, text, room, f"{swatch.name}: {text} of variance")
-            )
+            tip = f"{swatch.name}: {text} of variance"
+            segments.append(Segment(swatch, share, before, width, text, room_for(text, width), tip))
             before += width
     told = "; ".join(f"{each.swatch.name} {each.text}" for each in segments)
-    return DriversBar(tuple(segments), f"{name or layer.layer}: {told or 'nothing'}")
+    name = name or layer.layer
+    return StackedBar(name, tuple(segments), whole, f"{name}: {told or 'nothing'}")
 
 
 def _nice(top: float) -> float:

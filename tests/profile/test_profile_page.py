@@ -402,7 +402,7 @@ def test_units_below_the_criterion_stand_pale_between_the_colours_and_the_greys(
         ["color", "object", "object", None, "color"],
     )
     bar = stacked_bar(counted, swatches(["color", "object"]), named=False)
-    drawn = [(each.swatch.name, each.count, each.pale) for each in bar.segments]
+    drawn = [(each.swatch.name, each.amount, each.pale) for each in bar.segments]
     assert drawn == [
         ("color", 1, False), ("object", 2, True), ("uninterpretable", 1, False), ("dead", 1, False),
     ]  # fmt: skip
