@@ -167,8 +167,8 @@ class Case:
         from profiler.session import check_writable, choose_device
 
         named = self.naming
-        self.loading.options(self.computing.seed)
-        check_profiling(self.subject, named.vlm, "auto", self.limit, None)
+        own = self.loading.options(self.computing.seed)
+        check_profiling(self.subject, own, named.vlm, limit=self.limit)
         choose_device(self.computing.device)
         check_data(self.data, named.classes)
         words = None
