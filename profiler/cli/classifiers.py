@@ -162,6 +162,7 @@ class Case:
         Returns:
             The concepts, where the classes need not be known for them.
         """
+        from profiler.api.classifiers import check_data
         from profiler.cli.images import check_profiling
         from profiler.llm.prompts import load_prompts
         from profiler.session import check_writable, choose_device
@@ -195,9 +196,8 @@ class Case:
 
     def concepts_for(self, images: "LabelledImages", llm: "LLM | None") -> "ConceptSet":
         """Those of the classes that have images, where no option names any."""
-        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
         proposed = self.naming.propose_concepts
-        return choose_concepts(None, None, proposed, present, llm, self.asking.prompts)
+        return choose_concepts(None, None, proposed, images.present, llm, self.asking.prompts)
 
     def open_vlm(self) -> "VLM":
         """What reads the images beside the classifier."""
@@ -205,18 +205,6 @@ class Case:
         from profiler.session import choose_device
 
         return open_vlm(self.naming.vlm, choose_device(self.computing.device))
-
-
-def check_data(data: Path, classes: Path | None) -> None:
-    """Refuse labelled images or names of classes that are not there."""
-    from profiler.core.text import text_of
-    from profiler.data.labelled.reading import find_labelled
-
-    # A folder of folders is read once, and later: it may hold a million images.
-    if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
-        find_labelled(data)
-    if classes is not None:
-        text_of(classes, "class file")
 
 
 def open_classifier(

@@ -117,6 +117,6 @@ def reordered(truth: IntArray, predicted: IntArray, outputs: int) -> str:
     best, plain = counts[rows, columns].sum(), np.trace(counts)
     return (
         f"{100 * best / len(truth):.1f} % of the predictions would be right if the outputs came in "
-        f"another order; in that of the class folders, which was assumed, it is "
-        f"{100 * plain / len(truth):.1f} %: say what they are called with --classes FILE"
+        f"another order; in the order that was assumed, it is {100 * plain / len(truth):.1f} %: "
+        "say what they are called with --classes FILE"
     )
