@@ -277,8 +277,8 @@ def test_a_diagnosis_in_memory_is_that_of_the_command_line(here: Path, command: 
     assert {*found.to_frame()["true"]} <= {*CLASSES}
     assert "errors</td>" in found._repr_html_()
     assert found.save(here / "saved").read_text() == found.to_html()
-    with pytest.raises(pf.ProfilerError, match="no concepts are known for these classes; give"):
-        pf.debug(tuned(), data, trust_labels=True, cache=False, **given)
+    with_default = pf.debug(tuned(), data, trust_labels=True, cache=False, **given)
+    assert "attributes: 120 concepts" in with_default.to_html().replace("\u202f", " ")
     with pytest.raises(pf.ProfilerError, match="`attack` and `corrupt` exclude each other"):
         pf.debug(tuned(), data, WORDS, attack="pgd", corrupt="gaussian_noise:1", **given)
     with pytest.raises(pf.ProfilerError, match="no images: the sequence is empty"):

@@ -258,11 +258,4 @@ def choose_concepts(
         if llm is None:
             raise UsageError("--propose-concepts asks an LLM; name one with --llm")
         return check_concepts(propose_concepts(classes, llm, prompts_dir=prompts))
-    found = attributes_for(classes)
-    if found is None:
-        raise UsageError(
-            "no concepts are known for these classes; name some with --concepts FILE (one a "
-            "line), take those of a profile with --concepts-from RUN, or let a language model "
-            "propose them with --propose-concepts --llm NAME"
-        )
-    return found
+    return attributes_for(classes)
