@@ -180,10 +180,20 @@ def test_every_block_of_python_runs(page: Path, desk: Path) -> None:
             assert bool(printed.getvalue()) == ("print(" in block.text), block
 
 
-def test_the_first_lines_of_python_are_few_and_those_of_the_readme() -> None:
-    first = {page: next(b for b in blocks(page) if b.language == "python") for page in PAGES[:1]}
-    lines = [line for block in first.values() for line in block.text.splitlines() if line]
-    assert 6 <= len(lines) <= 8
+def test_the_readme_is_short_and_its_pictures_small() -> None:
+    readme = PAGES[0].read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 150
+    assert "`make demo`" in readme
+    assert "`make test`" in readme
+    (lines,) = (b.text.splitlines() for b in blocks(PAGES[0]) if b.language == "python")
+    assert len([line for line in lines if line]) <= 8
+    shown = {
+        *re.findall(r"\((\S+\.png)\)", readme),
+        *re.findall(r'src="(\S+\.png)"', readme),
+    }
+    assert len(shown) >= 6
+    for name in shown:
+        assert (ROOT / name).stat().st_size < 150_000, name
 
 
 # --- code that is looked at -----------------------------------------------------------------
