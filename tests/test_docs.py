@@ -249,8 +249,9 @@ def faults(words: list[str]) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", text):
-        link = urlsplit(target[0] or target[1])
+    for found in re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>|src=\"([^\"]+)\"", text):
+        target = "".join(found)
+        link = urlsplit(target)
         if link.scheme:
             assert link.scheme == "https", target
             assert re.fullmatch(r"[\w-]+(\.[\w-]+)+", link.netloc), target
