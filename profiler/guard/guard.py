@@ -172,6 +172,13 @@ class Guard:
         A guard made with views takes one more for each of them. What ``torch.compile`` or
         DataParallel put around the model comes off: compile what this returns.
 
+        Args:
+            model: maps (B, 3, H, W) to logits (B, C); the one that the guard was made for.
+
+        Returns:
+            A module that maps (B, 3, H, W) to the logits and a verdict, whose ``flagged`` and
+            ``score`` have shape (B,).
+
         Raises:
             ContextError: the guard was made for other weights, or for a network that computes
                 something else with them, as far as two images tell.
