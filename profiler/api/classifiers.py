@@ -173,13 +173,7 @@ class LabelledCase:
     @property
     def concepts(self) -> ConceptSet:
         """Those that were given, or else those known for the classes that have images."""
-        found = self.words or attributes_for(self.images.present)
-        if found is None:
-            raise UsageError(
-                "no concepts are known for these classes; give `concepts`: words, a text file, or "
-                "a profile, whose most frequent labels are taken"
-            )
-        return found
+        return self.words or attributes_for(self.images.present)
 
 
 def words_of(concepts: Concepts | Profile | None) -> ConceptSet | None:

@@ -26,7 +26,9 @@ from profiler.errors import DownloadError, InputError, UnknownNameError
 
 log = logging.getLogger("profiler")
 
-BUILT_IN_PROBES = ("imagenette", "synthetic")
+DOWNLOADED = "imagenette"
+"""The probe set that is downloaded when it is first used."""
+BUILT_IN_PROBES = (DOWNLOADED, "synthetic")
 
 
 class UnreadableImageError(Exception):
@@ -545,7 +547,7 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
         raise InputError(f"--limit must be at least 1, got {limit}")
     if name == "synthetic":
         return SyntheticProbe(SyntheticScenes(limit or 1000, seed=seed))
-    if name == "imagenette":
+    if name == DOWNLOADED:
         return ImageFolder.open(
             _imagenette(cache), limit=limit, title="imagenette (validation, 320 px)"
         )

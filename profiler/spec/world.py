@@ -116,7 +116,7 @@ def concepts_for(
 
     Args:
         file: the specs.
-        given: concepts that the user names; None: those known for the classes, if any are.
+        given: concepts that the user names; None: the attributes for the classes.
         data: the images.
 
     Raises:

@@ -537,12 +537,16 @@ def test_an_assumed_order_that_another_fits_far_better_is_suspected() -> None:
     truth = np.repeat(np.arange(5), 40)
     predicted = np.where(rng.random(200) < 0.9, truth, rng.integers(0, 5, 200))
     assert reordered(truth, predicted, 5) == ""
-    assert reordered(truth, rng.integers(0, 5, 200), 5) == "", "guesses suit no order"
+    said = reordered(truth, rng.integers(0, 5, 200), 5)
+    assert "shuffled names give 20.0 %: say what the outputs are called with --classes" in said
+    assert reordered(truth[::10], rng.integers(0, 5, 20), 5) == "", "too few images to say"
+    weak = np.where(rng.random(200) < 0.2, truth, rng.integers(0, 5, 200))
+    assert reordered(truth, weak, 5) == "", "36 % are beyond chance"
     assert reordered(np.arange(5), np.arange(5)[::-1], 5) == "", "too few images to say"
     swapped = np.array([1, 0, 2, 3, 4])
     said = reordered(truth, swapped[predicted], 5)
     right, best = np.mean(truth == swapped[predicted]), np.mean(truth == predicted)
-    assert said.startswith(f"{100 * best:.1f} % of the predictions would be right if the outputs")
+    assert said.startswith(f"{100 * best:.1f} % of the predictions would be correct if the outputs")
     assert f"was assumed, it is {100 * right:.1f} %: say what they are called with --cl" in said
 
 
@@ -811,9 +815,9 @@ def test_the_sentence_gives_both_shares() -> None:
     predicted = truth + 1
     predicted[0] = 0
     assert suspicious(truth, predicted) == (
-        "95.0 % of the predictions would be right if the labels were one higher (does the model "
-        "have a background class first?); as they stand it is 5.0 %: labels and outputs seem to "
-        "be numbered differently"
+        "95.0 % of the predictions would be correct if the labels were one higher (does the model "
+        "have a background class first?); with the labels as given it is 5.0 %: labels and "
+        "outputs seem to be numbered differently"
     )
 
 
