@@ -475,8 +475,13 @@ def test_labelled_images_in_memory_give_what_their_folder_gives(here: Path) -> N
     with pytest.raises(pf.ProfilerError, match="all 40 images of Subset are among those the guard"):
         guard.evaluate(tuned(), part, preprocess=to_tensor())
     others = ImageFolder(str(write_classes(here.parent / "others", 10, seed=50)))
-    found = guard.evaluate(tuned(), others, preprocess=to_tensor(), limit=20)
+    found = guard.evaluate(
+        tuned(), others, preprocess=to_tensor(), limit=20, attacks=["fgsm"], eps="1/255,2/255",
+        draws=20,
+    )  # fmt: skip
     assert found.to_json()["data"]["images"] == 20
+    assert [each["kind"] for each in found.to_json()["conditions"]] == ["clean", "attack", "attack"]
+    assert found.to_json()["bootstrap"]["draws"] == 20
     checked = pf.check(
         SPECS, TinyNet(), in_order, vlm=CaptionVLM(), preprocess=to_tensor(), cache=False
     )

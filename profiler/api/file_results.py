@@ -75,6 +75,9 @@ class FileResult(Result):
     def read(cls, folder: Path) -> Self:
         """Read the files back.
 
+        Args:
+            folder: that they lie in.
+
         Raises:
             InputError: one is absent or damaged.
         """

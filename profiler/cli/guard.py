@@ -331,17 +331,11 @@ def evaluate(
 
     size = batch_size_of(computing.batch_size)
     flagging.target()
-    from profiler.data.corruptions import Corruption
-    from profiler.models.attacks import Attack, parse_eps
+    from profiler.api.classifiers import changes_of, check_data
 
-    strengths = [parse_eps(each.strip()) for each in eps.split(",")]
-    attacks = tuple(
-        Attack(method, strength, attack_steps, computing.seed)
-        for method in attack or ()
-        for strength in strengths
+    attacks, corruptions = changes_of(
+        attack or (), eps, attack_steps, corrupt or (), computing.seed
     )
-    corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
-    from profiler.api.classifiers import check_data
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard.answers import BATCH, REFERENCE, check_subject
     from profiler.guard.assess import AssessOptions, assess_guard

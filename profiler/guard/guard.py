@@ -172,6 +172,13 @@ class Guard:
         A guard made with views takes one more for each of them. What ``torch.compile`` or
         DataParallel put around the model comes off: compile what this returns.
 
+        Args:
+            model: maps (B, 3, H, W) to logits (B, C); the one that the guard was made for.
+
+        Returns:
+            A module that maps (B, 3, H, W) to the logits and a verdict, whose ``flagged`` and
+            ``score`` have shape (B,).
+
         Raises:
             ContextError: the guard was made for other weights, or for a network that computes
                 something else with them, as far as two images tell.
@@ -254,7 +261,16 @@ class Guard:
     def reasons(
         self, features: FloatArray, predicted: IntArray, limit: int = SHOWN
     ) -> list[tuple[Reason, ...]]:
-        """The relations that speak most against each answer; none where features are not finite."""
+        """The relations of concepts that speak most against each prediction.
+
+        Args:
+            features: (n, f) inputs of the head.
+            predicted: (n,) numbers of the predicted classes.
+            limit: relations for each, at most.
+
+        Returns:
+            For each prediction its relations; none where features are not finite.
+        """
         z = np.asarray(features, dtype=np.float64)
         fine = np.isfinite(z).all(axis=1)
         found: list[tuple[Reason, ...]] = [()] * len(z)
@@ -266,7 +282,12 @@ class Guard:
         return found
 
     def tell(self, reason: Reason, predicted: int) -> str:
-        """A reason in words: ``wheels > ears (in 4 % of right answers "cat")``."""
+        """A reason in words: ``wheels > ears (in 4 % of right answers "cat")``.
+
+        Args:
+            reason: one of :meth:`reasons`.
+            predicted: number of the predicted class.
+        """
         names = self.space.names
         return (
             f"{names[reason.more]} > {names[reason.less]} (in {100 * reason.usual:.0f} % of right "
@@ -274,11 +295,21 @@ class Guard:
         )
 
     def class_name(self, label: int) -> str:
-        """What an output is called."""
+        """What an output is called.
+
+        Args:
+            label: its number, counted from 0.
+        """
         return self.context.classes[label] if label < len(self.context.classes) else str(label)
 
     def at(self, target: str, level: float, confidence: float = CONFIDENCE) -> "Guard":
-        """The same guard with another threshold."""
+        """The same guard with another threshold.
+
+        Args:
+            target: what it promises: ``false-alarms``, ``share``, ``passed-errors`` or ``risk``.
+            level: at most this share, between 0 and 1.
+            confidence: with which ``risk`` is held.
+        """
         kept = self.calibration
         cut = threshold(
             target, level, kept.scores, kept.wrong, confidence=confidence,
@@ -287,7 +318,15 @@ class Guard:
         return replace(self, threshold=cut)
 
     def watch(self, **options: Any) -> DriftWatch:
-        """A watch over what passes, against what passed among the images it was calibrated on."""
+        """A watch over what passes, against what passed among the images it was calibrated on.
+
+        Args:
+            options: fields of :class:`profiler.guard.drift.DriftWatch`, such as ``window``: how
+                many images pass between two looks.
+
+        Raises:
+            InputError: at this threshold nothing passed.
+        """
         kept = self.calibration
         passes = ~above(kept.scores, self.threshold.value)
         reference = Heatmap.of(kept.levels[passes].astype(np.float64))

@@ -21,7 +21,7 @@ from profiler.session import Provenance, Reading, Services
 from profiler.spec.language.names import check as check_names
 from profiler.spec.language.names import concepts_in, expand, labels_in
 from profiler.spec.language.tokens import SpecError
-from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile
+from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile, Stronger
 from profiler.spec.result import NearImage, RegionChoice, Seen, Shown
 from profiler.spec.verify.formal import SECONDS, Outcome
 from profiler.spec.verify.interpretation import ImageFacts, Interpretation, Linear
@@ -116,13 +116,15 @@ def concepts_for(
 
     Args:
         file: the specs.
-        given: concepts that the user names; None: the attributes for the classes.
+        given: concepts that the user names; None: the attributes for the classes, where a spec is
+            about concepts at all.
         data: the images.
 
     Raises:
         SpecError: a spec names what is no output or no concept.
     """
-    if given is None and not file.concepts:
+    nodes = (node for spec in file.specs for node in spec.formula.nodes())
+    if not (given or file.concepts) and any(isinstance(n, Stronger | HasConcept) for n in nodes):
         given = attributes_for(data.present)
     write_out(file, name_outputs(file, data.classes), entries_of(file, given))
     return given
