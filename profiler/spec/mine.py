@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.concepts.attributes import RIVAL10_CLASSES
-from profiler.concepts.space import dealt
+from profiler.concepts.space import folds
 from profiler.core.arrays import Float64
 from profiler.core.store import write_atomically
 from profiler.core.text import Table, text_of, tidy
@@ -98,7 +98,7 @@ def mine(
     everything = np.ones(len(seen), dtype=bool)
     chosen = everything & False
     if pairs is None:
-        chosen = dealt(seen.kept, options.seed) < 3
+        chosen = folds(seen.kept, options.seed) < 3
         labels = [names[place] for place in np.unique(seen.predicted).tolist()]
         pairs = candidates(
             facts, labels, chosen, per_class=what.per_class, least_rate=what.least_rate

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from profiler.concepts.space import dealt
+from profiler.concepts.space import folds
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.guard.rules.base import Sound, checked
 from profiler.guard.rules.baselines import log_odds_against
@@ -45,7 +45,7 @@ class CorrectedSoftmax(Sound):
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn the correction."""
         z, y, truth, _ = checked(features, logits, truth)
-        held = dealt(np.arange(len(z)), seed=0) == 0
+        held = folds(np.arange(len(z)), seed=0) == 0
         self.penalty_ = PENALTIES[0]
         if held.any() and not held.all():
             loss = []

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from profiler.concepts.space import ConceptSpace, dealt
+from profiler.concepts.space import ConceptSpace, folds
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.guard.rules.base import ConceptRule, checked
@@ -103,7 +103,7 @@ class StrengthsRule(ConceptRule):
 
 def _best_penalty(rows: Float64, positive: BoolArray) -> float:
     """The ridge under which held-out fifths are most probable; the largest of equals."""
-    parts = dealt(np.arange(len(rows)), seed=0)
+    parts = folds(np.arange(len(rows)), seed=0)
     loss = np.zeros(len(PENALTIES))
     for part in np.unique(parts):
         held = parts == part
