@@ -174,7 +174,7 @@ def test_bad_input_is_named() -> None:
         collector.add(strengths[:, :2], labels, labels)
     with pytest.raises(InputError, match="3 true"):
         collector.add(strengths, labels[:3], labels)
-    with pytest.raises(InputError, match="class 5 is none of 0 … 1"):
+    with pytest.raises(InputError, match="there is no class 5; classes are 0 … 1"):
         collector.result().summary(label=5)
     with pytest.raises(InputError, match="heatmaps of 3 and 4 concepts"):
         heat(strengths) + heat(drawn(2, 4))

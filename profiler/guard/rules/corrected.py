@@ -1,13 +1,13 @@
 """The softmax of a classifier's head as held-out images correct it.
 
-A head fitted on the images that its encoder was trained on is too sure of itself, and of some
-classes more than of others. Images that neither was trained on say by how much: they correct the
-head's weights W (C, f) and biases b by Δ and δ, which minimise
+A head fitted on the images that its encoder was trained on is overconfident, for some classes more
+than for others. Images that neither was trained on correct the head's weights W (C, f) and biases b
+by Δ and δ, which minimise
 
     mean over images of −log softmax((W + Δ) z + b + δ)[truth] + ½ penalty · Σ (σ_k Δ_ck)²,
 
-σ_k being the deviation of feature k. So with few images the head stays what it is. The predicted
-class is that of the head as it is; the corrected one only says how sure it may be.
+σ_k being the deviation of feature k. So with few images the head hardly changes. The predicted
+class is that of the uncorrected head; the corrected head only gives the confidence.
 """
 
 from typing import Self
