@@ -156,11 +156,11 @@ def proof_story() -> tuple[str, ...]:
         "by more than rounding. certificates.json holds these weights. profiler check --verify "
         "computes the sums again in rational arithmetic, without a solver.",
         "Violated: the spec fails at a point of the region, the counterexample, which was "
-        "evaluated again. It is an encoding, not an image. Whether an image has this encoding is not known. "
-        "Its margin is the distance in feature space to the nearest plane beyond which it is no "
-        "longer a counterexample. The page shows the nearest real images, with their distance in "
-        "units of the class’s spread (the root mean square distance of its encodings from their "
-        "mean).",
+        "evaluated again. It is an encoding, not an image. Whether an image has this encoding is "
+        "not known. Its margin is the distance in feature space to the nearest plane beyond which "
+        "it is no longer a counterexample. The page shows the nearest real images, with their "
+        "distance in units of the class’s spread (the root mean square distance of its encodings "
+        "from their mean).",
         "Undecided: the time limit was reached, the sign of a number is within rounding, or the "
         "outcome depends on an annotation. Undecided specs are never counted as proved.",
     )

@@ -625,7 +625,7 @@ def test_the_page_tells_the_finding_and_fits_every_screen(command: Command, fitt
                 assert view.sideways == 0
                 text = page.inner_text("main")
                 clean = found["conditions"][0]
-                assert f"{clean['flagged_defects']} of the {clean['defects']} wrong" in text
+                assert f"{clean['flagged_defects']} of the {clean['defects']} incorrect" in text
                 assert page.locator("#curves svg.curves").count() == 2
                 assert page.locator("#curves path.own").count() == 2
                 assert page.locator("#tables .numbers-of").count() == 3

@@ -1,4 +1,4 @@
-"""``profiler check`` from end to end, on a classifier of colours whose predictions are arithmetic."""
+"""``profiler check`` from end to end, on colours whose classification is arithmetic."""
 
 import json
 from pathlib import Path
