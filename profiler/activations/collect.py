@@ -408,7 +408,7 @@ def try_first(
             if eyes is not None and not torch.isfinite(image).all():
                 raise InputError(f"{who}'s preprocessing gives NaN or infinite numbers for {bad!r}")
         try:
-            with torch.inference_mode(), _autocast(network.device, precision):
+            with torch.inference_mode(), autocast(network.device, precision):
                 tolerance = TOLERANCE if precision == "fp32" else HALF_TOLERANCE
                 taken = try_forward(read, images, name, who, tolerance)
         except ProfilerError:
@@ -650,7 +650,7 @@ class _Forward:
             self._shrink(len(piece.indices))
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
-        with torch.inference_mode(), _autocast(self.subject.device, self.precision):
+        with torch.inference_mode(), autocast(self.subject.device, self.precision):
             images = piece.images
             if self.change is not None:
                 images = self.change(piece.indices, piece.for_subject)
@@ -673,7 +673,7 @@ class _Forward:
             torch.cuda.empty_cache()
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
