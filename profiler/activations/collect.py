@@ -674,6 +674,7 @@ class _Forward:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which multiplications are rounded; one of :data:`PRECISIONS`."""
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 

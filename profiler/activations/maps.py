@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.collect import autocast
-from profiler.core.arrays import BoolArray, FloatArray, IntArray
+from profiler.core.arrays import FloatArray, IntArray, blocks
 from profiler.data.images import ProbeSet
 from profiler.models.pixels import by_table
 from profiler.models.subject.geometry import Frame, frames_of
@@ -46,7 +46,7 @@ _PASSES = 1 + GRID**2
 _FOR_COVERED = 0.2
 """Share of the budget that goes to covered images, where some layers have maps and others not."""
 _AT_A_TIME = 16
-_CLOSE = 1e-3
+_CLOSE, _CLOSE_IN_HALF = 1e-3, 3e-2
 """How far the mean of a map may be from the activation, relative to the unit's largest."""
 
 
@@ -140,7 +140,7 @@ def read_maps(
                 _cover(subject, unmapped, image, one)
                 advance(_PASSES)
     return ShownMaps(
-        tuple(each.result(frames) for each in found),
+        tuple(each.result(_CLOSE if precision == "fp32" else _CLOSE_IN_HALF) for each in found),
         frames,
         len(order),
         min(len(order), SAMPLED),
@@ -166,8 +166,9 @@ class MapSource:
     def map_of(self, output: torch.Tensor, most_cells: int | None = None) -> torch.Tensor:
         """An output → (B, K, h, w), of at most so many cells along each side."""
         found = self.layer.pool.map_of(output)
-        size = [min(side, most_cells or side) for side in found.shape[2:]]
-        if size != list(found.shape[2:]):
+        height, width = found.shape[2:]
+        size = (min(height, most_cells or height), min(width, most_cells or width))
+        if size != (height, width):
             largest = self.layer.pool.largest
             pool = functional.adaptive_max_pool2d if largest else functional.adaptive_avg_pool2d
             found = pool(found.contiguous(), size)
@@ -263,9 +264,8 @@ def _cover(
             for side, place in zip((height, width), divmod(cell, GRID), strict=True)
         )
         given[1 + cell, :, rows, columns] = mean[:, None, None]
-    parts = [
-        subject.read([each.layer for each in unmapped], part) for part in given.split(_AT_A_TIME)
-    ]
+    layers = [each.layer for each in unmapped]
+    parts = [subject.read(layers, given[part]) for part in blocks(_PASSES, _AT_A_TIME)]
     for each in unmapped:
         rows_of = torch.cat([part[each.layer.name] for part in parts])
         fallen = (rows_of[:1] - rows_of[1:]).T
@@ -311,7 +311,7 @@ class _Gathering:
                 kept = own[torch.from_numpy(units).to(own.device)].float().cpu().numpy()
                 self._found.append((units, ranks, np.full(len(units), image), kept))
 
-    def result(self, frames: Mapping[int, Frame]) -> LayerMaps:
+    def result(self, tolerance: float) -> LayerMaps:
         """What was kept, as far as it is what it should be."""
         threshold = np.full(len(self.shown), np.nan, np.float32)
         if self._upper is not None and self._upper.seen:
@@ -322,23 +322,21 @@ class _Gathering:
                 self.layer.name, not self.source, nothing, nothing,
                 np.zeros((0, 1, 1), np.float32), threshold,
             )  # fmt: skip
-        unit, rank, _, maps = (
-            np.concatenate(column) for column in zip(*self._found, strict=True)
-        )
+        unit, rank, _, maps = (np.concatenate(column) for column in zip(*self._found, strict=True))
         if self.source:
-            true = self._is_activation(unit, rank, maps)
+            true = self._off(unit, rank, maps) <= tolerance
             unit, rank, maps = unit[true], rank[true], maps[true]
         order = np.lexsort((rank, unit))
         return LayerMaps(
             self.layer.name, not self.source, unit[order], rank[order], maps[order], threshold
         )
 
-    def _is_activation(self, unit: IntArray, rank: IntArray, maps: FloatArray) -> BoolArray:
-        """(P,) whether the mean or the largest value of a map is what was pooled."""
+    def _off(self, unit: IntArray, rank: IntArray, maps: FloatArray) -> FloatArray:
+        """(P,) how far the mean or largest value of each map is from what was pooled."""
         pooled = maps.max(axis=(1, 2)) if self._largest else maps.mean(axis=(1, 2))
-        size = np.maximum(np.abs(self.activations).max(axis=1), np.abs(maps).max(initial=0) * 1e-3)
-        apart = np.abs(pooled - self.activations[unit, rank])
-        return apart <= _CLOSE * size[unit]
+        size = np.abs(self.activations).max(axis=1) + 1e-3 * np.abs(maps).max(initial=1e-9)
+        off: FloatArray = np.abs(pooled - self.activations[unit, rank]) / size[unit]
+        return off
 
     @property
     def _largest(self) -> bool:
@@ -375,7 +373,7 @@ class _Upper:
         self._highest = values.topk(min(most, values.shape[1]), dim=1, sorted=False).values
 
     def result(self) -> FloatArray:
-        """(K,)"""
+        """(K,) the values."""
         if self._highest is None:
             raise ValueError("no maps were seen")
         found: FloatArray = self._highest.min(dim=1).values.float().cpu().numpy()

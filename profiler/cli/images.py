@@ -54,6 +54,14 @@ Scenes = Annotated[
         help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
     ),
 ]
+Outlines = Annotated[
+    int | None,
+    typer.Option(
+        help="Forward passes to spend on where in its strongest images each unit responds; 0: "
+        "none.  [default: half as many as images, at least 1000]",
+        min=0,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seeds everything random.")]
 ProfiledConceptsName = Annotated[
     str,

@@ -12,6 +12,7 @@ from profiler.cli.images import (
     Experimenting,
     InWords,
     Limit,
+    Outlines,
     Precision,
     ProbeName,
     ProfiledConceptsName,
@@ -98,6 +99,7 @@ def run(
     ] = None,
     experiment: Experimenting = True,
     scenes: Scenes = None,
+    outlines: Outlines = None,
     keep_activations: Annotated[
         bool,
         typer.Option(
@@ -179,6 +181,7 @@ def run(
                 precision=precision,
                 compile=compile,
                 scenes=drawn,
+                outlines=outlines,
                 keep_activations=keep_activations,
                 batch_size=size,
                 workers=workers,

@@ -63,6 +63,7 @@ from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
+from profiler.profile.regions import LayerRegions, Regions
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
 
@@ -128,6 +129,20 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
+class RegionRecord:
+    """How it was found where in an image units respond."""
+
+    images: int
+    """Images that were read once more for their maps."""
+    sampled: int
+    """Of them, those whose values decide from where on a value stands out."""
+    covered: int
+    """Images whose cells were covered one at a time."""
+    share: float
+    """Of a unit's values on the sample, those that stand out."""
+
+
+@dataclass(frozen=True)
 class Resorting:
     """A later sorting of a finished run, which took the place of the first."""
 
@@ -165,6 +180,8 @@ class Record:
     """Only where the labels were evaluated."""
     experiment: ExperimentRecord | None = None
     """Only where drawn scenes were shown to the network."""
+    regions: RegionRecord | None = None
+    """Only where it was looked at where in an image units respond."""
 
     @property
     def context(self) -> dict[str, str]:
@@ -212,6 +229,7 @@ class ProfileRun:
             worked out: in imported runs, and where there were too few images.
         range_threshold: on their r with all words; None where decoys decide.
         drivers: what drives each unit by experiment, layer by layer; empty without one.
+        regions: where in their strongest images units respond; None where that was not looked at.
     """
 
     record: Record
@@ -228,6 +246,7 @@ class ProfileRun:
     ranges: tuple[LayerRange, ...] = ()
     range_threshold: Threshold | None = None
     drivers: tuple[LayerDrivers, ...] = ()
+    regions: Regions | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -643,13 +662,16 @@ def _pack(run: ProfileRun) -> bytes:
         )
         for name in _ARRAYS:
             arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
-    more: dict[str, Sequence[LayerRange | LayerDrivers]] = {
-        "range": run.ranges, "driver": run.drivers
+    regions = run.regions.layers if run.regions else ()
+    more: dict[str, Sequence[LayerRange | LayerDrivers | LayerRegions]] = {
+        "range": run.ranges, "driver": run.drivers, "region": regions
     }  # fmt: skip
     for kind, found in more.items():
         for place, each in enumerate(found):
             for name, values in each.to_arrays().items():
                 arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
+    if run.regions:
+        arrays |= {"region.images": run.regions.images, "region.frames": run.regions.frames}
     return save(arrays)
 
 
@@ -766,7 +788,16 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         )
         if record.experiment
         else (),
+        _regions(names, arrays) if record.regions else None,
     )
+
+
+def _regions(names: Sequence[str], arrays: Mapping[str, Any]) -> Regions:
+    layers = tuple(
+        LayerRegions.from_arrays(layer, arrays, f"{place}.region.")
+        for place, layer in enumerate(names)
+    )
+    return Regions(layers, arrays["region.images"], arrays["region.frames"])
 
 
 def _check_arrays(run: ProfileRun) -> None:
@@ -794,6 +825,15 @@ def _check_arrays(run: ProfileRun) -> None:
     for drivers, info in zip(run.drivers, run.record.subject.layers, strict=False):
         if drivers.units != info.units:
             raise ValueError(f"units.safetensors does not have the drivers of {drivers.layer!r}")
+    for regions, info in zip(
+        run.regions.layers if run.regions else (), run.record.subject.layers, strict=False
+    ):
+        if (
+            len(regions.rings) != info.units
+            or len(regions.points) != regions.rings.clip(0).sum()
+            or len(regions.places) != regions.points.sum()
+        ):
+            raise ValueError(f"units.safetensors does not outline the units of {regions.layer!r}")
 
 
 FROM_RUN = 40

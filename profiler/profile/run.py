@@ -14,6 +14,7 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Known, Network, thumbnails
 from profiler.activations.kept import collect_once
+from profiler.activations.maps import SHARE, read_maps
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, IntArray
@@ -54,11 +55,13 @@ from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
 from profiler.profile.page import profile_page
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
+from profiler.profile.regions import OUTLINED, Regions
 from profiler.profile.result import (
     SHOWN_IMAGES,
     EvaluationRecord,
     ProfileRun,
     Record,
+    RegionRecord,
     Resorting,
     SimilarityRecord,
 )
@@ -78,6 +81,7 @@ from profiler.session import NONE, Clock, Progress, Reading, Services, check_wri
 
 log = logging.getLogger("profiler")
 
+OUTLINE_PASSES = 1000
 FDR = 0.05
 """False-discovery rate of the threshold from the null distribution."""
 
@@ -112,6 +116,9 @@ class ProfileOptions:
     """Run both networks by ``torch.compile``."""
     scenes: int = 1000
     """Drawn scenes of the experiment on what drives each layer; 0 for none."""
+    outlines: int | None = None
+    """Forward passes to spend on where in images units respond; 0 for none. None: half as many as
+    there are images, and at least :data:`OUTLINE_PASSES`."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     batch_size: int | None = None
@@ -215,6 +222,8 @@ def profile(
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
     experiment = _experiment(subject, layers, options, services)
+    with clock("regions"):
+        regions = _regions(subject, layers, probe, found, labels, options, services.progress)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -228,6 +237,7 @@ def profile(
             record,
             evaluation=_evaluation_record(quality, len(found.kept), top, options),
             experiment=experiment.record,
+            regions=regions.record,
             warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
@@ -239,6 +249,7 @@ def profile(
         quality=quality,
         ranges=ranges,
         drivers=experiment.drivers,
+        regions=regions.found,
     )
     with clock("words"):
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
@@ -644,6 +655,56 @@ def _experiment(
         tuple(layer.short() for layer in done.layers),
         ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
         {f"experiment: {stage}": spent for stage, spent in done.seconds.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Outlined:
+    """What a run keeps of where units respond; nothing where that was not asked."""
+
+    found: Regions | None = None
+    record: RegionRecord | None = None
+
+
+def _regions(
+    subject: Subject,
+    layers: Sequence[Layer],
+    probe: ProbeSet,
+    found: Collected,
+    labels: Sequence[LayerLabels],
+    options: ProfileOptions,
+    progress: Progress,
+) -> _Outlined:
+    """Where units respond on the images that their rows show."""
+    passes = options.outlines
+    if passes is None:
+        passes = max(len(found.kept) // 2, OUTLINE_PASSES)
+    if not passes:
+        return _Outlined()
+    shown = [
+        np.where(
+            (layer.top_images[:, :OUTLINED] >= 0) & ~layer.dead[:, None],
+            found.kept[layer.top_images[:, :OUTLINED]],
+            -1,
+        )
+        for layer in labels
+    ]
+    distinct = len(np.unique(np.concatenate([images.ravel() for images in shown])))
+    with progress.stage("regions", min(passes, distinct)) as advance:
+        maps = read_maps(
+            subject,
+            layers,
+            probe,
+            shown,
+            [layer.top_activations[:, :OUTLINED] for layer in labels],
+            passes=passes,
+            precision=options.precision,
+            workers=options.workers,
+            advance=advance,
+        )
+    return _Outlined(
+        Regions.of(maps, shown).renumbered(found.kept),
+        RegionRecord(maps.images, maps.sampled, maps.covered, SHARE),
     )
 
 

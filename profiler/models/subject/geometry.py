@@ -31,8 +31,8 @@ class Frame:
 
     Below 0 or above 1 where the input is padded beyond the picture.
 
-    >>> Frame(0.125, 0, 0.875, 1).place(0.5, 0.25)
-    (0.5, 0.25)
+    >>> Frame(0.125, 0, 0.875, 1).place(np.array([[0, 0.25]])).tolist()
+    [[0.125, 0.25]]
     >>> Frame(0.125, 0, 0.875, 1).seen
     (0.125, 0, 0.875, 1)
     """
@@ -42,9 +42,11 @@ class Frame:
     right: float
     bottom: float
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the input, in fractions of its sides, as a point of the picture."""
-        return self.left + x * (self.right - self.left), self.top + y * (self.bottom - self.top)
+    def place(self, points: Float64) -> Float64:
+        """Points (n, 2) of the input, x and y in fractions of its sides, in the picture."""
+        start, end = np.array([self.left, self.top]), np.array([self.right, self.bottom])
+        placed: Float64 = start + points * (end - start)
+        return placed
 
     @property
     def seen(self) -> tuple[float, float, float, float]:
@@ -114,7 +116,7 @@ def _mixed(made: FloatArray, mixing: Float64, color: int) -> tuple[FloatArray, B
 
 def _line(values: FloatArray, inside: BoolArray) -> tuple[float, float] | None:
     """Start and length of a straight line through the columns; None where there is none."""
-    known = inside.any(axis=0)
+    known: BoolArray = np.any(inside, axis=0)
     if known.sum() < _FEWEST:
         return None
     values, inside = values[:, known], inside[:, known]
