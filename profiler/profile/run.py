@@ -81,7 +81,7 @@ from profiler.session import NONE, Clock, Progress, Reading, Services, check_wri
 
 log = logging.getLogger("profiler")
 
-OUTLINE_PASSES = 1000
+OUTLINE_PASSES = 500
 FDR = 0.05
 """False-discovery rate of the threshold from the null distribution."""
 
