@@ -99,7 +99,7 @@ def main() -> None:
     def softmax() -> torch.Tensor:
         return torch.softmax(10 * torch.from_numpy(images) @ torch.from_numpy(concepts).T, dim=1)
 
-    units = Units(top, np.zeros(top.shape, np.float32), None, np.arange(len(top)), slice(None))
+    units = Units(top, np.zeros(top.shape, np.float32), None, np.arange(len(top)))
     null = Null(0, 0, [np.empty(0, np.float32)])
     label, _ = kernel()  # compiles
     kernel_from_rows()

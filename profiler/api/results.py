@@ -22,7 +22,6 @@ from profiler.errors import InputError, UnknownNameError, first_line
 from profiler.models.vlm.base import VLM
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile, ModelProfile
-from profiler.profile.page import profile_page
 from profiler.profile.result import ProfileRun, load_run
 from profiler.profile.run import write_run
 from profiler.profile.view import render_profile
@@ -180,7 +179,7 @@ class Profile(Result):
 
     def to_html(self) -> str:
         """The content of ``report.html``."""
-        return render_profile(profile_page(self.run), max_mb=self._max_mb)
+        return render_profile(self.run, max_mb=self._max_mb)
 
     def save(self, folder: Path | str) -> Path:
         """Write the files of ``profiler run``; returns the path of ``report.html``."""

@@ -1,7 +1,6 @@
 """The application itself: what every command shares, and how the outcome becomes an exit status."""
 
 import logging
-import math
 import os
 import re
 import shlex
@@ -15,53 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
-from typer.core import TyperGroup
 
 from profiler import __version__
 from profiler.cli.allocator import keep_freed_memory
+from profiler.cli.help import ENVIRONMENT, App
 from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
 
-_STORY = (
-    *("run", "layers", "drivers", "compare", "debug", "guard", "check", "mine"),
-    *("rate", "calibrate", "categorize", "import", "scenes", "vlms", "cache"),
-)
-"""The commands in the order in which one comes to need them."""
-
-
-class _Commands(TyperGroup):
-    """The commands in the order of the story; no option of any takes NaN or an infinite number.
-
-    Python reads both as floats, and NaN lies within every range: all comparisons with it are
-    false.
-    """
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        groups: list[Any] = [self]
-        for group in groups:
-            for command in group.commands.values():
-                groups += [command] if hasattr(command, "commands") else []
-                for parameter in command.params:
-                    parameter.callback = parameter.callback or _finite
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return sorted(super().list_commands(ctx), key=_STORY.index)
-
-
-def _finite(context: Any, parameter: Any, value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number", ctx=context, param=parameter)
-    return value
-
-
-app = typer.Typer(
+app = App(
     name="profiler",
-    cls=_Commands,
-    help="Say in words what a vision network has learned and where it fails.",
-    no_args_is_help=True,
+    help="Profiler says in words what a vision network has learned and where it fails.",
+    epilog=ENVIRONMENT,
     add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"auto_envvar_prefix": "PROFILER", "help_option_names": ["-h", "--help"]},
 )
 
@@ -71,9 +34,11 @@ def _main(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with options: a table for each command.", is_eager=True),
+        typer.Option(help="TOML file with options: one table for each command.", is_eager=True),
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only warnings.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print warnings and errors only.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.help import App
 from profiler.cli.words import AsJSON
 from profiler.core.store import KINDS, Store, StoredEntry, Stray, cache_folder, remove_file
 from profiler.errors import CheckFailed, OutputError, UsageError
@@ -29,12 +30,7 @@ _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-commands = typer.Typer(
-    name="cache",
-    help="Look after the cache folder: list, prune, clear, verify.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+commands = App(name="cache", help="Manage the cache folder: list, prune, clear, verify.")
 app.add_typer(commands)
 
 
@@ -54,12 +50,15 @@ class _Row:
         return self.kind, human_size(self.size), _date(self.used), self.what
 
 
-@commands.command("list")
+@commands.command(
+    "list",
+    "profiler cache list",
+)
 def list_(as_json: AsJSON = False) -> None:
-    """List what is kept: kind, size, when it was last used, and what it is.
+    """List what is kept: its kind, its size, when it was last used, and what it is.
 
-    Fingerprints are cut short; --json has the whole keys. Results that a run left unfinished are
-    of the kind "shards"; the next run goes on with them.
+    Fingerprints are shortened; --json has the whole keys. The kind "shards" are results of an
+    interrupted run; the next run continues with them.
     """
     from profiler.core.json_text import json_text
 
@@ -106,31 +105,36 @@ def list_(as_json: AsJSON = False) -> None:
     )
 
 
-@commands.command()
+@commands.command(
+    None,
+    "profiler cache prune --older-than 30d --max-size 5GB",
+)
 def prune(
     older_than: Annotated[
         str | None,
         typer.Option(
-            help="Remove results not used for so long: a number with s, min, h, d or w.",
+            help="Remove results that were not used for this long: a number with s, min, "
+            "h, d or w.",
             metavar="30d",
         ),
     ] = None,
     max_size: Annotated[
         str | None,
         typer.Option(
-            help="Remove results, the least recently used first, until the folder is no larger: "
-            "a number with B, kB, MB, GB or TB.",
+            help="Remove results, the least recently used first, until the folder is no "
+            "larger than this: a number with B, kB, MB, GB or TB.",
             metavar="5GB",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", help="Only list what would be removed.")
     ] = False,
 ) -> None:
-    """Remove what is old, too much or of no use.
+    """Remove results that are old, too large together, or of no use.
 
-    Always removed: damaged results, parts of a pass that is complete, and files that interrupted
-    writers left over an hour ago. LLM replies and downloads stay; `clear` removes them.
+    Always removed: damaged results, parts of a complete pass, and files that interrupted
+    writers left more than an hour ago. Replies of language models and downloads stay; `profiler
+    cache clear` removes them.
     """
     before = None if older_than is None else time.time() - _seconds(older_than)
     limit = None if max_size is None else _bytes(max_size)
@@ -184,17 +188,21 @@ def prune(
     typer.echo(f"{'would free' if dry_run else 'freed'} {human_size(freed)} in {store.folder}")
 
 
-@commands.command()
+@commands.command(
+    None,
+    "profiler cache clear --kind llm --yes",
+)
 def clear(
     kind: Annotated[
         list[str] | None,
         typer.Option(help=f"{', '.join(ALL_KINDS)}; may be given again.  [default: all]"),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove everything, or everything of a kind.
+    """Remove everything, or everything of one kind.
 
-    Results are made again when they are wanted; LLM replies have to be paid for again.
+    Results are computed again when they are needed; replies of language models have to be paid
+    for again.
     """
     kinds = _kinds(kind)
     store = Store(cache_folder())
@@ -227,15 +235,18 @@ def clear(
     typer.echo(f"freed {human_size(size)} in {store.folder}")
 
 
-@commands.command()
+@commands.command(
+    None,
+    "profiler cache verify --remove",
+)
 def verify(
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is damaged; the exit status is then 0.")
+        bool, typer.Option("--remove", help="Remove damaged results; the exit status is then 0.")
     ] = False,
 ) -> None:
-    """Check every checksum, and name what is damaged.
+    """Verify every checksum, and list what is damaged.
 
-    Exit status 1 if anything is. A run takes damaged results for absent and makes them again.
+    Exit status 1 if anything is damaged. A run ignores damaged results and computes them again.
     """
     store = Store(cache_folder())
     entries = store.entries()

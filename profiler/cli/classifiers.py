@@ -33,16 +33,18 @@ DataPath = Annotated[
     Path,
     typer.Option(
         "--data",
-        help="Labelled images: a folder with a subfolder for each class, or a CSV of path,label.",
+        help="Labelled images: a folder with a subfolder for each class, or a CSV "
+        "with the columns path,label.",
     ),
 ]
 ClassesFile = Annotated[
     Path | None,
     typer.Option(
         "--classes",
-        help="What the outputs are called, one a line or as JSON; or a CSV label,class that says "
-        "which output each label of the data means.  [default: the names that come with the "
-        "weights; ImageNet's for 1000 outputs; or the class folders of --data, sorted]",
+        help="Names of the outputs: a file with one name on each line, or JSON; or a "
+        "CSV label,class that says which output each label of the data means.  "
+        "[default: the names that come with the weights; ImageNet's for 1000 "
+        "outputs; or the sorted class folders of --data]",
     ),
 ]
 HeadName = Annotated[
@@ -55,43 +57,49 @@ AttributesName = Annotated[
     str | None,
     typer.Option(
         "--concepts",
-        help="Concepts to look for: a text file, one a line, or a built-in set.  "
-        "[default: RIVAL10's attributes, if the classes are RIVAL10's]",
+        help="Concepts to look for: a text file with one on each line, or a built-in "
+        "set.  [default: RIVAL10's attributes if the classes are RIVAL10's, else "
+        "120 visual attributes]",
     ),
 ]
 ConceptsFrom = Annotated[
     Path | None,
     typer.Option(
-        "--concepts-from", metavar="RUN", help="Take the most frequent labels of a profile."
+        "--concepts-from",
+        metavar="RUN",
+        help="Take the most frequent labels of a finished profile as concepts.",
     ),
 ]
 ProposeConcepts = Annotated[
     bool,
     typer.Option(
-        "--propose-concepts", help="Ask the LLM for attributes that tell the classes apart."
+        "--propose-concepts",
+        help="Let the language model propose attributes that separate the classes.",
     ),
 ]
 AttackName = Annotated[
     str | None, typer.Option("--attack", help="Attack the images first: fgsm or pgd.")
 ]
-Eps = Annotated[str, typer.Option("--eps", help="How far an attack may move a pixel; white is 1.")]
-AttackSteps = Annotated[int, typer.Option("--attack-steps", help="Steps of pgd.", min=1)]
+Eps = Annotated[
+    str, typer.Option("--eps", help="Largest change of a pixel by an attack, where white is 1.")
+]
+AttackSteps = Annotated[int, typer.Option("--attack-steps", help="Number of steps of pgd.", min=1)]
 Corrupt = Annotated[
     str | None,
     typer.Option(
         "--corrupt",
         metavar="NAME:SEVERITY",
-        help="Harm the images first, as in gaussian_noise:3; severities are 1 to 5.",
+        help="Corrupt the images first, as in gaussian_noise:3; severities are 1 to 5.",
     ),
 ]
 DataLimit = Annotated[
-    int | None, typer.Option("--limit", help="Use so many images, evenly spread.")
+    int | None, typer.Option("--limit", help="Use only this many images, evenly spread.")
 ]
 TrustLabels = Annotated[
     bool,
     typer.Option(
         "--trust-labels",
-        help="Go on although labels and outputs seem to be numbered differently.",
+        help="Continue although labels and outputs seem to be numbered differently.",
     ),
 ]
 

@@ -64,15 +64,20 @@ _CHECKPOINTS = "*?["
 """Characters of a glob."""
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler compare reports/before reports/after",
+    "profiler compare NETS.py:small --checkpoint 'ckpt/*.pt' --timeline step --vlm conse",
+    "profiler compare reports/main reports/pr --fail-on 'interpretable<-5%'",
+)
 def compare(
     context: typer.Context,
     targets: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN|SUBJECT...",
-            help="Folders of finished runs; or networks, as in profiler run, which are profiled "
-            "first. The first is what the others are held against.",
+            help="Folders of finished runs; or networks, as in `profiler run`, which are "
+            "profiled first. The others are compared with the first.",
         ),
     ],
     out: Annotated[
@@ -88,51 +93,55 @@ def compare(
         list[str] | None,
         typer.Option(help="default, none or a name torchvision gives; once for each run."),
     ] = None,
-    name: Annotated[
-        list[str] | None, typer.Option(help="What to call each run; once for each.")
-    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Name of each run; once for each.")] = None,
     timeline: Annotated[
         str | None,
         typer.Option(
             metavar="ORDER",
-            help="The runs are steps of one training, in the order of: name, step (as the "
-            "checkpoints say) or given.",
+            help="Treat the runs as steps of one training, in the order of: name, step "
+            "(as the checkpoints say) or given.",
         ),
     ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Cut all runs at this score, or at that of a threshold.json; null: by the null "
-            "distribution pooled over the runs.  [default: labels that are confirmed on images "
-            "they were not chosen on]"
+            help="Trust labels of all runs that score above this number, or above that of "
+            "a threshold.json; null: above the null distribution pooled over the "
+            "runs.  [default: labels that are confirmed on images that they were not "
+            "chosen on]"
         ),
     ] = None,
     own_thresholds: Annotated[
-        bool, typer.Option("--own-thresholds", help="Cut each run at its own threshold.")
+        bool, typer.Option("--own-thresholds", help="Use each run's own threshold.")
     ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="Exit with 1 if a rule holds: js>0.1, interpretable<-5%, color[layer1]>3%, "
-            "kept<90%, correlation<0.5, cka<0.9, changed>0, shape[layer4]<-3% (of the variance, "
-            "by experiment; driver_color for what is also a category). Once for each rule.",
+            help="Exit with status 1 if this holds: js>0.1, interpretable<-5%, "
+            "color[layer1]>3%, kept<90%, correlation<0.5, cka<0.9, changed>0, "
+            "shape[layer4]<-3% (of the variance, by experiment; driver_color for "
+            "what is also a category). Once for each.",
         ),
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(help="Bootstrap draws for the noise floor; 0 for none.  [default: 20]", min=0),
+        typer.Option(
+            help="Number of bootstrap samples for the noise floor; 0 for none.  [default: 20]",
+            min=0,
+        ),
     ] = None,
     layers: Annotated[
-        str, typer.Option(help="Layers of networks that are profiled; see profiler layers.")
+        str,
+        typer.Option(help="Layers of networks that are profiled; `profiler layers` lists them."),
     ] = "all",
     pool: Pool = "auto",
     checkpoint_key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            help="Which of several networks in a checkpoint, as in run; once for all, or once for "
-            "each run: one file may be compared with itself.",
+            help="Choose one of several networks in a checkpoint, as in run; once for "
+            "all, or once for each run: one file may be compared with itself.",
         ),
     ] = None,
     partial: Partial = False,
@@ -155,7 +164,7 @@ def compare(
         Path | None,
         typer.Option(
             "--categories",
-            help="File of categories, one a line: name: description.  [default: the runs']",
+            help="File of categories, one on each line: name: description.  [default: the runs']",
         ),
     ] = None,
     prompts: Prompts = None,
@@ -165,11 +174,13 @@ def compare(
     precision: Precision = "fp32",
     seed: Seed = 0,
     allow_bad: AllowBad = False,
-    max_report_mb: Annotated[float, typer.Option(help="Largest size of each report.")] = 20.0,
+    max_report_mb: Annotated[
+        float, typer.Option(help="Largest size of each report in megabytes.")
+    ] = 20.0,
     date: Date = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Say what changed between runs, and whether it is more than noise.
+    """Report what changed between runs or checkpoints, and whether it exceeds noise.
 
     Options about images, concepts and layers are for networks that have no run yet.
     """

@@ -20,14 +20,19 @@ from profiler.cli.classifiers import (
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
-from profiler.cli.words import Asking, Reporting, provenance
+from profiler.cli.words import Narrating, Reporting, provenance
 from profiler.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from profiler.debug.result import Diagnosis
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler debug resnet50 --data VAL",
+    "profiler debug resnet50 --data VAL --corrupt gaussian_noise:3",
+    "profiler debug NETS.py:small --checkpoint small.pt --data VAL --concepts words.txt",
+)
 @grouped()
 def debug(
     context: typer.Context,
@@ -47,18 +52,19 @@ def debug(
     level: Annotated[
         str,
         typer.Option(
-            help="Whose concepts lead: encoder (the classifier's own) or vlm; both are shown."
+            help="Space whose concepts come first: encoder (the classifier's own "
+            "features) or vlm; the report shows both."
         ),
     ] = "encoder",
     trust_labels: TrustLabels = False,
-    asking: Asking,
+    asking: Narrating,
     computing: Computing,
     reporting: Reporting,
 ) -> None:
-    """Say why a classifier is wrong: encoder or head, and on which concepts.
+    """Explain why a classifier is incorrect: encoder or head, and which concepts.
 
-    Writes debug.html, diagnosis.json, heatmaps.npz and the map from the classifier's features to
-    the VLM's space.
+    Writes debug.html, the page to read, diagnosis.json, heatmaps.npz and map.safetensors, the
+    linear alignment of the classifier's features with the VLM's space.
     """
     from profiler.api.classifiers import change_of
     from profiler.debug.result import LEVELS

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from profiler.profile.experiment import Experiment
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler drivers resnet50",
+    "profiler drivers efficientnet_lite0 --out reports/drivers",
+)
 @grouped(without=["max_report_mb"])
 def drivers(
     context: typer.Context,
@@ -35,8 +39,8 @@ def drivers(
     layers: Annotated[
         str,
         typer.Option(
-            help="Groups (all, mlp, leaves), names or globs, separated by commas; see profiler "
-            "layers."
+            help="Layers: groups (all, mlp, leaves), names or globs, separated by commas; "
+            "`profiler layers` lists them."
         ),
     ] = "all",
     pool: Pool = "auto",
@@ -45,30 +49,31 @@ def drivers(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Images of your own in place of scenes: a CSV with a column image, of paths, and "
-            "columns that sort them. What goes together is described, not its cause."
+            help="Describe your own images instead of drawn scenes: a CSV with a column "
+            "image, of paths, and columns that sort them. The result is association, "
+            "not cause."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for a page, drivers.html, and for drivers.json and drivers.csv, which has "
-            "a row a unit."
+            help="Folder for the page drivers.html, and for drivers.json and drivers.csv, "
+            "which has one row for each unit."
         ),
     ] = None,
     batch_size: BatchSize = "auto",
     workers: Workers = 2,
     device: Device = "auto",
     precision: Precision = "fp32",
-    seed: Annotated[int, typer.Option(help="Draws scenes, and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of random weights.")] = 0,
     allow_bad: AllowBad = False,
     reporting: Reporting,
 ) -> None:
-    """Tell what drives each layer, by a controlled experiment without any VLM.
+    """Measure what drives each layer, by a controlled experiment without a VLM.
 
     Built-in scenes vary color, pattern, material, shape, background, light and more, each
-    independently of the others. The share of the units' variance that goes with a factor is caused
-    by it. Shares are means over the units of a layer.
+    independently of the others. So the share of the units' variance that goes with a factor is
+    caused by it. Shares are means over the units of a layer.
     """
     size = batch_size_of(batch_size)
     check_precision(precision, device)

@@ -25,6 +25,7 @@ from profiler.cli.classifiers import (
     check_data,
     open_classifier,
 )
+from profiler.cli.help import App
 from profiler.cli.images import batch_size_of
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
@@ -38,11 +39,9 @@ if TYPE_CHECKING:
     from profiler.guard.result import Assessment
     from profiler.guard.score import Scored
 
-commands = typer.Typer(
+commands = App(
     name="guard",
-    help="Say of each answer of a classifier whether to trust it: fit, score, eval.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Decide for each prediction of a classifier whether to trust it: fit, score, eval.",
 )
 app.add_typer(commands)
 
@@ -51,7 +50,7 @@ _UNUSED = ("workers", "precision", "allow_bad")
 
 GuardFile = Annotated[
     Path | None,
-    typer.Option("--guard", help="The guard's file.  [default: reports/guard-SUBJECT/…]"),
+    typer.Option("--guard", help="File of the guard.  [default: reports/guard-SUBJECT/…]"),
 ]
 
 
@@ -64,21 +63,25 @@ class Flagging:
     ] = None
     false_alarms: Annotated[
         float | None,
-        typer.Option("--false-alarms", help="Flag at most this share of right answers."),
+        typer.Option("--false-alarms", help="Flag at most this share of the correct predictions."),
     ] = None
     passed_errors: Annotated[
         float | None,
         typer.Option(
             "--passed-errors",
-            help="Let at most this share of all inputs be wrong and pass (conformal risk control).",
+            help="Keep the share of inputs that are misclassified and pass below this "
+            "(conformal risk control).",
         ),
     ] = None
     risk: Annotated[
         float | None,
-        typer.Option("--risk", help="Let at most this share of what passes be wrong."),
+        typer.Option(
+            "--risk",
+            help="Keep the share of misclassified inputs among those that pass below this.",
+        ),
     ] = None
     confidence: Annotated[
-        float, typer.Option("--confidence", help="With which --risk is held.")
+        float, typer.Option("--confidence", help="Confidence with which --risk holds.")
     ] = 0.95
 
     def target(self) -> tuple[str, float] | None:
@@ -100,7 +103,10 @@ class Flagging:
         return named[0] if named else None
 
 
-@commands.command("fit")
+@commands.command(
+    "fit",
+    "profiler guard fit resnet50 --data HELD_OUT --out reports/guard",
+)
 @grouped()
 def fit(
     context: typer.Context,
@@ -113,17 +119,17 @@ def fit(
     rule: Annotated[
         str,
         typer.Option(
-            help="typicality, cosine, likelihood or strengths; msp+ before one of them combines it "
-            "with the softmax; auto takes the combination that finds most errors on images held "
-            "out."
+            help="Detection method: typicality, cosine, likelihood or strengths; msp+ "
+            "before one of them combines it with the softmax; auto takes the "
+            "combination that detects most errors on held-out images."
         ),
     ] = "msp+typicality",
     views: Annotated[
         str,
         typer.Option(
-            help="Ask about further views of each image: mirrored, right, down, left, up (moved by "
-            "a pixel), with commas; all; none. Sees far more attacks, at the price of a forward "
-            "pass for each view.",
+            help="Augmented views of each image: mirrored, right, down, left, up (shifted "
+            "by a pixel), separated by commas; all; none. They detect far more "
+            "attacks and cost one forward pass each.",
         ),
     ] = "none",
     flagging: Flagging,
@@ -135,11 +141,11 @@ def fit(
     computing: Computing,
     date: Date = None,
 ) -> None:
-    """Make a guard from labelled images that the network was not trained on.
+    """Fit a guard to labelled images that the network was not trained on.
 
-    Writes guard.safetensors, and reference.safetensors for the baselines of guard eval. Half of
-    the images are fitted on, a quarter is chosen on, a quarter sets the threshold; by default at
-    most 5 % of right answers are flagged.
+    Writes guard.safetensors, and reference.safetensors for the baselines of guard eval. The
+    guard is fitted on half of the images, chosen on a quarter and its threshold set on a
+    quarter. By default it flags at most 5 % of the correct predictions.
     """
     computing.check()
     target, level = flagging.target() or ("false-alarms", 0.05)
@@ -187,7 +193,10 @@ def fit(
     typer.echo(str(out / FILE))
 
 
-@commands.command("score")
+@commands.command(
+    "score",
+    "profiler guard score resnet50 PHOTOS --guard reports/guard/guard.safetensors --watch",
+)
 @grouped(_UNUSED)
 def score(
     subject: SubjectName,
@@ -201,31 +210,34 @@ def score(
     *,
     guard: GuardFile = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write to this file.  [default: standard output]")
+        Path | None, typer.Option(help="File to write to.  [default: standard output]")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines in place of CSV.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON lines instead of CSV.")
+    ] = False,
     flagging: Flagging,
     watch: Annotated[
         bool,
         typer.Option(
             "--watch",
-            help="Report when what passes leaves the reference, and by which concepts.",
+            help="Report when the inputs that pass drift from the reference, and in which "
+            "concepts.",
         ),
     ] = False,
     window: Annotated[
-        int, typer.Option(help="Images that pass between two looks of --watch.", min=1)
+        int, typer.Option(help="Number of passing images between two tests of --watch.", min=1)
     ] = 100,
     fail_on_drift: Annotated[
-        bool, typer.Option("--fail-on-drift", help="Leave with status 1 if --watch reports drift.")
+        bool, typer.Option("--fail-on-drift", help="Exit with status 1 if --watch reports drift.")
     ] = False,
     head: HeadName = None,
     loading: Loading,
     computing: Computing,
 ) -> None:
-    """Judge images: prediction, score, accept or flag, and what speaks most against each.
+    """Score images: the prediction, accept or flag, and the evidence against each.
 
-    An image that cannot be read, or for which the network gives no finite numbers, is flagged.
-    A threshold option replaces the guard's own threshold.
+    An image is flagged if it cannot be read, or if the network gives no finite numbers for it.
+    An option for the threshold replaces the guard's own.
     """
     size = batch_size_of(computing.batch_size)
     flagging.target()
@@ -267,7 +279,10 @@ def score(
         )
 
 
-@commands.command("eval")
+@commands.command(
+    "eval",
+    "profiler guard eval resnet50 --data OTHERS --guard reports/guard/guard.safetensors",
+)
 @grouped(_UNUSED)
 def evaluate(
     context: typer.Context,
@@ -280,10 +295,15 @@ def evaluate(
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="fgsm or pgd; may be given more than once."),
+        typer.Option(
+            "--attack", help="Attack the images: fgsm or pgd; may be given more than once."
+        ),
     ] = None,
     eps: Annotated[
-        str, typer.Option(help="How far an attack may move a pixel, white being 1; with commas.")
+        str,
+        typer.Option(
+            help="Largest changes of a pixel by an attack, where white is 1, separated by commas."
+        ),
     ] = "1/255,2/255,4/255",
     attack_steps: AttackSteps = 10,
     corrupt: Annotated[
@@ -291,7 +311,7 @@ def evaluate(
         typer.Option(
             "--corrupt",
             metavar="NAME:SEVERITY",
-            help="Harm the images, as in gaussian_noise:3; may be given more than once.",
+            help="Corrupt the images, as in gaussian_noise:3; may be given more than once.",
         ),
     ] = None,
     flagging: Flagging,
@@ -299,13 +319,14 @@ def evaluate(
     head: HeadName = None,
     loading: Loading,
     limit: DataLimit = None,
-    draws: Annotated[int, typer.Option(help="Draws of the bootstrap.", min=20)] = 1000,
+    draws: Annotated[int, typer.Option(help="Number of bootstrap samples.", min=20)] = 1000,
     computing: Computing,
     reporting: Reporting,
 ) -> None:
-    """Measure a guard on held-out labelled images, beside baselines; write guard.json and .html.
+    """Evaluate a guard on held-out labelled images, beside baselines.
 
-    Images that the guard was made from are recognised by their content and left out.
+    Writes guard.html, the page to read, and guard.json. Images that the guard was fitted on are
+    recognised by their content and left out.
     """
     from profiler.core.json_text import json_text, read_json
 

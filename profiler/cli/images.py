@@ -20,38 +20,51 @@ if TYPE_CHECKING:
 VLMName = Annotated[
     str,
     typer.Option(
-        help="Reads the images: open_clip:ARCH/PRETRAINED, conse, conse:objects, "
-        "conse:MODEL+ENCODER or FILE.py:FACTORY; see `profiler vlms`."
+        help="Vision-language model that reads the images: open_clip:ARCH/PRETRAINED, "
+        "conse (needs no download), conse:objects, conse:MODEL+ENCODER or "
+        "FILE.py:FACTORY; `profiler vlms` lists what is here."
     ),
 ]
 ProbeName = Annotated[str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")]
 ConceptsName = Annotated[
     str,
-    typer.Option(help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file."),
+    typer.Option(
+        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file "
+        "with one concept a line."
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(help="Use so many probe images, evenly spread.")]
+Limit = Annotated[int | None, typer.Option(help="Use only this many probe images, evenly spread.")]
 Top = Annotated[
     int | None,
-    typer.Option(help="Images in a unit's top list.  [default: by size of the probe set]", min=1),
+    typer.Option(
+        help="Number of images in a unit's top list.  [default: by the size of the probe set]",
+        min=1,
+    ),
 ]
-BatchSize = Annotated[str, typer.Option("-b", "--batch-size", help="Images at a time, or auto.")]
+BatchSize = Annotated[
+    str, typer.Option("-b", "--batch-size", help="Number of images in a batch, or auto.")
+]
 Workers = Annotated[
-    int, typer.Option("-j", "--workers", help="Processes that decode images.", min=0)
+    int, typer.Option("-j", "--workers", help="Number of processes that decode images.", min=0)
 ]
 Precision = Annotated[
-    str, typer.Option(help="fp32; or bf16 or fp16: faster on some machines, less exact.")
+    str,
+    typer.Option(
+        help="Precision of the networks: fp32; or bf16 or fp16, which are faster on "
+        "some machines and less exact."
+    ),
 ]
 AllowBad = Annotated[
-    bool, typer.Option(help="Go on although over 5 % of the images cannot be read.")
+    bool, typer.Option(help="Continue although more than 5 % of the images cannot be read.")
 ]
 Experimenting = Annotated[
     bool,
-    typer.Option(help="Show drawn scenes to the network, to tell what drives each layer."),
+    typer.Option(help="Show drawn scenes to the network, to measure what drives each layer."),
 ]
 Scenes = Annotated[
     int | None,
     typer.Option(
-        help="How many scenes to draw; more make the intervals narrower.  [default: 1000]"
+        help="Number of drawn scenes; more scenes make the intervals narrower.  [default: 1000]"
     ),
 ]
 Outlines = Annotated[
@@ -62,21 +75,22 @@ Outlines = Annotated[
         min=0,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seeds everything random.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
 ProfiledConceptsName = Annotated[
     str,
     typer.Option(
-        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file; or, in place "
-        "of a VLM, annotations of the images: annotations:FILE.csv (path and a column an "
-        "attribute, or path and tags), annotations:folders, or annotations:truth of the "
+        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file "
+        "with one concept a line. Or annotations of the images, in place of a "
+        "VLM: annotations:FILE.csv (a path and one column for each attribute, or "
+        "a path and tags), annotations:folders, or annotations:truth of the "
         "synthetic scenes."
     ),
 ]
 SimilarityName = Annotated[
     str,
     typer.Option(
-        help="soft-wpmi, wpmi, cosine, cosine_cubed, rank_reorder or enrichment, which is the "
-        "usual one of annotations."
+        help="Similarity of units and concepts: soft-wpmi, wpmi, cosine, cosine_cubed "
+        "or rank_reorder; enrichment is the default for annotations."
     ),
 ]
 

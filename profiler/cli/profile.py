@@ -33,7 +33,12 @@ from profiler.cli.words import Categorizing, Reporting, how_called, show
 from profiler.errors import UsageError
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler run resnet50 --layers all",
+    "profiler run efficientnet_lite0 --vlm conse --probe PHOTOS --out reports/lite0",
+    "profiler run NETS.py:small --checkpoint small.pt --probe PHOTOS --llm gpt-4o",
+)
 @grouped()
 def run(
     context: typer.Context,
@@ -42,8 +47,8 @@ def run(
     layers: Annotated[
         str,
         typer.Option(
-            help="Groups (all, mlp, leaves), names or globs, separated by commas; see profiler "
-            "layers."
+            help="Layers: groups (all, mlp, leaves), names or globs, separated by commas; "
+            "`profiler layers` lists them."
         ),
     ] = "all",
     pool: Pool = "auto",
@@ -59,25 +64,26 @@ def run(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Trust labels that score above this number, or above that of a threshold.json; "
-            "null: above what random lists of images score.  [default: labels that are confirmed "
-            "on images they were not chosen on]"
+            help="Trust labels that score above this number, or above that of a "
+            "threshold.json; null: above the scores of random lists of images.  "
+            "[default: labels that are confirmed on images that they were not chosen "
+            "on]"
         ),
     ] = None,
     range_threshold: Annotated[
         str | None,
         typer.Option(
-            help="Take units as explained whose r, with all words of the explanation, lies above "
-            "this number, or above that of a threshold-range.json.  [default: above what decoys "
-            "reach]"
+            help="Count units as explained if r, with all words of the explanation, lies "
+            "above this number, or above that of a threshold-range.json.  [default: "
+            "above what decoys reach]"
         ),
     ] = None,
     similarity: SimilarityName = "soft-wpmi",
     null_draws: Annotated[
         int | None,
         typer.Option(
-            help="Random units in the null distribution.  [default: 5000, or 1000 for cosine, "
-            "cosine_cubed and rank_reorder]",
+            help="Number of random units in the null distribution.  [default: 5000, or "
+            "1000 for cosine, cosine_cubed and rank_reorder]",
             min=0,
         ),
     ] = None,
@@ -88,14 +94,13 @@ def run(
         bool,
         typer.Option(
             "--evaluate",
-            help="Measure held-out prediction and bootstrap survival of every label.",
+            help="Measure how well every label predicts held-out activations, and how "
+            "often it survives resampling.",
         ),
     ] = False,
     bootstrap: Annotated[
         int | None,
-        typer.Option(
-            help="Times --evaluate draws the images anew and labels again.  [default: 20]", min=1
-        ),
+        typer.Option(help="Number of bootstrap samples of --evaluate.  [default: 20]", min=1),
     ] = None,
     experiment: Experimenting = True,
     scenes: Scenes = None,
@@ -104,8 +109,8 @@ def run(
         bool,
         typer.Option(
             "--keep-activations",
-            help="Keep every activation in the cache, so that profiler compare can put units side "
-            "by side: 4 bytes a unit and image.",
+            help="Keep every activation in the cache, so that `profiler compare` can "
+            "match units: 4 bytes for each unit and image.",
         ),
     ] = False,
     device: Device = "auto",
@@ -114,15 +119,18 @@ def run(
         bool,
         typer.Option(
             "--compile",
-            help="Run both networks by torch.compile. Compiling takes a minute or more, so it is "
-            "meant for thousands of images.",
+            help="Run both networks by torch.compile, which takes a minute or more to "
+            "compile: for thousands of images.",
         ),
     ] = False,
     seed: Seed = 0,
     allow_bad: AllowBad = False,
     reporting: Reporting,
 ) -> None:
-    """Profile a network: label every unit, sort the labels, and write a report."""
+    """Profile a network: label and explain every unit, and report what each layer sees.
+
+    Writes report.html, the page to read, and descriptions.csv, profile.json and run.json.
+    """
     # What costs nothing to check is checked before anything is loaded.
     size = batch_size_of(batch_size)
     check_precision(precision, device)
@@ -195,20 +203,25 @@ def run(
     show(done, out, reporting.as_json)
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler scenes pictures --count 200",
+)
 def scenes(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    count: Annotated[int, typer.Option(help="How many scenes.", min=1)] = 1000,
-    seed: Annotated[int, typer.Option(help="Seeds the scenes.")] = 0,
-    size: Annotated[int, typer.Option(help="Side in pixels.", min=16)] = 224,
+    count: Annotated[int, typer.Option(help="Number of scenes.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.", min=16)] = 224,
     experiment: Annotated[
         bool,
         typer.Option(
-            "--experiment", help="Those of profiler drivers: all factors are independent."
+            "--experiment",
+            help="Draw the scenes of `profiler drivers`, whose factors are independent of "
+            "each other.",
         ),
     ] = False,
 ) -> None:
-    """Write the built-in synthetic scenes as pictures, with the truth about each beside it."""
+    """Write the built-in synthetic scenes as pictures, with the truth about each."""
     from profiler.data.synthetic.design import ExperimentScenes
     from profiler.data.synthetic.scenes import SyntheticScenes
 

@@ -21,39 +21,47 @@ ViewName = Annotated[
     str,
     typer.Option(
         "--view",
-        help="peak: labels, by the images a unit responds to most; range: explanations, by images "
-        "from all its responses.",
+        help="What is rated: peak, the labels, by the images with the strongest "
+        "activations; or range, the explanations, by images from the whole range "
+        "of activations.",
         metavar="peak|range",
     ),
 ]
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler rate reports/lite0",
+    "profiler rate reports/lite0 --view range --blind",
+)
 def rate(
     folder: RunFolder,
     view: ViewName = "peak",
-    per_layer: Annotated[int, typer.Option(help="Units to ask about in each layer.", min=1)] = 100,
+    per_layer: Annotated[int, typer.Option(help="Number of units in each layer.", min=1)] = 100,
     seed: Annotated[
-        int, typer.Option(help="Draws the sample; the same seed, the same questions.", min=0)
+        int, typer.Option(help="Seed of the sample; the same seed gives the same questions.", min=0)
     ] = 0,
-    rater: Annotated[str, typer.Option(help="Your name; the page asks otherwise.")] = "",
-    blind: Annotated[bool, typer.Option(help="Show neither score nor layer.")] = False,
+    rater: Annotated[
+        str, typer.Option(help="Name of the rater; otherwise the page asks for it.")
+    ] = "",
+    blind: Annotated[bool, typer.Option(help="Hide score and layer.")] = False,
     port: Annotated[
         int | None,
         typer.Option(help="Port on 127.0.0.1.  [default: 8717, or a free one]", min=0, max=65535),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write the ratings to this CSV file, and end.")
+        Path | None, typer.Option("--export", help="Write the ratings to this CSV file, and exit.")
     ] = None,
     import_: Annotated[
-        Path | None, typer.Option("--import", help="Take in the ratings of a CSV file, and end.")
+        Path | None,
+        typer.Option("--import", help="Read ratings from this CSV file into the run, and exit."),
     ] = None,
 ) -> None:
-    """Ask people whether the labels fit, on a page of this machine's own.
+    """Collect people's ratings of labels or explanations, on a local web page.
 
-    Every answer is in RUN/ratings.csv (RUN/ratings-range.csv) before the next question appears.
-    Several raters may share the page, by name; whoever comes back carries on.
+    Every rating is saved in RUN/ratings.csv (RUN/ratings-range.csv) before the next question
+    appears. Several people may share the page, by name, and come back later.
     """
     if export and import_:
         raise UsageError("--export and --import are two calls, not one")
@@ -86,7 +94,10 @@ def rate(
     typer.echo(f"\nratings are kept; next: {after}", err=True)
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler calibrate reports/lite0",
+)
 def calibrate(
     context: typer.Context,
     folder: RunFolder,
@@ -95,42 +106,48 @@ def calibrate(
         Path | None, typer.Option(help="File of ratings.  [default: the run's own]")
     ] = None,
     target: Annotated[
-        float, typer.Option(help="Mean rating that the units above the threshold shall reach.")
+        float, typer.Option(help="Mean rating that the units above the threshold have to reach.")
     ] = 0.75,
     isotonic: Annotated[
-        bool, typer.Option("--isotonic", help="Also give each unit an expected rating.")
+        bool,
+        typer.Option(
+            "--isotonic",
+            help="Also estimate an expected rating for each unit (isotonic regression).",
+        ),
     ] = False,
     unweighted: Annotated[
         bool,
         typer.Option(
-            "--unweighted", help="Let every rated unit count the same, whatever its layer's size."
+            "--unweighted",
+            help="Give every rated unit the same weight, whatever the size of its layer.",
         ),
     ] = False,
     min_above: Annotated[
-        int, typer.Option(help="Rated units that must lie above a threshold.", min=1)
+        int, typer.Option(help="Least number of rated units above a threshold.", min=1)
     ] = 20,
-    draws: Annotated[int, typer.Option(help="Bootstrap resamples.", min=200)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
+    draws: Annotated[int, typer.Option(help="Number of bootstrap samples.", min=200)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
     llm: Annotated[
         str | None,
         typer.Option(
             "--llm",
-            help="Sorts labels that are trusted now and were not before.  [default: the run's]",
+            help="Language model that sorts labels which are trusted now and were not "
+            "before.  [default: the run's]",
         ),
     ] = None,
     llm_base_url: LLMBaseURL = None,
     llm_refresh: LLMRefresh = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     date: Date = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Set the threshold from ratings, and redo the run's profile and report.
+    """Set the threshold from ratings, and update the run's profile and report.
 
     No image is read. Writes calibration.html, and threshold.json, which `profiler run
-    --threshold` takes for runs of the same context. With --view range the threshold is on the r of
-    explanations with all their words, in the place of decoys: calibration-range.html, and
-    threshold-range.json for `profiler run --range-threshold`. Exit status 1: the target cannot be
-    reached; 4: too few ratings to say.
+    --threshold` accepts for runs of the same context. With --view range, the threshold is on
+    the r of explanations with all their words, in place of the decoys': calibration-range.html,
+    and threshold-range.json for `profiler run --range-threshold`. Exit status: 1 if the target
+    cannot be reached; 4 if there are too few ratings to decide.
     """
     kind = _view(view)
     from profiler.cli.terminal import services, stderr

@@ -31,7 +31,12 @@ _UNUSED = ("concepts_from", "propose_concepts")
 DEFAULT_REGION = "box:0.3"
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler check animals.conspec resnet50 --data VAL",
+    "profiler check animals.conspec resnet50 --data VAL --region box:0.3",
+    "profiler check --verify reports/check/certificates.json",
+)
 @grouped(_UNUSED)
 def check(
     context: typer.Context,
@@ -39,57 +44,59 @@ def check(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE.conspec", help="Specifications, as docs/conspec.md describes."
+            metavar="FILE.conspec", help="Specifications, in the language of docs/conspec.md."
         ),
     ] = None,
     subject: Annotated[
         str | None,
-        typer.Argument(metavar="SUBJECT", help="The network, as in profiler run."),
+        typer.Argument(metavar="SUBJECT", help="The network, as in `profiler run`."),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            help="Labelled images: a folder with a subfolder for each class, or a CSV of "
-            "path,label.",
+            help="Labelled images: a folder with a subfolder for each class, or a CSV "
+            "with the columns path,label.",
         ),
     ] = None,
     formal: Annotated[
         bool,
-        typer.Option("--formal", help="Prove specs on regions, too, or find counterexamples."),
+        typer.Option("--formal", help="Also prove specs on regions, or find counterexamples."),
     ] = False,
     region: Annotated[
         list[str] | None,
         typer.Option(
             metavar="REGION",
-            help="Of a class's encodings: box:GAMMA (mean ± GAMMA standard deviations), hull, "
-            "ball:R (R times their spread), or max (the largest box that is proved). Once for "
-            f"each; implies --formal.  [default: {DEFAULT_REGION}]",
+            help="Region of a class's encodings: box:GAMMA (mean ± GAMMA standard "
+            "deviations), hull, ball:R (R times their spread), or max (the largest "
+            "box that can be proved). Once for each; implies --formal.  [default: "
+            f"{DEFAULT_REGION}]",
         ),
     ] = None,
     on: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CLASS",
-            help="Prove on the regions of these classes; once for each.  [default: the classes "
-            "that a spec predicts, or else all]",
+            help="Prove on the regions of these classes; once for each.  [default: the "
+            "classes that a spec predicts, or else all]",
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds for one spec on one region.", min=0.0)
+        float, typer.Option(help="Time limit in seconds for one spec on one region.", min=0.0)
     ] = 60.0,
     verify: Annotated[
         Path | None,
         typer.Option(
             metavar="CERT",
-            help="Check the proofs in certificates.json again, in rational arithmetic; nothing "
-            "else is read.",
+            help="Verify the proofs in certificates.json again, in rational arithmetic; "
+            "nothing else is read.",
         ),
     ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="What images show, for hasCon: a CSV image,concept,concept … of 0 and 1."
+            help="Concepts that the images show, for hasCon: a CSV image,concept,concept "
+            "… of 0 and 1."
         ),
     ] = None,
     out: Annotated[
@@ -102,10 +109,10 @@ def check(
     computing: Computing,
     reporting: Reporting,
 ) -> None:
-    """Hold a classifier against specifications: on images, and on regions with proofs.
+    """Check a classifier against specifications: on images, and by proofs on regions.
 
-    Writes check.html, check.json and, for what is proved, certificates.json. Exits with 1 if a
-    spec fails, with 4 if one stays undecided and none fails.
+    Writes check.html, check.json and, for what is proved, certificates.json. Exit status: 1 if
+    a spec fails; 4 if none fails and one stays undecided.
     """
     if verify is not None:
         if file is not None or subject is not None:
@@ -236,7 +243,10 @@ def _judge(done: "Checked") -> None:
         raise Undecided(f"{len(undecided)} of {len(done.specs)} specs are undecided: {names}")
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler mine resnet50 --data VAL --out animals.conspec",
+)
 @grouped(_UNUSED)
 def mine(
     context: typer.Context,
@@ -249,26 +259,32 @@ def mine(
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Take pairs from how often each class shows each attribute: a CSV "
-            "class,attribute,attribute … of shares.",
+            help="Take pairs of concepts from how often each class shows each attribute: "
+            "a CSV class,attribute,attribute … of shares.",
         ),
     ] = None,
-    per_class: Annotated[int, typer.Option(help="Specs for each class, at most.", min=1)] = 10,
+    per_class: Annotated[
+        int, typer.Option(help="Largest number of specs for each class.", min=1)
+    ] = 10,
     least_rate: Annotated[
         float,
         typer.Option(
-            help="Share of the images of which a spec has to hold; of one from a table, what it "
-            "requires.",
+            help="Share of the images for which a spec has to hold; for a spec from a "
+            "table, the rate that it requires.",
             min=0.0,
             max=1.0,
         ),
     ] = 0.9,
     relevant: Annotated[
         float,
-        typer.Option(help="From a table: the stronger attribute is shown so often.", min=0.0),
+        typer.Option(help="From a table: least share of the stronger attribute.", min=0.0),
     ] = 0.5,
     gap: Annotated[
-        float, typer.Option(help="From a table: and the weaker one less often by this.", min=0.0)
+        float,
+        typer.Option(
+            help="From a table: least difference between the stronger and the weaker attribute.",
+            min=0.0,
+        ),
     ] = 0.4,
     naming: Naming,
     loading: Loading,
@@ -277,10 +293,10 @@ def mine(
     computing: Computing,
     as_json: AsJSON = False,
 ) -> None:
-    """Propose specifications that images suggest, each with its rate, ready to edit.
+    """Propose specifications that hold for images, each with its rate, ready to edit.
 
-    Pairs of concepts are chosen on three fifths of the images and measured on the others. From a
-    table, those that the classifier violates most come first.
+    Pairs of concepts are chosen on three fifths of the images and measured on the others. From
+    a table, the pairs that the classifier violates most come first.
     """
     from profiler.core.json_text import json_text
 

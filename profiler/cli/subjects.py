@@ -27,9 +27,9 @@ CheckpointFile = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Weights in place of the network's own: safetensors, a file of torch.save (of which "
-        "nothing is run), the index of shards, or a folder with one of these. Names in it are "
-        "unwrapped.",
+        help="Load these weights: safetensors, a torch.save file (read without "
+        "running code from it), the index of shards, or a folder with one of "
+        "these. Wrappers and prefixes of names are removed.",
     ),
 ]
 CheckpointKey = Annotated[
@@ -37,20 +37,21 @@ CheckpointKey = Annotated[
     typer.Option(
         "--checkpoint-key",
         metavar="KEY",
-        help="Which of several networks in a checkpoint, by its keys or the beginning of its "
-        "names: teacher, module.encoder_q; . is the top.  [default: averaged weights first]",
+        help="Choose one of several networks in a checkpoint, by its key or by the "
+        "beginning of its names: teacher, module.encoder_q; . is the top level.  "
+        "[default: averaged weights first]",
     ),
 ]
 Partial = Annotated[
     bool,
-    typer.Option("--partial", help="Load what fits of a checkpoint; what it lacks stays random."),
+    typer.Option("--partial", help="Load the weights that fit; the missing ones stay random."),
 ]
 Weights = Annotated[
     str,
     typer.Option(
         "--weights",
-        help="default; none for random weights, drawn by --seed; or a name torchvision gives, "
-        "such as IMAGENET1K_V1.",
+        help="default; none for random weights drawn with --seed; or a name that "
+        "torchvision gives, such as IMAGENET1K_V1.",
     ),
 ]
 PreprocessText = Annotated[
@@ -58,9 +59,10 @@ PreprocessText = Annotated[
     typer.Option(
         "--preprocess",
         metavar="TEXT",
-        help="KEY=VALUE pairs that change the model's own preprocessing: resize=256 (short side; "
-        "256x256 for both), crop=224, interpolation=bicubic, mean=0.485/0.456/0.406, std=0.5; "
-        "or FILE.py:FUNCTION, which returns a function from an RGB image to a tensor (3, H, W).  "
+        help="Change the model's own preprocessing by KEY=VALUE pairs: resize=256 "
+        "(short side; 256x256 for both), crop=224, interpolation=bicubic, "
+        "mean=0.485/0.456/0.406, std=0.5; or replace it by FILE.py:FUNCTION, "
+        "which returns a function from an RGB image to a tensor (3, H, W).  "
         "[default: the model's own]",
     ),
 ]
@@ -68,11 +70,12 @@ Pool = Annotated[
     str,
     typer.Option(
         "--pool",
-        help="One number of many positions: auto (mean of a map; class token, or else mean of "
-        "the patch tokens), mean, max, cls or patch-mean.",
+        help="How the values at many positions become one number: auto (mean of a "
+        "map; class token, or else mean of the patch tokens), mean, max, cls or "
+        "patch-mean.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ class Loading:
         )
 
 
-@app.command("layers")
+@app.command(
+    "layers",
+    "profiler layers resnet50 --weights none",
+    "profiler layers timm/vit_base_patch16_224 --layers mlp",
+)
 @grouped()
 def list_layers(
     subject: SubjectName,
@@ -102,20 +109,20 @@ def list_layers(
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Groups (all, mlp, leaves), names or globs, separated by commas.  "
-            "[default: every layer that is in a group]"
+            help="Layers: groups (all, mlp, leaves), names or globs, separated by commas. "
+            " [default: every layer that is in a group]"
         ),
     ] = None,
     pool: Pool = "auto",
     loading: Loading,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Draws random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     as_json: AsJSON = False,
 ) -> None:
-    """List the layers of a network, and the groups they are in.
+    """List the layers of a network and the groups that they belong to.
 
-    Each with its kind, the shape of its output for one image, its number of units, how they are
-    pooled, and how often it runs in one pass (the last run counts).
+    For each layer: its kind, the shape of its output for one image, its number of units, how
+    they are pooled, and how often it runs in one pass (the last run counts).
     """
     from profiler.core.json_text import json_text
 

@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from profiler.models.vlm.catalogue import CatalogueEntry
 
 
-@app.command("vlms")
+@app.command(
+    "vlms",
+    "profiler vlms",
+)
 def list_vlms(as_json: AsJSON = False) -> None:
-    """List what can be given to --vlm on this machine.
+    """List the vision-language models that --vlm accepts on this machine.
 
-    Each with what it can see, what its weights weigh, whether it needs a download, and, for
-    conse, how much each of its vocabularies counts.
+    For each: what it can see, the size of its weights, whether it needs a download and, for
+    conse, the weight of each of its vocabularies.
     """
     from profiler.core.json_text import json_text
     from profiler.models.vlm.catalogue import vlms

@@ -21,39 +21,58 @@ if TYPE_CHECKING:
     from profiler.session import Provenance
 
 LLMName = Annotated[
-    str, typer.Option("--llm", help="Sorts the labels: a model's name, scripted:FILE or none.")
+    str,
+    typer.Option(
+        "--llm",
+        help="Language model that sorts labels into categories and writes the "
+        "summary: the name of a model, scripted:FILE or none.",
+    ),
 ]
 LLMBaseURL = Annotated[
     str | None,
-    typer.Option("--llm-base-url", help="Server of the LLM.  [default: $OPENAI_BASE_URL]"),
+    typer.Option(
+        "--llm-base-url",
+        help="Address of the model's server, if it is not OpenAI's.  [default: $OPENAI_BASE_URL]",
+    ),
 ]
-LLMRefresh = Annotated[bool, typer.Option("--llm-refresh", help="Ask again what is in the cache.")]
+LLMRefresh = Annotated[
+    bool,
+    typer.Option(
+        "--llm-refresh", help="Ask the model again although its replies are in the cache."
+    ),
+]
 LLMLenient = Annotated[
-    bool, typer.Option("--llm-lenient", help="Count labels without a usable answer as unknown.")
+    bool,
+    typer.Option(
+        "--llm-lenient", help="Count labels without a usable reply as unknown, and continue."
+    ),
 ]
 LLMConcurrency = Annotated[
-    int, typer.Option("--llm-concurrency", help="Requests at a time.", min=1)
+    int, typer.Option("--llm-concurrency", help="Number of requests at the same time.", min=1)
 ]
 Votes = Annotated[
     int,
     typer.Option(
-        "--votes", help="Ask the LLM so many times, in shuffled order; show what changes.", min=1
+        "--votes",
+        help="Ask the model this many times, in shuffled order, and list labels whose "
+        "category changes.",
+        min=1,
     ),
 ]
 Categories = Annotated[
     Path | None,
-    typer.Option("--categories", help="File of categories, one a line: name: description."),
+    typer.Option("--categories", help="File of categories, one on each line: name: description."),
 ]
 Prompts = Annotated[
     Path | None,
-    typer.Option("--prompts", help="Folder of prompt files that replace those shipped."),
+    typer.Option("--prompts", help="Folder of prompt files that replace the shipped ones."),
 ]
 Date = Annotated[str | None, typer.Option("--date", help="Date on the report.  [default: today]")]
 AsJSON = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on standard output.")
+    bool, typer.Option("--json", help="Print the result as JSON to standard output.")
 ]
 LargestReport = Annotated[
-    float, typer.Option("--max-report-mb", help="Largest size of the report.")
+    float, typer.Option("--max-report-mb", help="Largest size of the report in megabytes.")
 ]
 
 
@@ -61,7 +80,13 @@ LargestReport = Annotated[
 class Asking:
     """Which language model is asked, and how."""
 
-    llm: LLMName = "none"
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Language model for --propose-concepts: the name of a model, scripted:FILE or "
+            "none."
+        ),
+    ] = "none"
     llm_base_url: LLMBaseURL = None
     llm_refresh: LLMRefresh = False
     prompts: Prompts = None
@@ -69,6 +94,19 @@ class Asking:
     def model(self) -> "AbstractContextManager[LLM | None]":
         """The LLM, closed at the end; None where nobody is to be asked."""
         return language_model(self.llm, self.llm_base_url, self.llm_refresh)
+
+
+@dataclass(frozen=True)
+class Narrating(Asking):
+    """The same of a command whose finding it writes."""
+
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Language model that writes the summary from checked facts and, with "
+            "--propose-concepts, proposes concepts: the name of a model, scripted:FILE or none."
+        ),
+    ] = "none"
 
 
 @dataclass(frozen=True)
@@ -115,7 +153,7 @@ class CategorizingAgain(Categorizing):
     categories: Annotated[
         Path | None,
         typer.Option(
-            help="File of categories, one a line: name: description.  [default: the run's]"
+            help="File of categories, one on each line: name: description.  [default: the run's]"
         ),
     ] = None
 
@@ -129,33 +167,40 @@ class Reporting:
     as_json: AsJSON = False
 
 
-@app.command()
+@app.command(
+    None,
+    "profiler categorize reports/lite0 --llm gpt-4o",
+    "profiler categorize reports/lite0 --categories mine.txt --out reports/mine",
+)
 @grouped()
 def categorize(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Output folder.  [default: RUN itself, replaced at the end]")
+        Path | None,
+        typer.Option(help="Output folder.  [default: RUN itself, which is replaced at the end]"),
     ] = None,
     sorting: CategorizingAgain,
     vlm: Annotated[
         str | None,
         typer.Option(
-            help="Compares the words where no LLM sorts.  [default: the run's; conse if imported]"
+            help="VLM that compares the words if no language model sorts them.  [default: "
+            "the run's; conse if imported]"
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Orders the votes.")] = 0,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the order of the votes.")] = 0,
     max_report_mb: Annotated[
-        float | None, typer.Option(help="Largest size of the report.  [default: the run's]")
+        float | None,
+        typer.Option(help="Largest size of the report in megabytes.  [default: the run's]"),
     ] = None,
     date: Date = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Sort a finished run's labels anew.
+    """Sort the labels of a finished run again, with another model or other categories.
 
-    With another model or into other categories; no image is read. Labels and threshold stay.
+    No image is read. Labels and threshold stay the same.
     """
     from profiler.profile.result import load_run
     from profiler.profile.sorting.categories import Category
@@ -191,7 +236,10 @@ def categorize(
     show(done, out or folder, as_json)
 
 
-@app.command("import")
+@app.command(
+    "import",
+    "profiler import descriptions.csv --out reports/imported --threshold 0.2",
+)
 @grouped()
 def import_(
     context: typer.Context,
@@ -205,26 +253,29 @@ def import_(
     out: Annotated[Path, typer.Option(help="Output folder.")],
     subject: Annotated[
         str | None,
-        typer.Option(help="What to call the network.  [default: the file's or folder's name]"),
+        typer.Option(help="Name of the network.  [default: that of the file or its folder]"),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Trust labels that score above this.  [default: trust every label]"),
+        typer.Option(
+            help="Trust labels that score above this number.  [default: trust every label]"
+        ),
     ] = None,
     sorting: Categorizing,
     vlm: Annotated[
         str,
         typer.Option(
-            help="Compares the words where no LLM sorts: conse, open_clip:… or FILE.py:FACTORY."
+            help="VLM that compares the words if no language model sorts them: conse, "
+            "open_clip:… or FILE.py:FACTORY."
         ),
     ] = "conse",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Orders the votes.")] = 0,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the order of the votes.")] = 0,
     reporting: Reporting,
 ) -> None:
-    """Profile labels that another tool wrote.
+    """Profile labels that another tool wrote, such as CLIP-Dissect's descriptions.csv.
 
-    Such as CLIP-Dissect's descriptions.csv. Everything the file does not hold is left out.
+    The report leaves out everything that the file does not hold.
     """
     from profiler.profile.sorting.categories import DEFAULT
 

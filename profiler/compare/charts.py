@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profiler.profile.counts import LayerProfile
-from profiler.report.charts import DEAD, UNINTERPRETABLE, Swatch, Tick
+from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, Tick
 from profiler.report.text import percent, signed
 
 SHADES = 20
@@ -14,6 +14,17 @@ SHADES = 20
 
 
 # -- differences of shares -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunBar:
+    """One run's bar in the group of a layer."""
+
+    run: str
+    bar: StackedBar | None
+    """None where the run does not have the layer."""
+    share: str = ""
+    counts: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.compare.centred import Centred, Float64Array, pairs
-from profiler.core.arrays import Rows
 
 FEWEST_IMAGES = 4
 """HSIC₁ divides by n − 3."""
@@ -63,16 +62,6 @@ def cka_matrix(before: Sequence[CKALayer], after: Sequence[CKALayer]) -> Float64
     """(layers of before, layers of after) CKA of each pair."""
     found = [[cka(one, other) for other in after] for one in before]
     return np.array(found).reshape(len(before), len(after))
-
-
-def linear_cka(one: Rows, other: Rows) -> float:
-    """Debiased linear CKA of two matrices (n, K) and (n, K′).
-
-    >>> x = np.random.default_rng(0).normal(size=(50, 3))
-    >>> round(linear_cka(x, 7 - 2 * x[:, [2, 0, 1]]), 12)
-    1.0
-    """
-    return cka(CKALayer.of(Centred.of(one)), CKALayer.of(Centred.of(other)))
 
 
 def _hsic(one: Centred, other: Centred) -> tuple[float, float]:

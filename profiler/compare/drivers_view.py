@@ -3,28 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiler.compare.charts import Panel, line_panel, stacked_panel
+from profiler.compare.charts import Panel, RunBar, line_panel, stacked_panel
 from profiler.compare.drivers import largest_changes
 from profiler.compare.result import ComparedRun, Comparison, DriversChange
-from profiler.profile.drivers_view import (
-    DriversBar,
-    drivers_bar,
-    parts_of,
-    shown_share,
-    stacked_shares,
-)
+from profiler.profile.drivers_view import drivers_bar, parts_of, shown_share, stacked_shares
 from profiler.report.charts import Swatch
 from profiler.report.text import NOTHING, signed
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """One run's bar in the group of a layer."""
-
-    run: str
-    bar: DriversBar | None
-    """None where the run does not have the layer."""
-    figure: str
 
 
 @dataclass(frozen=True)
@@ -85,12 +69,12 @@ class DriversComparison:
         what = factor[0].upper() + factor[1:]
         return f"{what} {verb} from {before} to {after} of the variance in {change.layer}"
 
-    def _bar(self, run: ComparedRun, name: str) -> _Bar:
+    def _bar(self, run: ComparedRun, name: str) -> RunBar:
         layer = run.drivers.get(name)
         if layer is None:
-            return _Bar(run.name, None, "")
+            return RunBar(run.name, None)
         share = layer.shares()[self.followed].value
-        return _Bar(run.name, drivers_bar(layer, f"{name}, {run.name}"), shown_share(share))
+        return RunBar(run.name, drivers_bar(layer, f"{name}, {run.name}"), shown_share(share))
 
     def _cells(self, each: DriversChange) -> list[_Cell]:
         beyond = each.beyond_chance

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from profiler.compare.charts import DifferenceAxis, scale, short_names
+from profiler.compare.charts import DifferenceAxis, RunBar, scale, short_names
 from profiler.compare.drivers_view import DriversComparison
 from profiler.compare.growth_view import GrowthView, step_text
 from profiler.compare.pair_view import STATES, PairView
@@ -16,7 +16,7 @@ from profiler.errors import OutputError
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.report import document
-from profiler.report.charts import StackedBar, Swatch
+from profiler.report.charts import Swatch
 from profiler.report.columns import Index, encoded, rounded, significant
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural
 
@@ -159,20 +159,9 @@ def _check(page: ComparePage) -> None:
 
 
 @dataclass(frozen=True)
-class _Bar:
-    """One run's bar in the group of a layer."""
-
-    run: str
-    bar: StackedBar | None
-    """None where the run does not have the layer."""
-    share: str
-    counts: str
-
-
-@dataclass(frozen=True)
 class _Group:
     layer: str
-    bars: tuple[_Bar, ...]
+    bars: tuple[RunBar, ...]
 
 
 class _View:
@@ -466,11 +455,11 @@ class _View:
     def _group(self, name: str, runs: Sequence[ComparedRun]) -> _Group:
         return _Group(name, tuple(self._bar(run, layer_profile(run, name)) for run in runs))
 
-    def _bar(self, run: ComparedRun, layer: LayerProfile | None) -> _Bar:
+    def _bar(self, run: ComparedRun, layer: LayerProfile | None) -> RunBar:
         if layer is None:
-            return _Bar(run.name, None, NOTHING, "")
+            return RunBar(run.name, None)
         named = replace(layer, layer=f"{layer.layer}, {run.name}")
-        return _Bar(
+        return RunBar(
             run.name,
             stacked_bar(named, self.styles, named=layer.layer == WHOLE),
             percent(layer.interpretable, layer.units),

@@ -84,7 +84,7 @@ def share_bar(shares: Shares, name: str, *, named: bool = True, pixels: float = 
                 )
             )
         before += part
-    said = "; ".join(f"{s.swatch.name} {count(s.count)}" for s in segments) or "no errors"
+    said = "; ".join(f"{s.swatch.name} {count(int(s.amount))}" for s in segments) or "no errors"
     return StackedBar(name, tuple(segments), shares.images, f"{name}: {said}")
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from profiler.report.charts import (
     Tick,
     nice_step,
     query,
+    room_for,
 )
 from profiler.report.text import number, percent, share_of
 
@@ -85,26 +85,18 @@ def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: boo
                 x,
                 end - x,
                 text,
-                _room(end - x, len(text)) if text else "none",
+                room_for(text, end - x),
                 f"{name}: {share_of(part, units)} units",
                 is_pale,
             )
         )
-    told = [(s.swatch.name, s.count) for s in segments if not s.pale]
+    told = [(s.swatch.name, s.amount) for s in segments if not s.pale]
     if below := sum(layer.below.values()):
         told.append((f"{UNINTERPRETABLE.name}, with a word below the criterion", below))
     alt = f"{layer.layer}: " + (
         "; ".join(f"{name} {percent(many, units)}" for name, many in told) or "no units"
     )
     return StackedBar(layer.layer, tuple(segments), units, alt)
-
-
-def _room(width: float, characters: int) -> Literal["none", "wide", "any"]:
-    # A character takes about 7 px; a bar is about 600 px wide on a desk and 330 px in a hand.
-    pixels = 7 * characters + 6
-    if width * 3.3 > pixels:
-        return "any"
-    return "wide" if width * 6 > pixels else "none"
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,23 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from profiler.core.arrays import IntArray
 from profiler.core.statistics import Interval
 from profiler.profile.drivers import (
     FEWEST_ASKED,
-    FollowedCounts,
     Following,
     LayerDrivers,
     followed_of,
     half_interval,
 )
 from profiler.profile.experiment import Experiment
+from profiler.profile.result import ProfileRun
 from profiler.report import document
-from profiler.report.charts import Swatch
+from profiler.report.charts import Segment, StackedBar, Swatch, room_for
 from profiler.report.columns import rounded
 from profiler.report.text import (
     MINUS,
@@ -52,32 +53,11 @@ _THIN_ROWS = 24
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """A part of a bar, in percent of it."""
-
-    swatch: Swatch
-    x: float
-    width: float
-    text: str
-    room: Literal["none", "wide", "any"]
-    tip: str
-    pale: bool = False
-
-
-@dataclass(frozen=True)
-class DriversBar:
-    """The shares of a layer's factors one after the other, of its variance."""
-
-    segments: tuple[_Segment, ...]
-    alt: str
-
-
-@dataclass(frozen=True)
 class _Row:
     """A layer: its bar, the share of the factor that grows most, and all numbers."""
 
     name: str
-    bar: DriversBar
+    bar: StackedBar
     figure: str
     error: str
     cells: tuple[tuple[str, str], ...]
@@ -108,36 +88,17 @@ class _Panel:
     alt: str
 
 
-@dataclass(frozen=True)
-class DriversSection:
-    """What the page of a profile shows of its experiment.
-
-    Attributes:
-        done: what came of it.
-        followed: units that follow their word, by view (``peak``, ``range``) and layer.
-        categories: of words.
-        labels: for each layer and rank of a label, whether its units follow it.
-        explanations: the same of the words of explanations; empty without.
-    """
-
-    done: Experiment
-    followed: Mapping[str, Sequence[FollowedCounts]]
-    categories: Sequence[str]
-    labels: Sequence[Sequence[Sequence[Following | None]]]
-    explanations: Sequence[Sequence[Sequence[Following | None]]]
-
-
 class DriversView:
     """Everything that a template prints of an experiment, worked out once.
 
     Args:
         done: what came of it.
-        section: of a profile; None on a page of its own.
+        run: whose page this is; None on a page of the experiment's own.
     """
 
-    def __init__(self, done: Experiment, section: DriversSection | None = None) -> None:
-        self.done = done
-        self.section = section
+    def __init__(self, done: Experiment, run: ProfileRun | None = None) -> None:
+        self.done, self.run = done, run
+        self.by_view = run.followed if run else {}
         self.names = done.factors.names
         self.parts = parts_of(self.names)
         self.followed = _grown(done)
@@ -190,7 +151,7 @@ class DriversView:
     def asked(self) -> str:
         """How many units follow their words, as a title; empty where none can be asked."""
         told = []
-        for view, layers in (self.section.followed if self.section else {}).items():
+        for view, layers in self.by_view.items():
             followed, asked = followed_of(layers)
             if asked >= FEWEST_ASKED:
                 told.append(f"{percent(followed, asked)} of the {count(asked)} {_VIEWS[view]}")
@@ -199,21 +160,21 @@ class DriversView:
     @property
     def views(self) -> list[str]:
         """What words are asked for, as heads of columns."""
-        return [_VIEWS[view] for view in (self.section.followed if self.section else {})]
+        return [_VIEWS[view] for view in self.by_view]
 
     @property
     def followed_rows(self) -> list[tuple[str, bool, list[str]]]:
         """Of each layer, then of each category: name, whether it is a layer, followed of asked."""
-        if self.section is None:
+        if self.run is None:
             return []
-        views = list(self.section.followed.values())
+        views = list(self.by_view.values())
         rows = [
             (layer.layer, True, [followed_of(layers[place : place + 1]) for layers in views])
             for place, layer in enumerate(self.done.layers)
         ]
         rows += [
             (category, False, [followed_of(layers, category) for layers in views])
-            for category in self.section.categories
+            for category in self.run.categories
         ]
         return [
             (name, is_layer, [share_of(*each) if each[1] else NOTHING for each in told])
@@ -223,7 +184,7 @@ class DriversView:
 
     def data(self) -> dict[str, Any]:
         """The strongest drivers of each unit, and which of its words it follows, as columns."""
-        if self.section is None:
+        if self.run is None:
             return {}
         columns = self.done.factors.columns
         names = [name for name, _ in columns]
@@ -243,9 +204,9 @@ class DriversView:
                     "level": np.ravel(level).tolist(),
                     "share": rounded(np.take_along_axis(layer.share, best, axis=1).ravel(), 3),
                     "half": rounded(np.take_along_axis(half, best, axis=1).ravel(), 3),
-                    "labels": _codes(self.section.labels[place]),
-                    "words": _codes(self.section.explanations[place])
-                    if self.section.explanations
+                    "labels": _codes(self.run, place, self.run.layers[place].concept),
+                    "words": _codes(self.run, place, self.run.ranges[place].concept)
+                    if self.run.ranges
                     else "",
                 }
             )
@@ -312,8 +273,9 @@ _VIEWS = {"peak": "trusted labels", "range": "leading words"}
 _CODES = {Following.FOLLOWED: "y", Following.NOT_FOLLOWED: "n"}
 
 
-def _codes(columns: Sequence[Sequence[Following | None]]) -> str:
-    """A letter a unit and word, unit by unit."""
+def _codes(run: ProfileRun, place: int, words: IntArray) -> str:
+    """Whether the units of a layer follow each of their words: a letter each, unit by unit."""
+    columns = [run.following(place, column) for column in words.T]
     return "".join(
         _CODES.get(each, "-") if each else "-"
         for unit in zip(*columns, strict=True)
@@ -354,7 +316,7 @@ def stacked_shares(layer: LayerDrivers) -> list[tuple[Swatch, float]]:
     return [*drawn, (PAIRS, min(max(layer.all_two_way().value, 0.0), max(1 - before, 0.0)))]
 
 
-def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
+def drivers_bar(layer: LayerDrivers, name: str = "") -> StackedBar:
     """The bar of a layer, which may go by another name."""
     drawn = stacked_shares(layer)
     whole = max(1.0, sum(share for _, share in drawn))
@@ -363,16 +325,12 @@ def drivers_bar(layer: LayerDrivers, name: str = "") -> DriversBar:
         width = 100 * share / whole
         if width > 0:
             text = shown_share(share)
-            pixels = 7 * len(text) + 6
-            room: Literal["none", "wide", "any"] = (
-                "any" if width * 3.3 > pixels else "wide" if width * 6 > pixels else "none"
-            )
-            segments.append(
-                _Segment(swatch, before, width, text, room, f"{swatch.name}: {text} of variance")
-            )
+            tip = f"{swatch.name}: {text} of variance"
+            segments.append(Segment(swatch, share, before, width, text, room_for(text, width), tip))
             before += width
     told = "; ".join(f"{each.swatch.name} {each.text}" for each in segments)
-    return DriversBar(tuple(segments), f"{name or layer.layer}: {told or 'nothing'}")
+    name = name or layer.layer
+    return StackedBar(name, tuple(segments), whole, f"{name}: {told or 'nothing'}")
 
 
 def _nice(top: float) -> float:

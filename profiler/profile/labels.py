@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.errors import InputError
-from profiler.profile.similarity.base import ALONE, Null, Reduce, Similarity, Tile, Units
+from profiler.profile.similarity.base import Null, Similarity, Tile, Units
 from profiler.profile.similarity.pmi import SoftWPMI
 
 KEPT_LABELS = 5
@@ -71,8 +71,6 @@ def label_layers(
     matrices: Sequence[Rows] | None = None,
     null_draws: int | None = None,
     seed: int = 0,
-    part: "Part | None" = None,
-    reduce: Reduce = ALONE,
 ) -> list[LayerLabels]:
     """Label every unit of every layer, and draw each layer's null distribution.
 
@@ -91,8 +89,6 @@ def label_layers(
         null_draws: size of the null distribution; 0 for none (p-values are then NaN); None
             leaves it to the similarity.
         seed: seeds what is random.
-        part: label only a shard of each layer's units; :func:`merge_labels` joins the shards.
-        reduce: how the processes that label the other shards are reached.
     """
     if not len(concepts):
         raise InputError("there is no concept to label with")
@@ -102,25 +98,23 @@ def label_layers(
     if similarity.needs_matrix and matrices is None:
         raise InputError(f"{similarity.name} needs the activations on every image")
     draws = similarity.null_draws if null_draws is None else null_draws
-    shards = [layer if part is None else part.of(layer) for layer in layers]
     units = [
         Units(
             layer.images[~layer.dead, :length],
             layer.activations[~layer.dead, :length],
             None if matrices is None else matrices[index],
             np.flatnonzero(~layer.dead),
-            slice(None) if part is None else part.living(layer),
             layer.listed(length, len(images))[~layer.dead],
         )
         for index, layer in enumerate(layers)
     ]
-    best = [_Best.empty(int(np.count_nonzero(~shard.dead))) for shard in shards]
+    best = [_Best.empty(int(np.count_nonzero(~layer.dead))) for layer in layers]
     null = Null(draws, seed, [np.full(draws, -np.inf, dtype=np.float32) for _ in layers])
-    for tile in similarity.score(units, images, concepts, null, reduce):
+    for tile in similarity.score(units, images, concepts, null):
         best[tile.layer].merge(tile)
     return [
-        _assemble(shard, found, np.sort(null_scores), bool(len(every)), len(images))
-        for shard, found, null_scores, every in zip(shards, best, null.best, units, strict=True)
+        _assemble(layer, found, np.sort(null_scores), bool(len(every)), len(images))
+        for layer, found, null_scores, every in zip(layers, best, null.best, units, strict=True)
     ]
 
 
@@ -155,46 +149,6 @@ def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[st
             where = ", ".join(f"{name} ({n:,})" for name, n in counts.items() if n)
             said.append(f"some units {what}: {where}")
     return said
-
-
-@dataclass(frozen=True)
-class Part:
-    """Shard ``index`` of ``count`` of each layer's units, in their order.
-
-    >>> [Part(i, 3).cut(8) for i in range(3)]
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
-    """
-
-    index: int
-    count: int
-
-    def cut(self, units: int) -> slice:
-        """Which of so many units are in it."""
-        each, more = divmod(units, self.count)
-        start = self.index * each + min(self.index, more)
-        return slice(start, start + each + (self.index < more))
-
-    def of(self, layer: LayerTops) -> LayerTops:
-        """Its share of a layer."""
-        own = self.cut(layer.units)
-        return LayerTops(layer.layer, layer.images[own], layer.activations[own], layer.low[own])
-
-    def living(self, layer: LayerTops) -> slice:
-        """Which of the layer's living units are in it."""
-        own = self.cut(layer.units)
-        before = np.count_nonzero(~layer.dead[: own.start])
-        return slice(before, before + np.count_nonzero(~layer.dead[own]))
-
-
-def merge_labels(parts: Sequence[LayerLabels]) -> LayerLabels:
-    """One layer out of the shards of its units, in order: what one process would have found."""
-    first = parts[0]
-    if any(part.layer != first.layer for part in parts):
-        raise InputError(f"shards of different layers: {sorted({part.layer for part in parts})}")
-    if any(not np.array_equal(part.null_scores, first.null_scores) for part in parts):
-        raise InputError(f"the shards of layer {first.layer!r} were labelled with other settings")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_UNIT}
-    return LayerLabels(layer=first.layer, null_scores=first.null_scores, **joined)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from profiler.llm.base import Usage
 from profiler.models.records import LayerRecord
-from profiler.profile.counts import ModelProfile
-from profiler.profile.drivers_view import LIMITS, DriversSection
-from profiler.profile.labels import LayerLabels
-from profiler.profile.quality import FEWEST_POSITIVES, LayerQuality, summarise
-from profiler.profile.range_view import RangeSection
+from profiler.profile.drivers_view import LIMITS
+from profiler.profile.quality import FEWEST_POSITIVES, summarise
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
 from profiler.profile.threshold import RatingBasis, Threshold
 from profiler.report.text import count, typeset
@@ -49,21 +47,6 @@ def rating_story(
 
 
 @dataclass(frozen=True)
-class LayerSection:
-    """What the page shows of one layer."""
-
-    labels: LayerLabels
-    categories: Sequence[str | None]
-    """Per unit the category of its best label; None where that is not trusted or the unit dead."""
-    kind: str
-    """Module class, for example ``Conv2d``."""
-    shape: str
-    """Shape of one image's output, for example ``32 × 112 × 112``."""
-    numbers: Sequence[int] = ()
-    """The units' numbers, where they are not 0, 1, 2 …"""
-
-
-@dataclass(frozen=True)
 class Doubt:
     """A word whose category changed between votes."""
 
@@ -77,130 +60,30 @@ class Doubt:
     """Interpretable units that carry the word."""
 
 
-@dataclass(frozen=True)
-class QualitySection:
-    """How well the labels hold, where that was measured."""
-
-    layers: Sequence[LayerQuality]
-    """One for each layer section, in the same order."""
-    story: Sequence[str]
-    """Sentences that say how it was measured, and what it does not show."""
-
-
-@dataclass(frozen=True)
-class ProfilePage:
-    """Everything the profile report needs; it computes nothing but layout."""
-
-    title: str
-    examined: Sequence[tuple[str, str]]
-    """(term, text) pairs: model, weights, probe images, VLM, concepts, date."""
-    summary: Sequence[str]
-    """Two or three sentences (plain text) that state the finding."""
-    summary_author: str
-    """Who wrote it: "a fixed template", "gpt-4o, checked against the facts"."""
-    profile: ModelProfile
-    layers: Sequence[LayerSection]
-    concepts: Sequence[str]
-    threshold: Threshold | None
-    """None where there was no cut: then every unit that has a label counts as interpretable."""
-    threshold_story: Sequence[str]
-    """Sentences that say where the threshold came from."""
-    sorter_story: Sequence[str]
-    """Sentences that say who sorted the labels into categories, and how far to trust it."""
-    image_names: Sequence[str]
-    """(N,) names of the probe images, by index."""
-    thumbnails: Mapping[int, bytes]
-    """WebP bytes by probe-image index; images without one are shown by name."""
-    command: str
-    provenance: Sequence[tuple[str, str]]
-    """Footer pairs: fingerprints, versions, seed, settings, timings."""
-    limits: Sequence[str]
-    """What these numbers do not show."""
-    warnings: Sequence[str]
-    doubtful: Sequence[Doubt] = ()
-    """Least certain first; empty also where there was only one vote."""
-    imported: bool = False
-    """The labels came from a file: no image was seen, so no unit is known to be dead, and there
-    are neither p-values nor random image lists."""
-    quality: QualitySection | None = None
-    """None where the labels were not evaluated."""
-    ranges: RangeSection | None = None
-    """None where no range explanation was worked out."""
-    drivers: DriversSection | None = None
-    """None without an experiment."""
-
-
-def profile_page(run: ProfileRun) -> ProfilePage:
-    """The profile report of a run."""
+def profile_prose(run: ProfileRun) -> dict[str, Any]:
+    """What the page says of a run, by the names that the template knows."""
     record = run.record
     commands = (record.command, *([record.resorted.command] if record.resorted else []))
     for threshold in (run.threshold, run.range_threshold):
         if threshold and threshold.ratings:
             commands = (*commands, threshold.ratings.command)
-    return ProfilePage(
-        title=f"What {record.subject.name} sees, layer by layer",
-        examined=_examined(run),
-        summary=(typeset(run.summary),),
-        summary_author=run.summary_author,
-        profile=run.profile,
-        layers=[
-            LayerSection(
-                labels, run.unit_categories(labels), info.kind, shape_text(info), info.numbers
-            )
-            for labels, info in zip(run.layers, record.subject.layers, strict=True)
-        ],
-        concepts=run.concepts,
-        threshold=run.threshold,
-        threshold_story=[typeset(text) for text in threshold_story(run)],
-        sorter_story=[typeset(text) for text in sorter_story(run)],
-        image_names=run.image_names,
-        thumbnails=run.thumbnails,
-        command="\n".join(commands),
-        provenance=_provenance(run),
-        limits=[typeset(text) for text in _limits(run)],
-        warnings=[typeset(text) for text in run.warnings],
-        doubtful=doubtful(run),
-        imported=record.source is not None,
-        quality=QualitySection(run.quality, [typeset(text) for text in quality_story(run)])
-        if run.quality
-        else None,
-        ranges=_range_section(run),
-        drivers=_drivers_section(run),
-    )
-
-
-def _drivers_section(run: ProfileRun) -> DriversSection | None:
-    if run.experiment is None:
-        return None
-    words = [[la.concept for la in run.layers], [la.concept for la in run.ranges]]
-    labels, explanations = (
-        [
-            [run.following(place, column) for column in concept.T]
-            for place, concept in enumerate(of_layers)
-        ]
-        for of_layers in words
-    )
-    return DriversSection(run.experiment, run.followed, run.categories, labels, explanations)
-
-
-def _range_section(run: ProfileRun) -> RangeSection | None:
-    profile = run.range_profile
-    if profile is None:
-        return None
-    images = run.record.probe.images if run.record.probe else 0
-    annotated = run.record.vlm is not None and run.record.vlm.annotated
-    return RangeSection(
-        run.ranges,
-        profile,
-        run.explained_cut,
-        [run.leading_words(layer) for layer in run.ranges],
-        run.sorting.category,
-        [
-            typeset(text)
-            for text in (*range_story(images, annotated=annotated), *range_cut_story(run))
-        ],
-        run.range_threshold,
-    )
+    stories = {
+        "threshold_story": threshold_story(run),
+        "sorter_story": sorter_story(run),
+        "quality_story": quality_story(run),
+        "range_story": (*range_story(run), *range_cut_story(run)) if run.ranges else (),
+        "limits": _limits(run),
+        "warnings": run.warnings,
+    }
+    return {
+        "title": f"What {record.subject.name} sees, layer by layer",
+        "examined": _examined(run),
+        "summary": [typeset(run.summary)],
+        "summary_author": run.summary_author,
+        "command": "\n".join(commands),
+        "provenance": _provenance(run),
+        **{name: [typeset(text) for text in story] for name, story in stories.items()},
+    }
 
 
 def range_cut_story(run: ProfileRun) -> tuple[str, ...]:
@@ -221,8 +104,10 @@ def range_cut_story(run: ProfileRun) -> tuple[str, ...]:
     )
 
 
-def range_story(images: int, *, annotated: bool = False) -> tuple[str, ...]:
+def range_story(run: ProfileRun) -> tuple[str, ...]:
     """How range explanations were worked out, and what they do not show, in sentences."""
+    images = run.record.probe.images if run.record.probe else 0
+    annotated = run.record.vlm is not None and run.record.vlm.annotated
     seen = "all attributes" if annotated else "the image embedding"
     return (
         f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "

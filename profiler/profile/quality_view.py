@@ -10,8 +10,8 @@ import numpy as np
 from profiler.core.arrays import FloatArray
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.evaluation import other_labels
-from profiler.profile.page import LayerSection, QualitySection
 from profiler.profile.quality import QualitySummary, Spread, summarise
+from profiler.profile.result import ProfileRun
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, number, percent, plural
 
@@ -89,18 +89,11 @@ class QualityView:
 
     def __init__(
         self,
-        section: QualitySection,
-        layers: Sequence[LayerSection],
+        run: ProfileRun,
         ids: Sequence[str],
-        concepts: Sequence[str],
     ) -> None:
-        self.section = section
-        self.concepts = concepts
-        self.ids = ids
-        self.trusted = [
-            np.array([category is not None for category in layer.categories], dtype=np.bool_)
-            for layer in layers
-        ]
+        self.run, self.ids = run, ids
+        self.trusted = [run.trusted(layer) for layer in run.layers]
         every = [np.ones_like(mask) for mask in self.trusted]
         masks = {"interpretable": self.trusted, "all": every}
         # With nothing above τ there is nothing to say of interpretable units.
@@ -110,18 +103,16 @@ class QualityView:
         self.main = next(iter(masks))
         self.summaries = {
             name: [
-                summarise([layer], [mask])
-                for layer, mask in zip(section.layers, chosen, strict=True)
+                summarise([layer], [mask]) for layer, mask in zip(run.quality, chosen, strict=True)
             ]
             for name, chosen in masks.items()
         }
-        self.totals = {name: summarise(section.layers, m) for name, m in masks.items()}
+        self.totals = {name: summarise(run.quality, m) for name, m in masks.items()}
         titles = {"interpretable": "Interpretable units", "all": "All units with a label"}
         # One axis for all tables: they are compared.
         self.axis = _axis([each for found in self.summaries.values() for each in found])
         self.groups = [self._group(name, titles[name]) for name in masks]
         self.finding = self._finding()
-        self.story = section.story
 
     # -- words ---------------------------------------------------------------------------------
 
@@ -162,7 +153,7 @@ class QualityView:
             return [f"So the labels are not specific to their units: {rule}"]
         layers = [
             layer.layer
-            for layer, summary in zip(self.section.layers, self.summaries[self.main], strict=True)
+            for layer, summary in zip(self.run.quality, self.summaries[self.main], strict=True)
             if unspecific(summary)
         ]
         if not layers:
@@ -190,11 +181,11 @@ class QualityView:
 
     @property
     def _held_out(self) -> int:
-        return self.section.layers[0].held_out.images
+        return self.run.quality[0].held_out.images
 
     @property
     def _draws(self) -> int:
-        return self.section.layers[0].stability.draws
+        return self.run.quality[0].stability.draws
 
     # -- tables --------------------------------------------------------------------------------
 
@@ -205,7 +196,7 @@ class QualityView:
             tuple(
                 _row(layer.layer, link, summary, axis)
                 for layer, link, summary in zip(
-                    self.section.layers, self.ids, self.summaries[name], strict=True
+                    self.run.quality, self.ids, self.summaries[name], strict=True
                 )
             ),
             _row("All layers", "", self.totals[name], axis),
@@ -216,7 +207,7 @@ class QualityView:
 
     def survival(self, layer: int, unit: int) -> str:
         """In how many draws a unit kept its label."""
-        stability = self.section.layers[layer].stability
+        stability = self.run.quality[layer].stability
         if not stability.labelled[unit]:
             return NOTHING
         return f"{stability.kept[unit]} of {stability.draws}"
@@ -231,7 +222,7 @@ class QualityView:
             return words.setdefault(concept, len(words)) if concept >= 0 else -1
 
         layers = []
-        for layer in self.section.layers:
+        for layer in self.run.quality:
             held, stability = layer.held_out, layer.stability
             columns: dict[str, Any] = {
                 "kept": np.where(stability.labelled, stability.kept, -1).tolist(),
@@ -257,7 +248,7 @@ class QualityView:
         return {
             "draws": self._draws,
             "images": self._held_out,
-            "words": [self.concepts[concept] for concept in words],
+            "words": [self.run.concepts[concept] for concept in words],
             "chances": list(levels),
             "layers": layers,
         }

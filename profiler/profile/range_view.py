@@ -12,36 +12,13 @@ from profiler.core.arrays import FloatArray
 from profiler.profile.charts import stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
-from profiler.profile.threshold import Threshold
+from profiler.profile.result import ProfileRun
 from profiler.report.charts import StackedBar, Swatch, query
 from profiler.report.columns import Index, rounded, significant
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FREQUENT_WORDS = 8
 """Leading words listed of a layer."""
-
-
-@dataclass(frozen=True)
-class RangeSection:
-    """What the page shows of range explanations.
-
-    Attributes:
-        layers: one for each layer section, in the same order.
-        profile: counts by category of the leading word.
-        cut: r from which on a unit counts as explained.
-        words: for each layer and unit the leading word, None where the unit is not explained.
-        category: of each of these words.
-        story: sentences that say how it was worked out, and what it does not show.
-        threshold: that decides on r; None where decoys do.
-    """
-
-    layers: Sequence[LayerRange]
-    profile: ModelProfile
-    cut: float
-    words: Sequence[Sequence[str | None]]
-    category: Mapping[str, str]
-    story: Sequence[str]
-    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True)
@@ -93,31 +70,31 @@ class RangeView:
     """Everything the template and the script read of range explanations.
 
     Args:
-        section: what is shown.
+        run: with range explanations.
+        profile: its counts by category of the leading word.
         styles: the swatch of each category.
         ids: of the layers' sections.
-        concepts: the words that explanations index.
     """
 
     def __init__(
         self,
-        section: RangeSection,
+        run: ProfileRun,
+        profile: ModelProfile,
         styles: Mapping[str, Swatch],
         ids: Sequence[str],
-        concepts: Sequence[str],
     ) -> None:
-        self.section, self.styles, self.concepts = section, styles, concepts
-        self.total = section.profile.total
-        self.cut = number(section.cut, 2)
+        self.run, self.styles = run, styles
+        self.total = profile.total
+        self.cut = number(run.explained_cut, 2)
         self.layers = [
-            self._layer(place, profile, ids[place])
-            for place, profile in enumerate(section.profile.layers)
+            self._layer(found, counted, layer_id)
+            for found, counted, layer_id in zip(run.ranges, profile.layers, ids, strict=True)
         ]
         self.whole = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
 
-    def _layer(self, place: int, profile: LayerProfile, layer_id: str) -> _Layer:
-        found = self.section.layers[place]
-        units = Counter(word for word in self.section.words[place] if word)
+    def _layer(self, found: LayerRange, profile: LayerProfile, layer_id: str) -> _Layer:
+        units = Counter(word for word in self.run.leading_words(found) if word)
+        category = self.run.sorting.category
         return _Layer(
             layer_id,
             profile.layer,
@@ -129,7 +106,7 @@ class RangeView:
             _percent(found.specificity),
             f"{_mean(found.monosemanticity)} ({_mean(found.decoy_monosemanticity)})",
             tuple(
-                _Word(word, self.styles[self.section.category[word]], many, query(q=f'"{word}"'))
+                _Word(word, self.styles[category[word]], many, query(q=f'"{word}"'))
                 for word, many in units.most_common(FREQUENT_WORDS)
             ),
         )
@@ -137,7 +114,7 @@ class RangeView:
     @property
     def criterion(self) -> str:
         """What r of an explained unit does, to go on after "r"."""
-        threshold = self.section.threshold
+        threshold = self.run.range_threshold
         if threshold is None:
             return (
                 f"reaches {self.cut}: so high that at most 5 % of the units above it are expected "
@@ -165,7 +142,7 @@ class RangeView:
     @property
     def how_well(self) -> str:
         """What the distribution of r shows, as its title."""
-        means = [(known_mean(each.shown_r), each.layer) for each in self.section.layers]
+        means = [(known_mean(each.shown_r), each.layer) for each in self.run.ranges]
         known = [(mean, layer) for mean, layer in means if math.isfinite(mean)]
         if len(known) < 2:
             return "How well a few words predict the units"
@@ -185,7 +162,7 @@ class RangeView:
             ),
             (
                 "Mean correlation r",
-                _mean(np.concatenate([layer.shown_r for layer in self.section.layers])),
+                _mean(np.concatenate([layer.shown_r for layer in self.run.ranges])),
                 "of explanation and activation, on images kept aside",
             ),
         ]
@@ -198,7 +175,7 @@ class RangeView:
         """
         words = Index()
         layers = []
-        for found in self.section.layers:
+        for found in self.run.ranges:
             taken = found.concept >= 0
             layers.append(
                 {
@@ -207,14 +184,15 @@ class RangeView:
                     "weight": rounded(found.weight[taken], 2),
                     "r": rounded(found.shown_r, 3),
                     "ceiling": rounded(found.ceiling, 3),
-                    "explained": found.explained(self.section.cut).astype(int).tolist(),
+                    "explained": found.explained(self.run.explained_cut).astype(int).tolist(),
                     "agreement": found.agreement.tolist(),
                     "specificity": rounded(found.specificity, 2),
                     "images": images.put(found.images.ravel().tolist()),
                     "activation": significant(found.activations.ravel()),
                 }
             )
-        return {"words": [self.concepts[i] for i in words.order], "cut": self.cut, "layers": layers}
+        listed = [self.run.concepts[i] for i in words.order]
+        return {"words": listed, "cut": self.cut, "layers": layers}
 
 
 def _leading(profile: LayerProfile) -> str:

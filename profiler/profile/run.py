@@ -53,7 +53,6 @@ from profiler.profile.explain import (
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
-from profiler.profile.page import profile_page
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
 from profiler.profile.regions import OUTLINED, Regions
 from profiler.profile.result import (
@@ -365,7 +364,7 @@ def sort_labels(
 def write_run(run: ProfileRun, out: Path, max_report_mb: float) -> None:
     """Write a run and its report; the report first, since it may refuse its size limit."""
     _warn(run)
-    html = render_profile(profile_page(run), max_mb=max_report_mb)
+    html = render_profile(run, max_mb=max_report_mb)
     run.save(out, html)
 
 
@@ -375,7 +374,7 @@ def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:
     All of it or, where anything fails, nothing.
     """
     _warn(run)
-    run.replace_judgement(folder, render_profile(profile_page(run), max_mb=max_report_mb))
+    run.replace_judgement(folder, render_profile(run, max_mb=max_report_mb))
 
 
 def words_of(run: ProfileRun) -> list[str]:

@@ -15,9 +15,10 @@ from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
-from profiler.profile.page import Doubt, LayerSection, ProfilePage
+from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
+from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
@@ -37,21 +38,20 @@ FREQUENT_LABELS = 12
 """Labels listed beside the distribution of a layer."""
 
 
-def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
-    """Render the profile as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
+def render_profile(run: ProfileRun, *, max_mb: float = 20.0) -> str:
+    """Render the report of a run as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
 
     Thumbnails yield first: if not all fit, every unit keeps its most activating images before any
     unit gets its next one, units with high scores first, and the page says how many were left out.
     Raises :class:`~profiler.errors.OutputError` if the page is too large even without any.
     """
-    _check(page)
-    view = _View(page)
+    view = _View(run)
     limit = int(max_mb * document.MEGABYTE)
     extra = [
-        *(["profile/quality"] if page.quality else []),
-        *(["profile/range"] if page.ranges else []),
+        *(["profile/quality"] if run.quality else []),
+        *(["profile/range"] if run.ranges else []),
         # Comes last, as its part of an opened row comes first.
-        *(["profile/drivers"] if page.drivers else []),
+        *(["profile/drivers"] if run.drivers else []),
     ]
     bare = document.render("profile/profile.html", extra=extra, **view.context(_NO_THUMBNAILS))
     room = limit - document.size(bare) - _NOTE_BYTES
@@ -60,20 +60,8 @@ def render_profile(page: ProfilePage, *, max_mb: float = 20.0) -> str:
             f"the report needs {(limit - room) / document.MEGABYTE:.1f} MB without any thumbnail, "
             f"more than the limit of {max_mb:g} MB; raise the limit or profile fewer layers"
         )
-    thumbnails = _choose_thumbnails(page, view.images, room, max_mb)
+    thumbnails = _choose_thumbnails(run, view.images, room, max_mb)
     return document.render("profile/profile.html", extra=extra, **view.context(thumbnails))
-
-
-def _check(page: ProfilePage) -> None:
-    counted = [(layer.layer, layer.units) for layer in page.profile.layers]
-    shown = [(section.labels.layer, section.labels.units) for section in page.layers]
-    if counted != shown:
-        raise ValueError("the profile and the layer sections name different layers or units")
-    for section in page.layers:
-        if len(section.categories) != section.labels.units:
-            raise ValueError(f"layer {section.labels.layer!r}: one category a unit is needed")
-    if page.quality and [(each.layer, each.units) for each in page.quality.layers] != shown:
-        raise ValueError("quality was measured of other layers or units")
 
 
 # -- what the templates print ------------------------------------------------------------------
@@ -117,7 +105,11 @@ class _Layer:
     unlisted: int
     median: str
     null_above: str
-    section: LayerSection
+    labels: LayerLabels
+    categories: list[str | None]
+    """Per unit the category of its best label; None where that is not trusted or the unit dead."""
+    numbers: Sequence[int]
+    """The units' numbers, where they are not 0, 1, 2 …"""
 
 
 @dataclass(frozen=True)
@@ -134,71 +126,64 @@ _NOTE_BYTES = 1_000
 class _View:
     """Everything the template prints, worked out once."""
 
-    def __init__(self, page: ProfilePage) -> None:
-        self.page = page
-        self.styles = _styles(page)
-        scores = [_best_scores(section.labels) for section in page.layers]
-        threshold = page.threshold
+    def __init__(self, run: ProfileRun) -> None:
+        self.run = run
+        self.imported = run.record.source is not None
+        self.styles = swatches(run.categories)
+        scores = [_best_scores(labels) for labels in run.layers]
+        threshold = run.threshold
         self.confirms = threshold is not None and threshold.confirms
         evidence = (
-            [threshold.evidence(section.labels) for section in page.layers]
+            [threshold.evidence(labels) for labels in run.layers]
             if threshold and threshold.confirms
             else scores
         )
         nulls = [
-            NORMAL if self.confirms else np.asarray(section.labels.null_scores, float)
-            for section in page.layers
+            NORMAL if self.confirms else np.asarray(labels.null_scores, float)
+            for labels in run.layers
         ]
         finite = _joined(scores)
         finite = finite[np.isfinite(finite)]
         self.digits = decimals(float(np.ptp(finite)) if finite.size else 0.0)
         self.scored = bool(finite.size)
-        self.cut = page.threshold is not None
-        self.tau_value = page.threshold.value if page.threshold else -math.inf
+        self.cut = threshold is not None
+        self.tau_value = threshold.value if threshold else -math.inf
         self.places = 2 if self.confirms else self.digits
         self.letter = threshold.letter if threshold else "τ"
         self.tau = number(self.tau_value, self.places) if self.cut else ""
         axis = ScoreAxis.around(evidence, nulls, self.tau_value, self.places, self.letter)
         self.layers = [
-            self._layer(i, section, profile, axis, evidence[i], nulls[i])
-            for i, (section, profile) in enumerate(
-                zip(page.layers, page.profile.layers, strict=True)
-            )
+            self._layer(i, labels, axis, evidence[i], nulls[i])
+            for i, labels in enumerate(run.layers)
         ]
+        ids = [layer.id for layer in self.layers]
         self.all_scores = (
             histogram(axis, _joined(evidence), _joined(nulls), "all layers") if axis else None
         )
-        self.images = _images_needed(page)
+        self.images = _images_needed(run)
         self.image_index = Index()
-        self.drivers = DriversView(page.drivers.done, page.drivers) if page.drivers else None
-        self.quality = (
-            QualityView(page.quality, page.layers, [la.id for la in self.layers], page.concepts)
-            if page.quality
-            else None
-        )
-        self.ranges = (
-            RangeView(page.ranges, self.styles, [la.id for la in self.layers], page.concepts)
-            if page.ranges
-            else None
-        )
+        self.drivers = DriversView(run.experiment, run) if run.experiment else None
+        self.quality = QualityView(run, ids) if run.quality else None
+        ranges = run.range_profile
+        self.ranges = RangeView(run, ranges, self.styles, ids) if ranges else None
 
     def _layer(
         self,
         index: int,
-        section: LayerSection,
-        profile: LayerProfile,
+        labels: LayerLabels,
         axis: ScoreAxis | None,
         evidence: FloatArray,
         null: FloatArray,
     ) -> _Layer:
-        labels = section.labels
+        info, profile = self.run.record.subject.layers[index], self.run.profile.layers[index]
+        categories = self.run.unit_categories(labels)
         finite = evidence[np.isfinite(evidence)]
         above = int((null > self.tau_value).sum())
-        trusted = self._trusted_labels(section)
+        trusted = self._trusted_labels(labels, categories)
         return _Layer(
             id=f"layer-{index + 1}",
             name=labels.layer,
-            about=" · ".join(filter(None, (section.kind, section.shape))),
+            about=" · ".join(filter(None, (info.kind, shape_text(info)))),
             profile=profile,
             bar=stacked_bar(profile, self.styles, named=False),
             cells=self._cells(profile),
@@ -207,9 +192,7 @@ class _View:
             else None,
             finding=self._finding(profile, finite.size),
             nothing=self._nothing(profile),
-            evidence=""
-            if self.page.imported or self.confirms
-            else _null_evidence(above, null.size),
+            evidence="" if self.imported or self.confirms else _null_evidence(above, null.size),
             frequent=trusted[:FREQUENT_LABELS],
             distinct=len(trusted),
             unlisted=len(trusted[FREQUENT_LABELS:]),
@@ -219,7 +202,9 @@ class _View:
                 if null.size
                 else "–"
             ),
-            section=section,
+            labels=labels,
+            categories=categories,
+            numbers=info.numbers,
         )
 
     def _finding(self, profile: LayerProfile, scores: int) -> str:
@@ -235,28 +220,29 @@ class _View:
     def _nothing(self, profile: LayerProfile) -> str:
         if not profile.units:
             return "This layer has no units."
-        if self.page.imported:
+        if self.imported:
             return "The imported file holds no scores for this layer."
         return (
             "Every unit is dead: its activation is the same on every probe image. There is "
             "nothing to label."
         )
 
-    def _trusted_labels(self, section: LayerSection) -> tuple[_Label, ...]:
+    def _trusted_labels(
+        self, labels: LayerLabels, categories: Sequence[str | None]
+    ) -> tuple[_Label, ...]:
         """List the labels of interpretable units, the most frequent first, then by best score."""
-        labels = section.labels
         by_score = np.argsort(-np.nan_to_num(labels.score[:, 0], nan=-np.inf), kind="stable")
         best = [
-            (int(labels.concept[unit, 0]), section.categories[unit])
+            (int(labels.concept[unit, 0]), categories[unit])
             for unit in by_score.tolist()
-            if section.categories[unit] is not None and labels.concept[unit, 0] >= 0
+            if categories[unit] is not None and labels.concept[unit, 0] >= 0
         ]
         return tuple(
             _Label(
-                self.page.concepts[concept],
+                self.run.concepts[concept],
                 self.styles[str(category)],
                 units,
-                query(q=f'"{self.page.concepts[concept]}"'),
+                query(q=f'"{self.run.concepts[concept]}"'),
             )
             for (concept, category), units in Counter(best).most_common()
         )
@@ -264,7 +250,7 @@ class _View:
     def _cells(self, profile: LayerProfile) -> tuple[_Cell, ...]:
         parts = [(swatch, profile.counts.get(name, 0)) for name, swatch in self.styles.items()]
         parts.append((UNINTERPRETABLE, profile.uninterpretable))
-        if not self.page.imported:
+        if not self.imported:
             parts.append((DEAD, profile.dead))
         return tuple(_Cell(swatch, units) for swatch, units in parts)
 
@@ -280,9 +266,11 @@ class _View:
         )
 
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
-        page, total = self.page, self.page.profile.total
+        run, total = self.run, self.run.profile.total
         return {
-            "page": page,
+            "page": profile_prose(run),
+            "imported": self.imported,
+            "context": run.threshold.context if run.threshold else {},
             "kind": "Profile of units",
             "tiles": [
                 *([self.drivers.tile()] if self.drivers else []),
@@ -294,7 +282,7 @@ class _View:
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
-            "headline": _headline(page.profile.layers, total)
+            "headline": _headline(run.profile.layers, total)
             if self.cut
             else _uncut_headline(total),
             "cut": self.cut,
@@ -307,8 +295,8 @@ class _View:
             "tau": self.tau,
             "letter": self.letter,
             "confirms": self.confirms,
-            "meaning": page.threshold.meaning if page.threshold else "",
-            "source": _source(page.threshold) if page.threshold else "",
+            "meaning": run.threshold.meaning if run.threshold else "",
+            "source": _source(run.threshold) if run.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
             "quality": self.quality,
@@ -319,7 +307,7 @@ class _View:
             "range_parts": self._range_cells(),
             "pale": any(
                 layer.below
-                for profile in (page.profile, page.ranges and page.ranges.profile)
+                for profile in (run.profile, run.range_profile)
                 if profile
                 for layer in profile.layers
             ),
@@ -329,11 +317,11 @@ class _View:
     def _tiles(self, total: LayerProfile) -> list[tuple[str, str, str]]:
         distinct = {
             int(best)
-            for section in self.page.layers
-            for best, category in zip(section.labels.concept[:, 0], section.categories, strict=True)
+            for layer in self.layers
+            for best, category in zip(layer.labels.concept[:, 0], layer.categories, strict=True)
             if category is not None and best >= 0
         }
-        threshold = self.page.threshold
+        threshold = self.run.threshold
         tiles = [
             (
                 "Interpretable units" if threshold else "Units with a label",
@@ -355,13 +343,13 @@ class _View:
             else ("Threshold τ", "none", "every unit that has a label counts"),
         ]
         # No image was seen, so nothing is known of units that never vary.
-        return [tile for tile in tiles if tile[0] != "Dead units" or not self.page.imported]
+        return [tile for tile in tiles if tile[0] != "Dead units" or not self.imported]
 
     def _doubtful(self) -> list[tuple[Doubt, Swatch, str]]:
         """Each doubtful word with its swatch and the query that shows its units."""
         return [
             (doubt, self.styles[doubt.category], query(q=f'"{doubt.word}"'))
-            for doubt in self.page.doubtful
+            for doubt in doubtful(self.run)
         ]
 
     def plain_rows(self, layer: _Layer) -> Iterator[tuple[int, str, str, str, str, str]]:
@@ -369,9 +357,9 @@ class _View:
 
         Survival is empty where it was not measured.
         """
-        labels, numbers = layer.section.labels, layer.section.numbers
+        labels, numbers = layer.labels, layer.numbers
         index = self.layers.index(layer)
-        for place, category in enumerate(layer.section.categories):
+        for place, category in enumerate(layer.categories):
             unit = numbers[place] if numbers else place
             survival = self.quality.survival(index, place) if self.quality else ""
             if labels.dead[place]:
@@ -380,7 +368,7 @@ class _View:
                 best = int(labels.concept[place, 0])
                 yield (
                     unit,
-                    self.page.concepts[best] if best >= 0 else "–",
+                    self.run.concepts[best] if best >= 0 else "–",
                     number(float(labels.score[place, 0]), self.digits),
                     number(float(labels.confirmed_z[place]), 2)
                     if self.confirms
@@ -396,7 +384,7 @@ class _View:
         codes = {name: code for code, name in enumerate(self.styles)}
         layers = []
         for layer in self.layers:
-            labels = layer.section.labels
+            labels = layer.labels
             n_labels = min(labels.concept.shape[1], LABELS_SHOWN)
             n_images = min(labels.top_images.shape[1], IMAGES_SHOWN)
             alive = ~np.asarray(labels.dead, bool)
@@ -408,9 +396,7 @@ class _View:
                     "images": n_images,
                     "category": [
                         -2 if dead else -1 if category is None else codes[category]
-                        for category, dead in zip(
-                            layer.section.categories, labels.dead, strict=True
-                        )
+                        for category, dead in zip(layer.categories, labels.dead, strict=True)
                     ],
                     **(
                         {"z": rounded(labels.confirmed_z, 2)}
@@ -421,33 +407,23 @@ class _View:
                     "score": rounded(labels.score[alive, :n_labels].ravel(), self.digits + 1),
                     "top": images.put(labels.top_images[alive, :n_images].ravel().tolist()),
                     "activation": significant(labels.top_activations[alive, :n_images].ravel()),
-                    **({"numbers": list(layer.section.numbers)} if layer.section.numbers else {}),
+                    **({"numbers": list(layer.numbers)} if layer.numbers else {}),
                 }
             )
         return {
             # The script marks it among the scores.
             "tau": self.tau_value if math.isfinite(self.tau_value) and not self.confirms else None,
             "scored": self.scored,
-            "imported": self.page.imported,
+            "imported": self.imported,
             "tauText": "" if self.confirms else self.tau,
             "confirms": self.confirms,
             "digits": self.digits,
             "categories": [[s.name, s.css, s.texture] for s in self.styles.values()],
-            "concepts": [self.page.concepts[i] for i in concepts.order],
-            "images": [self.page.image_names[i] for i in images.order],
+            "concepts": [self.run.concepts[i] for i in concepts.order],
+            "images": [self.run.image_names[i] for i in images.order],
             "imageIndex": images.order,
             "layers": layers,
         }
-
-
-def _styles(page: ProfilePage) -> dict[str, Swatch]:
-    names = list(page.profile.categories)
-    if page.ranges:
-        names += [name for name in page.ranges.profile.categories if name not in names]
-    for section, layer in zip(page.layers, page.profile.layers, strict=True):
-        names += [name for name in layer.counts if name not in names]
-        names += {name for name in section.categories if name is not None} - set(names)
-    return swatches(names)
 
 
 def _best_scores(labels: LayerLabels) -> FloatArray:
@@ -533,38 +509,37 @@ def _layers_at(share: float, layers: Sequence[LayerProfile]) -> str:
 # -- thumbnails --------------------------------------------------------------------------------
 
 
-def _images_needed(page: ProfilePage) -> list[list[int]]:
+def _images_needed(run: ProfileRun) -> list[list[int]]:
     """List for each rank the images at it, those of the units with the highest scores first.
 
     Images from the units' whole range come after those that activate them most.
     """
     ranks: list[list[tuple[float, int]]] = [[] for _ in range(IMAGES_SHOWN)]
-    for section in page.layers:
-        labels = section.labels
+    for labels in run.layers:
         for unit in np.flatnonzero(~np.asarray(labels.dead, bool)):
             score = float(labels.score[unit, 0])
             for rank, image in enumerate(labels.top_images[unit, :IMAGES_SHOWN].tolist()):
                 if image >= 0:
                     ranks[rank].append((-score, image))
     ranked = [[image for _, image in sorted(found)] for found in ranks]
-    if page.ranges:
-        shown = np.concatenate([layer.images for layer in page.ranges.layers if len(layer.images)])
+    if run.ranges:
+        shown = np.concatenate([layer.images for layer in run.ranges if len(layer.images)])
         ranked += [[image for image in rank.tolist() if image >= 0] for rank in shown.T]
     return ranked
 
 
 def _choose_thumbnails(
-    page: ProfilePage, ranks: Sequence[Sequence[int]], room: int, max_mb: float
+    run: ProfileRun, ranks: Sequence[Sequence[int]], room: int, max_mb: float
 ) -> _Thumbnails:
     """Choose as many thumbnails as fit into ``room`` bytes, and a note if some do not."""
     wanted = list(dict.fromkeys(image for rank in ranks for image in rank))
-    data, left_out = encoded(wanted, page.thumbnails, room)
+    data, left_out = encoded(wanted, run.thumbnails, room)
     at_hand = len(data) + left_out
     notes = []
     if left_out:
         whole = 0
         for rank in ranks[:IMAGES_SHOWN]:
-            if any(image in page.thumbnails and str(image) not in data for image in rank):
+            if any(image in run.thumbnails and str(image) not in data for image in rank):
                 break
             whole += 1
         kept = (

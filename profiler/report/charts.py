@@ -43,7 +43,8 @@ class Segment:
     """One part of a stacked bar."""
 
     swatch: Swatch
-    count: int
+    amount: float
+    """What it stands for: units, or a share of variance."""
     x: float
     width: float
     text: str
@@ -57,12 +58,22 @@ class Segment:
 
 @dataclass(frozen=True)
 class StackedBar:
-    """The units of one layer as parts of 100 %."""
+    """The parts of a layer, of its units or its variance, one after the other."""
 
     name: str
     segments: tuple[Segment, ...]
-    units: int
+    whole: float
+    """Units, or variance."""
     alt: str
+
+
+def room_for(text: str, width: float) -> Literal["none", "wide", "any"]:
+    """On which screens a text fits on a segment of so many percent of its bar."""
+    # A character takes about 7 px; a bar is about 600 px wide on a desk and 330 px in a hand.
+    pixels = 7 * len(text) + 6
+    if not text or width * 6 <= pixels:
+        return "none"
+    return "any" if width * 3.3 > pixels else "wide"
 
 
 # -- distributions ---------------------------------------------------------------------------

@@ -8,9 +8,13 @@ from scipy.stats import ortho_group
 
 from profiler.compare import centred
 from profiler.compare.centred import Centred
-from profiler.compare.cka import CKALayer, cka_matrix, linear_cka
+from profiler.compare.cka import CKALayer, cka, cka_matrix
 from profiler.core.arrays import FloatArray
 from profiler.errors import InputError
+
+
+def linear_cka(x: FloatArray, y: FloatArray) -> float:
+    return cka(CKALayer.of(Centred.of(x)), CKALayer.of(Centred.of(y)))
 
 
 def hsic(k: FloatArray, ell: FloatArray) -> float:

@@ -1,11 +1,7 @@
 """Labels, p-values and thresholds where the right answer is planted, or is that there is none."""
 
-import functools
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,14 +11,7 @@ from hypothesis import strategies as st
 from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.profile.labels import (
-    KEPT_LABELS,
-    LayerLabels,
-    Part,
-    label_layers,
-    list_warnings,
-    merge_labels,
-)
+from profiler.profile.labels import KEPT_LABELS, LayerLabels, label_layers, list_warnings
 from profiler.profile.similarity import base
 from profiler.profile.similarity.base import Null, Units
 from profiler.profile.similarity.choose import SIMILARITIES
@@ -110,7 +99,7 @@ def test_best_labels_are_those_of_the_whole_table(monkeypatch: pytest.MonkeyPatc
     planted = world(1, units=20)
     layer = planted.labelled()
     tops = tops_of(planted.activations, 10)
-    units = Units(tops.images, tops.activations, None, np.arange(20), slice(None))
+    units = Units(tops.images, tops.activations, None, np.arange(20))
     null = Null(0, 0, [np.empty(0, dtype=np.float32)])
     tiles = SoftWPMI().score([units], planted.images, planted.concepts, null)
     scores = np.concatenate([tile.scores for tile in tiles], axis=1)
@@ -211,87 +200,6 @@ def test_no_concepts_and_short_lists_are_refused() -> None:
         label_layers([tops], planted.images, planted.concepts[:0], top=10)
     with pytest.raises(InputError, match="shorter than top=11"):
         label_layers([tops], planted.images, planted.concepts, top=11)
-
-
-# --- shards ----------------------------------------------------------------------------------
-
-
-class Together:
-    """Threads that reduce together, as the processes of a distributed run would."""
-
-    def __init__(self, count: int) -> None:
-        self.barrier = threading.Barrier(count)
-        self.values: dict[int, Any] = {}
-
-    def of(self, index: int) -> "Together.Member":
-        return Together.Member(self, index)
-
-    @dataclass(frozen=True)
-    class Member:
-        all: "Together"
-        index: int
-
-        def max(self, values: Any) -> Any:
-            return self._exchange(values, np.maximum)
-
-        def sum(self, values: Any) -> Any:
-            return self._exchange(values, np.add)
-
-        def _exchange(self, values: Any, combine: Any) -> Any:
-            self.all.values[self.index] = values
-            self.all.barrier.wait()
-            # Each in an order of its own: the result must not depend on it.
-            order = np.roll(sorted(self.all.values), self.index)
-            found = functools.reduce(combine, [self.all.values[i] for i in order])
-            self.all.barrier.wait()
-            return found
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_a_layer_in_shards_is_labelled_as_in_one_piece(count: int) -> None:
-    """To the bit, although the prior runs over all units and no shard sees the others'."""
-    planted = world(4, units=17)
-    activations = planted.activations.copy()
-    activations[:, [0, 5, 16]] = 1.0  # dead units, so that shards differ in living ones
-    layers = [tops_of(activations, 10, "first"), tops_of(activations[:, :3], 10, "small")]
-    whole = label_layers(layers, planted.images, planted.concepts, top=10, null_draws=50)
-    together = Together(count)
-
-    def label(index: int) -> list[LayerLabels]:
-        return label_layers(
-            layers,
-            planted.images,
-            planted.concepts,
-            top=10,
-            null_draws=50,
-            part=Part(index, count),
-            reduce=together.of(index),
-        )
-
-    with ThreadPoolExecutor(count) as pool:
-        parts = list(pool.map(label, range(count)))
-    for wanted, *shards in zip(whole, *parts, strict=True):
-        merged = merge_labels(shards)
-        for name, array in vars(wanted).items():
-            np.testing.assert_array_equal(getattr(merged, name), array, err_msg=name)
-
-
-def test_shards_that_do_not_belong_together_are_refused() -> None:
-    planted = world(4, units=8)
-    one, other = (
-        label_layers(
-            [tops_of(planted.activations, 10)],
-            planted.images,
-            planted.concepts,
-            top=10,
-            null_draws=draws,
-        )[0]
-        for draws in (10, 20)
-    )
-    with pytest.raises(InputError, match="with other settings"):
-        merge_labels([one, other])
-    with pytest.raises(InputError, match="shards of different layers"):
-        merge_labels([one, replace(one, layer="another")])
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 1000])
@@ -566,27 +474,6 @@ def test_the_order_of_the_files_does_not_decide_what_a_silent_unit_is_called(nam
             assert not null_threshold([layer]).trusts(layer)[5]
         np.testing.assert_allclose(layer.score[:6], found[0].score[:6], atol=1e-4)
         np.testing.assert_array_equal(layer.concept[:6, 0], found[0].concept[:6, 0])
-
-
-@pytest.mark.parametrize("name", ["soft-wpmi", "wpmi", "rank_reorder"])
-def test_short_lists_in_shards_are_scored_to_the_bit_as_in_one_piece(name: str) -> None:
-    images, words, activations = colors(np.arange(100))
-    tops = tops_of(activations, 100)
-    similarity = SIMILARITIES[name]
-    (whole,) = label_layers([tops], images, words, similarity=similarity, top=20)
-    shared = Together(2)
-
-    def shard(index: int) -> LayerLabels:
-        (found,) = label_layers(
-            [tops], images, words, similarity=similarity, top=20,
-            part=Part(index, 2), reduce=shared.of(index),
-        )  # fmt: skip
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        merged = merge_labels(list(pool.map(shard, range(2))))
-    for field in ("concept", "score", "p_value", "dead", "top_images"):
-        np.testing.assert_array_equal(getattr(merged, field), getattr(whole, field))
 
 
 def test_a_unit_that_is_mostly_silent_is_not_trusted_for_one_image_more_than_chance() -> None:

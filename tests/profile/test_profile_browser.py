@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import View, opened
-from report_samples import LITE0, column, fake_page, flat_thumbnails, hostile_page
+from report_samples import HOSTILE, LITE0, column, fake_run, flat_thumbnails, hostile_run
 
-from profiler.profile.page import ProfilePage
+from profiler.profile.page import profile_prose
+from profiler.profile.result import ProfileRun
 from profiler.profile.view import render_profile
 
 pytestmark = pytest.mark.browser
@@ -17,14 +18,14 @@ LAYERS = {"stem": 12, "blocks.0": 20, "blocks.1": 40, "head": 60}
 
 
 @pytest.fixture(scope="module")
-def page() -> ProfilePage:
-    return fake_page(LAYERS, images=60, thumbnails=flat_thumbnails(50), dead=0.05)
+def run() -> ProfileRun:
+    return fake_run(LAYERS, images=60, thumbnails=flat_thumbnails(50), dead=0.05)
 
 
 @pytest.fixture(scope="module")
-def file(page: ProfilePage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(run: ProfileRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "profile.html"
-    path.write_text(render_profile(page), encoding="utf-8")
+    path.write_text(render_profile(run), encoding="utf-8")
     return path
 
 
@@ -40,8 +41,8 @@ def matching(view: View, table: str = "#units") -> int:
     return int(status.split(" of ")[0].split()[0].replace("\u202f", ""))
 
 
-def label_of(page: ProfilePage, layer: int, unit: int) -> str:
-    return page.concepts[int(page.layers[layer].labels.concept[unit, 0])]
+def label_of(run: ProfileRun, layer: int, unit: int) -> str:
+    return run.concepts[int(run.layers[layer].concept[unit, 0])]
 
 
 def test_only_rows_in_view_are_drawn(view: View) -> None:
@@ -53,12 +54,10 @@ def test_only_rows_in_view_are_drawn(view: View) -> None:
     assert "rows 16–30" in view.page.locator("#units .status").inner_text()
 
 
-def test_search(view: View, page: ProfilePage) -> None:
-    word = label_of(page, 3, int(np.flatnonzero(~page.layers[3].labels.dead)[0]))
+def test_search(view: View, run: ProfileRun) -> None:
+    word = label_of(run, 3, int(np.flatnonzero(~run.layers[3].dead)[0]))
     everywhere = sum(
-        word in page.concepts[i]
-        for section in page.layers
-        for i in section.labels.concept[~section.labels.dead, 0]
+        word in run.concepts[i] for labels in run.layers for i in labels.concept[~labels.dead, 0]
     )
     view.page.locator("#units input[type=search]").fill(word.upper())
     assert matching(view) == everywhere
@@ -104,13 +103,13 @@ def test_units_without_a_score_come_last_both_ways(view: View) -> None:
     assert column(view, "score")[-1] == "–"
 
 
-def test_filter_by_category_layer_and_score(view: View, page: ProfilePage) -> None:
+def test_filter_by_category_layer_and_score(view: View, run: ProfileRun) -> None:
     selects = view.page.locator("#units select")
     selects.nth(0).select_option(label="head")
     assert matching(view) == LAYERS["head"]
     assert set(column(view, "layer")) == {"head"}
     selects.nth(1).select_option(label="part")
-    wanted = page.profile.layers[3].counts["part"]
+    wanted = run.profile.layers[3].counts["part"]
     assert matching(view) == wanted
     assert 3 < wanted <= 15, "all on the first page"
     assert set(column(view, "category")) == {"part"}
@@ -123,14 +122,14 @@ def test_filter_by_category_layer_and_score(view: View, page: ProfilePage) -> No
 
 
 @pytest.mark.parametrize("kind", ["interpretable, any category", "uninterpretable", "dead"])
-def test_filter_by_kind_agrees_with_the_profile(view: View, page: ProfilePage, kind: str) -> None:
+def test_filter_by_kind_agrees_with_the_profile(view: View, run: ProfileRun, kind: str) -> None:
     view.page.locator("#units select").nth(1).select_option(label=kind)
-    total = page.profile.total
+    total = run.profile.total
     counted = {"uninterpretable": total.uninterpretable, "dead": total.dead}
     assert matching(view) == counted.get(kind, total.interpretable)
 
 
-def test_a_row_opens_to_labels_place_and_nine_images(view: View, page: ProfilePage) -> None:
+def test_a_row_opens_to_labels_place_and_nine_images(view: View, run: ProfileRun) -> None:
     view.page.locator("#units select").nth(0).select_option(label="blocks.1")
     toggle = view.page.locator("#units .toggle").first
     assert toggle.get_attribute("aria-expanded") == "false"
@@ -138,11 +137,11 @@ def test_a_row_opens_to_labels_place_and_nine_images(view: View, page: ProfilePa
     view.page.keyboard.press("Enter")
     assert toggle.get_attribute("aria-expanded") == "true"
     unit = int(toggle.inner_text())
-    labels = page.layers[2].labels
+    labels = run.layers[2]
     detail = view.page.locator("#units tr.detail")
     listed = detail.locator(".ranking li").all_inner_texts()
     assert [text.split("\n")[0].strip() for text in listed] == [
-        page.concepts[i] for i in labels.concept[unit]
+        run.concepts[i] for i in labels.concept[unit]
     ]
     alive = int((~labels.dead).sum())
     assert f"rank 1 of {alive} scored units in blocks.1" in detail.inner_text()
@@ -151,9 +150,9 @@ def test_a_row_opens_to_labels_place_and_nine_images(view: View, page: ProfilePa
     for figure, image, activation in zip(
         figures.all(), labels.top_images[unit], labels.top_activations[unit], strict=True
     ):
-        name = page.image_names[image]
+        name = run.image_names[image]
         assert float(figure.locator("b").inner_text()) == pytest.approx(activation, rel=6e-3)
-        if image in page.thumbnails:
+        if image in run.thumbnails:
             picture = figure.locator("img")
             assert picture.get_attribute("alt") == name
             picture.scroll_into_view_if_needed()
@@ -218,11 +217,11 @@ def test_an_address_that_makes_no_sense_is_harmless(view: View) -> None:
         assert len(column(view, "label")) > 0
 
 
-def test_bars_numbers_and_labels_lead_into_the_table(view: View, page: ProfilePage) -> None:
+def test_bars_numbers_and_labels_lead_into_the_table(view: View, run: ProfileRun) -> None:
     with view.following():
         view.page.locator(".legend a", has_text="texture").click()
     assert view.page.url.endswith("#units?category=texture")
-    assert matching(view) == page.profile.total.counts["texture"]
+    assert matching(view) == run.profile.total.counts["texture"]
     view.page.get_by_text("The numbers behind").click()
     link = view.page.locator(".numbers td a").first
     shown = int(link.inner_text())
@@ -274,7 +273,7 @@ def test_no_request_can_leave(view: View) -> None:
 
 def test_hostile_names_are_only_text(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
-    path.write_text(render_profile(hostile_page()), encoding="utf-8")
+    path.write_text(render_profile(hostile_run()), encoding="utf-8")
     with opened(browser, path, "#units?category=%3C%2Fscript%3E") as view:
         view.page.locator("#units .toggle").first.click()
         view.page.locator("#units select").nth(1).select_option(index=2)
@@ -283,7 +282,7 @@ def test_hostile_names_are_only_text(browser: Any, tmp_path: Path) -> None:
         address = view.page.url
         view.page.reload()
         assert view.page.url == address
-        assert set(column(view, "label")) == {view.page.title()}
+        assert set(column(view, "label")) == {HOSTILE}
         assert view.complaints == []
         assert view.strange_requests == []
 
@@ -311,12 +310,12 @@ def test_text_contrast(browser: Any, file: Path, dark: bool) -> None:
 
 
 def test_without_javascript_findings_charts_and_tables_stay(
-    browser: Any, file: Path, page: ProfilePage
+    browser: Any, file: Path, run: ProfileRun
 ) -> None:
     with opened(browser, file, javascript=False) as view:
         text = view.page.locator("body").inner_text()
-        assert page.summary[0] in text
-        assert page.limits[0] in text
+        assert run.summary in text
+        assert profile_prose(run)["limits"][0] in text
         assert "Search, sorting and thumbnails need JavaScript." in text
         assert view.page.locator("svg.bar").first.bounding_box()["width"] > 400
         assert view.page.locator("svg.histogram rect").first.bounding_box()["height"] > 1
@@ -348,7 +347,7 @@ def test_pictures_have_words(view: View) -> None:
 def test_thirty_thousand_units_stay_quick(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "large.html"
     large = {name: round(units * 30_000 / sum(LITE0.values())) for name, units in LITE0.items()}
-    html = render_profile(fake_page(large, images=1000, thumbnails=flat_thumbnails(1000)))
+    html = render_profile(fake_run(large, images=1000, thumbnails=flat_thumbnails(1000)))
     assert len(html.encode()) < 20e6
     path.write_text(html, encoding="utf-8")
     with opened(browser, path) as view:

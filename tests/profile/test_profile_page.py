@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from dataclasses import replace
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from report_samples import (
     HOSTILE,
     Outline,
     block,
-    fake_page,
+    fake_run,
     flat_thumbnails,
-    hostile_page,
+    hostile_run,
     visible,
 )
 
@@ -26,7 +26,8 @@ from profiler.profile import charts
 from profiler.profile import view as profile_page
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile, ModelProfile, count_units
-from profiler.profile.page import ProfilePage
+from profiler.profile.page import profile_prose
+from profiler.profile.result import ProfileRun
 from profiler.profile.view import render_profile
 from profiler.report.document import TEMPLATES
 
@@ -34,15 +35,15 @@ SMALL = {"first": 12, "second": 20, "last": 30}
 
 
 @pytest.fixture(scope="module")
-def small() -> ProfilePage:
-    return fake_page(SMALL, images=40, thumbnails=flat_thumbnails(40))
+def small() -> ProfileRun:
+    return fake_run(SMALL, images=40, thumbnails=flat_thumbnails(40))
 
 
 # -- safety ------------------------------------------------------------------------------------
 
 
 def test_hostile_text_stays_text() -> None:
-    html = render_profile(hostile_page())
+    html = render_profile(hostile_run())
     outline = Outline(html)
     assert outline.all("img") == []
     assert len(outline.all("script")) == 3
@@ -56,11 +57,11 @@ def test_hostile_text_stays_text() -> None:
 
 
 def test_a_file_name_that_is_no_utf8_does_not_stop_the_page() -> None:
-    page = fake_page({"one": 4}, images=9, names=[f"{i}\udcff.jpg" for i in range(9)])
-    assert "0?.jpg" in render_profile(page)
+    run = fake_run({"one": 4}, images=9, names=[f"{i}\udcff.jpg" for i in range(9)])
+    assert "0?.jpg" in render_profile(run)
 
 
-def test_policy_allows_this_style_and_this_script_and_nothing_else(small: ProfilePage) -> None:
+def test_policy_allows_this_style_and_this_script_and_nothing_else(small: ProfileRun) -> None:
     html = render_profile(small)
     outline = Outline(html)
     policy = next(a["content"] for a in outline.all("meta") if "http-equiv" in a)
@@ -76,7 +77,7 @@ def test_policy_allows_this_style_and_this_script_and_nothing_else(small: Profil
     assert not [a for _, a in outline.tags if "style" in a or "onclick" in a]
 
 
-def test_nothing_points_outside(small: ProfilePage) -> None:
+def test_nothing_points_outside(small: ProfileRun) -> None:
     for tag, attributes in Outline(render_profile(small)).tags:
         for name in ("src", "href", "data", "action", "srcset"):
             if name in attributes:
@@ -86,7 +87,7 @@ def test_nothing_points_outside(small: ProfilePage) -> None:
 # -- structure ---------------------------------------------------------------------------------
 
 
-def test_headings_ids_and_links_hold_together(small: ProfilePage) -> None:
+def test_headings_ids_and_links_hold_together(small: ProfileRun) -> None:
     outline = Outline(render_profile(small))
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
@@ -104,37 +105,41 @@ def test_headings_ids_and_links_hold_together(small: ProfilePage) -> None:
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
 
 
-def test_first_words_are_what_was_examined_then_the_finding(small: ProfilePage) -> None:
-    words = visible(render_profile(small))
+def test_first_words_are_what_was_examined_then_the_finding(small: ProfileRun) -> None:
+    words = unescape(visible(render_profile(small)))
     places = [
         words.index(text)
-        for text in (small.examined[0][1], small.summary[0], "Sentences written by a fixed")
+        for text in (small.record.subject.name, small.summary, "Sentences written by a fixed")
     ]
     assert places == sorted(places)
     total = small.profile.total
     assert f"{total.interpretable} of {total.units}" in words
-    for text in (*small.threshold_story, *small.sorter_story, *small.limits, *small.warnings):
-        assert text in words
-    assert small.command in words
+    prose = profile_prose(small)
+    for story in ("threshold_story", "sorter_story", "limits", "warnings"):
+        assert prose[story]
+        for text in prose[story]:
+            assert text.replace("\u202f", " ") in words
+    assert small.record.command in words
 
 
-def test_plain_table_has_every_unit_once(small: ProfilePage) -> None:
+def test_plain_table_has_every_unit_once(small: ProfileRun) -> None:
     html = render_profile(small)
     tables = re.findall(r"<noscript><details>.*?</noscript>", html, re.DOTALL)
     assert len(tables) == len(SMALL)
-    for table, section in zip(tables, small.layers, strict=True):
+    for table, labels in zip(tables, small.layers, strict=True):
         rows = re.findall(r"<tr><td>(\d+)<td>(.*?)<td>(.*?)<td>.*?<td>(.*)", table)
-        assert [int(row[0]) for row in rows] == list(range(section.labels.units))
-        for row, category, dead in zip(rows, section.categories, section.labels.dead, strict=True):
+        assert [int(row[0]) for row in rows] == list(range(labels.units))
+        categories = small.unit_categories(labels)
+        for row, category, dead in zip(rows, categories, labels.dead, strict=True):
             assert row[3] == ("dead" if dead else category or "uninterpretable")
             assert (row[1] == "–") == bool(dead)
 
 
-def test_unit_columns_say_what_the_labels_say(small: ProfilePage) -> None:
+def test_unit_columns_say_what_the_labels_say(small: ProfileRun) -> None:
     data = block(render_profile(small), "unit-data")
     names = [name for name, _, _ in data["categories"]]  # type: ignore[attr-defined]
-    for layer, section in zip(data["layers"], small.layers, strict=True):  # type: ignore[call-overload]
-        labels, alive = section.labels, ~section.labels.dead
+    for layer, labels in zip(data["layers"], small.layers, strict=True):  # type: ignore[call-overload]
+        alive = ~labels.dead
         best = [data["concepts"][i] for i in layer["concept"][:: layer["labels"]]]  # type: ignore[index]
         assert best == [small.concepts[i] for i in labels.concept[alive, 0]]
         np.testing.assert_allclose(
@@ -148,18 +153,12 @@ def test_unit_columns_say_what_the_labels_say(small: ProfilePage) -> None:
         p = [np.nan if value is None else value for value in layer["p"]]
         np.testing.assert_allclose(p, labels.p_value, rtol=5.1e-3)
         decoded = [names[code] if code >= 0 else None for code in layer["category"]]
-        assert decoded == list(section.categories)
+        assert decoded == small.unit_categories(labels)
         assert [code == -2 for code in layer["category"]] == labels.dead.tolist()
 
 
-def test_the_same_page_twice_is_the_same_file(small: ProfilePage) -> None:
+def test_the_same_page_twice_is_the_same_file(small: ProfileRun) -> None:
     assert render_profile(small) == render_profile(small)
-
-
-def test_sections_that_do_not_fit_the_profile_are_refused() -> None:
-    page = fake_page(SMALL, images=40, profile=fake_page({"x": 3}, images=40).profile)
-    with pytest.raises(ValueError, match="different layers"):
-        render_profile(page)
 
 
 # -- charts ------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ def test_sections_that_do_not_fit_the_profile_are_refused() -> None:
 
 def test_every_bar_on_the_page_sums_to_100_percent() -> None:
     for layers in (SMALL, {"one": 1}, {f"l{i}": 7 + i for i in range(30)}):
-        html = render_profile(fake_page(layers, images=20))
+        html = render_profile(fake_run(layers, images=20))
         bars = [part.split("</svg>\n")[0] for part in html.split('<svg class="bar"')[1:]]
         assert len(bars) == 1 + 2 * len(layers)
         for bar in bars:
@@ -267,17 +266,15 @@ def noise(images: int, size: int = 3000) -> dict[int, bytes]:
 
 
 @pytest.fixture(scope="module")
-def heavy() -> ProfilePage:
-    return fake_page({"a": 60, "b": 60}, images=900, thumbnails=noise(900))
+def heavy() -> ProfileRun:
+    return fake_run({"a": 60, "b": 60}, images=900, thumbnails=noise(900))
 
 
-def test_each_image_is_embedded_once(small: ProfilePage) -> None:
+def test_each_image_is_embedded_once(small: ProfileRun) -> None:
     html = render_profile(small)
     data = block(html, "thumbnail-data")
     shown = {
-        int(image)
-        for section in small.layers
-        for image in section.labels.top_images[~section.labels.dead].ravel()
+        int(image) for labels in small.layers for image in labels.top_images[~labels.dead].ravel()
     }
     assert {int(key) for key in data} == shown
     for image in shown:
@@ -287,7 +284,7 @@ def test_each_image_is_embedded_once(small: ProfilePage) -> None:
 
 @pytest.mark.parametrize("max_mb", [0.3, 0.5, 1.0, 2.0])
 def test_page_never_exceeds_the_bound_and_says_what_it_left_out(
-    heavy: ProfilePage, max_mb: float
+    heavy: ProfileRun, max_mb: float
 ) -> None:
     html = render_profile(heavy, max_mb=max_mb)
     size = len(html.encode())
@@ -295,21 +292,19 @@ def test_page_never_exceeds_the_bound_and_says_what_it_left_out(
     assert size > max_mb * 1e6 - 8000, "room is used"
     kept = len(block(html, "thumbnail-data"))
     needed = {
-        int(image)
-        for section in heavy.layers
-        for image in section.labels.top_images[~section.labels.dead].ravel()
+        int(image) for labels in heavy.layers for image in labels.top_images[~labels.dead].ravel()
     }
     assert 0 < kept < len(needed)
     assert f"{len(needed) - kept} of {len(needed)} thumbnails were left out" in visible(html)
     assert f"below {max_mb:g} MB" in visible(html)
 
 
-def test_first_images_and_best_units_are_kept(heavy: ProfilePage) -> None:
+def test_first_images_and_best_units_are_kept(heavy: ProfileRun) -> None:
     kept = {int(key) for key in block(render_profile(heavy, max_mb=0.4), "thumbnail-data")}
     first = [
-        (float(section.labels.score[unit, 0]), int(section.labels.top_images[unit, 0]))
-        for section in heavy.layers
-        for unit in np.flatnonzero(~section.labels.dead)
+        (float(labels.score[unit, 0]), int(labels.top_images[unit, 0]))
+        for labels in heavy.layers
+        for unit in np.flatnonzero(~labels.dead)
     ]
     first.sort(reverse=True)
     fate = [image in kept for _, image in first]
@@ -320,22 +315,22 @@ def test_first_images_and_best_units_are_kept(heavy: ProfilePage) -> None:
     assert not kept & later
 
 
-def test_a_page_too_large_without_pictures_is_an_error_of_one_line(heavy: ProfilePage) -> None:
+def test_a_page_too_large_without_pictures_is_an_error_of_one_line(heavy: ProfileRun) -> None:
     with pytest.raises(OutputError, match=r"needs 0\.\d MB .* limit of 0\.05 MB") as caught:
         render_profile(heavy, max_mb=0.05)
     assert "\n" not in str(caught.value)
 
 
 def test_images_without_a_thumbnail_are_named() -> None:
-    page = fake_page({"a": 1}, images=9, dead=0, thumbnails=dict(list(noise(9).items())[:8]))
-    assert "1 image came without a thumbnail and is given by name." in visible(render_profile(page))
+    run = fake_run({"a": 1}, images=9, dead=0, thumbnails=dict(list(noise(9).items())[:8]))
+    assert "1 image came without a thumbnail and is given by name." in visible(render_profile(run))
 
 
 # -- edges -------------------------------------------------------------------------------------
 
 
 def test_all_dead() -> None:
-    html = render_profile(fake_page({"a": 5}, images=20, dead=1.1))
+    html = render_profile(fake_run({"a": 5}, images=20, dead=1.1))
     words = visible(html)
     assert "The interpretable units alone" not in words
     assert "Every unit is dead: its activation is the same on every probe image." in words
@@ -344,8 +339,8 @@ def test_all_dead() -> None:
 
 
 def test_none_interpretable_and_no_null() -> None:
-    page = fake_page({"a": 5, "b": 1}, images=20, dead=0, tau=99.0, null=0)
-    words = visible(render_profile(page))
+    run = fake_run({"a": 5, "b": 1}, images=20, dead=0, tau=99.0, null=0)
+    words = visible(render_profile(run))
     assert (
         "No unit scores above τ. Shares of categories by peak labels cannot be read from this run."
         in words
@@ -356,25 +351,25 @@ def test_none_interpretable_and_no_null() -> None:
 
 @pytest.mark.parametrize("tau", [float("inf"), float("-inf"), -3.0])
 def test_any_threshold_can_be_drawn(tau: float) -> None:
-    html = render_profile(fake_page({"a": 30}, images=20, tau=tau))
+    html = render_profile(fake_run({"a": 30}, images=20, tau=tau))
     shown = block(html, "unit-data")["tau"]
     assert shown is None if np.isinf(tau) else shown == tau
 
 
 def test_a_layer_without_units_is_said_to_have_none() -> None:
-    words = visible(render_profile(fake_page({"a": 0, "b": 3}, images=20)))
+    words = visible(render_profile(fake_run({"a": 0, "b": 3}, images=20)))
     assert "This layer has no units." in words
 
 
 def test_many_layers_and_categories() -> None:
     categories = [f"kind {i}" for i in range(20)]
-    page = fake_page(
+    run = fake_run(
         {f"block.{i}": 3 for i in range(161)},
         images=20,
         categories=categories,
         words={name: f"{name[5:]}a {name[5:]}b" for name in categories},
     )
-    outline = Outline(render_profile(page))
+    outline = Outline(render_profile(run))
     layers = [a for a in outline.all("details") if a.get("class") == "layer"]
     assert len(layers) == 161
     assert not [a for a in layers if "open" in a], "closed, so that the page can be read"
@@ -388,14 +383,11 @@ def test_templates_do_no_arithmetic() -> None:
 
 
 def test_places_without_a_concept_stay_empty() -> None:
-    page = fake_page({"a": 6}, images=20, dead=0)
-    labels = page.layers[0].labels
+    run = fake_run({"a": 6}, images=20, dead=0)
+    labels = run.layers[0]
     labels.concept[:, 3:], labels.score[:, 3:] = -1, np.nan  # three concepts in all
     labels.concept[0], labels.score[0] = -1, np.nan
-    html = render_profile(
-        replace(page, layers=[replace(page.layers[0], categories=[None, *["object"] * 5])],
-                profile=fake_page({"a": 6}, images=20, dead=0).profile)
-    )  # fmt: skip
+    html = render_profile(run)
     layer = block(html, "unit-data")["layers"][0]  # type: ignore[index]
     assert [code < 0 for code in layer["concept"]] == (labels.concept < 0).ravel().tolist()
     assert "<tr><td>0<td>–<td>–<td>" in html
@@ -410,7 +402,7 @@ def test_units_below_the_criterion_stand_pale_between_the_colours_and_the_greys(
         ["color", "object", "object", None, "color"],
     )
     bar = stacked_bar(counted, swatches(["color", "object"]), named=False)
-    drawn = [(each.swatch.name, each.count, each.pale) for each in bar.segments]
+    drawn = [(each.swatch.name, each.amount, each.pale) for each in bar.segments]
     assert drawn == [
         ("color", 1, False), ("object", 2, True), ("uninterpretable", 1, False), ("dead", 1, False),
     ]  # fmt: skip

@@ -15,40 +15,36 @@ from report_samples import (
     Outline,
     block,
     column,
-    fake_page,
-    fake_quality,
+    evaluated,
+    fake_run,
     flat_thumbnails,
-    hostile_page,
+    hostile_run,
     visible,
 )
 
-from profiler.profile.page import ProfilePage, QualitySection
+from profiler.profile.page import profile_prose
 from profiler.profile.quality import HeldOut, LayerQuality, Stability, summarise
+from profiler.profile.result import ProfileRun
 from profiler.profile.view import render_profile
 
 LAYERS = {"stem": 12, "blocks.0": 20, "blocks.1": 40, "a.very.long.name.of.a.layer.conv2": 60}
 
 
 @pytest.fixture(scope="module")
-def page() -> ProfilePage:
-    plain = fake_page(LAYERS, images=60, thumbnails=flat_thumbnails(50), dead=0.05)
-    return replace(plain, quality=fake_quality(plain))
+def run() -> ProfileRun:
+    plain = fake_run(LAYERS, images=60, thumbnails=flat_thumbnails(50), dead=0.05)
+    return evaluated(plain)
 
 
 @pytest.fixture(scope="module")
-def file(page: ProfilePage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(run: ProfileRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "profile.html"
-    path.write_text(render_profile(page), encoding="utf-8")
+    path.write_text(render_profile(run), encoding="utf-8")
     return path
 
 
-def quality_of(page: ProfilePage) -> QualitySection:
-    assert page.quality is not None
-    return page.quality
-
-
-def trusted(page: ProfilePage) -> list[Any]:
-    return [np.array([c is not None for c in section.categories]) for section in page.layers]
+def trusted(run: ProfileRun) -> list[Any]:
+    return [run.trusted(labels) for labels in run.layers]
 
 
 def tables(html: str) -> list[list[list[str]]]:
@@ -71,15 +67,16 @@ def minus(value: float) -> str:
 # -- text --------------------------------------------------------------------------------------
 
 
-def test_without_an_evaluation_nothing_of_it_is_on_the_page(page: ProfilePage) -> None:
-    html = render_profile(replace(page, quality=None))
+def test_without_an_evaluation_nothing_of_it_is_on_the_page(run: ProfileRun) -> None:
+    record = replace(run.record, evaluation=None)
+    html = render_profile(replace(run, quality=(), record=record))
     for word in ("quality", "survival", "whiskers", "held out", "Do the labels hold"):
         assert word not in html.lower()
 
 
-def test_tables_say_what_the_summaries_say(page: ProfilePage) -> None:
-    layers = quality_of(page).layers
-    for rows, masks in zip(tables(render_profile(page)), (trusted(page), None), strict=True):
+def test_tables_say_what_the_summaries_say(run: ProfileRun) -> None:
+    layers = run.quality
+    for rows, masks in zip(tables(render_profile(run)), (trusted(run), None), strict=True):
         assert len(rows) == len(LAYERS) + 1
         summaries = [
             summarise([layer], None if masks is None else [masks[i]])
@@ -106,9 +103,9 @@ def test_tables_say_what_the_summaries_say(page: ProfilePage) -> None:
             assert cells[7] == f"{found.stable} of {found.labelled}"
 
 
-def test_the_first_sentences_are_the_finding(page: ProfilePage) -> None:
-    total = summarise(quality_of(page).layers, trusted(page))
-    words = visible(render_profile(page))
+def test_the_first_sentences_are_the_finding(run: ProfileRun) -> None:
+    total = summarise(run.quality, trusted(run))
+    words = visible(render_profile(run))
     said = words[words.index("Do the labels hold on other images?") :]
     assert (
         f"On 500 held-out images, labels chosen on the others predict the activation of "
@@ -117,23 +114,23 @@ def test_the_first_sentences_are_the_finding(page: ProfilePage) -> None:
         f"{total.dealt_correlation.median:.2f}."
     ) in said
     assert f"{total.stable} of {total.labelled} labels come back in at least half" in said
-    for text in quality_of(page).story:
-        assert text in said
+    for text in profile_prose(run)["quality_story"]:
+        assert text.replace("\u202f", " ") in said
 
 
-def test_labels_that_say_no_more_than_a_dealt_one_are_called_so(page: ProfilePage) -> None:
-    quality = quality_of(page)
-    specific = [replace(layer, dealt=shifted(layer.held_out, -0.5)) for layer in quality.layers]
-    html = render_profile(replace(page, quality=replace(quality, layers=specific)))
-    assert "not specific" not in visible(html)
+def test_labels_that_say_no_more_than_a_dealt_one_are_called_so(run: ProfileRun) -> None:
+    specific = [replace(layer, dealt=shifted(layer.held_out, -0.5)) for layer in run.quality]
+    html = render_profile(replace(run, quality=tuple(specific)))
+    told, _ = visible(html).split("How this was measured")
+    assert "not specific" not in told
     one = [*specific[:2], replace(specific[2], dealt=specific[2].held_out), specific[3]]
-    html = render_profile(replace(page, quality=replace(quality, layers=one)))
+    html = render_profile(replace(run, quality=tuple(one)))
     assert "In blocks.1 the labels are not specific to their units" in visible(html)
     assert [["not specific" in row[0] for row in rows] for rows in tables(html)] == [
         [False, False, True, False, False]
     ] * 2
-    none = [replace(layer, dealt=layer.held_out) for layer in quality.layers]
-    html = render_profile(replace(page, quality=replace(quality, layers=none)))
+    none = [replace(layer, dealt=layer.held_out) for layer in run.quality]
+    html = render_profile(replace(run, quality=tuple(none)))
     assert "So the labels are not specific to their units" in visible(html)
 
 
@@ -142,17 +139,17 @@ def shifted(held: HeldOut, by: float) -> HeldOut:
 
 
 def test_without_a_trusted_unit_there_is_only_the_table_of_all() -> None:
-    page = fake_page(LAYERS, images=20, tau=99.0)
-    html = render_profile(replace(page, quality=fake_quality(page)))
+    run = fake_run(LAYERS, images=20, tau=99.0)
+    html = render_profile(evaluated(run))
     assert len(tables(html)) == 1
     assert "No unit is interpretable; this is about all." in visible(html)
     assert "Interpretable units</h3>" not in html
 
 
-def test_what_is_undefined_is_a_dash(page: ProfilePage) -> None:
-    plain = fake_page({"a": 3, "b": 4}, images=20, dead=0)
-    blank = [undefined(layer) for layer in fake_quality(plain).layers]
-    html = render_profile(replace(plain, quality=QualitySection(blank, [])))
+def test_what_is_undefined_is_a_dash(run: ProfileRun) -> None:
+    plain = fake_run({"a": 3, "b": 4}, images=20, dead=0)
+    blank = [undefined(layer) for layer in evaluated(plain).quality]
+    html = render_profile(replace(plain, quality=tuple(blank)))
     for rows in tables(html):
         for cells in rows:
             assert cells[1:] == ["0", "own – dealt –", "", "own – dealt –", "–", "–", "–"]
@@ -161,9 +158,9 @@ def test_what_is_undefined_is_a_dash(page: ProfilePage) -> None:
     for layer in data["layers"]:
         assert set(layer["kept"]) == {-1}
         assert set(layer["correlation"]) == set(layer["auprc"]) == {None}
-    dead = fake_page({"a": 5}, images=20, dead=1.1)
+    dead = fake_run({"a": 5}, images=20, dead=1.1)
     assert "0.0" not in visible(
-        render_profile(replace(dead, quality=fake_quality(dead)))
+        render_profile(evaluated(dead))
     ).split("Do the labels hold on")[1].split("How this was measured")[0]  # fmt: skip
 
 
@@ -179,13 +176,13 @@ def undefined(layer: LayerQuality) -> LayerQuality:
     return LayerQuality(layer.layer, none, held, held, stability)
 
 
-def test_unit_columns_say_what_was_measured(page: ProfilePage) -> None:
-    data: Any = block(render_profile(page), "quality-data")
-    for shown, layer in zip(data["layers"], quality_of(page).layers, strict=True):
+def test_unit_columns_say_what_was_measured(run: ProfileRun) -> None:
+    data: Any = block(render_profile(run), "quality-data")
+    for shown, layer in zip(data["layers"], run.quality, strict=True):
         held, stability = layer.held_out, layer.stability
         assert shown["kept"] == np.where(stability.labelled, stability.kept, -1).tolist()
         words = [data["words"][i] if i >= 0 else None for i in shown["held"]]
-        assert words == [page.concepts[i] if i >= 0 else None for i in held.label]
+        assert words == [run.concepts[i] if i >= 0 else None for i in held.label]
         for name in ("correlation", "auprc"):
             values = [np.nan if v is None else v for v in shown[name]]
             np.testing.assert_allclose(values, getattr(held, name), atol=0.0051)
@@ -193,15 +190,9 @@ def test_unit_columns_say_what_was_measured(page: ProfilePage) -> None:
         assert chances == ["–" if np.isnan(v) else f"{v:.2f}" for v in held.chance]
 
 
-def test_quality_of_other_layers_is_refused(page: ProfilePage) -> None:
-    quality = quality_of(page)
-    with pytest.raises(ValueError, match="other layers or units"):
-        render_profile(replace(page, quality=replace(quality, layers=quality.layers[1:])))
-
-
 def test_hostile_names_and_the_policy_hold() -> None:
-    page = hostile_page()
-    html = render_profile(replace(page, quality=fake_quality(page)))
+    run = hostile_run()
+    html = render_profile(evaluated(run))
     outline = Outline(html)
     assert outline.all("img") == []
     assert len(outline.all("script")) == 4
@@ -218,9 +209,9 @@ def test_hostile_names_and_the_policy_hold() -> None:
 
 
 def test_it_adds_little_to_a_large_page() -> None:
-    page = fake_page({f"l{i}": 1000 for i in range(10)}, images=100)
-    without = len(render_profile(page).encode())
-    with_quality = len(render_profile(replace(page, quality=fake_quality(page))).encode())
+    run = fake_run({f"l{i}": 1000 for i in range(10)}, images=100)
+    without = len(render_profile(run).encode())
+    with_quality = len(render_profile(evaluated(run)).encode())
     assert (with_quality - without) / 10_000 < 80, "bytes a unit"
 
 
@@ -236,7 +227,7 @@ def view(browser: Any, file: Path) -> Iterator[View]:
 
 
 @pytest.mark.browser
-def test_sort_by_survival(view: View, page: ProfilePage) -> None:
+def test_sort_by_survival(view: View, run: ProfileRun) -> None:
     header = view.page.locator("#units th.col-survival")
     for way, sign in (("ascending", 1), ("descending", -1)):
         header.get_by_role("button").click()
@@ -244,7 +235,7 @@ def test_sort_by_survival(view: View, page: ProfilePage) -> None:
         kept = [int(text.split(" of ")[0]) for text in column(view, "survival")]
         assert kept == sorted(kept, key=lambda n, s=sign: s * n)  # type: ignore[misc]
         assert f"sorted by survival, {way}" in view.page.locator("#units .status").inner_text()
-    most = max(int(layer.stability.kept.max()) for layer in quality_of(page).layers)
+    most = max(int(layer.stability.kept.max()) for layer in run.quality)
     assert kept[0] == most
     assert view.page.url.endswith("sort=-survival")
     shown = column(view, "unit")
@@ -256,8 +247,8 @@ def test_sort_by_survival(view: View, page: ProfilePage) -> None:
 
 
 @pytest.mark.browser
-def test_an_opened_row_tells_what_was_measured(view: View, page: ProfilePage) -> None:
-    layer = quality_of(page).layers[2]
+def test_an_opened_row_tells_what_was_measured(view: View, run: ProfileRun) -> None:
+    layer = run.quality[2]
     alive = np.flatnonzero(layer.label >= 0)
     same = next(u for u in alive if layer.held_out.label[u] == layer.label[u])
     other = next(u for u in alive if layer.held_out.label[u] != layer.label[u])
@@ -272,8 +263,8 @@ def test_an_opened_row_tells_what_was_measured(view: View, page: ProfilePage) ->
             layer.stability.concept[unit], layer.stability.count[unit], strict=True
         ):
             if concept not in (-1, layer.label[unit]):
-                assert f"{page.concepts[concept]} {draws}" in said
-        word = page.concepts[layer.held_out.label[unit]]
+                assert f"{run.concepts[concept]} {draws}" in said
+        word = run.concepts[layer.held_out.label[unit]]
         whose = "the same label" if unit == same else f"the label “{word}”"
         assert f"The images not held out give {whose}. On the 500 others" in said
         correlation = layer.held_out.correlation[unit]
@@ -316,13 +307,13 @@ def test_text_contrast(browser: Any, file: Path, dark: bool, width: int) -> None
 
 @pytest.mark.browser
 def test_without_javascript_the_plain_tables_have_it(
-    browser: Any, file: Path, page: ProfilePage
+    browser: Any, file: Path, run: ProfileRun
 ) -> None:
     with opened(browser, file, javascript=False) as view:
         assert view.page.locator("#quality table").first.is_visible()
         view.page.locator("#layer-2 noscript summary").click()
         cells = view.page.locator("#layer-2 table.plain tbody td:nth-child(6)").all_inner_texts()
-        stability = quality_of(page).layers[1].stability
+        stability = run.quality[1].stability
         assert cells == [
             f"{kept} of 20" if labelled else "–"
             for kept, labelled in zip(stability.kept, stability.labelled, strict=True)

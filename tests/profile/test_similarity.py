@@ -79,7 +79,6 @@ def scores(
         np.take_along_axis(activations.T, top, axis=1),
         activations,
         np.arange(len(top)),
-        slice(None),
     )
     found = np.full((len(top), len(concepts)), np.nan)
     null = Null(3, 0, [np.full(3, -np.inf, dtype=np.float32)])
@@ -92,7 +91,7 @@ def scores(
 def scores_in_blocks(
     images: FloatArray, concepts: FloatArray, top: IntArray, constants: SoftWPMI | WPMI
 ) -> FloatArray:
-    units = Units(top, np.zeros(top.shape), None, np.arange(len(top)), slice(None))
+    units = Units(top, np.zeros(top.shape), None, np.arange(len(top)))
     null = Null(0, 0, [np.empty(0, dtype=np.float32)])
     tiles = list(constants.score([units], images, concepts, null))
     return np.concatenate([tile.scores for tile in tiles], axis=1)
@@ -572,12 +571,11 @@ def short_scores(
     concepts: FloatArray,
     activations: FloatArray,
     length: int,
-    own: slice = slice(None),
 ) -> FloatArray:
     top = np.argsort(-activations, axis=0, kind="stable")[:length].T
     values = np.take_along_axis(activations.T, top, axis=1)
     listed = (values > activations.min(axis=0)[:, None]).sum(axis=1)
-    units = Units(top, values, activations, np.arange(len(top)), own, listed)
+    units = Units(top, values, activations, np.arange(len(top)), listed)
     null = Null(3, 0, [np.full(3, -np.inf, dtype=np.float32)])
     tiles = list(similarity.score([units], images, concepts, null))
     return np.concatenate([tile.scores for tile in tiles], axis=1)

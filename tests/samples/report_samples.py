@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Made-up profile pages, seeded, for the tests of the reports and for looking at them.
+"""Made-up runs, seeded, for the tests of the reports and for looking at them.
 
 ``python tests/samples/report_samples.py OUT.html [UNITS_PER_LAYER …]`` writes one with real photographs.
 """
@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from browser import View
 from PIL import Image
 
 from profiler.core.categories import DEFAULT_CATEGORIES, UNKNOWN
-from profiler.profile.counts import ModelProfile, count_units
+from profiler.data.records import ConceptRecord, ProbeRecord
+from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.profile.labels import LayerLabels
-from profiler.profile.page import LayerSection, ProfilePage, QualitySection
 from profiler.profile.quality import HeldOut, LayerQuality, bootstrap
+from profiler.profile.result import EvaluationRecord, ProfileRun, Record, SimilarityRecord
+from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "imagenet-sample"
@@ -44,7 +47,7 @@ LITE0 = {
 }  # fmt: skip
 
 
-def fake_page(
+def fake_run(
     layers: dict[str, int] | None = None,
     *,
     seed: int = 0,
@@ -57,8 +60,8 @@ def fake_page(
     null: int = 1000,
     names: Sequence[str] | None = None,
     **changes: object,
-) -> ProfilePage:
-    """A page of plausible layers; ``changes`` replace fields of the page."""
+) -> ProfileRun:
+    """A run of plausible layers; ``changes`` replace fields of its record."""
     layers = LITE0 if layers is None else layers
     words = words or WORDS
     rng = np.random.default_rng(seed)
@@ -67,7 +70,7 @@ def fake_page(
         for word in listed.split() if isinstance(listed, str) else listed:
             concepts.append(word)
             category_of.append(category)
-    sections, profiles = [], []
+    found, infos = [], []
     for depth, (name, units) in enumerate(layers.items()):
         at = depth / max(len(layers) - 1, 1)
         deep = {"object": 5.0, "part": 1.5, "scene": 1.2}
@@ -89,78 +92,54 @@ def fake_page(
         top_images = np.array([rng.choice(images, 9, replace=False) for _ in range(units)])
         top_images = top_images.reshape(units, 9)
         activations = -np.sort(-rng.gamma(3, 1.1, (units, 9)), axis=1)
-        labels = LayerLabels(
-            name, concept, score, p_value, is_dead, top_images, activations, null_scores
+        found.append(
+            LayerLabels(
+                name, concept, score, p_value, is_dead, top_images, activations, null_scores
+            )
         )
-        assigned = [
-            category_of[concept[k, 0]] if not is_dead[k] and score[k, 0] > tau else None
-            for k in range(units)
-        ]
         side = max(1, 112 >> (depth // 2))
-        sections.append(LayerSection(labels, assigned, "Conv2d", f"{units} × {side} × {side}"))
-        profiles.append(count_units(name, assigned, is_dead.tolist(), categories))
-    total = sum(layers.values())
-    fields: dict[str, object] = {
-        "title": "What the units of tf_efficientnet_lite0 stand for",
-        "examined": [
-            ("Model", f"tf_efficientnet_lite0, {len(layers)} layers, {total} units"),
-            ("Weights", "ImageNet, sha256 3f1c…9a02"),
-            ("Probe images", f"{images} photographs, imagenet-sample, sha256 77ab…01"),
-            ("VLM", "ConSE: EfficientNet-Lite2 and all-MiniLM-L6-v2"),
-            ("Concepts", f"{len(concepts)} words, common-words"),
-            ("Date", "2025-06-01"),
-        ],
-        "summary": [
-            "Early layers respond to colours and textures, late layers to objects.",
-            "In conv_stem 44 % of the interpretable units carry a color or texture label; in classifier 71 % an object label.",
-            "Below blocks.2 most units cannot be told apart from random image lists.",
-        ],
-        "summary_author": "a fixed template",
-        "profile": ModelProfile(tuple(categories), tuple(profiles)),
-        "layers": sections,
-        "concepts": concepts,
-        "threshold": Threshold(
-            tau,
-            "null" if null else "given",
-            {"concepts": "common-words 107", "VLM": "ConSE lite2", "similarity": "soft_wpmi a=10 top=20"},
-            fdr=0.05 if null else None,
-        ),
-        "threshold_story": [
-            "In each layer 1 000 random lists of 20 probe images took the place of a unit’s most activating images.",
-            "τ is the lowest cut at which the expected share of false labels among the trusted ones is 5 %.",
-        ],
-        "sorter_story": [
-            "The 107 distinct labels were sorted by rules over WordNet.",
-            "On 200 words sorted by hand the same rules agreed on 81 %.",
-        ],
-        "image_names": names or [f"n{i:08d}_image.jpg" for i in range(images)],
-        "thumbnails": thumbnails if thumbnails is not None else {},
-        "command": "profiler profile tf_efficientnet_lite0 --probe ../shared/data/imagenet-sample --vlm conse --out reports/lite0",
-        "provenance": [
-            ("profiler", "0.1.0"), ("torch", "2.9.0"), ("timm", "1.0.22"), ("Seed", "0"),
-            ("Probe fingerprint", "sha256:" + "77ab01cd" * 8), ("Weights fingerprint", "sha256:" + "3f1c9a02" * 8),
-            ("Device", "CPU, 2 cores"), ("Time", "41 s"),
-        ],
-        "limits": [
-            "ConSE sees the world through 1 000 object names: colours and textures it knows only by association.",
-            "A label says what a unit’s most activating images share, not what the network does with the unit.",
-        ],
-        "warnings": ["2 of 1 002 files in the probe folder are not images and were skipped."],
-    }  # fmt: skip
-    fields.update(changes)
-    return ProfilePage(**fields)  # type: ignore[arg-type]
+        infos.append(LayerRecord(name, "Conv2d", (units, side, side), units, "mean"))
+    record = Record(
+        command="profiler run tf_efficientnet_lite0 --probe photographs --vlm conse --out lite0",
+        date="2025-06-01",
+        subject=SubjectRecord("tf_efficientnet_lite0", "ImageNet", "resize 256, crop 224",
+                              "3f1c9a02" * 8, tuple(infos)),
+        vlm=VLMRecord("ConSE", "a photo of {}", "ConSE sees the world through 1 000 object names.",
+                      "0d" * 32),
+        probe=ProbeRecord("photographs", images, "77ab01cd" * 8, ()),
+        concepts=ConceptRecord("common-words", len(concepts), "b" * 64, 0),
+        similarity=SimilarityRecord("soft-wpmi", 1, 20, "given", {"a": 10.0, "λ": 1.0}, null),
+        categories=tuple((name, "") for name in categories),
+        seed=0,
+        settings={},
+        versions={"profiler": "0.1.0", "torch": "2.9.0"},
+        timings={"images": 41.0},
+        warnings=("2 of 1 002 files in the probe folder are not images and were skipped.",),
+    )  # fmt: skip
+    record = replace(record, **changes)  # type: ignore[arg-type]
+    return ProfileRun(
+        record,
+        tuple(found),
+        tuple(concepts),
+        tuple(names or (f"n{i:08d}_image.jpg" for i in range(images))),
+        thumbnails if thumbnails is not None else {},
+        Threshold(tau, "null" if null else "given", record.context, fdr=0.05 if null else None),
+        Sorting("labelled examples", dict(zip(concepts, category_of, strict=True))),
+        "Early layers respond to colours and textures, late layers to objects.",
+        "a fixed template",
+    )
 
 
-def fake_quality(
-    page: ProfilePage, *, seed: int = 0, draws: int = 20, images: int = 500, own: float = 0.35
-) -> QualitySection:
-    """Quality of a page's labels: deep layers hold better than early ones."""
+def evaluated(
+    run: ProfileRun, *, seed: int = 0, draws: int = 20, images: int = 500, own: float = 0.35
+) -> ProfileRun:
+    """A run whose labels were evaluated: deep layers hold better than early ones."""
     rng = np.random.default_rng(seed)
-    words = len(page.concepts)
+    words = len(run.concepts)
     layers = []
-    for depth, section in enumerate(page.layers):
-        at = depth / max(len(page.layers) - 1, 1)
-        labels, units = section.labels, section.labels.units
+    for depth, labels in enumerate(run.layers):
+        at = depth / max(len(run.layers) - 1, 1)
+        units = labels.units
         alive = ~labels.dead
         label = labels.concept[:, 0]
 
@@ -189,9 +168,8 @@ def fake_quality(
         layers.append(
             LayerQuality(labels.layer, label, measured(own * at), measured(0.1 * own), stability)
         )
-    return QualitySection(
-        layers, [f"{images} images were held out.", "Low survival comes partly from the images."]
-    )
+    evaluation = EvaluationRecord(draws, 0.5, images, 0.05, 20, seed)
+    return replace(run, quality=tuple(layers), record=replace(run.record, evaluation=evaluation))
 
 
 def flat_thumbnails(images: int) -> dict[int, bytes]:
@@ -227,7 +205,7 @@ if __name__ == "__main__":
 
     names, thumbnails = photograph_thumbnails()
     sizes = [int(text) for text in sys.argv[2:]]
-    made = fake_page(
+    made = fake_run(
         {f"layer{i}": size for i, size in enumerate(sizes)} if sizes else None,
         names=names, thumbnails=thumbnails,
     )  # fmt: skip
@@ -293,24 +271,33 @@ def visible(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", body)).replace("\u202f", " ")
 
 
-def hostile_page() -> ProfilePage:
+def hostile_run() -> ProfileRun:
     safe = CATEGORIES[1:]
     words = {HOSTILE: [HOSTILE]} | {category: WORDS[category].split()[:1] for category in safe}
-    page = fake_page(
+    run = fake_run(
         {f"layer {HOSTILE}": 40, "last": 60},
         images=20,
         words=words,
         categories=[HOSTILE, *safe],
         names=[f"{i}{HOSTILE}" for i in range(20)],
-        **{
-            name: [HOSTILE]
-            for name in ("summary", "threshold_story", "sorter_story", "limits", "warnings")
-        },
-        **{name: [(HOSTILE, HOSTILE)] for name in ("examined", "provenance")},
-        **dict.fromkeys(("title", "summary_author", "command"), HOSTILE),
+        command=HOSTILE,
+        date=HOSTILE,
+        warnings=(HOSTILE,),
+        versions={HOSTILE: HOSTILE},
+        timings={HOSTILE: 1.0},
+        vlm=VLMRecord(HOSTILE, HOSTILE + "{}", HOSTILE, HOSTILE),
+        probe=ProbeRecord(HOSTILE, 20, HOSTILE, (HOSTILE,)),
+        concepts=ConceptRecord(HOSTILE, 9, HOSTILE, 0),
     )
-    assert any(HOSTILE in section.categories for section in page.layers)
-    return page
+    subject = replace(run.record.subject, name=HOSTILE, weights=HOSTILE, preprocessing=HOSTILE)
+    assert any(HOSTILE in run.unit_categories(layer) for layer in run.layers)
+    return replace(
+        run,
+        record=replace(run.record, subject=subject),
+        sorting=replace(run.sorting, sorter=HOSTILE, notes=(HOSTILE,)),
+        summary=HOSTILE,
+        summary_author=HOSTILE,
+    )
 
 
 def column(view: View, name: str, table: str = "#units") -> list[str]:

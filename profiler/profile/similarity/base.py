@@ -28,7 +28,6 @@ class Units:
         activations: (K, T) on those images.
         matrix: (N, all units) the activations on every image, where a similarity needs them.
         columns: (K,) the units' columns in ``matrix``.
-        own: which of the K units this process scores; all, unless the layer is shared out.
         listed: (K,) how many images of each top list are evidence; the others, at the list's end,
             share the unit's lowest activation. None: all.
     """
@@ -37,7 +36,6 @@ class Units:
     activations: FloatArray
     matrix: Rows | None
     columns: IntArray
-    own: slice
     listed: IntArray | None = None
 
     def __len__(self) -> int:
@@ -63,7 +61,7 @@ class Tile:
 
     Attributes:
         layer: which layer.
-        unit: the first unit's place among those this process scores.
+        unit: the first unit's place in the layer.
         concept: the first concept's index.
         scores: (units, concepts) float32.
     """
@@ -96,38 +94,6 @@ class Null:
         for row in lists:
             row[:] = rng.choice(min(images, NULL_POOL), size=length, replace=False, shuffle=True)
         return lists if pool is None else pool[lists]
-
-
-class Reduce(Protocol):
-    """How processes that share the units of a layer agree on what belongs to all of them.
-
-    Both operations must be exact and must not depend on any order, so that a layer in shards
-    scores to the bit as in one piece: the maximum is, and so is the sum of integers. (They are
-    the all-reduce of MPI and of ``torch.distributed``.)
-    """
-
-    def max(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The elementwise maximum over all shards."""
-        ...
-
-    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The elementwise sum over all shards."""
-        ...
-
-
-class Alone:
-    """The only process there is."""
-
-    def max(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Its own values."""
-        return values
-
-    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Its own values."""
-        return values
-
-
-ALONE = Alone()
 
 
 class Similarity(Protocol):
@@ -168,7 +134,6 @@ class Similarity(Protocol):
         images: Rows,
         concepts: FloatArray,
         null: Null,
-        reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of all layers' units, tile by tile.
 
@@ -179,7 +144,6 @@ class Similarity(Protocol):
             images: (N, e) unit rows.
             concepts: (M, e) unit rows.
             null: raised to the highest scores of units without meaning.
-            reduce: where a layer is shared out over processes, how they agree.
         """
         ...
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import ALONE, Null, Reduce, Tile, Units, check_embeddings
+from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings
 
 UNIT_CHUNK = 1024
 """Units scored at a time: products with the embeddings are made anew for each chunk."""
@@ -46,15 +46,13 @@ class _MatrixSimilarity:
         images: Rows,
         concepts: FloatArray,
         null: Null,
-        reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of one chunk of units after the other."""
-        del reduce  # each unit stands for itself
         scorer = self._scorer(images, np.asarray(concepts, dtype=np.float32))
         for index, layer in enumerate(layers):
             if layer.matrix is None:
                 raise ValueError("this similarity needs the activations on every image")
-            own = layer.columns[layer.own]
+            own = layer.columns
             for part in blocks(len(own), UNIT_CHUNK):
                 for lo, scores in scorer(Columns(layer.matrix, own[part])):
                     yield Tile(index, part.start, lo, scores)

@@ -21,15 +21,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import Float64, FloatArray, IntArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import (
-    ALONE,
-    Null,
-    Reduce,
-    Tile,
-    Units,
-    check_embeddings,
-    listed_rows,
-)
+from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
 from profiler.profile.similarity.pmi import short_list
 
 
@@ -63,10 +55,8 @@ class Enrichment:
         images: Rows,
         concepts: FloatArray,
         null: Null,
-        reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
-        del reduce  # each unit stands for itself
         used, null_rows, rows = listed_rows(layers, null, len(images))
         held = np.asarray(images[used], dtype=np.float32)
         words = np.asarray(concepts, dtype=np.float32)
@@ -83,7 +73,7 @@ class Enrichment:
             for index, (layer, own) in enumerate(zip(layers, rows, strict=True)):
                 if not len(layer):
                     continue
-                yield Tile(index, 0, part.start, _sums(values, own[layer.own]))
+                yield Tile(index, 0, part.start, _sums(values, own))
                 if null.draws:
                     best = null.best[index]
                     np.maximum(best, _sums(values, null_rows).max(axis=1), out=best)

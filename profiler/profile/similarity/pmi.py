@@ -31,15 +31,7 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import (
-    ALONE,
-    Null,
-    Reduce,
-    Tile,
-    Units,
-    check_embeddings,
-    listed_rows,
-)
+from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
 from profiler.profile.similarity.kernels import (
     FACTOR_RANGE,
     MASS_BITS,
@@ -108,7 +100,6 @@ class _PMI(ABC):
         images: Rows,
         concepts: FloatArray,
         null: Null,
-        reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
         neutral = _neutral_images(layers, null, len(images))
@@ -116,21 +107,18 @@ class _PMI(ABC):
         if not len(used):
             return  # every unit is dead, and there is no null distribution
         *rows, neutral = rows
-        # Every shard takes the rows of all units: products of other shapes may differ in the
-        # last bit.
-        own = [every[layer.own] for every, layer in zip(rows, layers, strict=True)]
         probabilities = ConceptProbabilities(images, used, concepts, self.temperature)
         for lo, pieces in probabilities.blocks():
-            null_evidence, *evidence, average = self.evidence(pieces, [null_rows, *own], neutral)
+            null_evidence, *evidence, average = self.evidence(pieces, [null_rows, *rows], neutral)
             # From each rank to the end of the list.
             rest = np.cumsum(average[::-1], axis=0, dtype=np.float64)[::-1].astype(np.float32)
             for index, found in enumerate(evidence):
                 if not len(layers[index]):
                     continue
-                lengths = layers[index].lengths[layers[index].own]
+                lengths = layers[index].lengths
                 short = lengths < layers[index].top.shape[1]
                 found[short] += rest[lengths[short]]
-                prior = Prior.of(found, reduce)
+                prior = Prior.of(found)
                 yield Tile(index, 0, lo, prior.score(found, self.prior_weight))
                 if null.draws:
                     prior.raise_to_guests(null_evidence, self.prior_weight, null.best[index])
@@ -339,19 +327,18 @@ class Prior:
     units: int
 
     @classmethod
-    def of(cls, evidence: NDArray[np.float32], reduce: Reduce = ALONE) -> "Prior":
-        """Reduce the evidence (K, B) of a whole layer, or of a shard of it.
+    def of(cls, evidence: NDArray[np.float32]) -> "Prior":
+        """Reduce the evidence (K, B) of a whole layer.
 
         The exponentials are summed as integers, in units of 2⁻³² of the greatest, so that no
-        order of units and no way of sharing them out changes a bit. What is rounded away moves D
+        order of units changes a bit. What is rounded away moves D
         by less than 1e-6 for a thousand units.
         """
-        peak = reduce.max(evidence.max(axis=0, initial=-np.inf))
+        peak = evidence.max(axis=0, initial=-np.inf)
         mass = np.zeros(len(peak))
         add_mass(evidence, peak, mass)
-        counted = reduce.sum(np.ldexp(mass, MASS_BITS).astype(np.int64))
-        units = reduce.sum(np.array([len(evidence)]))
-        return cls(peak + np.log(counted) - MASS_BITS * np.log(2), int(units[0]))
+        counted = np.ldexp(mass, MASS_BITS).astype(np.int64)
+        return cls(peak + np.log(counted) - MASS_BITS * np.log(2), len(evidence))
 
     def score(self, evidence: NDArray[np.float32], prior_weight: float) -> NDArray[np.float32]:
         """L − λ D for units of the layer; (K, B)."""

@@ -18,15 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, Rows, blocks
-from profiler.profile.similarity.base import (
-    ALONE,
-    Null,
-    Reduce,
-    Tile,
-    Units,
-    check_embeddings,
-    listed_rows,
-)
+from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
 
 _HELD_NUMBERS = 2**25
 """Cosines held at a time (128 MiB): a unit needs those of all of its images at once."""
@@ -60,14 +52,12 @@ class RankReorder:
         images: Rows,
         concepts: FloatArray,
         null: Null,
-        reduce: Reduce = ALONE,
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other.
 
         Where the cosines are not positive on average the formula has no root to divide by, and
         the score is −∞: the images do not show the concept.
         """
-        del reduce  # each unit stands for itself
         used, null_rows, rows = listed_rows(layers, null, len(images))
         length = null_rows.shape[1]
         orders = np.stack([np.random.default_rng([null.seed, i]).permutation(length)
@@ -83,9 +73,7 @@ class RankReorder:
                     continue
                 values = layer.activations.astype(np.float64)
                 lengths = layer.lengths
-                scores = _scores(
-                    cosines, own[layer.own], values[layer.own], lengths[layer.own], orders
-                )
+                scores = _scores(cosines, own, values, lengths, orders)
                 yield Tile(index, 0, part.start, scores)
                 if null.draws:
                     lent = np.arange(null.draws) % len(layer)
