@@ -62,8 +62,8 @@ from profiler.profile.evaluation import other_labels
 from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
+from profiler.profile.outlines import LayerOutlines, Outlines
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
-from profiler.profile.regions import LayerRegions, Regions
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
 
@@ -129,7 +129,7 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
-class RegionRecord:
+class OutlineRecord:
     """How it was found where in an image units respond."""
 
     images: int
@@ -180,7 +180,7 @@ class Record:
     """Only where the labels were evaluated."""
     experiment: ExperimentRecord | None = None
     """Only where drawn scenes were shown to the network."""
-    regions: RegionRecord | None = None
+    outlines: OutlineRecord | None = None
     """Only where it was looked at where in an image units respond."""
 
     @property
@@ -229,7 +229,7 @@ class ProfileRun:
             worked out: in imported runs, and where there were too few images.
         range_threshold: on their r with all words; None where decoys decide.
         drivers: what drives each unit by experiment, layer by layer; empty without one.
-        regions: where in their strongest images units respond; None where that was not looked at.
+        outlines: where in their strongest images units respond; None where that was not looked at.
     """
 
     record: Record
@@ -246,7 +246,7 @@ class ProfileRun:
     ranges: tuple[LayerRange, ...] = ()
     range_threshold: Threshold | None = None
     drivers: tuple[LayerDrivers, ...] = ()
-    regions: Regions | None = None
+    outlines: Outlines | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -662,16 +662,16 @@ def _pack(run: ProfileRun) -> bytes:
         )
         for name in _ARRAYS:
             arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
-    regions = run.regions.layers if run.regions else ()
-    more: dict[str, Sequence[LayerRange | LayerDrivers | LayerRegions]] = {
-        "range": run.ranges, "driver": run.drivers, "region": regions
+    outlines = run.outlines.layers if run.outlines else ()
+    more: dict[str, Sequence[LayerRange | LayerDrivers | LayerOutlines]] = {
+        "range": run.ranges, "driver": run.drivers, "outline": outlines
     }  # fmt: skip
     for kind, found in more.items():
         for place, each in enumerate(found):
             for name, values in each.to_arrays().items():
                 arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
-    if run.regions:
-        arrays |= {"region.images": run.regions.images, "region.frames": run.regions.frames}
+    if run.outlines:
+        arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
     return save(arrays)
 
 
@@ -788,16 +788,16 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         )
         if record.experiment
         else (),
-        _regions(names, arrays) if record.regions else None,
+        _outlines(names, arrays) if record.outlines else None,
     )
 
 
-def _regions(names: Sequence[str], arrays: Mapping[str, Any]) -> Regions:
+def _outlines(names: Sequence[str], arrays: Mapping[str, Any]) -> Outlines:
     layers = tuple(
-        LayerRegions.from_arrays(layer, arrays, f"{place}.region.")
+        LayerOutlines.from_arrays(layer, arrays, f"{place}.outline.")
         for place, layer in enumerate(names)
     )
-    return Regions(layers, arrays["region.images"], arrays["region.frames"])
+    return Outlines(layers, arrays["outline.images"], arrays["outline.frames"])
 
 
 def _check_arrays(run: ProfileRun) -> None:
@@ -825,15 +825,15 @@ def _check_arrays(run: ProfileRun) -> None:
     for drivers, info in zip(run.drivers, run.record.subject.layers, strict=False):
         if drivers.units != info.units:
             raise ValueError(f"units.safetensors does not have the drivers of {drivers.layer!r}")
-    for regions, info in zip(
-        run.regions.layers if run.regions else (), run.record.subject.layers, strict=False
+    for outlines, info in zip(
+        run.outlines.layers if run.outlines else (), run.record.subject.layers, strict=False
     ):
         if (
-            len(regions.rings) != info.units
-            or len(regions.points) != regions.rings.clip(0).sum()
-            or len(regions.places) != regions.points.sum()
+            len(outlines.rings) != info.units
+            or len(outlines.points) != outlines.rings.clip(0).sum()
+            or len(outlines.places) != outlines.points.sum()
         ):
-            raise ValueError(f"units.safetensors does not outline the units of {regions.layer!r}")
+            raise ValueError(f"units.safetensors does not outline the units of {outlines.layer!r}")
 
 
 FROM_RUN = 40

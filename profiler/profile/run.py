@@ -53,14 +53,14 @@ from profiler.profile.explain import (
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
+from profiler.profile.outlines import OUTLINED, Outlines
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
-from profiler.profile.regions import OUTLINED, Regions
 from profiler.profile.result import (
     SHOWN_IMAGES,
     EvaluationRecord,
+    OutlineRecord,
     ProfileRun,
     Record,
-    RegionRecord,
     Resorting,
     SimilarityRecord,
 )
@@ -221,8 +221,8 @@ def profile(
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
     experiment = _experiment(subject, layers, options, services)
-    with clock("regions"):
-        regions = _regions(subject, layers, probe, found, labels, options, services.progress)
+    with clock("outlines"):
+        outlines = _outlines(subject, layers, probe, found, labels, options, services.progress)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -236,7 +236,7 @@ def profile(
             record,
             evaluation=_evaluation_record(quality, len(found.kept), top, options),
             experiment=experiment.record,
-            regions=regions.record,
+            outlines=outlines.record,
             warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
@@ -248,7 +248,7 @@ def profile(
         quality=quality,
         ranges=ranges,
         drivers=experiment.drivers,
-        regions=regions.found,
+        outlines=outlines.found,
     )
     with clock("words"):
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
@@ -661,11 +661,11 @@ def _experiment(
 class _Outlined:
     """What a run keeps of where units respond; nothing where that was not asked."""
 
-    found: Regions | None = None
-    record: RegionRecord | None = None
+    found: Outlines | None = None
+    record: OutlineRecord | None = None
 
 
-def _regions(
+def _outlines(
     subject: Subject,
     layers: Sequence[Layer],
     probe: ProbeSet,
@@ -689,7 +689,7 @@ def _regions(
         for layer in labels
     ]
     distinct = len(np.unique(np.concatenate([images.ravel() for images in shown])))
-    with progress.stage("regions", min(passes, distinct)) as advance:
+    with progress.stage("outlines", min(passes, distinct)) as advance:
         maps = read_maps(
             subject,
             layers,
@@ -702,8 +702,8 @@ def _regions(
             advance=advance,
         )
     return _Outlined(
-        Regions.of(maps, shown).renumbered(found.kept),
-        RegionRecord(maps.images, maps.sampled, maps.covered, SHARE),
+        Outlines.of(maps, shown).renumbered(found.kept),
+        OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE),
     )
 
 

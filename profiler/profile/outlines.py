@@ -31,7 +31,7 @@ STEPS = 255
 
 
 @dataclass(frozen=True)
-class LayerRegions:
+class LayerOutlines:
     """The outlines of a layer's units on their strongest images.
 
     Attributes:
@@ -78,14 +78,16 @@ class LayerRegions:
         }
 
     @classmethod
-    def from_arrays(cls, layer: str, arrays: Mapping[str, Any], prefix: str = "") -> "LayerRegions":
+    def from_arrays(
+        cls, layer: str, arrays: Mapping[str, Any], prefix: str = ""
+    ) -> "LayerOutlines":
         """What :meth:`to_arrays` gave, its names behind a prefix."""
         covered, *rest = (arrays[prefix + each.name] for each in fields(cls)[1:])
         return cls(layer, bool(covered[0]), *(each.astype(np.int64) for each in rest))
 
 
 @dataclass(frozen=True)
-class Regions:
+class Outlines:
     """Outlines of all layers, and what the network sees of each outlined image.
 
     Attributes:
@@ -95,12 +97,12 @@ class Regions:
             of the picture; beyond 0 and 1 where it is padded.
     """
 
-    layers: tuple[LayerRegions, ...]
+    layers: tuple[LayerOutlines, ...]
     images: IntArray
     frames: FloatArray
 
     @classmethod
-    def of(cls, found: ShownMaps, shown: Sequence[IntArray]) -> "Regions":
+    def of(cls, found: ShownMaps, shown: Sequence[IntArray]) -> "Outlines":
         """By the maps.
 
         Args:
@@ -118,16 +120,16 @@ class Regions:
             frames.reshape(-1, 4),
         )
 
-    def renumbered(self, kept: IntArray) -> "Regions":
+    def renumbered(self, kept: IntArray) -> "Outlines":
         """The same, its images numbered by their place in ``kept``."""
-        return Regions(self.layers, np.searchsorted(kept, self.images), self.frames)
+        return Outlines(self.layers, np.searchsorted(kept, self.images), self.frames)
 
 
 def _edges(frame: Frame) -> tuple[float, float, float, float]:
     return frame.left, frame.top, frame.right, frame.bottom
 
 
-def _outlined(layer: LayerMaps, shown: IntArray, frames: Mapping[int, Frame]) -> LayerRegions:
+def _outlined(layer: LayerMaps, shown: IntArray, frames: Mapping[int, Frame]) -> LayerOutlines:
     """Cut every map, and lay its outline onto the picture."""
     rings = np.full(shown.shape, UNKNOWN)
     cut = (
@@ -148,7 +150,7 @@ def _outlined(layer: LayerMaps, shown: IntArray, frames: Mapping[int, Frame]) ->
         points += map(len, lines)
         places += map(frame.place, lines)
     joined = np.concatenate(places) if places else np.zeros((0, 2))
-    return LayerRegions(
+    return LayerOutlines(
         layer.layer,
         layer.covered,
         rings,
