@@ -9,11 +9,13 @@ not the activation of the pass before is left out.
 Units without such a map (class tokens, windows, other linear outputs) are looked at by occlusion
 (Zeiler & Fergus 2014): each cell of a grid of :data:`GRID` × :data:`GRID` is covered with the
 image's mean colour, and how much the activation falls is the map. That takes 50 forward passes an
-image, so very few images are covered.
+image, so few images are covered.
 
-The images that most units share are read first, as many as the budget of forward passes allows.
+Which images are read, where the budget of forward passes does not allow all, is chosen so that many
+units have several of them.
 """
 
+import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -280,7 +282,7 @@ class _Gathering:
     source: MapSource | None
     shown: IntArray
     activations: FloatArray
-    _places: dict[int, tuple[IntArray, IntArray]] = field(default_factory=dict)
+    places: dict[int, tuple[IntArray, IntArray]] = field(default_factory=dict)
     _upper: "_Upper | None" = None
     _found: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
 
@@ -290,12 +292,7 @@ class _Gathering:
         order = np.argsort(images, kind="stable")
         known, starts = np.unique(images[order], return_index=True)
         for image, part in zip(known.tolist(), np.split(order, starts[1:]), strict=True):
-            self._places[image] = units[part], ranks[part]
-
-    @property
-    def units_of(self) -> dict[int, int]:
-        """How many units each image is shown of."""
-        return {image: len(units) for image, (units, _) in self._places.items()}
+            self.places[image] = units[part], ranks[part]
 
     def expect(self, images: int) -> None:
         """So many images, the first, decide where values stand out."""
@@ -306,8 +303,8 @@ class _Gathering:
         if self._upper is not None:
             self._upper.add(maps)
         for image, own in zip(images, maps, strict=True):
-            if image in self._places:
-                units, ranks = self._places[image]
+            if image in self.places:
+                units, ranks = self.places[image]
                 kept = own[torch.from_numpy(units).to(own.device)].float().cpu().numpy()
                 self._found.append((units, ranks, np.full(len(units), image), kept))
 
@@ -344,12 +341,35 @@ class _Gathering:
 
 
 def _most_shared(layers: Sequence[_Gathering], most: int) -> list[int]:
-    """At most so many of the images that are shown, those of most units first."""
-    units: dict[int, int] = {}
+    """At most so many of the images that are shown, such that many units have several of them.
+
+    Always the image that is worth most next: to a unit that shows it first 1, second ½, third ⅓ …,
+    halved for each image that the unit has already (greedy coverage; worths only fall, so an old
+    one is an upper bound).
+    """
+    owners: dict[int, list[tuple[IntArray, IntArray]]] = {}
+    first = 0
     for layer in layers:
-        for image, count in layer.units_of.items():
-            units[image] = units.get(image, 0) + count
-    return sorted(units, key=lambda image: (-units[image], image))[: max(most, 0)]
+        for image, (units, ranks) in layer.places.items():
+            owners.setdefault(image, []).append((first + units, ranks))
+        first += len(layer.shown)
+    places = {
+        image: tuple(map(np.concatenate, zip(*parts, strict=True)))
+        for image, parts in owners.items()
+    }
+    worth = np.ones(first)
+    queue = [(-float("inf"), image) for image in sorted(places)]
+    chosen: list[int] = []
+    while queue and len(chosen) < most:
+        bound, image = heapq.heappop(queue)
+        units, ranks = places[image]
+        now = -float((worth[units] / (1 + ranks)).sum())
+        if now > bound:
+            heapq.heappush(queue, (now, image))
+            continue
+        chosen.append(image)
+        worth[units] /= 2
+    return chosen
 
 
 class _Upper:

@@ -71,7 +71,7 @@ Outlines = Annotated[
     int | None,
     typer.Option(
         help="Forward passes to spend on where in its strongest images each unit responds; 0: "
-        "none.  [default: half as many as images, at least 500]",
+        "none.  [default: 3 for every 4 images, at least 500]",
         min=0,
     ),
 ]

@@ -116,8 +116,8 @@ class ProfileOptions:
     scenes: int = 1000
     """Drawn scenes of the experiment on what drives each layer; 0 for none."""
     outlines: int | None = None
-    """Forward passes to spend on where in images units respond; 0 for none. None: half as many as
-    there are images, and at least :data:`OUTLINE_PASSES`."""
+    """Forward passes to spend on where in images units respond; 0 for none. None: three
+    for every four images, and at least :data:`OUTLINE_PASSES`."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     batch_size: int | None = None
@@ -677,7 +677,7 @@ def _outlines(
     """Where units respond on the images that their rows show."""
     passes = options.outlines
     if passes is None:
-        passes = max(len(found.kept) // 2, OUTLINE_PASSES)
+        passes = max(3 * len(found.kept) // 4, OUTLINE_PASSES)
     if not passes:
         return _Outlined()
     shown = [

@@ -157,11 +157,24 @@ def test_no_more_passes_than_the_budget(probe: ImageFolder) -> None:
         assert found.covered == covered
         assert found.images <= passes - 50 * covered
         assert found.images >= min(images, 5)
-    # The images that most units share come first.
+    # The image that most units share comes first.
     found, shown, _ = looked_at(net, net.layers(("map", "head")), probe, 1)
     times = np.bincount(np.concatenate([each.ravel() for each in shown]))
     assert len(found.frames) == 1
     assert times[next(iter(found.frames))] == times.max()
+
+
+def test_every_unit_has_some_of_the_images_before_one_has_all(probe: ImageFolder) -> None:
+    net = subject()
+    # Unit 0 shows 0, 1, 2, and units 1 … 4 show 3 and one more each.
+    shown = np.array([[0, 1, 2], [3, 4, -1], [3, 5, -1], [3, 6, -1], [3, 7, -1]])
+    layer = net.layers(("map",))[0]
+    read: list[set[int]] = []
+    for passes in (1, 2, 6):
+        values = np.zeros(shown.shape, np.float32)
+        found = read_maps(net, (layer,), probe, [shown[:2]], [values[:2]], passes=passes)
+        read.append(set(found.frames))
+    assert read == [{0}, {0, 3}, {0, 1, 2, 3, 4}]
 
 
 def test_a_map_that_is_not_the_activation_is_left_out(probe: ImageFolder) -> None:
