@@ -47,7 +47,8 @@ _PASSES = 1 + GRID**2
 """Forward passes of an image that is covered."""
 _FOR_COVERED = 0.2
 """Share of the budget that goes to covered images, where some layers have maps and others not."""
-_AT_A_TIME = 16
+AT_A_TIME = 16
+"""Images of a batch: maps take more memory than what is pooled of them."""
 _CLOSE, _CLOSE_IN_HALF = 1e-3, 3e-2
 """How far the mean of a map may be from the activation, relative to the unit's largest."""
 
@@ -103,6 +104,7 @@ def read_maps(
     *,
     passes: int,
     precision: str = "fp32",
+    batch_size: int = AT_A_TIME,
     workers: int = 0,
     advance: Advance = lambda _: None,
 ) -> ShownMaps:
@@ -116,6 +118,7 @@ def read_maps(
         activations: (K, G) on these, as they were pooled.
         passes: forward passes that may be spent.
         precision: one of :data:`~profiler.activations.collect.PRECISIONS`.
+        batch_size: images at a time.
         workers: processes that decode.
         advance: told how many forward passes were made, of as many as ``passes`` at most.
     """
@@ -134,12 +137,14 @@ def read_maps(
     for each in mapped:
         each.expect(min(len(order), SAMPLED))
     with torch.inference_mode(), autocast(subject.device, precision):
-        for some, pixels in _decoded(subject.preprocess, probe, order, workers, frames):
+        for some, pixels in _decoded(subject.preprocess, probe, order, batch_size, workers, frames):
             _look(subject, mapped, some, pixels)
             advance(len(some))
-        for some, pixels in _decoded(subject.preprocess, probe, covered, workers, frames):
+        for some, pixels in _decoded(
+            subject.preprocess, probe, covered, batch_size, workers, frames
+        ):
             for image, one in zip(some, pixels, strict=True):
-                _cover(subject, unmapped, image, one)
+                _cover(subject, unmapped, image, one, batch_size)
                 advance(_PASSES)
     return ShownMaps(
         tuple(each.result(_CLOSE if precision == "fp32" else _CLOSE_IN_HALF) for each in found),
@@ -216,14 +221,15 @@ def _decoded(
     preprocess: Preprocess,
     probe: ProbeSet,
     images: Sequence[int],
+    batch_size: int,
     workers: int,
     frames: dict[int, Frame],
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Some images at a time, prepared for the network; the frame of each is put into ``frames``."""
     loader = DataLoader(
         _Decoding(probe, preprocess, images),
-        batch_size=_AT_A_TIME,
-        num_workers=workers if len(images) > _AT_A_TIME else 0,
+        batch_size=batch_size,
+        num_workers=workers if len(images) > batch_size else 0,
         collate_fn=list,
     )
     for batch in loader:
@@ -254,7 +260,11 @@ def _look(
 
 
 def _cover(
-    subject: Subject, unmapped: "Sequence[_Gathering]", image: int, pixels: torch.Tensor
+    subject: Subject,
+    unmapped: "Sequence[_Gathering]",
+    image: int,
+    pixels: torch.Tensor,
+    batch_size: int,
 ) -> None:
     """Keep how much activations fall where cells of one image are covered."""
     height, width = pixels.shape[1:]
@@ -267,7 +277,7 @@ def _cover(
         )
         given[1 + cell, :, rows, columns] = mean[:, None, None]
     layers = [each.layer for each in unmapped]
-    parts = [subject.read(layers, given[part]) for part in blocks(_PASSES, _AT_A_TIME)]
+    parts = [subject.read(layers, given[part]) for part in blocks(_PASSES, batch_size)]
     for each in unmapped:
         rows_of = torch.cat([part[each.layer.name] for part in parts])
         fallen = (rows_of[:1] - rows_of[1:]).T

@@ -67,7 +67,7 @@ function drawOutline(box, picture, rings, frame) {
   const svg = shape("svg", { class: "outline", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true",
     preserveAspectRatio: whole ? "xMidYMid meet" : "xMidYMid slice" });
   if (frame.length === 4) {
-    const [left, top, right, bottom] = [frame[0] * width, frame[1] * height, frame[2] * width, frame[3] * height];
+    const [left, top, right, bottom] = [frame[0] * width, frame[1] * height, frame[2] * width, frame[3] * height].map((edge) => edge.toFixed(1));
     const unseen = `M0 0H${width}V${height}H0ZM${left} ${top}V${bottom}H${right}V${top}Z`;
     svg.append(shape("path", { class: "unseen", d: unseen, "fill-rule": "evenodd" }),
       shape("path", { d: unseen, "fill-rule": "evenodd", fill: "url(#hatch)" }));
@@ -125,7 +125,7 @@ function outlineLegend(covered, left) {
       covered
         ? " when covered: the activation falls by more than half of its largest fall where these parts are covered"
         : " where the unit responds: its map, of which the activation is the mean or the largest value, exceeds all but 0.5 % of its values"),
-    el("span", {}, key(shape("rect", { class: "unseen", width: 14, height: 14 }), shape("rect", { width: 14, height: 14, fill: "url(#hatch)" })),
+    el("span", {}, key(shape("rect", { class: "under", width: 14, height: 14 }), shape("rect", { class: "unseen", width: 14, height: 14 }), shape("rect", { width: 14, height: 14, fill: "url(#hatch)" })),
       " cropped away before the network"),
     el("span", {}, `Point at a picture to see the part alone. Diffuse: no part stands out.${left ? ` ${plural(left, "picture")} without an outline ${left === 1 ? "was" : "were"} not looked at.` : ""}`));
 }

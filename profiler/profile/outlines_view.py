@@ -7,7 +7,6 @@ import numpy as np
 
 from profiler.core.arrays import BoolArray
 from profiler.profile.outlines import STEPS, UNKNOWN, LayerOutlines, Outlines
-from profiler.report.text import percent
 
 LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%()*+,.:;=?@[]^_`{}~"
 """A coordinate each, from 0 to 1."""
@@ -27,16 +26,6 @@ class OutlinesView:
         self._outlines = outlines
         self._dead = dead
         self._shown = shown
-
-    @property
-    def covered(self) -> bool:
-        """Whether some layers were looked at by covering."""
-        return any(layer.covered and layer.known.any() for layer in self._outlines.layers)
-
-    def diffuse(self) -> str:
-        """Share of the pictures looked at in which no place stands out."""
-        rings = np.concatenate([layer.rings.ravel() for layer in self._outlines.layers])
-        return percent(int((rings == 0).sum()), int((rings != UNKNOWN).sum()))
 
     def data(self) -> dict[str, Any]:
         """Texts of the units that are not dead, and what the network sees of images.

@@ -14,7 +14,7 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Known, Network, thumbnails
 from profiler.activations.kept import collect_once
-from profiler.activations.maps import SHARE, read_maps
+from profiler.activations.maps import AT_A_TIME, SHARE, read_maps
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, IntArray
@@ -698,6 +698,7 @@ def _outlines(
             [layer.top_activations[:, :OUTLINED] for layer in labels],
             passes=passes,
             precision=options.precision,
+            batch_size=min(AT_A_TIME, found.batch_size),
             workers=options.workers,
             advance=advance,
         )
