@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from profiler.api.file_results import load
     from profiler.api.guards import FittedGuard as Guard
     from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
-    from profiler.api.results import load
+    from profiler.api.specs import check, mine
     from profiler.api.stories import compare, debug, profile
     from profiler.errors import ProfilerError
 
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Guard",
     "ProfilerError",
+    "check",
     "compare",
     "debug",
     "load",
@@ -34,17 +36,20 @@ __all__ = [
     "load_images",
     "load_model",
     "load_vlm",
+    "mine",
     "profile",
 ]
 
 _HOMES = {
     "Guard": "api.guards:FittedGuard",
     "ProfilerError": "errors",
-    "load": "api.results",
+    "check": "api.specs",
+    "load": "api.file_results",
     "load_concepts": "api.objects",
     "load_images": "api.objects",
     "load_model": "api.objects",
     "load_vlm": "api.objects",
+    "mine": "api.specs",
 }
 _STORIES = ("compare", "debug", "profile")
 """Functions that have the name of a package."""

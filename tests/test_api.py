@@ -17,7 +17,9 @@ import pytest
 import torch
 from command import Command
 from PIL import Image
+from same_bytes import without_seconds
 from tiny import CLASSES, CaptionVLM, TinyNet, TinyVLM, to_tensor, write_classes, write_images
+from torchvision.datasets import ImageFolder
 
 import profiler as pf
 from profiler.api.results import FILLS
@@ -92,6 +94,7 @@ def test_a_profile_in_memory_is_that_of_the_command_line(here: Path, command: Co
     )
     assert done.status == 0, done.stderr
     profile = profiled(above / "images", concepts=above / "words.txt", date="2024-01-01")
+    assert not list(here.iterdir())
     assert profile.to_csv() == (above / "run" / "descriptions.csv").read_text()
     assert profile.to_json() == json.loads((above / "run" / "profile.json").read_text())
     assert pf.load(above / "run").to_html() == (above / "run" / "report.html").read_text()
@@ -218,6 +221,7 @@ def test_a_comparison_in_memory_is_that_of_the_command_line(here: Path, command:
     before = profiled(above / "images", **more)
     after = profiled(above / "images", tuned(), preprocess=to_tensor(), **more)
     found = pf.compare(before, after, names=["before", "after"], draws=3, vlm=TinyVLM())
+    assert not list(here.iterdir())
     before.save(above / "before")
     after.save(above / "after")
     done = command(
@@ -273,11 +277,11 @@ def test_a_diagnosis_in_memory_is_that_of_the_command_line(here: Path, command: 
     assert {*found.to_frame()["true"]} <= {*CLASSES}
     assert "errors</td>" in found._repr_html_()
     assert found.save(here / "saved").read_text() == found.to_html()
-    with pytest.raises(pf.ProfilerError, match="no concepts are known for these classes; give"):
-        pf.debug(tuned(), data, trust_labels=True, cache=False, **given)
+    with_default = pf.debug(tuned(), data, trust_labels=True, cache=False, **given)
+    assert "attributes: 120 concepts" in with_default.to_html().replace("\u202f", " ")
     with pytest.raises(pf.ProfilerError, match="`attack` and `corrupt` exclude each other"):
         pf.debug(tuned(), data, WORDS, attack="pgd", corrupt="gaussian_noise:1", **given)
-    with pytest.raises(pf.ProfilerError, match="labelled images are a folder"):
+    with pytest.raises(pf.ProfilerError, match="no images: the sequence is empty"):
         pf.debug(tuned(), [], WORDS, **given)
 
 
@@ -320,6 +324,11 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
         own = written["rules"][0]
         assert mine["metrics"][own] == theirs["metrics"][own]
     same_cells(found.to_frame(), found.to_csv())
+    assert found.save(here / "kept").read_text() == found.to_html()
+    assert pf.load(here / "kept") == found
+    assert pf.load("assessed").summary == written["summary"]
+    with pytest.raises(pf.ProfilerError, match=r"holds a guard, which Guard\.load reads"):
+        pf.load("made")
     assert "held-out images" in found.summary
     assert len(found._repr_html_()) < 200_000
     guard.save("mine.safetensors")
@@ -329,6 +338,171 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
     assert (logits.shape, verdict.flagged.shape) == ((2, 4), (2,))
     with pytest.raises(pf.ProfilerError, match="this guard was made for TinyNet"):
         guard.score(tuned(), here / "held" / "red", preprocess=to_tensor())
+
+
+# --- specifications -------------------------------------------------------------------------
+
+SPECS = """
+classes red, green, sky = "cyan"
+concepts crimson = "red", green-ish = "green", "deep blue" = "blue"
+spec red-is-red: predict(x, red) => >(x, crimson, "deep blue")
+    require rate >= 100%
+spec green-is-red: predict(x, green) => >(x, crimson, green-ish)
+    require applicable rate >= 0.5
+spec sky-is-not-red: predict(x, sky) => >(x, "deep blue", crimson)
+"""
+
+
+def test_a_check_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    above = here.parent
+    data = write_classes(above / "data", 12)
+    (above / "colors.conspec").write_text(SPECS, encoding="utf-8")
+    (above / "classes.txt").write_text("\n".join(CLASSES))
+    subject = f"{HERE / 'samples' / 'tiny.py'}:subject"
+    done = command(
+        *("check", above / "colors.conspec", subject, "--data", data, "-j", 0),
+        *("--classes", above / "classes.txt", "--vlm", subject.replace("subject", "caption_vlm")),
+        *("--region", "box:0.3", "--region", "max", "--out", above / "out"),
+    )
+    assert done.status == 1, done.stderr
+    given = {
+        "classes": CLASSES, "vlm": CaptionVLM(), "preprocess": to_tensor(), "cache": False,
+        "regions": ("box:0.3", "max"),
+    }  # fmt: skip
+    found = pf.check(SPECS, TinyNet(), data, **given)
+    assert not list(here.iterdir())
+    assert pf.check(above / "colors.conspec", TinyNet(), data, **given).to_csv() == found.to_csv()
+    loaded = pf.load(above / "out")
+    assert found.files.keys() == loaded.files.keys() >= {"certificates.json"}
+    told = {"command", "specs_file", "settings"}
+    mine, theirs = (without_seconds(each.to_json()) for each in (found, loaded))
+    assert mine.keys() == theirs.keys()
+    for key in mine.keys() - told - {"classifier"}:
+        assert mine[key] == theirs[key], key
+    assert mine["classifier"]["head"] == theirs["classifier"]["head"]
+    assert (found.summary, found.passed) == (loaded.summary, False)
+    assert found.summary.startswith("Of 3 specs, 2 hold and 1 fails.")
+    same_cells(found.to_frame(), found.to_csv())
+    frame = found.to_frame().set_index("spec")
+    assert frame.loc["red-is-red", ["holds", "images", "rate", "proved"]].tolist() == [48, 48, 1, 2]
+    assert frame.loc["green-is-red", "applicable_rate"] == 0
+    assert frame.loc["green-is-red", "violated"] == 2
+    page = found._repr_html_()
+    assert "green-is-red: fails" in page
+    assert len(page) < 200_000
+    assert "<script" not in page
+    assert found.save(here / "saved").read_text() == found.to_html()
+    assert pf.load(here / "saved") == found
+    good = pf.check(SPECS.split("spec green")[0], TinyNet(), data, **{**given, "out": "good"})
+    assert good.passed
+    assert pf.load("good") == good
+
+
+def test_mining_in_memory_is_that_of_the_command_line(here: Path, command: Command) -> None:
+    above = here.parent
+    data = write_classes(above / "data", 20)
+    (above / "classes.txt").write_text("\n".join(CLASSES))
+    (above / "words.txt").write_text("red\ngreen\nblue\n")
+    subject = f"{HERE / 'samples' / 'tiny.py'}:subject"
+    done = command(
+        *("mine", subject, "--data", data, "--concepts", above / "words.txt", "-j", 0),
+        *("--classes", above / "classes.txt", "--vlm", subject.replace("subject", "caption_vlm")),
+        *("--least-rate", 0.4, "--out", above / "mined.conspec"),
+    )
+    assert done.status == 0, done.stderr
+    given = {
+        "classes": CLASSES, "vlm": CaptionVLM(), "preprocess": to_tensor(), "cache": False,
+    }  # fmt: skip
+    words = ["red", "green", "blue"]
+    text = pf.mine(TinyNet(), data, words, least_rate=0.4, **given)
+    assert not list(here.iterdir())
+    # Only what the network is called differs.
+    named = (above / "mined.conspec").read_text(encoding="utf-8")
+    assert text == named.replace(f'"{subject}"', "TinyNet")
+    assert text.count("\nspec ") >= 4
+    # What is proposed can be checked as it is.
+    found = pf.check(text, TinyNet(), data, words, **given)
+    assert len(found.to_frame()) == text.count("\nspec ")
+
+
+def test_specs_are_refused_before_anything_is_computed(here: Path) -> None:
+    def check(text: Any, **more: Any) -> Any:
+        return pf.check(text, "resnet18", here, vlm="conse", **more)
+
+    with pytest.raises(pf.ProfilerError, match="specs:3:10: expected") as raised:
+        check("concepts a, b\nclasses c\nspec one predict(x, c)\nspec two: >(x, a, b)")
+    assert any("^" in note for note in raised.value.__notes__)
+    with pytest.raises(pf.ProfilerError, match=r"cannot read specifications from 'no\.conspec'"):
+        check("no.conspec")
+    with pytest.raises(pf.ProfilerError, match="`regions` 'ball' is no region"):
+        check("spec one: predict(x, a)", regions="ball")
+    with pytest.raises(pf.ProfilerError, match=r"file of annotations 'no\.csv'"):
+        check("concepts a, b\nspec one: >(x, a, b)", annotations="no.csv")
+
+
+# --- labelled images in memory --------------------------------------------------------------
+
+
+def test_labelled_images_in_memory_give_what_their_folder_gives(here: Path) -> None:
+    data = write_classes(here.parent / "data", 20)
+    folder = ImageFolder(str(data))
+    assert folder.classes == sorted(CLASSES)
+    listed = [item[0] for item in folder]
+    given = {
+        "vlm": CaptionVLM(), "preprocess": to_tensor(), "trust_labels": True, "cache": False,
+    }  # fmt: skip
+    wanted = pf.debug(tuned(), data, WORDS, classes=CLASSES, **given).to_json()
+    loaded = pf.load_images(listed, labels=folder.targets, classes=folder.classes)
+    for images in (folder, loaded, pf.load_images(folder)):
+        found = pf.debug(tuned(), images, WORDS, classes=CLASSES, **given).to_json()
+        for key in ("before", "confusion", "rules", "words", "quality"):
+            assert found.get(key) == wanted.get(key), key
+        assert [each["true"] for each in found["images"]] == [
+            each["true"] for each in wanted["images"]
+        ]
+    # Profiled, they are images like any other.
+    assert profiled(loaded).to_csv() == profiled(listed).to_csv()
+    # Without names of the outputs, numbers are outputs: here they are in another order.
+    with pytest.raises(pf.ProfilerError, match="outputs came in another order") as raised:
+        pf.debug(TinyNet(), folder, WORDS, **{**given, "trust_labels": False})
+    assert "`classes`" in str(raised.value)
+    in_order = pf.load_images(
+        listed, labels=[CLASSES.index(folder.classes[i]) for i in folder.targets], classes=CLASSES
+    )
+    guard = pf.Guard.fit(tuned(), in_order, WORDS, **given)
+    assert guard.context.classes == CLASSES
+    part = torch.utils.data.Subset(folder, range(0, 80, 2))
+    with pytest.raises(pf.ProfilerError, match="all 40 images of Subset are among those the guard"):
+        guard.evaluate(tuned(), part, preprocess=to_tensor())
+    others = ImageFolder(str(write_classes(here.parent / "others", 10, seed=50)))
+    found = guard.evaluate(tuned(), others, preprocess=to_tensor(), limit=20)
+    assert found.to_json()["data"]["images"] == 20
+    checked = pf.check(
+        SPECS, TinyNet(), in_order, vlm=CaptionVLM(), preprocess=to_tensor(), cache=False
+    )
+    assert checked.to_frame()["images"].tolist() == [80, 80, 80]
+    assert not list(here.iterdir())
+    assert "spec " in pf.mine(
+        TinyNet(), in_order, WORDS, vlm=CaptionVLM(), preprocess=to_tensor(), cache=False
+    )
+
+
+def test_a_result_that_lacks_a_file_says_which(here: Path) -> None:
+    data = write_classes(here.parent / "data", 6)
+    found = pf.check(
+        SPECS, TinyNet(), data, classes=CLASSES, vlm=CaptionVLM(), preprocess=to_tensor(),
+        cache=False, out="out",
+    )  # fmt: skip
+    (here / "out" / "check.html").unlink()
+    with pytest.raises(pf.ProfilerError, match=r"the check in 'out' lacks check\.html"):
+        pf.load("out")
+    (here / "out" / "check.json").write_text('{"format": 1}')
+    with pytest.raises(pf.ProfilerError, match="has no summary: an earlier version wrote it"):
+        pf.load("out")
+    (here / "out" / "check.json").write_text("{")
+    with pytest.raises(pf.ProfilerError, match=r"check 'out/check\.json' is damaged"):
+        pf.load("out")
+    assert "summary" in found.to_json()
 
 
 # --- errors ---------------------------------------------------------------------------------
@@ -352,10 +526,20 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
         (lambda _: pf.load_images([np.zeros((8, 8, 3))]), "type ndarray; give PIL images or paths"),
         (lambda _: pf.load_images("imagenett"), "unknown probe set 'imagenett'"),
         (lambda _: pf.load_images("synthetic", limit=0), "`limit` must be at least 1, got 0"),
+        (lambda _: pf.load_images("synthetic", labels=[1]), "for images in memory that are not"),
+        (lambda _: pf.debug("resnet18", [], vlm="conse"), "no images: the sequence is empty"),
+        (lambda here: pf.debug("resnet18", here, vlm="conse"), "no images in"),
+        (
+            lambda _: pf.debug("resnet18", pf.load_images("synthetic", limit=3), vlm="conse"),
+            "a built-in set that is loaded has no labels",
+        ),
+        (lambda _: pf.debug("resnet18", "none", vlm="conse"), "'none' does not exist; `images`"),
+        (lambda _: pf.mine("resnet18", "d", table="no.csv"), "table 'no.csv'"),
+        (lambda _: pf.load("none"), "'none' does not exist: it lacks run.json"),
         (lambda _: pf.load_concepts([]), "no concepts: the sequence is empty"),
         (lambda _: pf.load_concepts([1, 2]), "concepts are words"),
         (lambda _: pf.load_concepts("visul"), "unknown concept set 'visul'; near names: visual"),
-        (lambda here: pf.load(here), "is no finished profile, comparison or diagnosis"),
+        (lambda here: pf.load(here), "holds no result: it lacks run.json (profile), comparison"),
         (lambda _: pf.compare(), "a comparison needs at least two profiles, got 0"),
         (lambda here: profiled(here, layres="all"), "unknown parameter of profile 'layres'; near"),
         (lambda here: profiled(here, device="gpu"), "unknown device 'gpu'"),

@@ -105,6 +105,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (READERS, "--vlm clip", "clip"),
     (READERS, "--vlm nowhere.py:vlm", "nowhere.py"),
     (READERS, "--vlm open_clip:ViT-B-16", "ViT-B-16"),
+    (READERS, "--vlm open_clip:ViT-B-16/openia", "near names: openai"),
     (READERS, "--concepts nowhere.txt", "nowhere.txt"),
     (READERS - {"check"}, "--concepts blank.txt", "blank.txt"),
     (READERS - PROFILES, "--concepts annotations:folders", "profiler run and compare alone"),
@@ -115,6 +116,7 @@ WRONG: list[tuple[set[str], str, str]] = [
     (NETWORKS, "--preprocess size=3", "size"),
     (NETWORKS, "--preprocess nowhere.py:f", "nowhere.py"),
     (NETWORKS - {"compare"}, "--partial", "--partial"),
+    (NETWORKS - {"compare"}, "--weights IMAGENET1K_V1", "has weights by name only in torchvision"),
     # Images and words
     (PROFILES, "--probe nowhere/", "nowhere"),
     (PROFILES, "--probe nothing", "nothing"),
@@ -191,6 +193,11 @@ CALLS = [
     for line, said in [
         (RIGHT["run"].replace("net.py:subject", "nowhere.py:subject"), "nowhere.py"),
         (RIGHT["run"].replace("net.py:subject", "resnet5"), "resnet5"),
+        (RIGHT["run"].replace("net.py:subject", "resnet50 --weights V9"), "IMAGENET1K_V2"),
+        (
+            RIGHT["run"].replace("net.py:subject", "resnet18 --weights none --layers layer9"),
+            "unknown layer of resnet18 'layer9'",
+        ),
         (RIGHT["check"].replace("spec.conspec", "nowhere.conspec"), "nowhere.conspec"),
         (RIGHT["check"].replace("spec.conspec", "bad.conspec"), "bad.conspec:3"),
         ("check spec.conspec net.py:subject", "--data"),

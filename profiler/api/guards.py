@@ -3,13 +3,21 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from torch import nn
 
-from profiler.api.classifiers import open_case
+from profiler.api.classifiers import (
+    Classes,
+    Labelled,
+    LabelledCase,
+    check_data,
+    class_names,
+    open_labels,
+)
+from profiler.api.file_results import GuardAssessment
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
@@ -21,15 +29,12 @@ from profiler.api.objects import (
     provenance_of,
     services_of,
 )
-from profiler.api.results import FileResult, Profile, framed
+from profiler.api.results import Profile, framed
 from profiler.data.corruptions import Corruption
 from profiler.guard.answers import REFERENCE, check_subject
 from profiler.guard.assess import AssessOptions, assess_guard
 from profiler.guard.fit import GuardOptions, check_rule, fit_guard, open_guard_data
 from profiler.guard.guard import FILE, Guard
-from profiler.guard.metrics import METRICS
-from profiler.guard.page import summary
-from profiler.guard.result import Assessment
 from profiler.guard.rules.combined import DEFAULT
 from profiler.guard.score import COLUMNS, score_images
 from profiler.guard.thresholds import CONFIDENCE
@@ -39,7 +44,6 @@ from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM
-from profiler.profile.counts import LayerProfile
 from profiler.session import Progress, Reading
 
 if TYPE_CHECKING:
@@ -54,10 +58,10 @@ class FittedGuard(Guard):
     def fit(
         cls,
         model: str | nn.Module | Subject,
-        images: Path | str,
+        images: Labelled,
         concepts: Concepts | Profile | None = None,
         *,
-        classes: Path | str | None = None,
+        classes: Classes | None = None,
         head: str | None = None,
         rule: str = DEFAULT,
         views: Sequence[str] = (),
@@ -121,11 +125,14 @@ class FittedGuard(Guard):
             provenance_of("Guard.fit", settings),
         )
         store = open_store(cache)
-        classifier, data, words, reader = open_case(
+        case = LabelledCase.open(
             model, images, concepts, classes, head, vlm, preprocess, limit, device
         )
-        folder, services = None if out is None else Path(out), services_of(progress, store=store)
-        return cls._of(fit_guard(classifier, reader, data, words, folder, options, services))
+        words, folder = case.concepts, None if out is None else Path(out)
+        services = services_of(progress, store=store)
+        return cls._of(
+            fit_guard(case.classifier, case.eyes(), case.images, words, folder, options, services)
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -181,9 +188,9 @@ class FittedGuard(Guard):
     def evaluate(
         self,
         model: str | nn.Module | Subject,
-        images: Path | str,
+        images: Labelled,
         *,
-        classes: Path | str | None = None,
+        classes: Classes | None = None,
         attacks: Sequence[Attack] = (),
         corruptions: Sequence[str | Corruption] = (),
         reference: Path | str | None = None,
@@ -193,7 +200,7 @@ class FittedGuard(Guard):
         device: str = "auto",
         progress: Progress | None = None,
         out: Path | str | None = None,
-    ) -> "GuardAssessment":
+    ) -> GuardAssessment:
         """Measure the guard on held-out labelled images: ``profiler guard eval``.
 
         Args:
@@ -214,12 +221,14 @@ class FittedGuard(Guard):
         harmed = tuple(
             Corruption.parse(each) if isinstance(each, str) else each for each in corruptions
         )
+        source, left = open_labels(images, limit)
+        names = class_names(classes)
+        check_data(source, names)
         classifier = self._classifier(model, preprocess, device)
-        named = None if classes is None else Path(classes)
         found = assess_guard(
             self,
             classifier,
-            open_guard_data(self, Path(images), named, limit),
+            open_guard_data(self, source, names, left),
             None if reference is None else Path(reference, REFERENCE),
             None if out is None else Path(out),
             AssessOptions(
@@ -230,7 +239,7 @@ class FittedGuard(Guard):
             ),
             services_of(progress),
         )
-        return GuardAssessment(found.files, found)
+        return GuardAssessment(found.files)
 
     def _classifier(
         self, model: str | nn.Module | Subject, preprocess: str | Preprocess | None, device: str
@@ -239,51 +248,3 @@ class FittedGuard(Guard):
         classifier = Classifier.find(subject, self.context.head)
         check_subject(self, classifier)
         return classifier
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class GuardAssessment(FileResult):
-    """What a guard is worth on held-out images.
-
-    Attributes:
-        files: ``guard.json`` and ``guard.html``.
-        found: the same as values.
-    """
-
-    found: Assessment
-
-    NOUN = "image"
-    NAMES = ("guard.json", "guard.html")
-
-    @property
-    def summary(self) -> str:
-        """The finding in a few sentences."""
-        return " ".join(summary(self.found))
-
-    def to_csv(self) -> str:
-        """A row a condition: what was flagged, and how well wrong answers are told from right."""
-        counts = ("images", "defects", "right", "flagged_defects", "flagged_right")
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["condition", "detector", *counts, *METRICS])
-        for each in self.found.conditions:
-            for name, values in each.metrics.items():
-                numbers: list[Any] = [getattr(each, count) for count in counts]
-                numbers += [f"{values[metric].value:.6g}" for metric in METRICS]
-                writer.writerow([each.title, name, *numbers])
-        return file.getvalue()
-
-    @property
-    def _title(self) -> str:
-        return f"Guard of {self.found.context.subject}"
-
-    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
-        kinds = ("wrong, flagged", "wrong, passed", "right, passed", "right, flagged")
-        bars = []
-        for each in self.found.conditions:
-            flagged = (each.flagged_defects, each.flagged_right)
-            counts = (
-                flagged[0], each.defects - flagged[0], each.right - flagged[1], flagged[1]
-            )  # fmt: skip
-            bars.append(LayerProfile(each.title, dict(zip(kinds, counts, strict=True)), 0, 0))
-        return kinds, bars

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -14,6 +14,7 @@ from profiler.data.annotations import annotate, check_annotations, is_annotated
 from profiler.data.concept_sets import ConceptSet, concepts_of, open_concepts
 from profiler.data.corruptions import Corruption
 from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, SyntheticProbe, open_probe
+from profiler.data.labelled.memory import LabelledSequence
 from profiler.errors import InputError, ProfilerError, UsageError
 from profiler.llm.base import LLM
 from profiler.models.subject.loading import SubjectOptions, load_subject, subject_of
@@ -52,7 +53,11 @@ def in_parameters(function: Callable[P, T]) -> Callable[P, T]:
 
 def _parameter(option: re.Match[str]) -> str:
     name = option[1].replace("-", "_")
-    return f"`{'images' if name == 'probe' else name}`"
+    return f"`{_CALLED.get(name, name)}`"
+
+
+_CALLED = {"probe": "images", "data": "images", "region": "regions"}
+"""Options that are called otherwise in Python."""
 
 
 @in_parameters
@@ -109,19 +114,43 @@ def load_vlm(name: str = DEFAULT_VLM, *, device: str = "auto") -> VLM:
 
 
 @in_parameters
-def load_images(source: Images, *, limit: int | None = None) -> ProbeSet:
+def load_images(
+    source: Images,
+    *,
+    labels: Iterable[Any] | None = None,
+    classes: Iterable[str] | None = None,
+    limit: int | None = None,
+) -> ProbeSet:
     """A set of images, in a fixed order, with a fingerprint.
 
     Args:
         source: a folder; ``imagenette`` or ``synthetic``; a sequence of PIL images and paths; or a
             data set of torch whose items are PIL images or begin with one, as (image, label).
-        limit: how many of them to use, evenly spread.
+        labels: of a sequence in memory: the number of its class for each image, counted from 0;
+            None takes those of a data set when they are needed.
+        classes: names of the classes, by number; None takes ``source.classes``, if there are any.
+            Without names, labels are the numbers of the classifier's outputs.
+        limit: how many of the images to use, evenly spread.
+
+    Returns:
+        Images that every story takes; those about classifiers, if they have labels.
 
     Raises:
-        InputError: there is no image, or an item is none.
+        InputError: there is no image, or an item is none; labels are not as many as images, are no
+            whole numbers, or out of range.
         UnknownNameError: a text is neither a folder nor the name of a built-in set.
+        UsageError: labels are given for a folder.
     """
-    return open_images(source, limit=limit)
+    if labels is None and classes is None:
+        return open_images(source, limit=limit)
+    if isinstance(source, str | Path) or hasattr(type(source), "fingerprint"):
+        raise UsageError(
+            "`labels` and `classes` are for images in memory that are not loaded yet; in a folder, "
+            "the subfolders are the labels"
+        )
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    return LabelledSequence.of(ImageSequence.open(source, limit=limit), labels, classes)
 
 
 @in_parameters

@@ -1,7 +1,6 @@
 """What the stories return in Python: text, tables and pages of a result, and files on demand."""
 
 import base64
-import csv
 import io
 import json
 import re
@@ -9,20 +8,17 @@ import tempfile
 import webbrowser
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from profiler.api.objects import in_parameters
-from profiler.core.json_text import read_json
-from profiler.core.store import write_atomically
 from profiler.data.images import spread
-from profiler.errors import InputError, UnknownNameError, first_line
+from profiler.errors import InputError, UnknownNameError
 from profiler.models.vlm.base import VLM
 from profiler.profile.charts import stacked_bar, swatches
-from profiler.profile.counts import LayerProfile, ModelProfile
-from profiler.profile.result import ProfileRun, load_run
+from profiler.profile.counts import LayerProfile
+from profiler.profile.result import ProfileRun
 from profiler.profile.run import write_run
 from profiler.profile.view import render_profile
 from profiler.report.charts import DEAD, UNINTERPRETABLE
@@ -49,14 +45,12 @@ MOST_BARS = 30
 SHOWN = 9
 """Images of a unit, in a notebook."""
 _TEXT = re.compile(
-    r"layer|from|to|image|name|true|predicted|at_fault|condition|detector"
+    r"layer|from|to|image|name|true|predicted|at_fault|condition|detector|spec|outcome|formula"
     r"|prediction|verdict|against_\d|problem|views"
     r"|(description|category|explanation)(_\d|_before|_after)?"
 )
 """Columns of a table that hold text; in all others an empty cell is a number not known."""
 _MEGABYTES = 20.0
-_FAULTS = ("head", "encoder", "undetermined")
-_BYTES = (".npz", ".safetensors")
 
 
 def framed(content: str) -> "pd.DataFrame":
@@ -293,145 +287,3 @@ class ProfiledUnit:
     def _sources(self) -> Iterator[tuple[str, str]]:
         for name, picture in zip(self.images, self.pictures, strict=True):
             yield name, "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
-
-
-@dataclass(frozen=True, repr=False)
-class FileResult(Result):
-    """A result as the files that it is written to.
-
-    Attributes:
-        files: by name; the first of :attr:`NAMES` holds the numbers, the last is the report.
-    """
-
-    files: Mapping[str, str | bytes]
-    NAMES: ClassVar[tuple[str, ...]]
-
-    @property
-    def summary(self) -> str:
-        """The finding in a few sentences."""
-        told = self._content["summary"]
-        return str(told["text"] if isinstance(told, dict) else told)
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers, as plain values."""
-        return dict(self._content)
-
-    def to_html(self) -> str:
-        """The report: one self-contained page."""
-        return str(self.files[self.NAMES[-1]])
-
-    def save(self, folder: Path | str) -> Path:
-        """Write the files that the command line would have written; returns the report's path."""
-        check_writable(Path(folder))
-        for name, content in self.files.items():
-            write_atomically(Path(folder, name), content)
-        return Path(folder, self.NAMES[-1])
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read the files back."""
-        read_json(folder / cls.NAMES[0], "result", (1,))
-        files: dict[str, str | bytes] = {}
-        for name in cls.NAMES:
-            path = folder / name
-            try:
-                files[name] = (
-                    path.read_bytes() if path.suffix in _BYTES else path.read_text("utf-8")
-                )
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
-        return cls(files)
-
-    @cached_property
-    def _content(self) -> Mapping[str, Any]:
-        content: Mapping[str, Any] = json.loads(self.files[self.NAMES[0]])
-        return content
-
-
-class ProfileComparison(FileResult):
-    """What changed between profiles."""
-
-    NAMES = ("comparison.json", "units.csv", "compare.html")
-
-    def to_csv(self) -> str:
-        """The content of ``units.csv``: a row a pair of matched units."""
-        return str(self.files["units.csv"])
-
-    @property
-    def _title(self) -> str:
-        return f"Comparison of {', '.join(run['name'] for run in self._content['runs'])}"
-
-    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
-        totals = [
-            replace(ModelProfile.from_json(run["profile"]).total, layer=run["name"])
-            for run in self._content["runs"]
-        ]
-        return self._content["categories"], totals
-
-
-class ClassifierDiagnosis(FileResult):
-    """Why a classifier is wrong: encoder or head, and on which concepts."""
-
-    NOUN = "error"
-    NAMES = ("diagnosis.json", "heatmaps.npz", "map.safetensors", "debug.html")
-
-    def to_csv(self) -> str:
-        """The misclassified images, a row each, with what is at fault."""
-        classes, rule = self._content["classes"], self._content["rule"]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        header = [
-            "number",
-            "name",
-            "true",
-            "predicted",
-            "confidence",
-            "true_confidence",
-            "at_fault",
-        ]
-        writer.writerow(header)
-        for each in self._content["images"]:
-            named = {"true": classes[each["true"]], "predicted": classes[each["predicted"]]}
-            row = {**each, **named, "number": each["image"], "at_fault": each["verdicts"][rule]}
-            writer.writerow([row[column] for column in header])
-        return file.getvalue()
-
-    @property
-    def _title(self) -> str:
-        return f"Diagnosis of {self._content['classifier']['name']}"
-
-    def _parts(self) -> tuple[Sequence[str], Sequence[LayerProfile]]:
-        classes, rule = self._content["classes"], self._content["rule"]
-        shares = {"all errors": self._content["rules"][rule]}
-        for each in self._content["confusions"]:
-            name = f"{classes[each['true']]} → {classes[each['predicted']]}"
-            shares[name] = each["rules"][rule]
-        return _FAULTS, [
-            LayerProfile(name, {fault: counts[fault] for fault in _FAULTS}, 0, 0)
-            for name, counts in shares.items()
-        ]
-
-
-@in_parameters
-def load(folder: Path | str) -> Profile | ProfileComparison | ClassifierDiagnosis:
-    """A finished profile, comparison or diagnosis, from the folder it was written to.
-
-    Raises:
-        InputError: the folder holds none of them, or what it holds is damaged.
-    """
-    folder = Path(folder)
-    if (folder / "run.json").is_file():
-        return Profile(load_run(folder), folder)
-    for kind in (ProfileComparison, ClassifierDiagnosis):
-        if (folder / kind.NAMES[0]).is_file():
-            return kind.read(folder)
-    later = next((name for name in ("guard", "check") if (folder / f"{name}.json").is_file()), "")
-    if later:
-        raise InputError(
-            f"{str(folder)!r} holds a result of profiler {later}, which Python does not read back "
-            f"yet; open {later}.html"
-        )
-    raise InputError(
-        f"{str(folder)!r} is no finished profile, comparison or diagnosis: it has neither "
-        "'run.json' nor 'comparison.json' nor 'diagnosis.json'"
-    )

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from profiler.api.classifiers import change_of, open_case
+from profiler.api.classifiers import Classes, Labelled, LabelledCase, change_of
+from profiler.api.file_results import ClassifierDiagnosis, ProfileComparison, load
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
@@ -21,7 +22,7 @@ from profiler.api.objects import (
     provenance_of,
     services_of,
 )
-from profiler.api.results import ClassifierDiagnosis, Profile, ProfileComparison, load
+from profiler.api.results import Profile
 from profiler.compare.compare import (
     CompareOptions,
     NamedRun,
@@ -247,10 +248,10 @@ def compare(
 @in_parameters
 def debug(
     model: str | nn.Module | Subject,
-    images: Path | str,
+    images: Labelled,
     concepts: Concepts | Profile | None = None,
     *,
-    classes: Path | str | None = None,
+    classes: Classes | None = None,
     head: str | None = None,
     attack: str | Attack | None = None,
     eps: str = "2/255",
@@ -273,10 +274,15 @@ def debug(
 
     Args:
         model: a name, a module with ``preprocess``, or what ``load_model`` returned.
-        images: labelled: a folder with a subfolder for each class, or a CSV of path,label.
+        images: labelled: a folder with a subfolder for each class, or a CSV of path,label; or, in
+            memory, a sequence of (image, label), a data set of torch that gives these, or what
+            ``load_images`` returned with labels. Labels in memory are the numbers of classes,
+            counted from 0.
         concepts: to look for: as in ``profile``, or a profile, whose most frequent labels are
             taken; None: RIVAL10's attributes, if the classes are RIVAL10's.
-        classes: a file that says what the outputs are called.
+        classes: what the outputs are called: names in their order, or a file, which may also say
+            which output each label means. By default ImageNet's for 1,000 outputs, the classes of
+            images in memory if they are as many as the outputs, or the class folders, sorted.
         head: name of the linear layer that is the head; None for the last one.
         attack: attack the images first: ``fgsm`` or ``pgd``.
         eps: how far an attack may move a pixel; white is 1.
@@ -316,14 +322,13 @@ def debug(
         "seed": seed,
     }
     store = open_store(cache)
-    classifier, data, words, reader = open_case(
-        model, images, concepts, classes, head, vlm, preprocess, limit, device
-    )
+    case = LabelledCase.open(model, images, concepts, classes, head, vlm, preprocess, limit, device)
+    words = case.concepts
     with _language_model(llm, store) as asked:
         done = diagnose(
-            classifier,
-            reader,
-            data,
+            case.classifier,
+            case.eyes(),
+            case.images,
             words,
             None if out is None else Path(out),
             DebugOptions(

@@ -162,13 +162,14 @@ class Case:
         Returns:
             The concepts, where the classes need not be known for them.
         """
+        from profiler.api.classifiers import check_data
         from profiler.cli.images import check_profiling
         from profiler.llm.prompts import load_prompts
         from profiler.session import check_writable, choose_device
 
         named = self.naming
-        self.loading.options(self.computing.seed)
-        check_profiling(self.subject, named.vlm, "auto", self.limit, None)
+        own = self.loading.options(self.computing.seed)
+        check_profiling(self.subject, own, named.vlm, limit=self.limit)
         choose_device(self.computing.device)
         check_data(self.data, named.classes)
         words = None
@@ -195,9 +196,8 @@ class Case:
 
     def concepts_for(self, images: "LabelledImages", llm: "LLM | None") -> "ConceptSet":
         """Those of the classes that have images, where no option names any."""
-        present = [images.classes.names[i] for i in sorted(set(images.truth.tolist()))]
         proposed = self.naming.propose_concepts
-        return choose_concepts(None, None, proposed, present, llm, self.asking.prompts)
+        return choose_concepts(None, None, proposed, images.present, llm, self.asking.prompts)
 
     def open_vlm(self) -> "VLM":
         """What reads the images beside the classifier."""
@@ -205,18 +205,6 @@ class Case:
         from profiler.session import choose_device
 
         return open_vlm(self.naming.vlm, choose_device(self.computing.device))
-
-
-def check_data(data: Path, classes: Path | None) -> None:
-    """Refuse labelled images or names of classes that are not there."""
-    from profiler.core.text import text_of
-    from profiler.data.labelled.reading import find_labelled
-
-    # A folder of folders is read once, and later: it may hold a million images.
-    if not data.is_dir() or not any(each.is_dir() for each in data.iterdir()):
-        find_labelled(data)
-    if classes is not None:
-        text_of(classes, "class file")
 
 
 def open_classifier(
@@ -270,11 +258,4 @@ def choose_concepts(
         if llm is None:
             raise UsageError("--propose-concepts asks an LLM; name one with --llm")
         return check_concepts(propose_concepts(classes, llm, prompts_dir=prompts))
-    found = attributes_for(classes)
-    if found is None:
-        raise UsageError(
-            "no concepts are known for these classes; name some with --concepts FILE (one a "
-            "line), take those of a profile with --concepts-from RUN, or let a language model "
-            "propose them with --propose-concepts --llm NAME"
-        )
-    return found
+    return attributes_for(classes)

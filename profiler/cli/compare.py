@@ -222,7 +222,7 @@ def compare(
     finished = [slot for slot in slots if isinstance(slot, NamedRun)]
     missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
     for slot in missing:
-        check_profiling(slot.subject, vlm, pool, limit, top)
+        check_profiling(slot.subject, slot.options, vlm, pool, limit, top)
     shared = common_categories(finished) if finished and wanted is None else ()
     sorted_into = wanted or tuple(Category(*pair) for pair in shared) or DEFAULT
     rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]

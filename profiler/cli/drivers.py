@@ -77,8 +77,8 @@ def drivers(
     """
     size = batch_size_of(batch_size)
     check_precision(precision, device)
-    check_profiling(subject, "conse", pool, None, None)
     own = loading.options(seed)
+    check_profiling(subject, own, pool=pool)
     from profiler.data.image_tables import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
     from profiler.profile.drivers import check_enough

@@ -22,7 +22,6 @@ from profiler.cli.classifiers import (
     HeadName,
     Naming,
     TrustLabels,
-    check_data,
     open_classifier,
 )
 from profiler.cli.help import App
@@ -342,6 +341,7 @@ def evaluate(
         for strength in strengths
     )
     corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
+    from profiler.api.classifiers import check_data
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard.answers import BATCH, REFERENCE, check_subject
     from profiler.guard.assess import AssessOptions, assess_guard

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from profiler.data.concept_sets import ConceptSet
     from profiler.data.images import ProbeSet
+    from profiler.models.subject.loading import SubjectOptions
     from profiler.models.vlm.base import VLM
     from profiler.profile.similarity.base import Similarity
 
@@ -116,17 +117,22 @@ def scenes_of(experiment: bool, scenes: int | None) -> int:
     return scenes
 
 
-def check_profiling(subject: str, vlm: str, pool: str, limit: int | None, top: int | None) -> None:
+def check_profiling(
+    subject: str,
+    own: "SubjectOptions",
+    vlm: str | None = None,
+    pool: str = "auto",
+    limit: int | None = None,
+    top: int | None = None,
+) -> None:
     """What costs nothing to check of the options about profiling."""
-    from profiler.models.subject.factories import factory_file
+    from profiler.models.subject.loading import check_subject
     from profiler.models.subject.pooling import RULES
-    from profiler.models.subject.sources import find_source
     from profiler.models.vlm.choose import check_vlm
 
-    find_source(subject)
-    if ".py:" in subject:
-        factory_file(subject)
-    check_vlm(vlm)
+    check_subject(subject, own)
+    if vlm is not None:
+        check_vlm(vlm)
     if pool not in RULES:
         raise UnknownNameError("pooling rule", pool, RULES)
     for name, number in (("--limit", limit), ("--top", top)):

@@ -134,12 +134,12 @@ def run(
     # What costs nothing to check is checked before anything is loaded.
     size = batch_size_of(batch_size)
     check_precision(precision, device)
-    check_profiling(subject, vlm, pool, limit, top)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     sorting.check()
     drawn = scenes_of(experiment, scenes)
     own = loading.options(seed)
+    check_profiling(subject, own, vlm, pool, limit, top)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_cut, read_threshold
 
@@ -147,6 +147,7 @@ def run(
     range_cut = None if range_threshold is None else read_cut(range_threshold, "--range-threshold")
     from profiler.core.store import Store, cache_folder
     from profiler.data.concept_sets import open_concepts
+    from profiler.data.images import DOWNLOADED
     from profiler.profile.sorting.categories import DEFAULT
 
     if not in_words.annotated:
@@ -166,9 +167,12 @@ def run(
         )
         check_writable(out)
         place = choose_device(device)
-        # The first that may download.
-        images, concept_set, eyes = in_words.open(cache, place, limit, seed)
+        # Images that are here are looked at first; what has to be downloaded comes after the names
+        # of layers, which only the network knows.
+        here = None if probe == DOWNLOADED else in_words.open(cache, place, limit, seed)
         network = load_subject(subject, place, own)
+        network.layers(split(layers), pool)
+        images, concept_set, eyes = here or in_words.open(cache, place, limit, seed)
         done = profile(
             network,
             eyes(),

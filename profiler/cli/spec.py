@@ -144,19 +144,13 @@ def check(
 
     from profiler.cli.terminal import services
     from profiler.spec.check import check as hold
-    from profiler.spec.world import SpecOptions
+    from profiler.spec.world import SpecOptions, concepts_for
 
     classifier = case.open_classifier()
     images = case.open_images(classifier.outputs)
     with _pointing():
-        from profiler.spec.world import entries_of, name_outputs, write_out
-
-        if not specs.concepts and words is None:
-            from profiler.concepts.attributes import attributes_for
-
-            words = attributes_for([images.classes.names[i] for i in set(images.truth.tolist())])
         # The VLM and the images come last: what names no output is refused before.
-        write_out(specs, name_outputs(specs, images.classes), entries_of(specs, words))
+        words = concepts_for(specs, words, images)
         done = hold(
             specs,
             words,

@@ -131,7 +131,7 @@ def list_layers(
     from profiler.models.subject.loading import load_subject
     from profiler.session import choose_device
 
-    check_profiling(subject, "conse", pool, None, None)
+    check_profiling(subject, options, pool=pool)
     network = load_subject(subject, choose_device(device), options)
     wanted = split(layers) if layers else [g for g, names in network.groups.items() if names]
     found = network.layers(wanted, pool)

@@ -1,9 +1,12 @@
 """Concepts that tell classes apart, where the user names none."""
 
+import logging
 from collections.abc import Sequence
 
-from profiler.data.concept_sets import ConceptSet
+from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.errors import UsageError
+
+log = logging.getLogger("profiler")
 
 RIVAL10_CLASSES = (
     ("truck",),
@@ -45,18 +48,25 @@ MOST_CONCEPTS = 300
 """Every pair of concepts is compared, for every class."""
 
 
-def attributes_for(classes: Sequence[str]) -> ConceptSet | None:
-    """RIVAL10's attributes, if every class is one of its ten; else None.
+DEFAULT_ATTRIBUTES = "attributes"
+"""The built-in set for all other classes: colors, surfaces, materials, shapes, parts, places."""
 
-    >>> found = attributes_for(["cat", "Airplane", "ship"])
-    >>> found.words[:2] if found else None
+
+def attributes_for(classes: Sequence[str]) -> ConceptSet:
+    """RIVAL10's attributes, if every class is one of its ten; else 120 visual attributes.
+
+    >>> attributes_for(["cat", "Airplane", "ship"]).words[:2]
     ('long snout', 'wings')
-    >>> attributes_for(["cat", "tench"])
+    >>> attributes_for(["cat", "tench"]).title
+    'attributes'
     """
     known = {name for names in RIVAL10_CLASSES for name in names}
-    if not classes or not {name.casefold() for name in classes} <= known:
-        return None
-    return ConceptSet("RIVAL10's attributes", RIVAL10_ATTRIBUTES, (None,) * len(RIVAL10_ATTRIBUTES))
+    if classes and {name.casefold() for name in classes} <= known:
+        words = RIVAL10_ATTRIBUTES
+        return ConceptSet("RIVAL10's attributes", words, (None,) * len(words))
+    found = open_concepts(DEFAULT_ATTRIBUTES)
+    log.info("no concepts are named: %d visual attributes are used", len(found.words))
+    return found
 
 
 def check_concepts(concepts: ConceptSet) -> ConceptSet:

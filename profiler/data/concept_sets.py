@@ -12,7 +12,7 @@ from profiler.errors import InputError, UnknownNameError, UsageError
 
 COMMON_WORDS = ("common-20k", "common-3k")
 """Words of all kinds, the most frequent first."""
-BUILT_IN_CONCEPTS = (*COMMON_WORDS, "imagenet-1k", "visual")
+BUILT_IN_CONCEPTS = (*COMMON_WORDS, "imagenet-1k", "visual", "attributes")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ from profiler.errors import DownloadError, InputError, UnknownNameError
 
 log = logging.getLogger("profiler")
 
-BUILT_IN_PROBES = ("imagenette", "synthetic")
+DOWNLOADED = "imagenette"
+"""The probe set that is downloaded when it is first used."""
+BUILT_IN_PROBES = (DOWNLOADED, "synthetic")
 
 
 class UnreadableImageError(Exception):
@@ -131,6 +133,15 @@ class ImageFolder:
             self._check_unchanged(index)
             return made
 
+    def digest(self, index: int) -> str:
+        """SHA-256 of one file."""
+        path = self.folder / self.files[index]
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            # What cannot be read is left out later; until then its name will do.
+            return hashlib.sha256(str(path).encode()).hexdigest()
+
     def _check_unchanged(self, index: int) -> None:
         """Refuse what is no longer what the fingerprint, and with it the cache, stands for."""
         if "_contents" in self.__dict__:
@@ -170,6 +181,8 @@ class ImageSequence:
     items: Any
     places: tuple[int, ...]
     title: str
+    notes: tuple[str, ...] = ()
+    """As of :class:`ImageFolder`."""
 
     @classmethod
     def open(cls, items: Any, *, limit: int | None = None) -> "ImageSequence":
@@ -214,6 +227,10 @@ class ImageSequence:
     @cached_property
     def _pixels(self) -> list[bytes]:
         return [self._digest(index) for index in range(len(self.places))]
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of one image's pixels."""
+        return self._pixels[index].hex()
 
     def _digest(self, index: int) -> bytes:
         try:
@@ -530,7 +547,7 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
         raise InputError(f"--limit must be at least 1, got {limit}")
     if name == "synthetic":
         return SyntheticProbe(SyntheticScenes(limit or 1000, seed=seed))
-    if name == "imagenette":
+    if name == DOWNLOADED:
         return ImageFolder.open(
             _imagenette(cache), limit=limit, title="imagenette (validation, 320 px)"
         )

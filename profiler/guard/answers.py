@@ -1,6 +1,5 @@
 """What a network and a guard give for images: encodings, logits, scores."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from profiler.core.arrays import BoolArray, IntArray
 from profiler.core.text import listed
 from profiler.data.images import ProbeSet, UnreadableImageError
-from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.names import ClassNames, fold
 from profiler.errors import ContextError
 from profiler.guard.guard import Guard
@@ -164,13 +162,3 @@ def check_classes(guard: Guard, names: ClassNames) -> None:
             f"{listed(other, quote=False)}: numbers would be told of other classes than meant; "
             "leave --classes out, and the guard's own names are taken, or fit a guard with these"
         )
-
-
-def digest_of(data: LabelledImages, index: int) -> str:
-    """SHA-256 of an image's file."""
-    path = data.images.folder / data.images.files[index]
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        # What cannot be read is left out later; until then its name will do.
-        return hashlib.sha256(str(path).encode()).hexdigest()

@@ -19,16 +19,10 @@ from profiler.data.corruptions import Corruption, corrupted
 from profiler.data.images import ProbeSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.errors import ContextError, InputError
-from profiler.guard.answers import (
-    BATCH,
-    REFERENCE,
-    answers_of,
-    check_classes,
-    check_subject,
-    digest_of,
-)
+from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes, check_subject
 from profiler.guard.guard import Guard, digest_number
 from profiler.guard.metrics import DRAWS, Contest, Draws, Metrics, coverage_at, risk_coverage, roc
+from profiler.guard.page import summary
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example, guard_json
 from profiler.guard.rules.base import Detector, Views
 from profiler.guard.rules.baselines import Mahalanobis, Neighbours, baselines
@@ -103,7 +97,7 @@ def assess_guard(
     fresh = [
         index
         for index in range(len(data.names))
-        if digest_number(bytes.fromhex(digest_of(data, index))) not in used
+        if digest_number(bytes.fromhex(data.images.digest(index))) not in used
     ]
     known = len(data.names) - len(fresh)
     if not fresh:
@@ -211,7 +205,7 @@ def _files(found: Assessment, data: LabelledImages, options: AssessOptions) -> d
     wanted = sorted({each.index for each in (*found.flagged, *found.missed, *found.alarms)})
     pictures = dict(zip(wanted, thumbnails(data, wanted), strict=True))
     page = render_guard(found, pictures, max_mb=options.max_report_mb)
-    return {"guard.json": guard_json(found), "guard.html": page}
+    return {"guard.json": guard_json(found, " ".join(summary(found))), "guard.html": page}
 
 
 def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:

@@ -25,9 +25,10 @@ from profiler.core.text import listed
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.labelled.files import open_classes
 from profiler.data.labelled.images import LabelledImages, open_labelled
+from profiler.data.labelled.memory import LabelledSequence
 from profiler.data.labelled.names import IMAGENETS, ClassNames
 from profiler.errors import InputError, UnknownNameError
-from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes, digest_of
+from profiler.guard.answers import BATCH, REFERENCE, answers_of, check_classes
 from profiler.guard.guard import FILE, Context, Guard, HeldOutScores, digest_number, trial_batch
 from profiler.guard.metrics import metrics
 from profiler.guard.parts import split_by_content
@@ -101,7 +102,7 @@ def fit_guard(
         trust_labels=options.trust_labels,
         assumed=bool(data.classes.assumed),
     )
-    digests = [digest_of(data, int(index)) for index in seen.kept]
+    digests = [data.images.digest(int(index)) for index in seen.kept]
     captions = caption_rows(vlm, concepts.words, services.store)
     shape = tuple(classifier.preprocess(trial_image()).shape)
     context = Context(
@@ -290,14 +291,17 @@ def _named(guard: Guard, labels: Sequence[int]) -> str:
 
 
 def open_guard_data(
-    guard: Guard, path: Path, classes: Path | None = None, limit: int | None = None
+    guard: Guard,
+    source: Path | LabelledSequence,
+    classes: Path | Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> LabelledImages:
     """Labelled images for a guard, whose own names count where no file gives them.
 
     Args:
         guard: knows what its outputs are called.
-        path: see :func:`profiler.data.labelled.find_labelled`.
-        classes: see :func:`profiler.data.labelled.open_classes`.
+        source: see :func:`profiler.data.labelled.images.open_labelled`.
+        classes: see :func:`profiler.data.labelled.files.open_classes`.
         limit: keep that many images, evenly spread.
 
     Raises:
@@ -308,7 +312,7 @@ def open_guard_data(
         own = ()  # ImageNet's synonyms and synsets as well, then
     names, mapping = open_classes(classes, guard.classes, own)
     check_classes(guard, names)
-    return open_labelled(path, names, mapping, limit=limit)
+    return open_labelled(source, names, mapping, limit=limit)
 
 
 def with_views(

@@ -156,12 +156,13 @@ class Assessment:
         return self.clean.right - self.clean.flagged_right
 
 
-def guard_json(found: Assessment) -> str:
-    """The content of ``guard.json``; what is not known is null."""
+def guard_json(found: Assessment, summary: str) -> str:
+    """The content of ``guard.json``, with its summary; what is not known is null."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "command": found.command,
         "date": found.date,
+        "summary": summary,
         "guard": {
             **plain(found.context),
             "rule": found.rule,

@@ -18,6 +18,7 @@ from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Clock, Services, check_writable, versions
 from profiler.spec.language.tree import SpecFile
+from profiler.spec.page import summary
 from profiler.spec.result import (
     MAX,
     Checked,
@@ -56,11 +57,11 @@ def check(
     classifier: Classifier,
     vlm: VLM,
     data: LabelledImages,
-    out: Path,
+    out: Path | None,
     options: SpecOptions | None = None,
     services: Services = NONE,
 ) -> Checked:
-    """Hold specs against images and, where asked, regions; write the outcome to ``out``.
+    """Hold specs against images and, where asked, regions; write the outcome to ``out``, if any.
 
     Args:
         file: the specs.
@@ -68,7 +69,7 @@ def check(
         classifier: the network.
         vlm: knows the concepts' words.
         data: labelled images.
-        out: folder.
+        out: folder; None to write nothing.
         options: how.
         services: store and progress.
     """
@@ -78,7 +79,8 @@ def check(
     words = entries_of(file, concepts)
     formulas = write_out(file, names, words)
     check_labels(options.on, names)
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     with clock("images"):
         seen, numbering = observed_data(classifier, vlm, data, options, services)
     with clock("concepts"):
@@ -130,7 +132,7 @@ def check(
     )
     found = replace(found, timings=dict(clock.seconds))
     files = {
-        "check.json": check_json(found),
+        "check.json": check_json(found, " ".join(summary(found))),
         "check.html": render_check(found, max_mb=options.max_report_mb),
     }
     if certificates:
@@ -144,9 +146,10 @@ def check(
             "specs": file.title,
         }
         files["certificates.json"] = json_text(to_json(certificates, context), None)
-    for name, content in files.items():
-        write_atomically(out / name, content)
-    return found
+    if out is not None:
+        for name, content in files.items():
+            write_atomically(out / name, content)
+    return replace(found, files=files)
 
 
 def verify(path: Path) -> list[tuple[Certificate, str]]:

@@ -65,19 +65,19 @@ def mine(
     classifier: Classifier,
     vlm: VLM,
     data: LabelledImages,
-    out: Path,
+    out: Path | None,
     what: MineOptions | None = None,
     options: SpecOptions | None = None,
     services: Services = NONE,
 ) -> Mined:
-    """Propose specs, and write them to the file ``out``.
+    """Propose specs, and write them to the file ``out``, if any.
 
     Args:
         concepts: to compare; None: the attributes of the table.
         classifier: the network.
         vlm: knows the concepts' words.
         data: labelled images.
-        out: file.
+        out: file; None to write nothing.
         what: is proposed.
         options: how.
         services: store and progress.
@@ -90,7 +90,8 @@ def mine(
     file = SpecFile((), classifier.name, concepts=tuple(map(Entry, words)))
     names = name_outputs(file, data.classes)
     pairs = None if table is None else _pairs_of(table, names, words, what)
-    check_writable(out.parent)
+    if out is not None:
+        check_writable(out.parent)
     seen, _ = observed_data(classifier, vlm, data, options, services)
     world = World.of(classifier, names, file.concepts, seen, vlm, options, services)
     facts = world.interpretation.of(seen.features)
@@ -120,7 +121,8 @@ def mine(
         int(chosen.sum()),
         int((~chosen).sum()),
     )
-    write_atomically(out, mined.text)
+    if out is not None:
+        write_atomically(out, mined.text)
     return mined
 
 

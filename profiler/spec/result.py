@@ -219,19 +219,22 @@ class Checked:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same as files, by name."""
 
     def of(self, final: Final) -> list[CheckedSpec]:
         """The specs that ended so."""
         return [each for each in self.specs if each.final == final]
 
 
-def check_json(found: Checked) -> str:
-    """The content of ``check.json``; what is not known is null."""
+def check_json(found: Checked, summary: str) -> str:
+    """The content of ``check.json``, with its summary; what is not known is null."""
     return json_text(
         {
             "format": FORMAT,
             "command": found.command,
             "date": found.date,
+            "summary": summary,
             "specs_file": found.file.title,
             "classifier": found.classifier,
             "data": found.data,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.activations.observe import Observation, caption_rows, check_numbering, examine
+from profiler.concepts.attributes import attributes_for
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import BoolArray, Float64, FloatArray
 from profiler.core.text import Table, text_of, tidy
@@ -106,6 +107,25 @@ def write_out(file: SpecFile, names: Sequence[str], words: Sequence[Entry]) -> t
     concepts = [entry.name for entry in words]
     check_names(file, names, concepts)
     return tuple(expand(spec, file, names, concepts) for spec in file.specs)
+
+
+def concepts_for(
+    file: SpecFile, given: ConceptSet | None, data: LabelledImages
+) -> ConceptSet | None:
+    """The concepts that specs may name where the file declares none.
+
+    Args:
+        file: the specs.
+        given: concepts that the user names; None: the attributes for the classes.
+        data: the images.
+
+    Raises:
+        SpecError: a spec names what is no output or no concept.
+    """
+    if given is None and not file.concepts:
+        given = attributes_for(data.present)
+    write_out(file, name_outputs(file, data.classes), entries_of(file, given))
+    return given
 
 
 def check_labels(given: Sequence[str], names: Sequence[str]) -> None:

@@ -22,11 +22,15 @@ def test_rival10() -> None:
     assert len(RIVAL10_CLASSES) == 10
     assert len(RIVAL10_ATTRIBUTES) == len(set(RIVAL10_ATTRIBUTES)) == 18
     cifar = ["airplane", "automobile", "bird", "cat", "deer"]
-    found = attributes_for(cifar)
-    assert found is not None
-    assert found.words == RIVAL10_ATTRIBUTES
-    assert attributes_for([*cifar, "submarine"]) is None
-    assert attributes_for([]) is None
+    assert attributes_for(cifar).words == RIVAL10_ATTRIBUTES
+
+
+def test_other_classes_are_told_apart_by_120_visual_attributes() -> None:
+    for classes in (["cat", "submarine"], []):
+        found = attributes_for(classes)
+        assert found.title == "attributes"
+        assert len(check_concepts(found).words) == 120
+        assert {"red", "striped", "wood", "beak", "wheels", "sky"} <= set(found.words)
 
 
 def test_how_many_concepts_can_be_compared() -> None:

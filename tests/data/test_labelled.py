@@ -537,7 +537,11 @@ def test_an_assumed_order_that_another_fits_far_better_is_suspected() -> None:
     truth = np.repeat(np.arange(5), 40)
     predicted = np.where(rng.random(200) < 0.9, truth, rng.integers(0, 5, 200))
     assert reordered(truth, predicted, 5) == ""
-    assert reordered(truth, rng.integers(0, 5, 200), 5) == "", "guesses suit no order"
+    said = reordered(truth, rng.integers(0, 5, 200), 5)
+    assert "shuffled names give 20.0 %: say what the outputs are called with --classes" in said
+    assert reordered(truth[::10], rng.integers(0, 5, 20), 5) == "", "too few images to say"
+    weak = np.where(rng.random(200) < 0.2, truth, rng.integers(0, 5, 200))
+    assert reordered(truth, weak, 5) == "", "36 % are beyond chance"
     assert reordered(np.arange(5), np.arange(5)[::-1], 5) == "", "too few images to say"
     swapped = np.array([1, 0, 2, 3, 4])
     said = reordered(truth, swapped[predicted], 5)

@@ -12,6 +12,7 @@ from typing import Any
 from profiler.core.json_text import parse_json
 from profiler.core.text import Table, listed, text_of, tidy
 from profiler.data.labelled.matching import SPLITS
+from profiler.data.labelled.memory import LabelledSequence
 from profiler.data.labelled.names import SYNSET, ClassNames
 from profiler.data.labelled.reading import class_folders
 from profiler.errors import InputError
@@ -20,21 +21,25 @@ _NUMBERED = re.compile(r"\s*\"?([0-9]{1,9})\"?\s*[,;\t|]\s*(\S.*)", re.DOTALL)
 
 
 def open_classes(
-    path: Path | None, outputs: int, names: Sequence[str] = (), data: Path | None = None
+    classes: Path | Sequence[str] | None,
+    outputs: int,
+    names: Sequence[str] = (),
+    data: Path | LabelledSequence | None = None,
 ) -> tuple[ClassNames, dict[str, str]]:
     """What the outputs are called, and what labels mean beside their names.
 
     Args:
-        path: of ``--classes``; a file of either kind, told apart by its form, or None. *Names of
-            the outputs*: text, one a line, plain or as ``index,name`` or ``synset name``; or JSON,
-            a list, ``{index: name}`` or ``{name: index}``. *A mapping*: a CSV with the header
-            ``label,class``, or JSON, ``{label: class}``.
+        classes: names, one an output; or a file of either kind, told apart by its form; or None.
+            *Names of the outputs*: text, one a line, plain or as ``index,name`` or ``synset name``;
+            or JSON, a list, ``{index: name}`` or ``{name: index}``. *A mapping*: a CSV with the
+            header ``label,class``, or JSON, ``{label: class}``.
         outputs: how many the classifier has.
         names: one an output, as the weights' own metadata name them.
         data: the labelled images. Where nothing names the outputs, and this is a folder with as
             many class folders, these are taken for the classes in their sorted order, as
             torchvision's ``ImageFolder`` and timm number them, if both sort them alike; the names
-            then say so.
+            then say so. Of images in memory, their own classes are taken for the outputs if
+            there are as many, and the names say so, too.
 
     Returns:
         The names, and label → class (name, synset or index), empty without a mapping.
@@ -42,21 +47,28 @@ def open_classes(
     Raises:
         InputError: the file cannot be used, or nothing says what the outputs are called.
     """
-    if path is None:
+    if isinstance(data, LabelledSequence) and classes is None and len(data.classes) == outputs:
+        own = ClassNames.of_list(data.classes, "the images' own classes").with_imagenet(
+            synonyms=True
+        )
+        return replace(own, assumed=_assumed(outputs, "the classes of the images", own.names)), {}
+    if classes is None:
         try:
             return ClassNames.of_outputs(outputs, names), {}
         except InputError as error:
-            if names or data is None or not data.is_dir():
+            if names or not isinstance(data, Path) or not data.is_dir():
                 raise
             return _of_folders(data, outputs, str(error)), {}
-    read = _read_classes(path, outputs)
+    if not isinstance(classes, Path):
+        return _as_many("`classes`", classes, outputs), {}
+    read = _read_classes(classes, outputs)
     if isinstance(read, ClassNames):
         return read, {}
     try:
         return ClassNames.of_outputs(outputs, names), read
     except InputError as error:
         raise InputError(
-            f"{path.name} says what labels mean, not what the model's {outputs} outputs are "
+            f"{classes.name} says what labels mean, not what the model's {outputs} outputs are "
             "called, and nothing else does; give a file that names every output from 0 to "
             f"{outputs - 1}, one a line"
         ) from error
@@ -71,11 +83,15 @@ def _of_folders(data: Path, outputs: int, unnamed: str) -> ClassNames:
             f"{unnamed}; {str(data)!r} has as many class folders, but torchvision and timm would "
             f"number them differently: from {listed(sorted(folders)[:3])} or {listed(folders[:3])}"
         )
-    assumed = (
-        f"nothing names the model's {outputs} outputs: they are assumed to be the class folders in "
-        f"their sorted order, {listed(folders)}"
-    )
+    assumed = _assumed(outputs, "the class folders in their sorted order", folders)
     return replace(ClassNames.of_list(folders, "the class folders, sorted"), assumed=assumed)
+
+
+def _assumed(outputs: int, order: str, names: Sequence[str]) -> str:
+    return (
+        f"nothing names the model's {outputs} outputs: they are assumed to be {order}, "
+        f"{listed(names)}"
+    )
 
 
 def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
@@ -113,7 +129,7 @@ def _read_classes(path: Path, outputs: int) -> ClassNames | dict[str, str]:
             f"{path.name}, line {line + 1}: {body[line][:40]!r} does not begin with a synset, as "
             "the lines before it do"
         )
-    return _as_many(path, body, outputs)
+    return _as_many(path.name, body, outputs)
 
 
 def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]:
@@ -130,7 +146,7 @@ def _of_json(path: Path, text: str, outputs: int) -> ClassNames | dict[str, str]
     except ValueError as error:
         raise InputError(f"class file {str(path)!r} is not JSON: {error}") from error
     if isinstance(content, list) and content:
-        return _as_many(path, [_json_name(path, entry) for entry in content], outputs)
+        return _as_many(path.name, [_json_name(path, entry) for entry in content], outputs)
     if not isinstance(content, dict) or not content:
         raise InputError(
             f"class file {str(path)!r} holds neither a list of names nor {{index: name}} nor "
@@ -180,21 +196,21 @@ def _in_order(path: Path, numbered: list[tuple[int, str]], outputs: int) -> Clas
         raise InputError(
             f"{path.name}: {what}, but the model's {outputs} outputs are 0 to {outputs - 1}"
         )
-    return _named([name for _, name in sorted(numbered)], path)
+    return _named([name for _, name in sorted(numbered)], path.name)
 
 
-def _as_many(path: Path, entries: Sequence[str], outputs: int) -> ClassNames:
+def _as_many(source: str, entries: Sequence[str], outputs: int) -> ClassNames:
     if len(entries) != outputs:
         raise InputError(
-            f"{path.name} names {len(entries)} classes, but the model has {outputs} outputs; write "
+            f"{source} names {len(entries)} classes, but the model has {outputs} outputs; write "
             "one name for each, in the order of the outputs"
         )
-    return _named(entries, path)
+    return _named(entries, source)
 
 
-def _named(entries: Sequence[str], path: Path) -> ClassNames:
-    # The file's own names stay the only ones; images may be filed by synset all the same.
-    return ClassNames.of_list(entries, path.name).with_imagenet(synonyms=False)
+def _named(entries: Sequence[str], source: str) -> ClassNames:
+    # These names stay the only ones; images may be filed by synset all the same.
+    return ClassNames.of_list(entries, source).with_imagenet(synonyms=False)
 
 
 def _mapping(path: Path, text: str) -> dict[str, str]:

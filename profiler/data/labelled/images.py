@@ -11,11 +11,12 @@ from PIL import Image
 
 from profiler.core.arrays import IntArray
 from profiler.core.text import listed
-from profiler.data.images import ImageFolder, spread
+from profiler.data.images import ImageFolder, ImageSequence, Previews, spread
 from profiler.data.labelled.matching import match_classes
+from profiler.data.labelled.memory import LabelledSequence, of_outputs
 from profiler.data.labelled.names import ClassNames
 from profiler.data.labelled.reading import find_labelled
-from profiler.errors import InputError
+from profiler.errors import InputError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +25,14 @@ class LabelledImages:
 
     Attributes:
         images: read one by one.
-        labels: one an image, as folder or CSV writes it.
+        labels: one an image, as folder or CSV writes it; of images in memory, a name.
         truth: (n,) index of the output that each image should have highest.
         classes: what the outputs are called.
         empty: class folders in which there is no image.
         unused: labels of the mapping that no image has.
     """
 
-    images: ImageFolder
+    images: ImageFolder | ImageSequence
     labels: tuple[str, ...]
     truth: IntArray
     classes: ClassNames
@@ -62,12 +63,19 @@ class LabelledImages:
 
     def preview(self, index: int, side: int) -> Image.Image:
         """Decode a small picture of one image (:class:`profiler.data.images.Previews`)."""
-        return self.images.preview(index, side)
+        if isinstance(self.images, Previews):
+            return self.images.preview(index, side)
+        return self.images.read(index)
 
     @cached_property
     def counts(self) -> IntArray:
         """(C,) images of each class."""
         return np.bincount(self.truth, minlength=len(self.classes))
+
+    @property
+    def present(self) -> list[str]:
+        """Names of the classes that have an image."""
+        return [self.classes.names[i] for i in np.flatnonzero(self.counts).tolist()]
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -115,16 +123,17 @@ class LabelledImages:
 
 
 def open_labelled(
-    path: Path,
+    source: Path | LabelledSequence,
     classes: ClassNames,
     mapping: Mapping[str, str] | None = None,
     *,
     limit: int | None = None,
 ) -> LabelledImages:
-    """Labelled images of a folder or a CSV, for a model with these classes.
+    """Labelled images of a folder, a CSV or in memory, for a model with these classes.
 
     Args:
-        path: see :func:`find_labelled`.
+        source: images in memory with their labels; or a path, see
+            :func:`profiler.data.labelled.reading.find_labelled`.
         classes: what the model's outputs are called.
         mapping: label → class, for labels that do not name a class themselves.
         limit: keep that many images, evenly spread over the list.
@@ -134,14 +143,40 @@ def open_labelled(
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
-    found = find_labelled(path)
+    if isinstance(source, LabelledSequence):
+        return _in_memory(source, classes, mapping, limit)
+    found = find_labelled(source)
     # All labels, also those that the limit leaves without an image: a name that fits nothing is
     # a mistake in the data whichever images are used.
     matched = match_classes(found.labels, classes, mapping)
     kept = spread(len(found.labels), limit)
     labels = tuple(found.labels[i] for i in kept)
     files = tuple(found.images.files[i] for i in kept)
-    truth = np.array([matched.index[label] for label in labels], dtype=np.int64)
-    truth.flags.writeable = False
     images = replace(found.images, files=files)
+    truth = _frozen([matched.index[label] for label in labels])
     return LabelledImages(images, labels, truth, classes, found.empty, matched.unused)
+
+
+def _in_memory(
+    source: LabelledSequence,
+    classes: ClassNames,
+    mapping: Mapping[str, str] | None,
+    limit: int | None,
+) -> LabelledImages:
+    """By number where the labels are the outputs', else by the names of their classes."""
+    if limit is not None:
+        raise UsageError("--limit is for images that are not loaded yet; load fewer")
+    own = ClassNames.of_list(source.classes, "").names
+    if not own or (own == classes.names and not mapping):
+        labels = of_outputs(source, classes.names)
+        return LabelledImages(source, labels, _frozen(source.labels), classes)
+    labels = tuple(source.classes[number] for number in source.labels)
+    matched = match_classes(labels, classes, mapping)
+    truth = _frozen([matched.index[label] for label in labels])
+    return LabelledImages(source, labels, truth, classes, unused=matched.unused)
+
+
+def _frozen(truth: Sequence[int]) -> IntArray:
+    found = np.array(truth, dtype=np.int64)
+    found.flags.writeable = False
+    return found

@@ -8,6 +8,8 @@ from scipy.stats import binom
 from profiler.core.arrays import IntArray
 from profiler.errors import InputError
 
+FEWEST = 50
+"""Of fewer images, a low accuracy says nothing of the order."""
 CHANCE = 0.001
 """How likely so many shifted hits may be by chance for :func:`suspicious` to speak up."""
 
@@ -93,8 +95,9 @@ def _majorities(
 def reordered(truth: IntArray, predicted: IntArray, outputs: int) -> str:
     """A sentence where another order of the classes suits the predictions far better.
 
-    For an order that nobody gave. Of all ways to put one class to each output, the one that makes
-    most predictions right is compared with the order as it stands, as in :func:`suspicious`. A
+    Or where the order is no better than shuffled names, by a binomial test at 5 %. For an order
+    that nobody gave. Of all ways to put one class to each output, the one that makes most
+    predictions right is compared with the order as it stands, as in :func:`suspicious`. A
     network that confuses two classes throughout looks the same, so this is no fault of labels
     that name their outputs.
 
@@ -112,11 +115,18 @@ def reordered(truth: IntArray, predicted: IntArray, outputs: int) -> str:
     moved = rows != columns
     hits = int(counts[rows, columns][moved].sum())
     before = int(counts[rows, rows][moved].sum())
+    best, plain = int(counts[rows, columns].sum()), int(np.trace(counts))
     if hits < 3 * before or not binom.sf(hits - 1, hits + before, 0.5) < CHANCE:
-        return ""
-    best, plain = counts[rows, columns].sum(), np.trace(counts)
+        # Over all orders of the names, one prediction in `outputs` is correct on average.
+        if len(truth) < FEWEST or binom.sf(plain - 1, len(truth), 1 / outputs) < 0.05:
+            return ""
+        return (
+            f"{100 * plain / len(truth):.1f} % of the predictions are correct if the outputs are "
+            f"the sorted class folders, which was assumed; shuffled names give "
+            f"{100 / outputs:.1f} %: say what the outputs are called with --classes FILE"
+        )
     return (
         f"{100 * best / len(truth):.1f} % of the predictions would be right if the outputs came in "
-        f"another order; in that of the class folders, which was assumed, it is "
-        f"{100 * plain / len(truth):.1f} %: say what they are called with --classes FILE"
+        f"another order; in the order that was assumed, it is {100 * plain / len(truth):.1f} %: "
+        "say what they are called with --classes FILE"
     )

