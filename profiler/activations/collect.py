@@ -718,11 +718,16 @@ class _Thumbnails(Dataset[bytes]):
             image = probe.preview(index, THUMBNAIL_SIDE)
         else:
             image = probe.read(index)
-        # Half the work of the default, BICUBIC, and no difference that is seen at this size.
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.HAMMING)
-        file = io.BytesIO()
-        image.save(file, "WEBP", quality=72, method=2)
-        return file.getvalue()
+        return encoded_picture(image, THUMBNAIL_SIDE)
+
+
+def encoded_picture(image: Image.Image, side: int) -> bytes:
+    """A picture as WebP, its longer side made so many pixels at most; it is changed in place."""
+    # Half the work of the default, BICUBIC, and no difference that is seen at this size.
+    image.thumbnail((side, side), Image.Resampling.HAMMING)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=72, method=2)
+    return file.getvalue()
 
 
 def thumbnails(

@@ -7,10 +7,7 @@ import numpy as np
 
 from profiler.core.arrays import BoolArray
 from profiler.profile.outlines import STEPS, UNKNOWN, LayerOutlines, Outlines
-
-LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%()*+,.:;=?@[]^_`{}~"
-"""A coordinate each, from 0 to 1."""
-_LAST = len(LETTERS) - 1
+from profiler.report.columns import LETTERS, lettered
 
 
 class OutlinesView:
@@ -31,9 +28,9 @@ class OutlinesView:
         """Texts of the units that are not dead, and what the network sees of images.
 
         A unit's pictures are parted by ``|``, the rings of a picture by ``/``; a ring is two
-        :data:`LETTERS` a point; ``-`` stands for a picture that was not looked at.
+        :data:`.LETTERS` a point; ``-`` stands for a picture that was not looked at.
         """
-        edges = np.rint(_LAST * np.clip(self._outlines.frames, 0, 1)).astype(int)
+        edges = lettered(self._outlines.frames, 0, 1)
         return {
             "letters": LETTERS,
             "layers": [
@@ -41,14 +38,13 @@ class OutlinesView:
                 for layer, dead in zip(self._outlines.layers, self._dead, strict=True)
             ],
             "frames": {
-                str(image): "".join(LETTERS[edge] for edge in own)
-                for image, own in zip(self._outlines.images.tolist(), edges.tolist(), strict=True)
+                str(image): edges[4 * place : 4 * place + 4]
+                for place, image in enumerate(self._outlines.images.tolist())
             },
         }
 
     def _texts(self, layer: LayerOutlines, dead: BoolArray) -> list[str]:
-        codes = np.rint(layer.places * (_LAST / STEPS)).astype(int)
-        letters = "".join(LETTERS[code] for code in codes.ravel().tolist())
+        letters = lettered(layer.places, 0, STEPS)
         ends = np.concatenate([[0], np.cumsum(2 * layer.points)]).tolist()
         texts, ring = [], 0
         for unit, own in enumerate(layer.rings.tolist()):

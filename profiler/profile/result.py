@@ -66,6 +66,7 @@ from profiler.profile.outlines import LayerOutlines, Outlines
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
+from profiler.profile.variants import Variants
 
 FORMAT = 4
 """Version of ``run.json``; 3 did not know which labels other images confirm, 2 had no range
@@ -230,6 +231,7 @@ class ProfileRun:
         range_threshold: on their r with all words; None where decoys decide.
         drivers: what drives each unit by experiment, layer by layer; empty without one.
         outlines: where in their strongest images units respond; None where that was not looked at.
+        variants: scenes with each level in turn; None without an experiment, and in older runs.
     """
 
     record: Record
@@ -247,6 +249,7 @@ class ProfileRun:
     range_threshold: Threshold | None = None
     drivers: tuple[LayerDrivers, ...] = ()
     outlines: Outlines | None = None
+    variants: Variants | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -672,6 +675,9 @@ def _pack(run: ProfileRun) -> bytes:
                 arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
     if run.outlines:
         arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
+    if run.variants:
+        for name, values in run.variants.to_arrays().items():
+            arrays[f"variants.{name}"] = np.ascontiguousarray(values)
     return save(arrays)
 
 
@@ -789,6 +795,9 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         if record.experiment
         else (),
         _outlines(names, arrays) if record.outlines else None,
+        Variants.from_arrays(len(names), arrays, "variants.")
+        if "variants.base" in arrays
+        else None,
     )
 
 

@@ -75,6 +75,7 @@ from profiler.profile.threshold import (
     in_context,
     null_threshold,
 )
+from profiler.profile.variants import Variants, run_variants
 from profiler.profile.view import render_profile
 from profiler.session import NONE, Clock, Progress, Reading, Services, check_writable, versions
 
@@ -249,6 +250,7 @@ def profile(
         ranges=ranges,
         drivers=experiment.drivers,
         outlines=outlines.found,
+        variants=experiment.variants,
     )
     with clock("words"):
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
@@ -634,6 +636,7 @@ class _Experimented:
 
     drivers: tuple[LayerDrivers, ...] = ()
     record: ExperimentRecord | None = None
+    variants: Variants | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -648,12 +651,21 @@ def _experiment(
     reading = Reading(options.batch_size, options.workers, options.precision, options.allow_bad)
     try:
         done = run_experiment(subject, layers, scenes, reading=reading, services=services)
+        clock = Clock()
+        with clock("variants"):
+            variants = run_variants(
+                subject, layers, options.seed, reading=reading, services=services
+            )
     except InputError as error:
         return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
     return _Experimented(
         tuple(layer.short() for layer in done.layers),
         ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
-        {f"experiment: {stage}": spent for stage, spent in done.seconds.items()},
+        variants,
+        {
+            f"experiment: {stage}": spent
+            for stage, spent in {**done.seconds, **clock.seconds}.items()
+        },
     )
 
 
