@@ -7,9 +7,11 @@ deviations of the unit over all scenes of the trial, with Student's interval ove
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.special import stdtrit
 
@@ -17,9 +19,11 @@ from profiler.activations.alone import collect_alone
 from profiler.core.arrays import Float64
 from profiler.core.statistics import Interval
 from profiler.data.synthetic.design import FACTORS, ChangedScenes, ExperimentScenes
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError, ProfilerError, UnknownNameError, first_line
+from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.subject.network import Layer, Subject
 from profiler.profile.drivers import columns_of
+from profiler.profile.result import ProfileRun
 from profiler.profile.variants import DESIGN
 from profiler.session import NONE, Reading, Services
 
@@ -109,6 +113,17 @@ class TriedWord:
     def follows(self) -> bool:
         """Whether the unit is more active where a level that the word names is shown."""
         return any(each.follows for each in self.levels)
+
+    def sentences(self) -> list[str]:
+        """What came out, a sentence a level."""
+        return [
+            f"Unit {self.unit} of {self.layer} {'follows' if each.follows else 'does not follow'} "
+            f"{each.level} as a {each.factor}: it is {abs(each.effect.value):.2f} standard "
+            f"deviations {'more' if each.effect.value >= 0 else 'less'} active than with another "
+            f"{each.factor} in the same scene (95 % interval {each.effect.low:.2f} to "
+            f"{each.effect.high:.2f}, {len(each.scenes)} pairs)."
+            for each in self.levels
+        ]
 
     def pair(self, level: TriedLevel, place: int) -> tuple[Image.Image, Image.Image]:
         """The two pictures of a pair: with the level, and with another."""
@@ -208,3 +223,50 @@ def try_word(
             )
         ),
     )  # fmt: skip
+
+
+def subject_of_run(run: ProfileRun, device: torch.device) -> Subject:
+    """The network of a run, loaded again by the run's settings.
+
+    Raises:
+        InputError: it cannot be, or is not the same as it was.
+    """
+    record = run.record
+    name, settings = record.subject.name, record.settings
+    if record.source is not None:
+        raise InputError(f"the run was made from {record.source.file}: there is no network to try")
+    checkpoint = settings.get("checkpoint")
+    try:
+        found = load_subject(
+            name,
+            device,
+            SubjectOptions(
+                Path(checkpoint) if checkpoint else None,
+                bool(settings.get("partial", False)),
+                str(settings.get("weights", "default")),
+                settings.get("preprocess"),
+                record.seed,
+                str(settings.get("checkpoint_key", "")),
+            ),
+        )
+    except ProfilerError as error:
+        raise InputError(
+            f"the network of the run, {name}, cannot be loaded again by the settings in its "
+            f"run.json: {first_line(error)}"
+        ) from error
+    if found.fingerprint != record.subject.fingerprint:
+        raise InputError(
+            f"{name} is not the network that the run is about: its weights, code or preprocessing "
+            f"have changed (fingerprint {found.fingerprint[:16]}, not "
+            f"{record.subject.fingerprint[:16]})"
+        )
+    return found
+
+
+def layer_of_run(run: ProfileRun, subject: Subject, name: str) -> Layer:
+    """A layer of a run by name, as the run pooled it."""
+    known = [layer.name for layer in run.record.subject.layers]
+    if name not in known:
+        raise UnknownNameError("layer of the run", name, known)
+    (layer,) = subject.layers((name,), str(run.record.settings.get("pool", "auto")))
+    return layer
