@@ -256,9 +256,9 @@ def subject_of_run(run: ProfileRun, device: torch.device) -> Subject:
         ) from error
     if found.fingerprint != record.subject.fingerprint:
         raise InputError(
-            f"{name} is not the network that the run is about: its weights, code or preprocessing "
-            f"have changed (fingerprint {found.fingerprint[:16]}, not "
-            f"{record.subject.fingerprint[:16]})"
+            f"{name} is not the network that the run is about (fingerprint "
+            f"{found.fingerprint[:16]}, not {record.subject.fingerprint[:16]}): its weights, code "
+            "or preprocessing have changed, or its factory draws weights at random"
         )
     return found
 
