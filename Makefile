@@ -1,4 +1,4 @@
-# Two commands for a bare clone: `make demo` and `make test`. Both build .venv on first use.
+# For a bare clone: `make demo`, `make test`, `make docs`. Each builds .venv on first use.
 
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -6,7 +6,7 @@ DEMO   ?= reports/demo
 # Newer releases of these two are not tested yet; change both together.
 TORCH  := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test tour quick check bench sample clean test-llm
+.PHONY: demo test tour quick check bench sample docs gallery pictures clean test-llm
 
 # Stamped by what is asked for, so a change of the dependencies installs again.
 .venv/.installed: pyproject.toml Makefile
@@ -66,5 +66,17 @@ test-llm: .venv/.llm-installed
 sample: .venv/.installed
 	$(MAKE) demo DEMO=reports/sample
 
+# The site, into docs/_build/html; what the gallery's reports take minutes for is kept beside it.
+docs: gallery
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "Open $(CURDIR)/docs/_build/html/index.html in a browser."
+
+gallery: .venv/.installed
+	$(BIN)/python docs/gallery.py
+
+# The pictures of README and docs, out of the gallery's reports.
+pictures: gallery
+	$(BIN)/python docs/pictures.py
+
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf docs/_build .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -30,7 +30,7 @@ from profiler.models.vlm.base import embed_concepts
 from profiler.models.vlm.choose import open_vlm
 from profiler.models.vlm.looks import SUBJECT
 from profiler.profile.run import ProfileOptions, profile, sort_words
-from profiler.session import Services
+from profiler.session import Reading, Services
 
 BATCH = 64
 
@@ -89,7 +89,7 @@ def main() -> None:
 
             def run(store: Store = store, folder: str = folder, into: dict[str, float] = stages):
                 options = ProfileOptions(
-                    batch_size=BATCH, workers=chosen.workers, compile=chosen.compile, scenes=0
+                    reading=Reading(BATCH, chosen.workers), compile=chosen.compile, scenes=0
                 )
                 done = profile(
                     subject,

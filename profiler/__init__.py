@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from profiler.api.stories import compare, debug, profile
     from profiler.errors import ProfilerError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Guard",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from profiler import __version__
 from profiler.core.store import Store, write_atomically
 from profiler.errors import OutputError, UsageError
 from profiler.llm.base import LLM
@@ -79,7 +80,6 @@ class Provenance:
 def versions() -> dict[str, str]:
     """Versions of everything that may move a number."""
     packages = (
-        "profiler",
         "torch",
         "torchvision",
         "timm",
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
         "numba",
         "pillow",
     )
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "profiler": __version__}
     for package in packages:
         try:
             found[package] = importlib.metadata.version(package)

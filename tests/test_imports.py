@@ -121,6 +121,14 @@ def test_every_dependency_is_imported() -> None:
         assert module in found or f'"{model}"' in texts, package
 
 
+def test_every_dependency_of_the_site_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    for line in project["optional-dependencies"]["docs"]:
+        package = re.split(r"[<>=]", line)[0]
+        assert f'"{package.replace("-", "_")}' in conf, package
+
+
 def test_no_two_public_classes_share_a_name() -> None:
     where = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):

@@ -18,23 +18,9 @@ from profiler.models.vlm.base import Embeddings
 from profiler.models.vlm.sentence import SentenceEncoder
 from profiler.profile.result import load_run
 
-DOCS = (tour.REPOSITORY / "README.md", *(tour.REPOSITORY / "docs").glob("*.md"))
-
 
 def test_every_command_and_option_is_on_the_tour() -> None:
     assert tour.unused(list(tour.way("http://127.0.0.1:1"))) == []
-
-
-def test_every_command_of_the_docs_exists() -> None:
-    found = tour.commands()
-    told = [
-        words.strip()
-        for path in DOCS
-        for words in re.findall(r"^(?:    )?profiler ([a-z]+(?: [a-z]+)?)", path.read_text(), re.M)
-    ]
-    assert len(told) > 10
-    for words in told:
-        assert words in found or words.split()[0] in found, words
 
 
 def test_help_lists_the_commands_in_the_order_of_the_story(command: Command) -> None:

@@ -1,6 +1,8 @@
 """The wheel carries everything it needs, and works in a new environment from another folder."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -11,14 +13,18 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from profiler import __version__
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    # The source distribution first, then the wheel out of it, as pip would make it.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert next(out.glob("*.tar.gz")).name == f"vision_profiler-{__version__}.tar.gz"
     return next(out.glob("*.whl"))
 
 
@@ -37,7 +43,9 @@ def test_the_texts_are_inside(wheel: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_a_new_environment_runs_a_profile_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+def test_a_new_environment_runs_a_profile_and_the_lines_of_the_readme(
+    wheel: Path, tmp_path: Path
+) -> None:
     """The wheel is installed anew, beside what its own list of requirements asks for, and no more.
 
     What it asks for is linked, not installed again: of the same files, pip writes six gigabytes.
@@ -47,7 +55,7 @@ def test_a_new_environment_runs_a_profile_from_another_folder(wheel: Path, tmp_p
     pip = [sys.executable, "-m", "pip", "--python", environment, "--quiet"]
     subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
     packages = next(environment.glob("lib/python*/site-packages"))
-    installed = next(distributions(name="profiler", path=[str(packages)]))
+    installed = next(distributions(name="vision-profiler", path=[str(packages)]))
     for required in closure(installed, "offline"):
         for name in {path.parts[0] for path in required.files or ()} - {"..", "__pycache__"}:
             if not (packages / name).exists():  # distributions may share a folder, as nvidia's do
@@ -59,17 +67,22 @@ def test_a_new_environment_runs_a_profile_from_another_folder(wheel: Path, tmp_p
     command += ["--layers", "conv_stem,classifier", "--vlm", "conse", "--probe", "synthetic"]
     command += ["--limit", "40", "--concepts", "visual", "-j", "0", "--out", "run"]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    done = subprocess.run(
-        command,
-        cwd=elsewhere,
-        env={**clean, "PROFILER_CACHE_DIR": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "run/report.html"
+    clean["PROFILER_CACHE_DIR"] = str(tmp_path / "cache")
+
+    def run(*command: object) -> str:
+        done = subprocess.run(
+            command, cwd=elsewhere, env=clean, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert run(*command) == "run/report.html"
     assert (elsewhere / "run" / "report.html").stat().st_size > 50_000
+    record = json.loads((elsewhere / "run" / "run.json").read_text(encoding="utf-8"))["record"]
+    assert record["versions"]["profiler"] == __version__
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert "efficientnet_lite0" in run(environment / "bin" / "python", "-c", lines[1])
+    assert (elsewhere / "runs" / "scenes" / "report.html").stat().st_size > 50_000
 
 
 def closure(asking: Distribution, extra: str) -> list[Distribution]:

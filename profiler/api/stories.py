@@ -57,7 +57,7 @@ from profiler.session import Progress, Reading, choose_device
 
 Cut = float | str | Path | Threshold | None
 """A number, ``null``, a ``threshold.json`` or what it holds; None for confirmed labels."""
-_REST = {each.name for each in fields(ProfileOptions)} - {"command", "settings"}
+_REST = {each.name for each in fields(ProfileOptions)} - {"provenance"}
 
 
 @in_parameters
@@ -101,7 +101,7 @@ def profile(
         progress: is told how far each stage has come.
         out: folder to write the run to; None to write nothing.
         options: fields of :class:`profiler.profile.run.ProfileOptions`: ``pool``, ``top``,
-            ``evaluate``, ``keep_activations``, ``batch_size``, ``workers``, ``categories`` …
+            ``evaluate``, ``keep_activations``, ``reading``, ``categories`` …
 
     Raises:
         ProfilerError: with the reason; see :mod:`profiler.errors`.
@@ -140,8 +140,7 @@ def profile(
         **({"llm": llm} if isinstance(llm, str) else {}),
         **given,
     }
-    provenance = provenance_of("profile", settings)
-    wanted = ProfileOptions(**given, command=provenance.command, settings=provenance.settings)
+    wanted = ProfileOptions(**given, provenance=provenance_of("profile", settings))
     kept = store.folder if store else None
     probe, words, eyes = open_inputs(
         images, concepts, vlm, place, cache=kept, limit=limit, seed=seed
@@ -229,7 +228,7 @@ def compare(
         rules=[parse_rule(rule, [each.name for each in categories]) for rule in fail_on],
         seed=seed,
         words=ProfileOptions(categories=categories, seed=seed),
-        command=provenance_of("compare", settings).command,
+        provenance=provenance_of("compare", settings),
     )
     first, store = finished[0], open_store(cache)
     record = first.run.record

@@ -50,8 +50,8 @@ from profiler.cli.words import (
     Prompts,
     Votes,
     check_votes,
-    how_called,
     language_model,
+    provenance,
 )
 from profiler.core.text import distinct
 from profiler.errors import CheckFailed, InputError, Undecided, UsageError
@@ -232,13 +232,13 @@ def compare(
     from profiler.models.vlm.choose import texts_of
     from profiler.profile.evaluation import DRAWS
     from profiler.profile.run import ProfileOptions
-    from profiler.session import Services, check_writable, choose_device
+    from profiler.session import Reading, Services, check_writable, choose_device
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)
     place = choose_device(device)
     cache = cache_folder()
-    called = how_called(context, date, **in_words.used)
+    called = provenance(context, date, **in_words.used)
     with language_model(llm, llm_base_url, llm_refresh) as model:
         services = Services(model, Store(cache), TerminalProgress())
         if missing:
@@ -258,19 +258,16 @@ def compare(
                     top=top,
                     threshold=cut,
                     seed=seed,
-                    precision=precision,
+                    reading=Reading(size, workers, precision, allow_bad),
                     scenes=drawn,
                     keep_activations=True,
-                    batch_size=size,
-                    workers=workers,
-                    allow_bad=allow_bad,
                     categories=sorted_into,
                     lenient=llm_lenient,
                     votes=votes,
                     concurrency=llm_concurrency,
                     prompts=prompts,
                     max_report_mb=max_report_mb,
-                    **called,
+                    provenance=called,
                 ),
                 services,
             )
@@ -299,7 +296,7 @@ def compare(
                 ),
                 new_categories=wanted is not None,
                 max_report_mb=max_report_mb,
-                **{key: called[key] for key in ("command", "date") if key in called},
+                provenance=called,
             ),
             texts_of(first.vlm, first.settings, place),
             services,

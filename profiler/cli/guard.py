@@ -509,7 +509,7 @@ def _show(found: "Assessment") -> None:
 
     if not stderr.is_terminal:
         return
-    table = Table(title="AUROC, defects against right answers", title_justify="left")
+    table = Table(title="AUROC, defects against correct predictions", title_justify="left")
     table.add_column("score")
     for condition in found.conditions:
         table.add_column(condition.title, justify="right")

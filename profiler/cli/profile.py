@@ -29,7 +29,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, file_name, split, stem_of
-from profiler.cli.words import Categorizing, Reporting, how_called, show
+from profiler.cli.words import Categorizing, Reporting, provenance, show
 from profiler.errors import UsageError
 
 
@@ -159,7 +159,7 @@ def run(
         from profiler.models.subject.loading import load_subject
         from profiler.profile.evaluation import DRAWS
         from profiler.profile.run import ProfileOptions, profile
-        from profiler.session import Services, check_writable, choose_device
+        from profiler.session import Reading, Services, check_writable, choose_device
 
         out = out or Path(
             "reports",
@@ -190,17 +190,14 @@ def run(
                 evaluate=evaluate,
                 bootstrap=DRAWS if bootstrap is None else bootstrap,
                 seed=seed,
-                precision=precision,
+                reading=Reading(size, workers, precision, allow_bad),
                 compile=compile,
                 scenes=drawn,
                 outlines=outlines,
                 keep_activations=keep_activations,
-                batch_size=size,
-                workers=workers,
-                allow_bad=allow_bad,
                 max_report_mb=reporting.max_report_mb,
                 **wanted,
-                **how_called(context, reporting.date, **in_words.used),
+                provenance=provenance(context, reporting.date, **in_words.used),
             ),
             Services(model, Store(cache), TerminalProgress()),
         )

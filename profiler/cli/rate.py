@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from profiler.cli.app import app
-from profiler.cli.words import AsJSON, Date, LLMBaseURL, LLMRefresh, how_called, language_model
+from profiler.cli.words import AsJSON, Date, LLMBaseURL, LLMRefresh, language_model, provenance
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def calibrate(
                 prompts=Path(prompts) if prompts else None,
                 seed=record.seed,
                 max_report_mb=float(record.settings.get("max_report_mb", 20.0)),
-                **how_called(context, date),
+                provenance=provenance(context, date),
             ),
             texts,
             services(model),

@@ -327,7 +327,7 @@ def mine(
     )
     if not done.proposals:
         typer.echo(
-            f"warning: nothing holds often enough to be proposed, so {out} holds no spec; lower "
+            f"warning: no pair holds often enough to be proposed, so {out} holds no spec; lower "
             "--least-rate, or give more images",
             err=True,
         )

@@ -228,7 +228,7 @@ def categorize(
                 **wanted,
                 seed=seed,
                 max_report_mb=max_report_mb,
-                **how_called(context, date),
+                provenance=provenance(context, date),
             ),
             texts,
             services(model),
@@ -296,7 +296,7 @@ def import_(
                 **wanted,
                 seed=seed,
                 max_report_mb=reporting.max_report_mb,
-                **how_called(context, reporting.date),
+                provenance=provenance(context, reporting.date),
             ),
             late_words(vlm, place),
             services(model),
@@ -325,25 +325,20 @@ def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[
             llm.close()
 
 
-def how_called(context: typer.Context, date: str | None, **used: Any) -> dict[str, Any]:
+def provenance(context: typer.Context, date: str | None, **used: Any) -> "Provenance":
     """The command and its options, for the record; ``used`` in place of what was given."""
+    from profiler.session import Provenance
+
     settings: Mapping[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in context.params.items()
         if name != "as_json"
     }
-    return {
-        "command": shlex.join(["profiler", *sys.argv[1:]]),
-        "settings": {**settings, **used},
+    return Provenance(
+        shlex.join(["profiler", *sys.argv[1:]]),
+        settings={**settings, **used},
         **({"date": date} if date else {}),
-    }
-
-
-def provenance(context: typer.Context, date: str | None) -> "Provenance":
-    """The same for stories that take it as one value."""
-    from profiler.session import Provenance
-
-    return Provenance(**how_called(context, date))
+    )
 
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:

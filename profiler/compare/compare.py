@@ -5,7 +5,6 @@ folders and in the cache. Where the cache no longer holds a run's image pass, it
 as they are, and the page says what that costs.
 """
 
-import datetime
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ from profiler.profile.threshold import (
     in_context,
     null_threshold,
 )
-from profiler.session import NONE, Services, check_writable
+from profiler.session import NONE, Provenance, Services, check_writable
 
 log = logging.getLogger("profiler")
 
@@ -113,8 +112,7 @@ class CompareOptions:
     rules: Sequence[FailRule] = ()
     """What must not be."""
     max_report_mb: float = 20.0
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True)
@@ -594,8 +592,8 @@ def _files(
         [each.run for each in runs],
         done.sorting,
         done.summary,
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         seed=options.seed,
     )
     return {
@@ -609,8 +607,8 @@ def _about(
     done: ComparisonRun, runs: Sequence[NamedRun], options: CompareOptions
 ) -> Mapping[str, Any]:
     return {
-        "command": options.command,
-        "date": options.date,
+        "command": options.provenance.command,
+        "date": options.provenance.date,
         "seed": options.seed,
         "context": runs[0].run.record.context,
         "folders": [str(each.folder) if each.folder else None for each in runs],

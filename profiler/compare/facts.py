@@ -49,10 +49,10 @@ class ComparisonFacts(Facts):
     limit: str = ""
 
     task: ClassVar[str] = (
-        "Say what changed between these networks (or these steps of one training): how many units "
-        "have a label that can be trusted, which categories grew or shrank in which layer, and "
-        "whether that is more than noise. Where there is an experiment, begin with the factors "
-        "whose share of the variance changed."
+        "Report what changed between these networks (or these steps of one training): how many "
+        "units have a label that can be trusted, which categories grew or shrank in which layer, "
+        "and whether that is more than noise. Where there is an experiment, begin with the "
+        "factors whose share of the variance changed."
     )
 
     @property
@@ -303,8 +303,8 @@ class ComparisonFacts(Facts):
         if self.range_changes:
             return f"{nothing}what the strongest images of a unit share cannot be compared."
         return (
-            f"{nothing}what their units see, and whether it changed, cannot be said from this "
-            "comparison."
+            f"{nothing}what their units respond to, and whether it changed, cannot be decided "
+            "from this comparison."
         )
 
     def _same(self) -> str:

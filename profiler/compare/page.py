@@ -85,8 +85,8 @@ def cut_story(comparison: Comparison) -> tuple[str, ...]:
     if comparison.own_thresholds:
         cuts = "; ".join(f"{run.name} {run.threshold.text()}" for run in comparison.runs)
         return (
-            f"Each run is cut at a threshold of its own ({cuts}). A share may differ because "
-            "the cuts do: a common cut compares more fairly.",
+            f"Each run has a threshold of its own ({cuts}). A share may differ because the "
+            "thresholds do: a common threshold compares more fairly.",
         )
     cut = f"All runs are cut at the same {threshold.text()}"
     if threshold.confirms:
@@ -104,7 +104,7 @@ def cut_story(comparison: Comparison) -> tuple[str, ...]:
         f"{cut}: the lowest score above which at most 5 % of the labels of all runs together are "
         f"expected to be chance (estimated: {threshold.fdr:.1%}), by the scores that random lists "
         "of probe images reach.",
-        "Such a cut does not say that a label is right, only that it fits better than chance. In a "
+        "A label above the threshold fits better than chance; it need not be correct. In a "
         "run with few trusted labels more than 5 % of its own may be chance.",
     )
 
@@ -146,9 +146,9 @@ def prior_story(comparison: Comparison) -> tuple[str, ...]:
 def noise_story(comparison: Comparison) -> tuple[str, ...]:
     """How differences were tested, in sentences."""
     tests = (
-        f"Each difference of shares was tested exactly, over all permutations of the units: units "
-        "that can be put side by side by exchanging before and after (McNemar), others by dealing "
-        "them out to the two runs anew (Fisher). Of the differences called significant, at most "
+        "Each difference of shares was tested exactly, over all permutations of the units: "
+        "matched units by exchanging before and after (McNemar), other units by permuting them "
+        "between the two runs (Fisher). Of the differences called significant, at most "
         f"{comparison.alpha:.0%} are expected to be chance (Benjamini–Hochberg over all of this "
         "page). Whiskers are 95 % intervals by Newcombe."
     )
@@ -160,14 +160,14 @@ def noise_story(comparison: Comparison) -> tuple[str, ...]:
         )
     return (
         tests,
-        f"Noise: {comparison.draws} times the probe images were drawn anew with replacement and "
-        "all units labelled again. What 95 % of the pairs of draws of the same network stay below "
-        "is its noise floor; the larger one of the two networks counts. A difference within it "
-        "could as well be one between two sets of images. Both networks saw the same images, so "
-        "the floor errs on the high side.",
-        "Units of the same number are put side by side, unless their activations say that training "
-        "shuffled them: then they are matched so that the correlations of their activations add up "
-        "to the most (Hungarian method).",
+        f"Noise: the probe images were resampled {comparison.draws} times with replacement, and "
+        "all units were labelled again. The noise floor of a network is the difference below "
+        "which 95 % of the pairs of its samples stay; the larger one of the two networks counts. "
+        "A difference within it could be one between two sets of images. Both networks saw the "
+        "same images, so the floor errs on the high side.",
+        "Units of the same number are matched, unless their activations show that training "
+        "shuffled them: then they are matched so that the sum of the correlations of their "
+        "activations is largest (Hungarian method).",
     )
 
 
@@ -186,8 +186,8 @@ def _limits(run: ProfileRun) -> list[str]:
         "has a word for it. A changed label need not mean a changed unit: of two words that fit "
         "alike, either may win. The correlation of activations tells the two apart.",
         "Runs are compared on one set of images. What the networks do on others is not known.",
-        "CKA says how alike two layers arrange the images, whatever their units are called; it "
-        "does not say which of the two is better.",
+        "CKA measures how similarly two layers arrange the images, whatever their units are "
+        "called; it does not show which of the two is better.",
     ]
     if run.record.vlm and run.record.vlm.limits:
         limits.insert(0, run.record.vlm.limits)

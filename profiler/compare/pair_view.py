@@ -256,8 +256,8 @@ class PairView:
                 )
         elif self._with("unknown"):
             sentences.append(
-                "There is no noise floor: the activations were not kept, so whether another draw "
-                "of the images would give such differences cannot be said."
+                "There is no noise floor: the activations were not kept, so it is unknown "
+                "whether other samples of the images would give such differences."
             )
         elif not self.comparison.draws:
             sentences.append(

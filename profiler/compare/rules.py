@@ -76,7 +76,7 @@ def parse_rule(text: str, categories: Sequence[str]) -> FailRule:
     found = _RULE.fullmatch(text)
     if not found:
         raise UsageError(
-            f"--fail-on {text!r} is no rule; write METRIC>NUMBER or METRIC[LAYER]<NUMBER, for "
+            f"--fail-on {text!r} is no condition; write METRIC>NUMBER or METRIC[LAYER]<NUMBER, for "
             "example 'js>0.1' or 'interpretable<-5%'"
         )
     metric = found["metric"]

@@ -317,8 +317,8 @@ class _View:
             )
         elif not found.draws:
             doubts.append(
-                "No noise floor: activations were not kept, so whether a difference is more than "
-                "another draw of the images would give cannot be said."
+                "No noise floor: activations were not kept, so it is unknown whether a "
+                "difference exceeds that between two samples of the images."
             )
         if not any(run.profile.total.interpretable for run in found.runs):
             doubts.append(

@@ -100,9 +100,9 @@ def check_sorting(text: str, asked: Collection[str], categories: Collection[str]
     >>> check.accepted
     {'1': 'color'}
     >>> check.complaint
-    'The number 2 got "colour", which is not one of the categories. No answer for the number 3.'
+    'The number 2 got "colour", which is not one of the categories. No category for the number 3.'
     >>> check_sorting('{"0": "color", "1": "object"}', ["1", "2"], ["color", "object"]).complaint
-    'The answer has numbers that were not asked: "0".'
+    'The reply has numbers that were not asked: "0".'
     """
     objects = [_unwrapped(found, asked) for found in json_objects(text)]
     answers = [found for found in objects if any(number in found for number in asked)]
@@ -115,7 +115,7 @@ def check_sorting(text: str, asked: Collection[str], categories: Collection[str]
         return CheckedAnswer(complaints=("It held several JSON objects that differ.",))
     if invented := [number for number in answer if number not in asked]:
         listed = ", ".join(_shown(number) for number in invented[:5])
-        return CheckedAnswer(complaints=(f"The answer has numbers that were not asked: {listed}.",))
+        return CheckedAnswer(complaints=(f"The reply has numbers that were not asked: {listed}.",))
     return _check_each(answer, asked, {name.strip().casefold(): name for name in categories})
 
 
@@ -127,7 +127,7 @@ def _check_each(
     for number in asked:
         given = answer.get(number)
         if given is None:
-            complaints.append(f"No answer for the number {number}.")
+            complaints.append(f"No category for the number {number}.")
         elif isinstance(given, Repeated):
             complaints.append(f"The number {number} is answered more than once.")
         elif isinstance(given, str) and given.strip().casefold() in names:

@@ -276,5 +276,5 @@ def narrate_in_any_case(facts: Facts, llm: LLM | None, prompts: Path | None) -> 
         if llm is None:
             raise
         log.warning("warning: no summary by %s: %s", llm.name, error)
-        author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no answer ({error})"
+        author = f"{TEMPLATE_AUTHOR}, because {llm.name} gave no usable reply ({error})"
         return Narrative(facts.template(), author)

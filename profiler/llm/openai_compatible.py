@@ -231,7 +231,7 @@ class OpenAICompatible:
             server += f" (through the proxy that {self._proxy} names)"
         match error:
             case openai.APITimeoutError():
-                text = f"{server} did not answer in time{tried}"
+                text = f"{server} did not reply in time{tried}"
             case openai.APIConnectionError():
                 text = f"{server} cannot be reached: {_cause(error)}{tried}"
                 if self._proxy:
@@ -253,7 +253,7 @@ class OpenAICompatible:
                 asks = f"; it asks to wait {wait:,.0f} s" if wait else ""
                 text = f"{server} reports: {_said(error)}{asks}{tried}"
             case _:
-                text = f"{server} gave an answer that cannot be read: {error}{tried}"
+                text = f"{server} gave a reply that cannot be read: {error}{tried}"
         for secret in self._secrets:
             text = text.replace(secret, "…")
         text = " ".join(text.split())

@@ -47,7 +47,7 @@ def read_answer(body: str, request: Request, price: Price | None = None) -> Repl
     finish, refusal = choice.get("finish_reason"), message.get("refusal")
     usage = _usage(data, price)
     if finish == "content_filter":
-        refusal = refusal or "the server's content filter stopped the answer"
+        refusal = refusal or "the server's content filter stopped the reply"
     if isinstance(refusal, str) and refusal:
         return Reply("", usage, refusal=refusal)
     text = _text(message.get("content"))
@@ -62,7 +62,7 @@ def _data(body: str) -> Mapping[str, Any]:
     if not text:
         raise BadBodyError("it is empty")
     if text.startswith("<"):
-        raise BadBodyError("it is a page of HTML; is the address right?", wrong_place=True)
+        raise BadBodyError("it is a page of HTML; is the address correct?", wrong_place=True)
     if re.match(r"(data|event|id|retry)?:", text):
         return _of_stream(text)
     try:

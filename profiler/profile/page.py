@@ -30,9 +30,9 @@ def rating_story(
     high = "no upper limit" if basis.high is None else f"{basis.high:.3f}"
     raters = "one person" if basis.raters == 1 else f"{basis.raters:,} people"
     if basis.raters == 1:
-        agreement = "Only one person rated, so agreement cannot be said."
+        agreement = "Only one person rated, so agreement is unknown."
     elif not basis.shared:
-        agreement = "No unit was rated by two people, so agreement cannot be said."
+        agreement = "No unit was rated by two people, so agreement is unknown."
     elif basis.alpha is None:
         agreement = "All their ratings are the same, so Krippendorff's α is not defined."
     else:
@@ -81,7 +81,7 @@ def profile_prose(run: ProfileRun) -> dict[str, Any]:
         "warnings": run.warnings,
     }
     return {
-        "title": f"What {record.subject.name} sees, layer by layer",
+        "title": f"What {record.subject.name} has learned, layer by layer",
         "examined": _examined(run),
         "summary": [typeset(run.summary)],
         "summary_author": run.summary_author,
@@ -146,12 +146,12 @@ def range_story(run: ProfileRun) -> tuple[str, ...]:
     annotated = run.record.vlm is not None and run.record.vlm.annotated
     seen = "all attributes" if annotated else "the image embedding"
     return (
-        f"The {images:,} images were dealt to five parts. Words and weights were chosen on four of "
-        "them (orthogonal matching pursuit, positive weights) and judged on the fifth; r is the "
-        "mean of the five correlations. The words shown are those of all images, as few as come "
-        "within 0.01 of the best r.",
+        f"The {images:,} images were split at random into five parts. Words and weights were "
+        "chosen on four of them (orthogonal matching pursuit, positive weights) and judged on "
+        "the fifth; r is the mean of the five correlations. The words shown are those of all "
+        "images, as few as come within 0.01 of the best r.",
         f"The ceiling is the same r for the best linear function of {seen} (ridge regression): "
-        "what can be said of the unit in this space, as far as these images tell.",
+        "the most that this space can predict of the unit on these images.",
         "Decoys are units with the activations of other images; the same search on them shows what "
         "chance gives. Specificity is the share of the layer's other explanations that predict a "
         "unit worse than its own."
@@ -177,7 +177,7 @@ def _examined(run: ProfileRun) -> Sequence[tuple[str, str]]:
         pairs.append(("Weights", record.subject.weights))
     date = record.date
     if record.resorted:
-        date += f", sorted anew {record.resorted.date}"
+        date += f"; sorted again {record.resorted.date}"
     return (*pairs, *measured_with(record), ("Date", date))
 
 
@@ -214,8 +214,8 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
             "be worked out from them alone"
         )
         return (
-            f"{scores}. Every unit that has a label counts as interpretable, right or wrong: "
-            "shares of categories are shares of what the labels say.",
+            f"{scores}. Every unit that has a label counts as interpretable, correct or not: "
+            "shares of categories describe the labels, not the network.",
         )
     if threshold.source == "given":
         given = f"The threshold τ = {threshold.value:.3f} was given with the command."
@@ -224,7 +224,7 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         return (
             given,
             "The scores are those of the imported file. How they were made is not in it, so "
-            "whether this cut suits them cannot be said here.",
+            "it is unknown whether this threshold suits them.",
         )
     if threshold.ratings is not None:
         return rating_story(threshold.value, threshold.ratings)
@@ -234,12 +234,12 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         return confirmed_story(threshold)
     how = (
         f"{similarity.null_draws:,} random lists of {similarity.top} probe images took the place "
-        "of a unit's top images in every layer, and the best score of each was noted. "
+        "of a unit's top images in every layer, and the best score of each was recorded. "
         "The scores of such lists are what chance alone reaches."
         if similarity.top
-        else f"In every layer the activations of {similarity.null_draws:,} units were dealt out to "
-        "random images, and the best score of each was noted. Such scores are what chance alone "
-        "reaches."
+        else f"In every layer the activations of {similarity.null_draws:,} units were permuted "
+        "over the images, and the best score of each was recorded. Such scores are what chance "
+        "alone reaches."
     )
     if threshold.fdr is None:
         return (
@@ -252,7 +252,7 @@ def threshold_story(run: ProfileRun) -> tuple[str, ...]:
         how,
         f"τ = {threshold.value:.3f} is the lowest score above which at most 5 % of the labels are "
         f"expected to be chance (estimated: {threshold.fdr:.1%}, over all layers together).",
-        "Chance is a low bar in another sense: a label above τ describes the unit's top images "
+        "Chance is a low bar: a label above τ describes the unit's top images "
         "better than random images, but nobody has looked at it. People's ratings can set τ.",
     )
 
@@ -294,7 +294,7 @@ def quality_story(run: ProfileRun) -> tuple[str, ...]:
     lists = f", with top lists of {evaluation.top}" if evaluation.top else ""
     return (
         f"Held out: {evaluation.held_out:,} of the {probe.images:,} probe images, chosen at random "
-        f"(seed {evaluation.seed}). The labels measured on them were chosen anew on the other "
+        f"(seed {evaluation.seed}). The labels measured on them were chosen on the other "
         f"{probe.images - evaluation.held_out:,}{lists}. So the figures belong to those labels, "
         f"which are the same as on the rest of this page for {total.repeated:,} of "
         f"{total.labelled:,} units.",
@@ -303,10 +303,10 @@ def quality_story(run: ProfileRun) -> tuple[str, ...]:
         f"{evaluation.positive_share:.0%} of those held out, at least {FEWEST_POSITIVES}; chance "
         "is what a random order of the images would reach. Of each, the tables give the median "
         "unit and the middle half of the units.",
-        "A dealt label is the one of another unit of the same layer, dealt out at random. What it "
-        "predicts as well as the own label is what the units of the layer share, and no evidence "
-        "for the single label. Labels are called not specific where at least one in four dealt "
-        "labels predicts as well as the typical own one.",
+        "A permuted label is the label of another unit of the same layer, chosen at random. If it "
+        "predicts as well as a unit’s own label, both describe what the units of the layer share, "
+        "which is no evidence for the single label. Labels are called not specific if at least one "
+        "in four permuted labels predicts as well as the typical own label.",
         f"Survival: {evaluation.draws} times, {probe.images:,} images were drawn from the probe "
         f"set with replacement (seed {evaluation.seed}), and all units were labelled again. Only "
         "the very same word counts as kept; puppy in the place of dog counts as lost. A stable "
@@ -416,9 +416,9 @@ def _experiment(record: Record) -> str | None:
 def _limits(run: ProfileRun) -> Sequence[str]:
     if run.record.source:
         return (
-            "The labels were made elsewhere and are taken as they are. Which weights the network "
-            "had, which images it was shown, which concepts were on offer and how the scores were "
-            "computed is not in the file, so it is not known here.",
+            "The labels were made by another tool and are used unmodified. Which weights the "
+            "network had, which images it was shown, which concepts were available and how the "
+            "scores were computed is not in the file, so it is unknown.",
             "What the file does not hold is absent on this page: the most activating images, "
             "activations, p-values, random image lists, and units that never vary.",
             "A label names what a unit's strongest images had in common, as far as the concept "
@@ -428,9 +428,10 @@ def _limits(run: ProfileRun) -> Sequence[str]:
         "A label names what the unit's strongest images have in common, as far as the concept set "
         "has a word for it. "
         + (
-            "How far it says what the unit does on other images was measured; see above."
+            "The section on the quality of labels shows how well it describes the unit on other "
+            "images."
             if run.quality
-            else "It does not say what the unit does on other images."
+            else "It does not describe what the unit does on other images."
         ),
         "One number a unit and image (the pooled activation) decides. "
         + (

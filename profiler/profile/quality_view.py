@@ -124,13 +124,13 @@ class QualityView:
         if own is None:
             sentences.append(
                 "On the held-out images no correlation of label and activation is defined, so "
-                "whether labels predict activation cannot be said."
+                "it is unknown whether labels predict activation."
             )
         else:
             against = (
                 "there are no other labels to compare it with."
                 if dealt is None
-                else f"a label dealt out from another unit of the layer reaches {number(dealt, 2)}."
+                else f"a permuted label, of another unit of the layer, reaches {number(dealt, 2)}."
             )
             sentences.append(
                 f"On {count(self._held_out)} held-out images, labels chosen on the others predict "
@@ -140,7 +140,7 @@ class QualityView:
             sentences += self._unspecific(total)
         if total.survival is not None:
             sentences.append(
-                f"When the images are drawn anew, a label comes back in "
+                f"When the images are resampled, a label comes back in "
                 f"{percent(total.kept, total.drawn)} of the draws; "
                 f"{count(total.stable)} of {count(total.labelled)} labels come back in at least "
                 "half of them."
@@ -148,7 +148,7 @@ class QualityView:
         return sentences
 
     def _unspecific(self, total: QualitySummary) -> list[str]:
-        rule = "at least one in four dealt labels predicts as well as the typical own one."
+        rule = "at least one in four permuted labels predicts as well as the typical own label."
         if unspecific(total):
             return [f"So the labels are not specific to their units: {rule}"]
         layers = [
@@ -170,7 +170,7 @@ class QualityView:
             (
                 "Held-out correlation",
                 _Figures.of(total.correlation).median,
-                f"median of {among}; {dealt} with dealt labels",
+                f"median of {among}; {dealt} with permuted labels",
             ),
             (
                 "Label survival",
@@ -278,7 +278,7 @@ def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) 
         _whisker(summary.correlation, axis),
         _whisker(summary.dealt_correlation, axis),
         axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
-        f"{name}: own labels {correlation.median}, dealt labels {dealt.median}",
+        f"{name}: own labels {correlation.median}, permuted labels {dealt.median}",
         _Figures.of(summary.auprc),
         _Figures.of(summary.dealt_auprc),
         _Figures.of(summary.chance).median,

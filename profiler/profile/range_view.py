@@ -121,7 +121,7 @@ class RangeView:
                 "there by chance"
             )
         if threshold.ratings is None:
-            return f"lies above {self.cut}, as the command said"
+            return f"lies above {self.cut}, as given with the command"
         return f"lies above {self.cut}, the threshold that people’s ratings set"
 
     @property

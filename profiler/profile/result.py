@@ -277,7 +277,7 @@ class ProfileRun:
         if lost := len(sorting.lenient_unknown):
             labels = "1 label" if lost == 1 else f"{lost:,} labels"
             verb = "counts" if lost == 1 else "count"
-            yield f"{labels} got no usable answer from {sorting.sorter} and {verb} as unknown"
+            yield f"{labels} got no usable reply from {sorting.sorter} and {verb} as unknown"
 
     def unit_categories(self, layer: LayerLabels) -> list[str | None]:
         """The category of each unit's label; None where it is not trusted."""
@@ -639,7 +639,7 @@ def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
                     (folder / name).unlink()
         if isinstance(error, OSError):
             raise OutputError(
-                f"cannot write to {str(folder)!r}: {error.strerror or error}; the run is as it was"
+                f"cannot write to {str(folder)!r}: {error.strerror or error}; the run is unchanged"
             ) from error
         raise
 

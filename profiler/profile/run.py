@@ -1,6 +1,5 @@
 """The stories, told in straight lines: each function is one command from question to files."""
 
-import datetime
 import logging
 import math
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -77,7 +76,16 @@ from profiler.profile.threshold import (
 )
 from profiler.profile.variants import Variants, run_variants
 from profiler.profile.view import render_profile
-from profiler.session import NONE, Clock, Progress, Reading, Services, check_writable, versions
+from profiler.session import (
+    NONE,
+    Clock,
+    Progress,
+    Provenance,
+    Reading,
+    Services,
+    check_writable,
+    versions,
+)
 
 log = logging.getLogger("profiler")
 
@@ -110,8 +118,7 @@ class ProfileOptions:
     bootstrap: int = DRAWS
     """Times the images are drawn anew to evaluate."""
     seed: int = 0
-    precision: str = "fp32"
-    """One of :data:`~profiler.activations.collect.PRECISIONS`."""
+    reading: Reading = field(default_factory=Reading)
     compile: bool = False
     """Run both networks by ``torch.compile``."""
     scenes: int = 1000
@@ -121,18 +128,13 @@ class ProfileOptions:
     for every four images, and at least :data:`OUTLINE_PASSES`."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
-    batch_size: int | None = None
-    workers: int = 0
-    allow_bad: bool = False
     categories: tuple[Category, ...] = DEFAULT
     lenient: bool = False
     votes: int = 1
     concurrency: int = 4
     prompts: Path | None = None
     max_report_mb: float = 20.0
-    command: str = ""
-    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         for value in (self.threshold, self.range_threshold):
@@ -193,10 +195,10 @@ def profile(
             ),
             moments=len(probe.names) >= FEWEST_IMAGES,
             known=_known(vlm),
-            precision=options.precision,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            allow_bad=options.allow_bad,
+            precision=options.reading.precision,
+            batch_size=options.reading.batch_size,
+            workers=options.reading.workers,
+            allow_bad=options.reading.allow_bad,
             advance=advance,
         )
     if top and len(found.kept) < top:
@@ -229,7 +231,9 @@ def profile(
         with clock("evaluation"):
             quality = _evaluate(labels, found, concept_rows, top, options, services.progress)
     with clock("thumbnails"):
-        pictures = _pictures(probe, found, labels, ranges, options.workers, services.progress)
+        pictures = _pictures(
+            probe, found, labels, ranges, options.reading.workers, services.progress
+        )
 
     record = _record(subject, layers, vlm, probe, concepts, found, top, options)
     unsorted = ProfileRun(
@@ -276,12 +280,12 @@ def recategorize(
     No image is touched, and labels and threshold stay as they are. Where ``out`` is ``folder``
     itself, the run there is replaced at the very end, or left alone if anything fails.
     """
-    clock = Clock()
+    clock, how = Clock(), options.provenance
     check_writable(out)
     record = replace(
         run.record,
         categories=_category_pairs(options),
-        resorted=Resorting(options.command, options.date, options.settings),
+        resorted=Resorting(how.command, how.date, how.settings),
     )
     with clock("words"):
         run = sort_labels(replace(run, record=record), options, texts, services)
@@ -648,13 +652,12 @@ def _experiment(
     if not options.scenes:
         return _Experimented()
     scenes = ExperimentScenes(options.scenes, options.seed)
-    reading = Reading(options.batch_size, options.workers, options.precision, options.allow_bad)
     try:
-        done = run_experiment(subject, layers, scenes, reading=reading, services=services)
+        done = run_experiment(subject, layers, scenes, reading=options.reading, services=services)
         clock = Clock()
         with clock("variants"):
             variants = run_variants(
-                subject, layers, options.seed, reading=reading, services=services
+                subject, layers, options.seed, reading=options.reading, services=services
             )
     except InputError as error:
         return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
@@ -709,9 +712,9 @@ def _outlines(
             shown,
             [layer.top_activations[:, :OUTLINED] for layer in labels],
             passes=passes,
-            precision=options.precision,
+            precision=options.reading.precision,
             batch_size=min(AT_A_TIME, found.batch_size),
-            workers=options.workers,
+            workers=options.reading.workers,
             advance=advance,
         )
     return _Outlined(
@@ -808,8 +811,8 @@ def _record(
     warnings += getattr(probe, "notes", ())
     warnings += getattr(vlm, "notes", ())
     return Record(
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         subject=SubjectRecord(
             subject.name,
             subject.weights,
@@ -841,7 +844,7 @@ def _record(
         ),
         categories=_category_pairs(options),
         seed=options.seed,
-        settings={**options.settings, "batch_size_used": found.batch_size},
+        settings={**options.provenance.settings, "batch_size_used": found.batch_size},
         versions=versions(),
         timings={},
         warnings=tuple(warnings),
@@ -866,8 +869,8 @@ def _imported_record(found: Imported, name: str, options: ProfileOptions) -> Rec
             "uninterpretable"
         )
     return Record(
-        command=options.command,
-        date=options.date,
+        command=options.provenance.command,
+        date=options.provenance.date,
         subject=SubjectRecord(name, "", "", "", found.layers),
         vlm=None,
         probe=None,
@@ -875,7 +878,7 @@ def _imported_record(found: Imported, name: str, options: ProfileOptions) -> Rec
         similarity=None,
         categories=_category_pairs(options),
         seed=options.seed,
-        settings=dict(options.settings),
+        settings=dict(options.provenance.settings),
         versions=versions(),
         timings={},
         warnings=tuple(warnings),

@@ -114,7 +114,7 @@ class RatingBook:
             own = self._ratings.get(rating.by)
             if own is not None and own.value != rating.value:
                 raise InputError(
-                    f"{source} and {str(self.path)!r} give different answers of {rating.rater} "
+                    f"{source} and {str(self.path)!r} give different ratings of {rating.rater} "
                     f"about unit {rating.unit} of {rating.layer!r}"
                 )
         new = [rating for rating in found if rating.by not in self._ratings]
@@ -200,7 +200,7 @@ class RatingBook:
         """
         self._load()
         kept = self.path.with_name(f"{self.path.name}.bak")
-        log.info("%s, saved by another program, is written anew and kept as %s", self.path, kept)
+        log.info("%s, saved by another program, is written again and kept as %s", self.path, kept)
         try:
             kept.write_bytes(content)
             with self.path.open("r+b") as file:

@@ -108,16 +108,22 @@ def calibrate_run(
         seed=how.seed,
         view=view,
     )
+    called = options.provenance
     expected = isotonic(found.rated, seed=how.seed) if how.isotonic else None
     page = render_calibration(
-        run, found, expected, source=source, command=options.command, date=options.date
+        run,
+        found,
+        expected,
+        source=source,
+        command=called.command,
+        date=called.date,
     )
     write_atomically(folder / file_name("calibration.html", view), page)
     if expected is not None:
         csv = expected_csv(layers, expected, "similarity" if view == "peak" else "r")
         write_atomically(folder / file_name("expected_ratings.csv", view), csv)
     if found.outcome == "reached":
-        basis = replace(found.basis, command=options.command, date=options.date)
+        basis = replace(found.basis, command=called.command, date=called.date)
         threshold = Threshold(found.tau, "ratings", context_of(run, view), ratings=basis)
         # The judgement first: it may fail, and then the folder is as it was.
         run = rejudge(with_threshold(run, threshold, view), folder, options, texts, services)

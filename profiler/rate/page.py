@@ -85,7 +85,7 @@ WORDING: Mapping[View, _Wording] = {
 
 def _limits(view: View) -> tuple[str, ...]:
     return (
-        "The intervals speak of other units, rated by the same people. Other people may "
+        "The intervals are about other units, rated by the same people. Other people may "
         "rate otherwise; where several rated, their agreement says how much.",
         f"Rating {WORDING[view].rated} says whether the words fit these images, not what the "
         "unit does in the network.",
@@ -415,9 +415,9 @@ def _limits_text(interval: Interval) -> str:
 def _agreement_text(found: Calibration) -> str:
     agreed = found.agreement
     if len(found.raters) == 1:
-        return "One person rated, so how far people agree cannot be said."
+        return "One person rated, so agreement between people is unknown."
     if not agreed.units:
-        return "No unit was rated by two people, so how far they agree cannot be said."
+        return "No unit was rated by two people, so their agreement is unknown."
     same = f"{percent(agreed.same or 0, 1)} of the pairs of ratings are equal"
     if agreed.alpha is None:
         return f"{same}; all ratings are, so Krippendorff’s α is not defined."

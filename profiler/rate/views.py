@@ -70,7 +70,7 @@ def check_view(run: ProfileRun, folder: object, view: View) -> None:
         lacks = "images from the whole range of its units" if run.ranges else "range explanations"
         raise InputError(
             f"--view range: the run in {str(folder)!r} holds no {lacks}; "
-            "profile the network anew, on 50 images or more"
+            "profile the network again, on 50 images or more"
         )
 
 

@@ -244,7 +244,7 @@ def test_a_file_without_its_step_is_named(command: Command, folder: Path) -> Non
     [
         ((SUBJECT,), "at least two runs"),
         ((SUBJECT, SUBJECT, "--timeline", "age"), "unknown order of --timeline 'age'"),
-        ((SUBJECT, SUBJECT, "--fail-on", "js=0.1"), "'js=0.1' is no rule"),
+        ((SUBJECT, SUBJECT, "--fail-on", "js=0.1"), "'js=0.1' is no condition"),
         ((SUBJECT, SUBJECT, "--fail-on", "colour>1%"), "metric of --fail-on 'colour'; near names"),
         ((SUBJECT, SUBJECT, "--name", "a"), "1 --name for 2 runs"),
         ((SUBJECT, SUBJECT, "--name", "a", "--name", "a"), "has to differ"),

@@ -54,7 +54,7 @@ def test_a_rule_is_broken_where_any_layer_breaks_it(
 
 @pytest.mark.parametrize("text", ["js", "js=1", "js>", ">1", "js>1>2", "js[>1", "js>1 %%", "js>a"])
 def test_what_is_no_rule_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no rule; write"):
+    with pytest.raises(UsageError, match="is no condition; write"):
         parse_rule(text, CATEGORIES)
 
 

@@ -546,7 +546,7 @@ def test_an_assumed_order_that_another_fits_far_better_is_suspected() -> None:
     swapped = np.array([1, 0, 2, 3, 4])
     said = reordered(truth, swapped[predicted], 5)
     right, best = np.mean(truth == swapped[predicted]), np.mean(truth == predicted)
-    assert said.startswith(f"{100 * best:.1f} % of the predictions would be right if the outputs")
+    assert said.startswith(f"{100 * best:.1f} % of the predictions would be correct if the outputs")
     assert f"was assumed, it is {100 * right:.1f} %: say what they are called with --cl" in said
 
 
@@ -815,9 +815,9 @@ def test_the_sentence_gives_both_shares() -> None:
     predicted = truth + 1
     predicted[0] = 0
     assert suspicious(truth, predicted) == (
-        "95.0 % of the predictions would be right if the labels were one higher (does the model "
-        "have a background class first?); as they stand it is 5.0 %: labels and outputs seem to "
-        "be numbered differently"
+        "95.0 % of the predictions would be correct if the labels were one higher (does the model "
+        "have a background class first?); with the labels as given it is 5.0 %: labels and "
+        "outputs seem to be numbered differently"
     )
 
 

@@ -143,7 +143,7 @@ def test_troubles_that_pass(
 def test_slow_server_times_out(serve: Any, connect: Any, clock: Clock) -> None:
     server = serve(Hang(), Hang())
     llm = connect(server, timeout=0.05, max_attempts=2)
-    with pytest.raises(LLMError, match=r"did not answer in time \(2 attempts\)") as error:
+    with pytest.raises(LLMError, match=r"did not reply in time \(2 attempts\)") as error:
         llm.complete(QUESTION)
     assert error.value.exit_status == 3
     assert len(server.bodies) == 2
@@ -503,7 +503,7 @@ def test_thoughts_are_no_free_text(serve: Any, connect: Any) -> None:
         (Raw(b'{"choices": []}'), "it holds no choices"),
         (Raw(b'{"choices": [{"message": null}]}'), "its choice holds no message"),
         (Raw(b'{"error": {"message": "overloaded"}}'), "it is an error: overloaded"),
-        (Raw(b"<html><h1>Sign in</h1>", "text/html"), "a page of HTML; is the address right"),
+        (Raw(b"<html><h1>Sign in</h1>", "text/html"), "a page of HTML; is the address correct"),
         (Raw(b"[" * 100_000), r"'\[\[\["),
         (Raw(b'"hello"'), "'\"hello\"'"),
         (stream({"content": JSON}, finish=None), "a stream of events without an end"),

@@ -92,7 +92,7 @@ def test_tables_say_what_the_summaries_say(run: ProfileRun) -> None:
                 assert dealt.median is not None
                 expected = [
                     f"{name} {minus(s.median)}" + (f" ({minus(s.low)} to {minus(s.high)})")
-                    for name, s in (("own", own), ("dealt", dealt))
+                    for name, s in (("own", own), ("permuted", dealt))
                     if s.count > 1 and s.median is not None
                     and s.low is not None and s.high is not None
                 ]  # fmt: skip
@@ -110,7 +110,7 @@ def test_the_first_sentences_are_the_finding(run: ProfileRun) -> None:
     assert (
         f"On 500 held-out images, labels chosen on the others predict the activation of "
         f"interpretable units with a correlation of {total.correlation.median:.2f} in the median; "
-        f"a label dealt out from another unit of the layer reaches "
+        f"a permuted label, of another unit of the layer, reaches "
         f"{total.dealt_correlation.median:.2f}."
     ) in said
     assert f"{total.stable} of {total.labelled} labels come back in at least half" in said
@@ -152,8 +152,8 @@ def test_what_is_undefined_is_a_dash(run: ProfileRun) -> None:
     html = render_profile(replace(plain, quality=tuple(blank)))
     for rows in tables(html):
         for cells in rows:
-            assert cells[1:] == ["0", "own – dealt –", "", "own – dealt –", "–", "–", "–"]
-    assert "whether labels predict activation cannot be said" in visible(html)
+            assert cells[1:] == ["0", "own – permuted –", "", "own – permuted –", "–", "–", "–"]
+    assert "it is unknown whether labels predict activation" in visible(html)
     data: Any = block(html, "quality-data")
     for layer in data["layers"]:
         assert set(layer["kept"]) == {-1}

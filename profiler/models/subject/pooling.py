@@ -173,7 +173,7 @@ def _channels(model: nn.Module, name: str, seen: SeenLayer) -> int:
         return 0 if first_fits else last
     known = _layout(model, name)
     if known is None and not first_fits:
-        raise _unclear(name, seen, "no axis of it can be told to hold the units")
+        raise _unclear(name, seen, "no axis of it is known to hold the units")
     return last if known == "last" else 0
 
 
@@ -229,7 +229,7 @@ def _of_tokens(model: nn.Module, name: str, seen: SeenLayer, rule: str, whole: P
     are_patches = bool(others) or _is_grid(tokens, seen.image)
     if rule == "patch-mean" and not (patches and are_patches):
         raise InputError(
-            f"layer {name!r} has {tokens} tokens and which of them are patches cannot be told; "
+            f"layer {name!r} has {tokens} tokens, and it is unknown which of them are patches; "
             "--pool mean and max suit it"
         )
     if rule in ("auto", "patch-mean") and are_patches:

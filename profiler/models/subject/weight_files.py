@@ -326,7 +326,7 @@ def _more_than_weights(path: Path, name: str) -> InputError:
     return InputError(
         f"checkpoint {str(path)!r} holds more than weights ({name}), and opening it the ordinary "
         "way could run code; get it from elsewhere, or from whoever made it as "
-        "torch.save(model.state_dict(), FILE); only if you trust it, save what it holds anew: "
+        "torch.save(model.state_dict(), FILE); only if you trust it, save what it holds again: "
         "torch.save(torch.load(FILE, weights_only=False)[KEY], NEW)"
     )
 
@@ -344,7 +344,7 @@ def _unreadable(path: Path, text: str, classes: list[str]) -> InputError:
         others = f" ({', '.join(classes[:3])})" if classes else ""
         return InputError(
             f"{file} holds more than weights{others}, written in a way that is not read without "
-            f"running it; {_ALONE}, or, only if you trust it, save what it holds anew: "
+            f"running it; {_ALONE}, or, only if you trust it, save what it holds again: "
             "torch.save(torch.load(FILE, weights_only=False)[KEY], NEW)"
         )
     if zipfile.is_zipfile(path):

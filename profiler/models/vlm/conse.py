@@ -84,7 +84,7 @@ class ConSE:
         """What the model cannot see, and by which words with which weights it sees the rest."""
         if [v.name for v in self.vocabularies] == ["objects"]:
             return (
-                "ConSE sees the world through 1 000 object names: colours, textures and materials "
+                "ConSE describes images by 1 000 object names: colours, textures and materials "
                 "are known to it only by association with objects that tend to have them."
             )
         lists = ", ".join(
@@ -93,7 +93,7 @@ class ConSE:
         )
         said = [v.limits for v in self.vocabularies]
         return (
-            f"ConSE sees the world through lists of words: {lists}. What is in none of them is "
+            f"ConSE describes images by lists of words: {lists}. What is in none of them is "
             "known to it only by association with words that are."
             + "".join(f" {limit}" for limit in dict.fromkeys(said) if limit)
         )

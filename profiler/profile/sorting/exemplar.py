@@ -124,7 +124,7 @@ class ExemplarSorter:
         category = {w: known.get(w, name) for w, name in zip(words, chosen, strict=True)}
         note = (
             f"No language model: {len(used):,} labelled example words decided, by ridge regression "
-            f"on their embeddings. It is right for {classifier.left_out_accuracy:.0%} of those "
+            f"on their embeddings. It is correct for {classifier.left_out_accuracy:.0%} of those "
             "words when each is left out in turn."
         )
         strange = sum(name == UNKNOWN for name in category.values())

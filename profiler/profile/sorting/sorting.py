@@ -227,7 +227,7 @@ def _checked(reply: Reply, asked: Sequence[str], names: Sequence[str]) -> Checke
         )
     checked = check_sorting(reply.text, asked, names)
     if reply.truncated and checked.complaints:
-        cut = "The answer was cut off; write nothing but the JSON object."
+        cut = "The reply was cut off; write nothing but the JSON object."
         return CheckedAnswer(checked.accepted, (cut, *checked.complaints))
     return checked
 
@@ -246,7 +246,7 @@ def _failure(
     return (
         f"{task.llm.name} gave no usable category for {len(missing)} of {asked} concepts "
         f"({words}{more}) in {tries} {'try' if tries == 1 else 'tries'}. {checked.complaint} "
-        f"Its last answer: {_short(answer, 300)!r}. --llm-lenient would mark them unknown"
+        f"Its last reply: {_short(answer, 300)!r}. --llm-lenient would mark them unknown"
     )
 
 
@@ -308,7 +308,7 @@ def _notes(
         firm = sum(share == 1 for share in kept.values())
         yield f"Asked {votes} times in different order, {firm:,} of {count} kept their category."
     if unanswered:
-        yield f"For {len(unanswered):,} of {count} it gave no usable answer; they count as unknown."
+        yield f"For {len(unanswered):,} of {count} it gave no usable reply; they count as unknown."
 
 
 def answer_schema(numbers: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:

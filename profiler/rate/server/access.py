@@ -83,7 +83,7 @@ class Access:
         if not same(cookie(headers, cookie_name(scope)), self.key):
             return (
                 "Open the address that `profiler rate` printed: it holds a key. "
-                "If the server was started anew, so was its key; no rating is lost."
+                "If the server was restarted, its key has changed; no rating is lost."
             )
         if scope["method"] in ("GET", "HEAD"):
             return ""

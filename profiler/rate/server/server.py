@@ -134,7 +134,7 @@ def serve(
     with session.book.held(), _listen(port) as sock:
         address = f"http://{HOST}:{sock.getsockname()[1]}/?key={guard.key}"
         log.info(
-            "%d units to rate; answers go to %s; end with Ctrl-C",
+            "%d units to rate; ratings are saved in %s; end with Ctrl-C",
             len(session.questions), session.book.path,
         )  # fmt: skip
         print(address, flush=True)
