@@ -260,7 +260,18 @@ class UnitTable {
           this.pictured ? el("th", { scope: "col", class: "col-images", role: "columnheader" }, "Most activating images") : "")),
         this.body),
       this.pager,
+      offerUnits(this),
     );
+  }
+
+  /** The units of the view as rows of text, the names of the columns first; without pictures. */
+  rowsToTake() {
+    const { pictured } = this;
+    this.pictured = false;
+    const rows = Array.from(this.shown, (row) => [...this.rowNode(row, false).cells]
+      .filter((cell) => !cell.matches(".col-images")).map(textsOf));
+    this.pictured = pictured;
+    return spread([this.columns.map(([, title]) => [title, ""]), ...rows]);
   }
 
   /** What listens to a control and puts its value into the view. */
