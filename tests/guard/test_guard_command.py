@@ -474,7 +474,7 @@ def test_a_guard_of_few_images_says_that_it_flags_nothing(
     score = ("guard", "score", SUBJECT, folder / "new", "--guard", tmp_path / "out")
     assert said in command(*score).stderr
     done = command(*score, "--false-alarms", least)
-    assert "nothing is flagged" not in done.stderr
+    assert "no image is flagged" not in done.stderr
     assert "flag" in done.stdout
     done = command(*score, "--risk", "0.05")
     assert "everything is flagged" in done.stderr
