@@ -434,7 +434,7 @@ def test_specs_are_refused_before_anything_is_computed(here: Path) -> None:
     assert any("^" in note for note in raised.value.__notes__)
     with pytest.raises(pf.ProfilerError, match=r"cannot read specifications from 'no\.conspec'"):
         check("no.conspec")
-    with pytest.raises(pf.ProfilerError, match="`regions` 'ball' is no region"):
+    with pytest.raises(pf.ProfilerError, match="`regions` 'ball' is not a region"):
         check("spec one: predict(x, a)", regions="ball")
     with pytest.raises(pf.ProfilerError, match=r"file of annotations 'no\.csv'"):
         check("concepts a, b\nspec one: >(x, a, b)", annotations="no.csv")

@@ -123,7 +123,7 @@ def map_note(diagnosis: Diagnosis) -> str:
 def data_story(diagnosis: Diagnosis) -> tuple[str, ...]:
     """Which images count as correct and as incorrect predictions, in sentences."""
     data = diagnosis.data
-    sentences = list(data.remarks)
+    sentences = [f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in data.remarks]
     if data.skipped:
         sentences.append(
             f"{plural(len(data.skipped), 'file')} could not be read and "

@@ -15,7 +15,17 @@ from profiler.guard.page import TITLES, doubts, guard_prose
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
-from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of, typeset
+from profiler.report.text import (
+    MINUS,
+    NOTHING,
+    THIN,
+    count,
+    number,
+    percent,
+    plural,
+    share_of,
+    typeset,
+)
 
 METRIC_NAMES = {
     "auroc": ("AUROC", "higher is better"),
@@ -361,8 +371,8 @@ class _View:
             "title": self._heading(each),
             "heading": "Misclassified unmodified images" if each.kind == "clean" else each.title,
             "counts": f"Accuracy is {percent(each.accuracy, 1, 1)} on {count(each.images)} images. "
-            f"{defects} images ({kind}) are compared with {right} correct predictions on "
-            "unmodified images.",
+            f"The defects are {plural(each.defects, f'{kind} image')}. They are compared with "
+            f"{right} correct predictions on unmodified images.",
             "at_threshold": "At the threshold the guard flags "
             f"{percent(each.flagged_defects, each.defects)} of the defects "
             f"({count(each.flagged_defects)} of {defects}) and "

@@ -180,7 +180,7 @@ class _View:
         return {
             "label": each.label,
             "at": 0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
-            "text": "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
+            "text": "none" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
             "verdict": each.outcome.verdict,
             "open_end": endless,
         }
@@ -191,9 +191,10 @@ class _View:
         if nowhere == len(marks):
             return "No spec is proved at the mean of its class"
         if nowhere:
+            verb = "is" if nowhere == 1 else "are"
             return (
                 f"Largest box around a class’s mean on which each spec is proved; "
-                f"{count(nowhere)} of {count(len(marks))} are not proved at the mean"
+                f"{count(nowhere)} of {count(len(marks))} {verb} not proved at the mean"
             )
         return "Largest box around a class’s mean on which each spec is proved"
 
@@ -321,7 +322,7 @@ def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
             text = f"γ up to {min(gammas):.2g}"
         elif kind == "max":
             some = f" for {len(own) - len(gammas)} of {len(own)}" if len(own) > 1 else ""
-            text = f"γ nowhere{some}"
+            text = f"not proved at the mean{some}"
         elif len(own) == 1:
             text = f"{kind} {WORDS[worst]}"
         else:

@@ -415,8 +415,8 @@ def test_eval_looks_at_views_of_attacked_images_too(
     with chromium() as browser, opened(browser, Path(found["report"])) as view:
         text = view.page.inner_text("body")
         assert "2 augmented views of each image (mirrored, up;" in text
-        assert "3 forward passes in place of one" in text
-        assert "Called the same otherwise." in text
+        assert "3 forward passes instead of one" in text
+        assert "Augmented views: the same prediction." in text
         assert view.complaints == []
 
 
@@ -474,11 +474,11 @@ def test_a_guard_of_few_images_says_that_it_flags_nothing(
     score = ("guard", "score", SUBJECT, folder / "new", "--guard", tmp_path / "out")
     assert said in command(*score).stderr
     done = command(*score, "--false-alarms", least)
-    assert "nothing is flagged" not in done.stderr
+    assert "no image is flagged" not in done.stderr
     assert "flag" in done.stdout
     done = command(*score, "--risk", "0.05")
     assert "everything is flagged" in done.stderr
-    assert "it takes 107 images, if none of them is wrong" in done.stderr
+    assert "107 images without any error are needed" in done.stderr
 
 
 def test_outputs_that_are_called_otherwise_are_refused_by_name(
@@ -569,7 +569,7 @@ def test_a_guard_belongs_to_what_is_computed(
     ):
         done = score(changed)
         assert done.status == 2
-        assert "or what the network computes with them, is not" in done.error
+        assert "or the network now computes other outputs" in done.error
         assert done.stdout == ""
 
 

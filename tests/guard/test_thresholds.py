@@ -22,7 +22,7 @@ def test_by_hand() -> None:
     wrong[[4, 12, 17]] = True  # at 5, 13 and 18
     # (19 + 1) · 0.9 = 18: the 18th lowest score.
     assert threshold("share", 0.1, scores, wrong).value == 18.0
-    # Of 16 right answers the 16th (17 · 0.9 = 15.3, up): the highest, 19.
+    # Of 16 correct predictions the 16th (17 · 0.9 = 15.3, up): the highest, 19.
     assert threshold("false-alarms", 0.1, scores, wrong).value == 19.0
     # (errors passed + 1)/20 ≤ 0.1 allows one: up to just below the second error.
     found = threshold("passed-errors", 0.1, scores, wrong)
@@ -152,7 +152,7 @@ def test_flagged_shares_hold_on_200_random_splits(splits: list[tuple], target: s
 def test_so_many_images_it_takes_and_no_fewer(target: str, level: float) -> None:
     needed = images_needed(target, level)
     for count in (needed - 1, needed):
-        # Two wrong answers besides, which do not count where right answers are meant.
+        # Two incorrect predictions besides, which do not count for correct ones.
         size = count + 2 if target == "false-alarms" else count
         wrong = np.arange(size) >= size - 2
         cut = threshold(target, level, np.arange(float(size)), wrong)

@@ -320,7 +320,7 @@ def test_views_have_to_be_those_the_rule_knows() -> None:
         Views(looks.features, looks.logits[:, :2])
     with pytest.raises(UsageError, match=r"msp\+cosine"):
         make_rule("cosine", EVERY.space, ("up",))
-    with pytest.raises(InputError, match="needs views"):
+    with pytest.raises(InputError, match="needs augmented views"):
         EVERY.core()(torch.from_numpy(seen.features), torch.from_numpy(seen.logits))
 
 

@@ -210,7 +210,7 @@ def test_wrong_calls(command: Command, folder: Path) -> None:
     assert "reads a file of certificates" in command("check", "a", "--verify", "b").error
     assert "is not a region" in command(*arguments(folder, SPECS, "--region", "box")).error
     assert "unknown class of --on" in command(*arguments(folder, SPECS, "--on", "rad")).error
-    assert "this is no file of certificates" in _verify(command, folder, '{"proofs": []}')
+    assert "this is not a file of certificates" in _verify(command, folder, '{"proofs": []}')
     assert "is damaged: it is no JSON or was cut off" in _verify(command, folder, "{")
     assert "nested too deeply" in _verify(command, folder, "[" * 100_000)
 

@@ -86,7 +86,7 @@ def test_the_finding_counts_what_holds_and_what_fails(found: Checked, html: str)
     }
     said = " ".join(summary(found))
     assert "Of 8 specs, 2 hold, 4 fail and 2 are undecided." in said
-    assert "“green” holds least: for 0" in said.replace("\u202f", " ")
+    assert "“green” has the lowest rate: it holds for 0" in said.replace("\u202f", " ")
     text = text_of(html)
     assert "4 of 8 specs fail" in text
     assert "predict(x, green) =&gt; &gt;(x, red, green)" in text
@@ -128,7 +128,7 @@ def test_a_check_of_images_alone_says_nothing_of_regions(found: Checked) -> None
     assert "Proved regions" not in text
     assert "Counterexample" not in text
     # Nothing was required of six of them, and no proof asked for.
-    assert "6 were only measured" in text
+    assert "6 are only measured" in text
 
 
 def test_the_terminal_says_each_spec_in_a_line(found: Checked) -> None:

@@ -303,7 +303,7 @@ def test_words_in_any_order_are_read_or_refused(text: str) -> None:
         ("classes cat, cat spec a: predict(x, cat)", "1:14", "class 'cat' is declared twice"),
         ("set s = {}", "1:10", "a set has at least one member"),
         ("clases cat", "1:1", "did you mean 'classes'?"),
-        ("classes cat", "1:12", "no spec in it"),
+        ("classes cat", "1:12", "the file holds no spec"),
     ],
 )
 def test_an_error_says_where_and_what_would_be_right(source: str, place: str, said: str) -> None:
