@@ -333,10 +333,18 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     yield step(
         f"run net.py:net {FEW} {see} {QUICK} {PAGE} --pool mean {PIXELS}"
         f" --limit 40 --top 8 --threshold 0 --null-draws 500 --keep-activations --scenes 210"
-        f" --out full {sorted_by}"
+        f" --outlines 90 --out full {sorted_by}"
     )
+    # Its factory draws weights, so it is another network each time.
+    yield step("try full stem 3 red", statuses=(2,))
     for similarity in ("wpmi", "cosine", "cosine_cubed", "rank_reorder"):
         yield step(f"run {NET_150} {FEW} {see} --similarity {similarity} --out {similarity} -j 0")
+    yield step(
+        "try wpmi stem 3 red --pairs 6 -b 32 -j 0 --device cpu --precision fp32 --seed 2"
+        " --date 2026-01-01 --out red.html --json"
+    )
+    yield step("try wpmi block2 0 stripes --pairs 5 -j 0")
+    yield step("try wpmi stem 3 dog", statuses=(2,))
     yield step(
         f"run resnet18 --weights none --layers layer1 --probe synthetic --limit 20 {see}"
         " --concepts words.txt --out resnet -j 0"

@@ -408,7 +408,7 @@ def try_first(
             if eyes is not None and not torch.isfinite(image).all():
                 raise InputError(f"{who}'s preprocessing gives NaN or infinite numbers for {bad!r}")
         try:
-            with torch.inference_mode(), _autocast(network.device, precision):
+            with torch.inference_mode(), autocast(network.device, precision):
                 tolerance = TOLERANCE if precision == "fp32" else HALF_TOLERANCE
                 taken = try_forward(read, images, name, who, tolerance)
         except ProfilerError:
@@ -650,7 +650,7 @@ class _Forward:
             self._shrink(len(piece.indices))
 
     def _pass(self, piece: _Batch) -> tuple[dict[str, FloatArray], FloatArray]:
-        with torch.inference_mode(), _autocast(self.subject.device, self.precision):
+        with torch.inference_mode(), autocast(self.subject.device, self.precision):
             images = piece.images
             if self.change is not None:
                 images = self.change(piece.indices, piece.for_subject)
@@ -673,7 +673,8 @@ class _Forward:
             torch.cuda.empty_cache()
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which multiplications are rounded; one of :data:`PRECISIONS`."""
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
@@ -717,11 +718,16 @@ class _Thumbnails(Dataset[bytes]):
             image = probe.preview(index, THUMBNAIL_SIDE)
         else:
             image = probe.read(index)
-        # Half the work of the default, BICUBIC, and no difference that is seen at this size.
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.HAMMING)
-        file = io.BytesIO()
-        image.save(file, "WEBP", quality=72, method=2)
-        return file.getvalue()
+        return encoded_picture(image, THUMBNAIL_SIDE)
+
+
+def encoded_picture(image: Image.Image, side: int) -> bytes:
+    """A picture as WebP, its longer side made so many pixels at most; it is changed in place."""
+    # Half the work of the default, BICUBIC, and no difference that is seen at this size.
+    image.thumbnail((side, side), Image.Resampling.HAMMING)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=72, method=2)
+    return file.getvalue()
 
 
 def thumbnails(

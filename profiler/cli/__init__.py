@@ -8,6 +8,7 @@
     subjects.py   layers; the options about the network under study
     images.py     the options about images and how they are read
     drivers.py    drivers
+    trying.py     try
     profile.py    run, scenes
     compare.py    compare
     classifiers.py   the options about classifiers and labelled images
@@ -32,6 +33,7 @@ from profiler.cli import (
     rate,
     spec,
     subjects,
+    trying,
     vlms,
     words,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "rate",
     "spec",
     "subjects",
+    "trying",
     "vlms",
     "words",
 ]

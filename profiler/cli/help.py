@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 ORDER = (
     *("run", "compare", "debug", "guard", "check", "mine", "rate", "calibrate"),
-    *("layers", "drivers", "vlms", "categorize", "import", "scenes", "cache"),
+    *("layers", "drivers", "try", "vlms", "categorize", "import", "scenes", "cache"),
 )
 """The commands in the order in which one comes to need them."""
 

@@ -68,6 +68,14 @@ Scenes = Annotated[
         help="Number of drawn scenes; more scenes make the intervals narrower.  [default: 1000]"
     ),
 ]
+Outlines = Annotated[
+    int | None,
+    typer.Option(
+        help="Forward passes to spend on where in its strongest images each unit responds; 0: "
+        "none.  [default: 3 for every 4 images, at least 500]",
+        min=0,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
 ProfiledConceptsName = Annotated[
     str,

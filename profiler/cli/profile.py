@@ -12,6 +12,7 @@ from profiler.cli.images import (
     Experimenting,
     InWords,
     Limit,
+    Outlines,
     Precision,
     ProbeName,
     ProfiledConceptsName,
@@ -103,6 +104,7 @@ def run(
     ] = None,
     experiment: Experimenting = True,
     scenes: Scenes = None,
+    outlines: Outlines = None,
     keep_activations: Annotated[
         bool,
         typer.Option(
@@ -191,6 +193,7 @@ def run(
                 reading=Reading(size, workers, precision, allow_bad),
                 compile=compile,
                 scenes=drawn,
+                outlines=outlines,
                 keep_activations=keep_activations,
                 max_report_mb=reporting.max_report_mb,
                 **wanted,

@@ -1,5 +1,6 @@
 """What drives each layer, as a page of its own and as a section of another."""
 
+import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from profiler.profile.drivers import (
     FEWEST_ASKED,
     Following,
     LayerDrivers,
+    columns_of,
     followed_of,
     half_interval,
 )
 from profiler.profile.experiment import Experiment
 from profiler.profile.result import ProfileRun
+from profiler.profile.variants import Variants
 from profiler.report import document
 from profiler.report.charts import Segment, StackedBar, Swatch, room_for
-from profiler.report.columns import rounded
+from profiler.report.columns import LETTERS, lettered, rounded, significant
 from profiler.report.text import (
     MINUS,
     NOTHING,
@@ -208,14 +211,62 @@ class DriversView:
                     "words": _codes(self.run, place, self.run.ranges[place].concept)
                     if self.run.ranges
                     else "",
+                    "effects": lettered(layer.effect, -_MOST_EFFECT, _MOST_EFFECT, 2),
+                    "errors": lettered(
+                        half_interval(layer.effect_error, len(layer.without)), 0, _MOST_HALF
+                    ),
+                    **self._variants(place),
                 }
             )
         return {
+            "letters": LETTERS,
+            "most": [_MOST_EFFECT, _MOST_HALF],
             "each": _DRIVERS,
             "factors": list(self.names),
             "levels": [level for _, level in columns],
+            "of": [self.names.index(name) for name, _ in columns],
+            "named": self._named(),
             "layers": layers,
+            **self._pictures(),
         }
+
+    def _named(self) -> dict[str, list[int]]:
+        """The words of units that name levels, with the columns of these."""
+        run = self.run
+        if run is None:
+            return {}
+        concepts = [layer.concept.ravel() for layer in run.layers]
+        concepts += [layer.concept.ravel() for layer in run.ranges]
+        used = np.unique(np.concatenate(concepts))
+        words = (run.concepts[i] for i in used[used >= 0].tolist())
+        named = {word: list(columns_of(word, self.done.factors)) for word in words}
+        return {word: columns for word, columns in named.items() if columns}
+
+    @property
+    def _variety(self) -> Variants | None:
+        """The variants of the run, if they are of the same levels as its experiment."""
+        variants = self.run.variants if self.run else None
+        same = variants and variants.place.shape[1] == len(self.done.factors.columns)
+        return variants if same else None
+
+    def _variants(self, place: int) -> dict[str, Any]:
+        """What a layer's units make of each variant: a letter each, between their ends."""
+        if self._variety is None:
+            return {}
+        values = self._variety.activations[place]
+        low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+        share = (values - low) / np.maximum(high - low, 1e-12)
+        return {
+            "variants": lettered(share, 0, 1),
+            "ends": significant(np.concatenate([low, high], axis=1).ravel()),
+        }
+
+    def _pictures(self) -> dict[str, Any]:
+        """The variants themselves, and which of them shows which level."""
+        if self._variety is None:
+            return {}
+        found = [base64.b64encode(picture).decode() for picture in self._variety.pictures]
+        return {"pictures": found, "place": self._variety.place.tolist()}
 
     def tile(self) -> tuple[str, str, str]:
         """The figure of the factor that the rows follow, for the head of a page."""
@@ -267,6 +318,8 @@ class DriversView:
 
 
 _WORTH_TELLING = 0.02
+_MOST_EFFECT, _MOST_HALF = 5.0, 1.7
+"""Standard deviations beyond which an effect, or half its interval, is shown as so many."""
 _DRIVERS = 3
 """Factors named of a unit."""
 _VIEWS = {"peak": "trusted labels", "range": "leading words"}

@@ -24,7 +24,7 @@ from profiler.core.store import Array, Store, write_atomically
 from profiler.data.factors import Factors
 from profiler.data.image_tables import AnnotatedImages
 from profiler.data.images import ProbeSet
-from profiler.data.synthetic.design import ExperimentScenes
+from profiler.data.synthetic.design import ChangedScenes, ExperimentScenes
 from profiler.models.subject.network import Layer, Subject
 from profiler.profile.drivers import LayerDrivers, check_enough, drivers
 from profiler.session import NONE, Advance, Clock, Reading, Services
@@ -39,7 +39,7 @@ _TOLD = 0.02
 class KeptScenes:
     """Scenes as they were drawn before."""
 
-    scenes: ExperimentScenes
+    scenes: ExperimentScenes | ChangedScenes
     pictures: tuple[Rows, ...]
     """Blocks of pictures (n, size, size, 3), of :data:`_KEPT_TOGETHER` each."""
 
@@ -67,7 +67,7 @@ class KeptScenes:
 class _Drawn(Dataset[Array]):
     """Draws in the worker processes."""
 
-    def __init__(self, scenes: ExperimentScenes, first: int, last: int) -> None:
+    def __init__(self, scenes: ExperimentScenes | ChangedScenes, first: int, last: int) -> None:
         self._scenes = scenes
         self._indices = range(first, last)
 
@@ -79,7 +79,7 @@ class _Drawn(Dataset[Array]):
 
 
 def drawn_once(
-    scenes: ExperimentScenes,
+    scenes: ExperimentScenes | ChangedScenes,
     store: Store | None,
     *,
     workers: int = 0,

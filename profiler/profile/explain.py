@@ -22,7 +22,7 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ LOOKS = ("color", "texture", "material")
 """Categories whose names are made of words that each say how something looks."""
 BLOCK_NUMBERS = 1_000_000
 """Units are searched in blocks of so many correlations with concepts."""
+BINS = 32
+"""Parts of a unit's range in which images are counted."""
 PER_QUARTER = 2
 """Images shown of each quarter of a unit's range."""
 _TINY = 1e-12
@@ -83,6 +85,9 @@ class LayerRange:
         activations: (K, G) on these images; NaN in place of one that lacks.
         fold_r: (K, F, q) the correlations on each fold, of which r is the mean; one fold, r itself,
             where a run does not hold them.
+        density: (K, :data:`BINS`) how many images of a random sample lie in each of so many equal
+            parts of the unit's range on all images; none where a run does not hold them.
+        low: (K,) the lower end of that range; the upper one is the strongest activation.
     """
 
     layer: str
@@ -99,6 +104,8 @@ class LayerRange:
     fold_r: FloatArray
     images: IntArray
     activations: FloatArray
+    density: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    low: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def shown_r(self) -> Float64:
@@ -140,7 +147,7 @@ class LayerRange:
         found = {
             each.name: arrays[prefix + each.name]
             for each in fields(cls)[1:]
-            if prefix + each.name in arrays or each.name not in _SINCE_4
+            if prefix + each.name in arrays or each.name not in _LATER
         }
         if "fold_r" not in found:
             nothing = np.zeros((len(found["r"]), 0))
@@ -149,8 +156,8 @@ class LayerRange:
         return cls(layer, **found)
 
 
-_SINCE_4 = ("fold_r", "images", "activations")
-"""What runs of format 3 do not hold."""
+_LATER = ("fold_r", "images", "activations", "density", "low")
+"""What older runs do not hold: those of format 3 none of it."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,12 @@ def explain_layers(
     space = _Space(layers[0].units, candidates)
     for layer, own, values in zip(layers, tops, sample.activations, strict=True):
         found = _explain(layer, own, space, most, range_images(own, sample.images, values))
-        yield replace(found, concept=np.where(found.concept >= 0, number[found.concept], -1))
+        yield replace(
+            found,
+            concept=np.where(found.concept >= 0, number[found.concept], -1),
+            density=densities(own, values),
+            low=own.low,
+        )
 
 
 class _Fit:
@@ -473,6 +485,17 @@ def range_images(
         chosen.append(np.take_along_axis(image, order, axis=1))
         found.append(np.take_along_axis(value, order, axis=1))
     return np.concatenate(chosen, axis=1), np.concatenate(found, axis=1)
+
+
+def densities(tops: LayerTops, values: FloatArray) -> IntArray:
+    """(K, :data:`BINS`) images in each part of the range of K units, of S with values (S, K)."""
+    low, high = tops.low, tops.activations[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.nan_to_num((values - low) / (high - low))
+    place = np.clip((BINS * share).astype(np.int64), 0, BINS - 1)
+    cells = place + BINS * np.arange(len(low))
+    counts = np.bincount(cells.ravel(), minlength=BINS * len(low))
+    return counts.reshape(len(low), BINS).astype(np.int32)
 
 
 def _how_many(r: FloatArray) -> IntArray:

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from profiler.activations.maps import GRID
 from profiler.llm.base import Usage
 from profiler.models.records import LayerRecord
 from profiler.profile.drivers_view import LIMITS
+from profiler.profile.outlines import UNKNOWN
 from profiler.profile.quality import FEWEST_POSITIVES, summarise
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
 from profiler.profile.threshold import RatingBasis, Threshold
@@ -71,6 +75,7 @@ def profile_prose(run: ProfileRun) -> dict[str, Any]:
         "threshold_story": threshold_story(run),
         "sorter_story": sorter_story(run),
         "quality_story": quality_story(run),
+        "outline_story": outline_story(run),
         "range_story": (*range_story(run), *range_cut_story(run)) if run.ranges else (),
         "limits": _limits(run),
         "warnings": run.warnings,
@@ -101,6 +106,37 @@ def range_cut_story(run: ProfileRun) -> tuple[str, ...]:
     return (
         f"{explained} lies above τ, which people’s ratings set.",
         *rating_story(threshold.value, threshold.ratings, "r", "calibration-range.html"),
+    )
+
+
+def outline_story(run: ProfileRun) -> tuple[str, ...]:
+    """How it was found where in images units respond, in sentences."""
+    record, outlines = run.record.outlines, run.outlines
+    if record is None or outlines is None:
+        return ()
+    rings = np.concatenate([layer.rings.ravel() for layer in outlines.layers])
+    looked, diffuse = int((rings != UNKNOWN).sum()), int((rings == 0).sum())
+    mapped = (
+        f"{record.images:,} of the images that the rows show were read once more for the map of "
+        "each unit: the values at all places, whose mean (or largest value) is the activation. A "
+        "linear layer that reads the means of a map has the map of its own function. The outline "
+        f"holds what exceeds all but {100 * record.share:g} % of the unit’s values on a random "
+        f"sample of {record.sampled:,} of these images.",
+    )
+    covered = (
+        f"Units without such a map were looked at on {record.covered:,} images: each cell of a "
+        f"grid of {GRID} × {GRID} was covered with the image’s mean colour, and the outline holds "
+        "where the activation falls by more than half of its largest fall.",
+    )
+    return (
+        *(mapped if record.images else ()),
+        *(covered if record.covered else ()),
+        "Outlines are laid onto the whole picture through what the preprocessing resized, cropped "
+        "or padded, as measured on pictures of gradients; a cell’s values stand for its centre, "
+        "and between centres they are interpolated. What a unit sees at a place reaches beyond the "
+        "cell.",
+        f"In {diffuse:,} of {looked:,} pictures looked at no part stands out: no value exceeds the "
+        "cut, or more than half of all do.",
     )
 
 
@@ -397,8 +433,12 @@ def _limits(run: ProfileRun) -> Sequence[str]:
             if run.quality
             else "It does not describe what the unit does on other images."
         ),
-        "One number a unit and image (the pooled activation) decides; where in the image the unit "
-        "responds is not looked at.",
+        "One number a unit and image (the pooled activation) decides. "
+        + (
+            "Outlines show where in a picture that number comes from, not what causes it there."
+            if run.outlines
+            else "Where in the image the unit responds is not looked at."
+        ),
         "Scores compare only within this page: another concept set, another model that reads the "
         "images or another probe set moves the scale.",
     ]

@@ -35,13 +35,22 @@ Units = class extends Units {
     };
   }
 
-  /** Images from all over a unit's range, strongest first, with their activations. */
+  /** Images from all over a unit's range: the strongest, then two of each quarter, highest first.
+   * Null in place of one that lacks. */
   rangeImages(row) {
     const layer = ranges.layers[this.layer[row]];
     const each = layer.images.length / layer.n.length;
     const from = (row - this.layers[this.layer[row]].start) * each;
-    return Array.from({ length: each }, (_, i) => [layer.images[from + i], layer.activation[from + i]])
-      .filter(([image]) => image >= 0);
+    return Array.from({ length: each }, (_, i) => (layer.images[from + i] < 0 ? null : [layer.images[from + i], layer.activation[from + i]]));
+  }
+
+  /** How the sampled images spread over a unit's range: heights, and its ends. */
+  spectrum(row) {
+    const layer = ranges.layers[this.layer[row]];
+    const unit = row - this.layers[this.layer[row]].start;
+    const [strongest] = this.rangeImages(row);
+    if (!layer.density || !strongest) return null;
+    return { heights: Array.from(layer.density[unit], Number), low: layer.low[unit], high: strongest[1] };
   }
 };
 
@@ -64,14 +73,37 @@ UnitTable = class extends UnitTable {
   detailNode(row) {
     const node = super.detailNode(row);
     const found = this.units.explanation(row);
-    const images = this.units.rangeImages(row);
     $(".opened > div", node)?.prepend(el("h4", {}, "What its whole range follows"), ...told(found));
-    $(".opened > div:last-child", node)?.append(...(images.length
-      ? [el("h4", {}, "Images from its whole range: the strongest, and two of each quarter"), this.gallery(images)]
-      : []));
+    $(".opened > div:last-child", node)?.append(...this.spectrum(row));
     return node;
   }
+
+  /** The density of the activation, with images of each quarter of the range below it. */
+  spectrum(row) {
+    const [strongest, ...others] = this.units.rangeImages(row);
+    if (!strongest) return [];
+    const spread = this.units.spectrum(row);
+    const column = (name, images) => el("div", {}, el("h5", {}, name), this.gallery(images.filter(Boolean)));
+    const two = (quarter) => others.slice(2 * (3 - quarter), 2 * (3 - quarter) + 2);
+    return [el("h4", {}, "Its whole range, and images from each quarter of it"),
+      el("div", { class: "spectrum" },
+        ...(spread ? [density(spread)] : []),
+        ...["lowest", "second", "third", "highest"].map((name, quarter) => column(name, two(quarter))),
+        column("strongest", [strongest])),
+      ...(spread ? [el("p", { class: "note" }, "Images by activation, a random sample; heights are the square roots of their numbers.")] : [])];
+  }
 };
+
+/** A histogram over the quarters of a range. */
+function density({ heights, low, high }) {
+  const bar = (height, i) => shape("rect", { x: `${(100 * i) / heights.length}%`, y: `${100 - (100 * height) / 9}%`, width: `${100 / heights.length}%`, height: `${(100 * height) / 9}%` });
+  return el("figure", { class: "density" },
+    shape("svg", { role: "img", "aria-label": `Activation from ${figures(low)} to ${figures(high)}` },
+      ...heights.map(bar),
+      ...[25, 50, 75].map((x) => shape("line", { class: "grid", x1: `${x}%`, x2: `${x}%`, y2: "100%" })),
+      shape("line", { class: "axis", x2: "100%", y1: "100%", y2: "100%" })),
+    el("figcaption", {}, el("span", {}, figures(low)), el("span", {}, figures(high))));
+}
 
 /** The words as bars, and a sentence on how well they predict. */
 function told({ words, r, ceiling, explained, agreement, specificity }) {

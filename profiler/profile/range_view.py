@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.profile.charts import stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
@@ -189,10 +189,22 @@ class RangeView:
                     "specificity": rounded(found.specificity, 2),
                     "images": images.put(found.images.ravel().tolist()),
                     "activation": significant(found.activations.ravel()),
+                    **(
+                        {"density": _heights(found.density), "low": significant(found.low)}
+                        if len(found.density)
+                        else {}
+                    ),
                 }
             )
         listed = [self.run.concepts[i] for i in words.order]
         return {"words": listed, "cut": self.cut, "layers": layers}
+
+
+def _heights(density: IntArray) -> list[str]:
+    """A digit a part of each unit's range, 0 … 9: the square root of its share of the fullest."""
+    most = np.maximum(density.max(axis=1, keepdims=True), 1)
+    digits = np.ceil(9 * np.sqrt(density / most)).astype(int)
+    return ["".join(map(str, row)) for row in digits.tolist()]
 
 
 def _leading(profile: LayerProfile) -> str:

@@ -62,9 +62,11 @@ from profiler.profile.evaluation import other_labels
 from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
+from profiler.profile.outlines import LayerOutlines, Outlines
 from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stability, summarise
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
+from profiler.profile.variants import Variants
 
 FORMAT = 4
 """Version of ``run.json``; 3 did not know which labels other images confirm, 2 had no range
@@ -128,6 +130,20 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
+class OutlineRecord:
+    """How it was found where in an image units respond."""
+
+    images: int
+    """Images that were read once more for their maps."""
+    sampled: int
+    """Of them, those whose values decide from where on a value stands out."""
+    covered: int
+    """Images whose cells were covered one at a time."""
+    share: float
+    """Of a unit's values on the sample, those that stand out."""
+
+
+@dataclass(frozen=True)
 class Resorting:
     """A later sorting of a finished run, which took the place of the first."""
 
@@ -165,6 +181,8 @@ class Record:
     """Only where the labels were evaluated."""
     experiment: ExperimentRecord | None = None
     """Only where drawn scenes were shown to the network."""
+    outlines: OutlineRecord | None = None
+    """Only where it was looked at where in an image units respond."""
 
     @property
     def context(self) -> dict[str, str]:
@@ -212,6 +230,8 @@ class ProfileRun:
             worked out: in imported runs, and where there were too few images.
         range_threshold: on their r with all words; None where decoys decide.
         drivers: what drives each unit by experiment, layer by layer; empty without one.
+        outlines: where in their strongest images units respond; None where that was not looked at.
+        variants: scenes with each level in turn; None without an experiment, and in older runs.
     """
 
     record: Record
@@ -228,6 +248,8 @@ class ProfileRun:
     ranges: tuple[LayerRange, ...] = ()
     range_threshold: Threshold | None = None
     drivers: tuple[LayerDrivers, ...] = ()
+    outlines: Outlines | None = None
+    variants: Variants | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -643,13 +665,19 @@ def _pack(run: ProfileRun) -> bytes:
         )
         for name in _ARRAYS:
             arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
-    more: dict[str, Sequence[LayerRange | LayerDrivers]] = {
-        "range": run.ranges, "driver": run.drivers
+    outlines = run.outlines.layers if run.outlines else ()
+    more: dict[str, Sequence[LayerRange | LayerDrivers | LayerOutlines]] = {
+        "range": run.ranges, "driver": run.drivers, "outline": outlines
     }  # fmt: skip
     for kind, found in more.items():
         for place, each in enumerate(found):
             for name, values in each.to_arrays().items():
                 arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
+    if run.outlines:
+        arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
+    if run.variants:
+        for name, values in run.variants.to_arrays().items():
+            arrays[f"variants.{name}"] = np.ascontiguousarray(values)
     return save(arrays)
 
 
@@ -766,7 +794,19 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         )
         if record.experiment
         else (),
+        _outlines(names, arrays) if record.outlines else None,
+        Variants.from_arrays(len(names), arrays, "variants.")
+        if "variants.base" in arrays
+        else None,
     )
+
+
+def _outlines(names: Sequence[str], arrays: Mapping[str, Any]) -> Outlines:
+    layers = tuple(
+        LayerOutlines.from_arrays(layer, arrays, f"{place}.outline.")
+        for place, layer in enumerate(names)
+    )
+    return Outlines(layers, arrays["outline.images"], arrays["outline.frames"])
 
 
 def _check_arrays(run: ProfileRun) -> None:
@@ -794,6 +834,15 @@ def _check_arrays(run: ProfileRun) -> None:
     for drivers, info in zip(run.drivers, run.record.subject.layers, strict=False):
         if drivers.units != info.units:
             raise ValueError(f"units.safetensors does not have the drivers of {drivers.layer!r}")
+    for outlines, info in zip(
+        run.outlines.layers if run.outlines else (), run.record.subject.layers, strict=False
+    ):
+        if (
+            len(outlines.rings) != info.units
+            or len(outlines.points) != outlines.rings.clip(0).sum()
+            or len(outlines.places) != outlines.points.sum()
+        ):
+            raise ValueError(f"units.safetensors does not outline the units of {outlines.layer!r}")
 
 
 FROM_RUN = 40

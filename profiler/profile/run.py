@@ -13,6 +13,7 @@ import numpy as np
 
 from profiler.activations.collect import Collected, Known, Network, thumbnails
 from profiler.activations.kept import collect_once
+from profiler.activations.maps import AT_A_TIME, SHARE, read_maps
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, IntArray
@@ -51,10 +52,12 @@ from profiler.profile.explain import (
 from profiler.profile.facts import ProfileFacts
 from profiler.profile.importing import Imported, read_descriptions
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers, list_warnings
+from profiler.profile.outlines import OUTLINED, Outlines
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
 from profiler.profile.result import (
     SHOWN_IMAGES,
     EvaluationRecord,
+    OutlineRecord,
     ProfileRun,
     Record,
     Resorting,
@@ -71,6 +74,7 @@ from profiler.profile.threshold import (
     in_context,
     null_threshold,
 )
+from profiler.profile.variants import Variants, run_variants
 from profiler.profile.view import render_profile
 from profiler.session import (
     NONE,
@@ -85,6 +89,7 @@ from profiler.session import (
 
 log = logging.getLogger("profiler")
 
+OUTLINE_PASSES = 500
 FDR = 0.05
 """False-discovery rate of the threshold from the null distribution."""
 
@@ -118,6 +123,9 @@ class ProfileOptions:
     """Run both networks by ``torch.compile``."""
     scenes: int = 1000
     """Drawn scenes of the experiment on what drives each layer; 0 for none."""
+    outlines: int | None = None
+    """Forward passes to spend on where in images units respond; 0 for none. None: three
+    for every four images, and at least :data:`OUTLINE_PASSES`."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
     categories: tuple[Category, ...] = DEFAULT
@@ -216,6 +224,8 @@ def profile(
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
     experiment = _experiment(subject, layers, options, services)
+    with clock("outlines"):
+        outlines = _outlines(subject, layers, probe, found, labels, options, services.progress)
     quality: tuple[LayerQuality, ...] = ()
     if options.evaluate:
         with clock("evaluation"):
@@ -231,6 +241,7 @@ def profile(
             record,
             evaluation=_evaluation_record(quality, len(found.kept), top, options),
             experiment=experiment.record,
+            outlines=outlines.record,
             warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
@@ -242,6 +253,8 @@ def profile(
         quality=quality,
         ranges=ranges,
         drivers=experiment.drivers,
+        outlines=outlines.found,
+        variants=experiment.variants,
     )
     with clock("words"):
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
@@ -627,6 +640,7 @@ class _Experimented:
 
     drivers: tuple[LayerDrivers, ...] = ()
     record: ExperimentRecord | None = None
+    variants: Variants | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -640,12 +654,72 @@ def _experiment(
     scenes = ExperimentScenes(options.scenes, options.seed)
     try:
         done = run_experiment(subject, layers, scenes, reading=options.reading, services=services)
+        clock = Clock()
+        with clock("variants"):
+            variants = run_variants(
+                subject, layers, options.seed, reading=options.reading, services=services
+            )
     except InputError as error:
         return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
     return _Experimented(
         tuple(layer.short() for layer in done.layers),
         ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
-        {f"experiment: {stage}": spent for stage, spent in done.seconds.items()},
+        variants,
+        {
+            f"experiment: {stage}": spent
+            for stage, spent in {**done.seconds, **clock.seconds}.items()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Outlined:
+    """What a run keeps of where units respond; nothing where that was not asked."""
+
+    found: Outlines | None = None
+    record: OutlineRecord | None = None
+
+
+def _outlines(
+    subject: Subject,
+    layers: Sequence[Layer],
+    probe: ProbeSet,
+    found: Collected,
+    labels: Sequence[LayerLabels],
+    options: ProfileOptions,
+    progress: Progress,
+) -> _Outlined:
+    """Where units respond on the images that their rows show."""
+    passes = options.outlines
+    if passes is None:
+        passes = max(3 * len(found.kept) // 4, OUTLINE_PASSES)
+    if not passes:
+        return _Outlined()
+    shown = [
+        np.where(
+            (layer.top_images[:, :OUTLINED] >= 0) & ~layer.dead[:, None],
+            found.kept[layer.top_images[:, :OUTLINED]],
+            -1,
+        )
+        for layer in labels
+    ]
+    distinct = len(np.unique(np.concatenate([images.ravel() for images in shown])))
+    with progress.stage("outlines", min(passes, distinct)) as advance:
+        maps = read_maps(
+            subject,
+            layers,
+            probe,
+            shown,
+            [layer.top_activations[:, :OUTLINED] for layer in labels],
+            passes=passes,
+            precision=options.reading.precision,
+            batch_size=min(AT_A_TIME, found.batch_size),
+            workers=options.reading.workers,
+            advance=advance,
+        )
+    return _Outlined(
+        Outlines.of(maps, shown).renumbered(found.kept),
+        OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE),
     )
 
 

@@ -15,6 +15,7 @@ from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
+from profiler.profile.outlines_view import OutlinesView
 from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
@@ -50,6 +51,7 @@ def render_profile(run: ProfileRun, *, max_mb: float = 20.0) -> str:
     extra = [
         *(["profile/quality"] if run.quality else []),
         *(["profile/range"] if run.ranges else []),
+        *(["profile/outlines"] if run.outlines else []),
         # Comes last, as its part of an opened row comes first.
         *(["profile/drivers"] if run.drivers else []),
     ]
@@ -166,6 +168,8 @@ class _View:
         self.quality = QualityView(run, ids) if run.quality else None
         ranges = run.range_profile
         self.ranges = RangeView(run, ranges, self.styles, ids) if ranges else None
+        dead = [labels.dead for labels in run.layers]
+        self.outlines = OutlinesView(run.outlines, dead, IMAGES_SHOWN) if run.outlines else None
 
     def _layer(
         self,
@@ -301,6 +305,7 @@ class _View:
             "data": self._data,
             "quality": self.quality,
             "drivers": self.drivers,
+            "outlines": self.outlines,
             "ranges": self.ranges,
             "range_data": self.ranges.data(self.image_index) if self.ranges else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from profiler.core.arrays import FloatArray
+from profiler.core.arrays import FloatArray, IntArray
 
 
 class Index:
@@ -78,3 +78,23 @@ def encoded(
             break
         data[str(image)] = text
     return data, len(at_hand) - len(data)
+
+
+LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%()*+,.:;=?@[]^_`{}~"
+"""Digits of numbers in short texts: nothing that JSON or HTML would write otherwise."""
+
+
+def lettered(values: FloatArray | IntArray, low: float, high: float, digits: int = 1) -> str:
+    """Numbers as a text of so many :data:`LETTERS` each, from ``low`` to ``high``.
+
+    What lies beyond is taken for the end, and what is no number for ``low``.
+
+    >>> lettered(np.array([0.0, 0.5, 1.0]), 0, 1)
+    '0g~'
+    >>> len(lettered(np.zeros(3), 0, 1, digits=2))
+    6
+    """
+    base, share = len(LETTERS), (np.asarray(values, float).ravel() - low) / (high - low)
+    codes = np.rint(np.clip(np.nan_to_num(share), 0, 1) * (base**digits - 1)).astype(int)
+    places = np.stack([codes // base**i % base for i in reversed(range(digits))], axis=1)
+    return "".join(LETTERS[code] for code in places.ravel().tolist())

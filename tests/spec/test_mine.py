@@ -69,8 +69,8 @@ def test_pairs_of_a_table() -> None:
         ("class,a,b\ncat,1,2", "line 2: expected 2 shares"),
         ("class;a;b\ncat;0,5;nan", "line 2: expected 2 shares"),
         ("class,a,b\ncat,1,x", "line 2: expected 2 shares"),
-        ("class,a,a\ncat,1,0", "an? attribute stands there twice"),
-        ("class,a,b\ncat,1,0\ncat,0,1", "a class stands there twice"),
+        ("class,a,a\ncat,1,0", "the same attribute is listed twice"),
+        ("class,a,b\ncat,1,0\ncat,0,1", "the same class is listed twice"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:

@@ -16,7 +16,8 @@ lamp stands, blur, the camera's noise, and a little of place, size, turn and lig
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -151,10 +152,18 @@ class ExperimentScenes:
 
     def read(self, index: int) -> Image.Image:
         """Draw the image at ``index``, RGB, size × size."""
-        truth = self.truth(index)
+        return self.draw(index, {})
+
+    def draw(self, index: int, levels: Mapping[str, str]) -> Image.Image:
+        """The image at ``index`` with other levels of some factors, and else the same."""
+        own = self.truth(index)
+        truth = own | dict(levels)
         scene = _scene(self.seed, index, truth)
         rng = _rng(self.seed, index, 6)
-        layout = BACKGROUNDS[truth["background"]].draw(rng, self.size)
+        layout = BACKGROUNDS[own["background"]].draw(rng, self.size)
+        if truth["background"] != own["background"]:
+            # What is drawn after the background goes on as it did after its own.
+            layout = BACKGROUNDS[truth["background"]].draw(_rng(self.seed, index, 6), self.size)
         chroma, hue = _HUES[truth["background color"]]
         ground = rgb_from_lch(LIGHTNESS, chroma, hue + float(rng.uniform(-6, 6)))
         picture = render(scene, self.size, behind=moved_to(layout, ground))
@@ -173,6 +182,46 @@ class ExperimentScenes:
                 self.read(i).save(folder / name)
                 table.writerow({"file": name, **self.truth(i)})
         return folder
+
+
+@dataclass(frozen=True)
+class ChangedScenes:
+    """Scenes with some of their levels replaced, as images to probe with.
+
+    Attributes:
+        scenes: that are changed.
+        changes: of each image, which scene and what is replaced.
+        title: how a reader knows the set.
+    """
+
+    scenes: ExperimentScenes
+    changes: tuple[tuple[int, Mapping[str, str]], ...]
+    title: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The number of the scene, and what is replaced."""
+        return [f"scene-{i:05d}: {', '.join(levels.values())}" for i, levels in self.changes]
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Everything that the images depend on."""
+        changes = json.dumps([[i, dict(levels)] for i, levels in self.changes], sort_keys=True)
+        digest = hashlib.sha256(changes.encode()).hexdigest()
+        return {**self.scenes.identity, "changes": digest}
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 (hex) over everything that the images depend on."""
+        text = json.dumps(dict(self.identity), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def read(self, index: int) -> Image.Image:
+        """Draw an image."""
+        return self.scenes.draw(*self.changes[index])
 
 
 def _rng(seed: int, index: int, part: int) -> np.random.Generator:

@@ -173,6 +173,46 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
     return found
 
 
+@torch.inference_mode()
+def averaged_before(model: nn.Module, name: str, images: torch.Tensor) -> tuple[str, int] | None:
+    """What a module reads the means of: the last module whose map has them, and its unit axis.
+
+    Args:
+        model: run once.
+        name: of the module that is given (B, f).
+        images: (2, 3, H, W), different ones.
+    """
+    made: list[tuple[str, int, torch.Tensor]] = []
+    read: list[torch.Tensor] = []
+
+    def note(module: str, inputs: Any, output: Any) -> None:
+        if module == name:
+            read[:] = [inputs[0]] if inputs and isinstance(inputs[0], torch.Tensor) else []
+        for tensor in tensors_of(output):
+            if tensor.dim() == 4 and len(tensor) == len(images):
+                made.extend((module, axis, tensor.mean(dim=places))
+                            for axis, places in ((1, (2, 3)), (3, (1, 2)))
+                            if max(tensor.shape[place] for place in places) > 1)  # fmt: skip
+
+    handles = [
+        module.register_forward_hook(lambda _m, inputs, out, each=each: note(each, inputs, out))
+        for each, module in model.named_modules()
+    ]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not read or read[0].dim() != 2:
+        return None
+    close = [
+        (module, axis)
+        for module, axis, means in made
+        if means.shape == read[0].shape and torch.allclose(means, read[0], rtol=1e-3, atol=1e-5)
+    ]
+    return close[-1] if close else None
+
+
 def _row(output: Any) -> torch.Tensor | None:
     """(B, K) of (B, K) or (B, K, 1, 1), a copy; None if there are more positions than one.
 

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -21,6 +21,7 @@ from profiler.models.subject.hooks import (
     Passed,
     StopForwardError,
     Trial,
+    averaged_before,
     hooked,
     learned_tokens,
     tensors_of,
@@ -264,6 +265,22 @@ class Subject:
         """Where among so many tokens stand those that are the same for every image."""
         return learned_tokens(self.model, varied(self.trial_images(2)))
 
+    def averaged_before(self, name: str) -> Layer | None:
+        """The layer whose map a module reads the means of; None where it reads something else."""
+        found = averaged_before(self.model, name, varied(self.trial_images(2)))
+        return None if found is None else self._map_layer(*found)
+
+    def _map_layer(self, name: str, axis: int) -> Layer | None:
+        trial = self._passed.trials.get(name)
+        if trial is None or trial.seen is None or len(trial.seen.shape) != 3:
+            return None
+        shape = trial.seen.shape
+        axes = (2, 3) if axis == 1 else (1, 2)
+        grid = (shape[axes[0] - 1], shape[axes[1] - 1])
+        pool = Pooling(shape[axis - 1], "mean", axes, grid=grid)
+        kind = type(self.model.get_submodule(name)).__name__
+        return Layer(name, kind, shape, pool, runs=trial.runs)
+
     @torch.inference_mode()
     def read(self, layers: Sequence[Layer], images: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the units of ``layers`` give for (B, 3, H, W) images: layer → (B, K) float32.
@@ -271,26 +288,44 @@ class Subject:
         The forward pass ends as soon as every layer has run as often as it does in one pass, so
         nothing after the last of them is computed. The hooks are removed, whatever happens.
         """
-        pools = {layer.name: layer.pool for layer in layers}
-        due = {layer.name: layer.runs for layer in layers}
         taken: dict[str, torch.Tensor] = {}
 
-        def take(name: str, output: Any) -> None:
+        def take(layer: Layer, output: torch.Tensor) -> None:
+            taken[layer.name] = layer.pool(output)
+
+        self.watch(layers, images, take)
+        taken = {name: rows[: len(images)] for name, rows in taken.items()}
+        self.check_taken(layers, taken, len(images))
+        return taken
+
+    @torch.inference_mode()
+    def watch(
+        self,
+        layers: Sequence[Layer],
+        images: torch.Tensor,
+        take: Callable[[Layer, torch.Tensor], None],
+    ) -> None:
+        """Run (B, 3, H, W) images until every layer has run as often as it does in one pass.
+
+        ``take`` sees the output of each layer each time it runs; the last time counts. A lone image
+        is given twice. Outputs may be worked on in place afterwards: copy what is to stay.
+        """
+        named = {layer.name: layer for layer in layers}
+        due = {layer.name: layer.runs for layer in layers}
+
+        def note(name: str, output: Any) -> None:
             tensors = tensors_of(output)
             if len(tensors) == 1:
-                taken[name] = pools[name](tensors[0])
+                take(named[name], tensors[0])
             due[name] -= 1
             if max(due.values()) <= 0:
                 raise StopForwardError
 
         try:
-            with hooked(self.model, list(pools), take):
+            with hooked(self.model, list(named), note):
                 self.model(self.on_device(in_company(images)))
         except StopForwardError:
             pass
-        taken = {name: rows[: len(images)] for name, rows in taken.items()}
-        self.check_taken(layers, taken, len(images))
-        return taken
 
     def check_taken(
         self, layers: Sequence[Layer], taken: Mapping[str, torch.Tensor], images: int

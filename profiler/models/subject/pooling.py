@@ -44,6 +44,8 @@ class Pooling:
         token: the one token that counts, if it is one.
         largest: take the largest value over the axes, not the mean.
         windows: how many rows of the output belong to one image; they lie side by side.
+        grid: height and width of the map that is pooled; None where what is pooled is no map of
+            the image, as a class token is not.
     """
 
     units: int
@@ -53,23 +55,38 @@ class Pooling:
     token: int | None = None
     largest: bool = False
     windows: int = 1
+    grid: tuple[int, int] | None = None
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
         """(B · windows, …) → (B, K) float32, a copy: a network may go on to work in place."""
         if self.windows > 1:
             output = output.reshape(-1, self.windows, *output.shape[1:])
-        if self.token is not None:
-            output = output[:, self.token]
-        elif self.others == tuple(range(len(self.others))):
-            output = output[:, len(self.others) :]
-        else:
-            places = [t for t in range(output.shape[1]) if t not in self.others]
-            output = output[:, places]
+        output = output[:, self.token] if self.token is not None else self._counting(output)
         if self.axes and self.largest:
             output = output.amax(dim=self.axes)
         elif self.axes:
             return output.mean(dim=self.axes, dtype=torch.float32)
         return output.to(torch.float32, copy=True)
+
+    def map_of(self, output: torch.Tensor) -> torch.Tensor:
+        """(B, …) → (B, K, h, w) float32: the map whose mean, or largest value, is what is pooled.
+
+        Only where there is a ``grid``.
+        """
+        if self.grid is None:
+            raise ValueError(f"{self.text}: no map of the image is pooled")
+        if len(self.axes) == 1:
+            places = self._counting(output).transpose(1, 2)
+            return places.reshape(len(output), self.units, *self.grid).to(torch.float32)
+        channels = ({1, 2, 3} - set(self.axes)).pop()
+        return output.movedim(channels, 1).to(torch.float32)
+
+    def _counting(self, output: torch.Tensor) -> torch.Tensor:
+        """The output without the tokens that do not count."""
+        if self.others == tuple(range(len(self.others))):
+            return output[:, len(self.others) :]
+        places = [t for t in range(output.shape[1]) if t not in self.others]
+        return output[:, places]
 
 
 @dataclass(frozen=True)
@@ -114,6 +131,7 @@ def choose_pooling(model: nn.Module, name: str, seen: SeenLayer, rule: str = "au
         axes if seen.windows == 1 else (1, *axes),
         largest=rule == "max",
         windows=seen.windows,
+        grid=_sides(seen, places),
     )
     if len(places) == 1 and channels == 1 and seen.windows == 1:
         return _of_tokens(model, name, seen, rule, whole)
@@ -215,8 +233,10 @@ def _of_tokens(model: nn.Module, name: str, seen: SeenLayer, rule: str, whole: P
             "--pool mean and max suit it"
         )
     if rule in ("auto", "patch-mean") and are_patches:
-        return Pooling(units, f"mean over {patches} patch tokens", whole.axes, others)
-    return Pooling(units, f"{whole.text} tokens", whole.axes, largest=whole.largest)
+        grid = _grid(patches, seen.image)
+        return Pooling(units, f"mean over {patches} patch tokens", whole.axes, others, grid=grid)
+    grid = None if others else _grid(tokens, seen.image)
+    return Pooling(units, f"{whole.text} tokens", whole.axes, largest=whole.largest, grid=grid)
 
 
 def _others(model: nn.Module, name: str, seen: SeenLayer) -> tuple[tuple[int, ...], bool]:
@@ -286,7 +306,20 @@ def _is_grid(count: int, image: tuple[int, int]) -> bool:
     >>> _is_grid(196, (224, 224)), _is_grid(197, (224, 224)), _is_grid(98, (112, 224))
     (True, False, True)
     """
+    return _grid(count, image) is not None
+
+
+def _grid(count: int, image: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of the grid that so many patches of an image fill; None if they do not."""
     if count < 1:
-        return False
+        return None
     height = max(1, isqrt(count * image[0] // image[1]))
-    return count % height == 0 and _in_proportion(height, count // height, image)
+    fits = count % height == 0 and _in_proportion(height, count // height, image)
+    return (height, count // height) if fits else None
+
+
+def _sides(seen: SeenLayer, places: list[int]) -> tuple[int, int] | None:
+    """Height and width of a map; None of what lies in windows, or is no map."""
+    if len(places) != 2 or seen.windows > 1:
+        return None
+    return seen.shape[places[0]], seen.shape[places[1]]

@@ -260,7 +260,18 @@ class UnitTable {
           this.pictured ? el("th", { scope: "col", class: "col-images", role: "columnheader" }, "Most activating images") : "")),
         this.body),
       this.pager,
+      offerUnits(this),
     );
+  }
+
+  /** The units of the view as rows of text, the names of the columns first; without pictures. */
+  rowsToTake() {
+    const { pictured } = this;
+    this.pictured = false;
+    const rows = Array.from(this.shown, (row) => [...this.rowNode(row, false).cells]
+      .filter((cell) => !cell.matches(".col-images")).map(textsOf));
+    this.pictured = pictured;
+    return spread([this.columns.map(([, title]) => [title, ""]), ...rows]);
   }
 
   /** What listens to a control and puts its value into the view. */
@@ -452,7 +463,7 @@ class UnitTable {
       units.imported ? null : units.confirms ? cell("z", fixed(units.p[row], 2)) : cell("p", probability(units.p[row])),
       cell("category", this.swatch(category), ` ${name}`),
       !this.pictured ? null : cell("images", category === DEAD ? "" : el("div", { class: "thumbs" },
-        ...units.topImages(row).slice(0, ROW_THUMBNAILS).map(([image]) => this.thumbnails.node(image)))),
+        ...units.topImages(row).slice(0, ROW_THUMBNAILS).map(([image, , mark]) => this.thumbnails.node(image, mark)))),
     );
     node.addEventListener("click", (event) => {
       if (event.target.closest("button, tr") !== toggle && String(getSelection())) return;
@@ -538,10 +549,10 @@ class UnitTable {
     return [picture, el("p", { class: "note" }, sentence)];
   }
 
-  /** Pictures of images, given with their activations. */
+  /** Pictures of images, given with their activations and what is to be marked on them, if anything. */
   gallery(images) {
-    return el("div", { class: "gallery" }, ...images.map(([image, activation]) => el("figure", {},
-      this.thumbnails.node(image),
+    return el("div", { class: "gallery" }, ...images.map(([image, activation, mark]) => el("figure", {},
+      this.thumbnails.node(image, mark),
       el("figcaption", {}, el("b", {}, figures(activation)),
         el("span", { title: this.units.images[image] }, this.units.images[image])))));
   }

@@ -64,4 +64,5 @@ function followContents() {
 
 document.documentElement.classList.add("scripted");
 setUpUnitTables();
+offerCharts();
 followContents();

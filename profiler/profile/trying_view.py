@@ -1,0 +1,140 @@
+"""The page of a word that was tried on a unit."""
+
+import base64
+from dataclasses import dataclass
+
+from PIL import Image
+
+from profiler.activations.collect import encoded_picture
+from profiler.models.records import SubjectRecord
+from profiler.profile.drivers_view import LIMITS
+from profiler.profile.trying import TriedLevel, TriedWord
+from profiler.report import document
+from profiler.report.text import MINUS, count, number, typeset
+
+_SIDE = 128
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two pictures with what the unit makes of them, and where their difference lies in percent."""
+
+    shown: str
+    replaced: str
+    other: str
+    values: tuple[str, str]
+    difference: str
+    at: float
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The pairs of a level, those with the largest difference first, and the effect, in percent."""
+
+    tried: TriedLevel
+    title: str
+    pairs: tuple[_Pair, ...]
+    low: float
+    value: float
+    high: float
+    end: str
+    alt: str
+
+
+def tried_page(
+    done: TriedWord, subject: SubjectRecord, *, command: str = "", date: str = ""
+) -> str:
+    """The page: effects, and every pair.
+
+    Args:
+        done: what came out.
+        subject: the network.
+        command: that was given.
+        date: of the page.
+    """
+    levels = [_level(done, each) for each in done.levels]
+    page = {
+        "title": f"Does unit {done.unit} of {done.layer} follow “{done.word}”?",
+        "examined": [
+            ("Network", subject.name),
+            ("Weights", subject.weights),
+            ("Layer and unit", f"{done.layer}, {done.unit}"),
+            ("Date", date),
+        ],
+        "summary": [typeset(text.replace("-", MINUS)) for text in done.sentences()],
+        "summary_author": "a fixed template",
+        "command": command,
+        "provenance": [
+            ("Seed of the scenes", str(done.scenes.seed)),
+            ("Model fingerprint", subject.fingerprint),
+        ],
+        "limits": LIMITS[:2],
+        "warnings": (),
+    }
+    tiles = [
+        (
+            f"{each.tried.level}, as a {each.tried.factor}",
+            number(each.tried.effect.value, 2),
+            f"standard deviations, {number(each.tried.effect.low, 2)} to "
+            f"{number(each.tried.effect.high, 2)}",
+        )
+        for each in levels
+    ]
+    return document.render(
+        "profile/trying.html",
+        extra=("profile/drivers",),
+        page=page,
+        kind="A word tried on a unit",
+        tiles=tiles,
+        doubts=(),
+        levels=levels,
+    )
+
+
+def _level(done: TriedWord, tried: TriedLevel) -> _Level:
+    spread = tried.spread or 1.0
+    scaled = tried.differences / spread
+    effect = tried.effect
+    reach = max(0.1, float(abs(scaled).max()), abs(effect.low), abs(effect.high))
+
+    def at(value: float) -> float:
+        return 50 + 50 * value / reach
+
+    pairs = []
+    for place in (-scaled).argsort(kind="stable").tolist():
+        shown, replaced = done.pair(tried, place)
+        pairs.append(
+            _Pair(
+                _encoded(shown),
+                _encoded(replaced),
+                tried.others[place],
+                (_figures(tried.shown[place]), _figures(tried.replaced[place])),
+                number(float(scaled[place]), 2),
+                at(float(scaled[place])),
+            )
+        )
+    higher = int((tried.differences > 0).sum())
+    title = f"{tried.level}: higher in {count(higher)} of {count(len(pairs))} pairs"
+    alt = (
+        f"Differences of {len(pairs)} pairs in standard deviations, from {number(-reach, 1)} to "
+        f"{number(reach, 1)}; mean {number(effect.value, 2)}, 95 % interval "
+        f"{number(effect.low, 2)} to {number(effect.high, 2)}"
+    )
+    return _Level(
+        tried,
+        title,
+        tuple(pairs),
+        at(effect.low),
+        at(effect.value),
+        at(effect.high),
+        number(reach, 1),
+        alt,
+    )
+
+
+def _figures(value: float) -> str:
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def _encoded(picture: Image.Image) -> str:
+    return base64.b64encode(encoded_picture(picture, _SIDE)).decode()
