@@ -415,7 +415,7 @@ def test_eval_looks_at_views_of_attacked_images_too(
     with chromium() as browser, opened(browser, Path(found["report"])) as view:
         text = view.page.inner_text("body")
         assert "2 augmented views of each image (mirrored, up;" in text
-        assert "3 forward passes in place of one" in text
+        assert "3 forward passes instead of one" in text
         assert "Called the same otherwise." in text
         assert view.complaints == []
 
