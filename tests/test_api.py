@@ -336,7 +336,7 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
         torch.rand(2, 3, 8, 8)
     )
     assert (logits.shape, verdict.flagged.shape) == ((2, 4), (2,))
-    with pytest.raises(pf.ProfilerError, match="this guard was made for TinyNet"):
+    with pytest.raises(pf.ProfilerError, match="this guard was fitted for TinyNet"):
         guard.score(tuned(), here / "held" / "red", preprocess=to_tensor())
 
 
@@ -472,7 +472,7 @@ def test_labelled_images_in_memory_give_what_their_folder_gives(here: Path) -> N
     guard = pf.Guard.fit(tuned(), in_order, WORDS, **given)
     assert guard.context.classes == CLASSES
     part = torch.utils.data.Subset(folder, range(0, 80, 2))
-    with pytest.raises(pf.ProfilerError, match="all 40 images of Subset are among those the guard"):
+    with pytest.raises(pf.ProfilerError, match="the guard was fitted on all 40 images of Subset"):
         guard.evaluate(tuned(), part, preprocess=to_tensor())
     others = ImageFolder(str(write_classes(here.parent / "others", 10, seed=50)))
     found = guard.evaluate(

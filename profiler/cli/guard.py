@@ -274,8 +274,8 @@ def score(
     drifted = [look for look in looks if look.drifted]
     if fail_on_drift and drifted:
         raise CheckFailed(
-            f"the images that pass have drifted from the reference, by {len(drifted)} of {len(looks)} "
-            "tests"
+            f"the images that pass have drifted from the reference, by {len(drifted)} of "
+            f"{len(looks)} tests"
         )
 
 
