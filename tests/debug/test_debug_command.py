@@ -370,7 +370,7 @@ def test_class_folders_in_the_order_of_the_outputs_need_no_names(
     assert found["after"]["share"] == 1
     remark = f"nothing names the model's {len(CLASSES)} outputs: they are assumed to be the class"
     assert remark in done.stderr
-    assert remark in (folder / "out" / "debug.html").read_text(encoding="utf-8").replace(
+    assert remark[1:] in (folder / "out" / "debug.html").read_text(encoding="utf-8").replace(
         "&#39;", "'"
     )
 
@@ -380,5 +380,5 @@ def test_class_folders_in_another_order_are_suspected(command: Command, folder: 
     call = [part for part in arguments(folder) if part != "--classes"]
     done = command(*(part for part in call if part != folder / "classes.txt"))
     assert done.status == 2
-    assert "100.0 % of the predictions would be right if the outputs came in another" in done.error
+    assert "100.0 % of the predictions would be correct if the outputs came in another" in done.error
     assert "that was assumed, it is 0.0 %: say what they are called with --classes" in done.error

@@ -379,9 +379,9 @@ def test_what_is_left_out_is_the_least_frequent_and_said(limit: float, ten: Diag
     ranked = [f"{each.true},{each.predicted}" for each in ten.confusions]
     assert kept == ranked[: len(kept)]
     lost = len(ranked) - len(kept)
-    assert bool(lost) == ("were left out" in visible(html))
+    assert bool(lost) == ("are left out" in visible(html))
     if lost:
-        assert f"{lost} of {len(ranked)} confusions" in visible(html)
+        assert f"the {lost} least frequent of {len(ranked)} confusions" in visible(html)
     shown: Any = block(html, "thumbnail-data")
     used = {
         str(image[0])
