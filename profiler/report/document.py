@@ -33,7 +33,9 @@ def render(template: str, *, extra: Sequence[str] = (), **context: Any) -> str:
     pairs of a stylesheet and a script that only some reports need.
     """
     style = "".join(map(_asset, ["style.css", *(f"{name}.css" for name in extra)]))
-    script = "".join(map(_asset, ["script.js", "take.js", *(f"{name}.js" for name in extra), "start.js"]))
+    script = "".join(
+        map(_asset, ["script.js", "take.js", *(f"{name}.js" for name in extra), "start.js"])
+    )
     policy = "; ".join(
         [
             "default-src 'none'",
