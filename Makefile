@@ -6,7 +6,7 @@ DEMO   ?= reports/demo
 # Newer releases of these two are not tested yet; change both together.
 TORCH  := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test tour quick check bench sample docs gallery pictures clean test-llm
+.PHONY: demo test tour quick check bench sample notebooks docs gallery pictures clean test-llm
 
 # Stamped by what is asked for, so a change of the dependencies installs again.
 .venv/.installed: pyproject.toml Makefile
@@ -65,6 +65,10 @@ test-llm: .venv/.llm-installed
 # The report that is kept in the repository.
 sample: .venv/.installed
 	$(MAKE) demo DEMO=reports/sample
+
+# The notebooks, executed anew and saved with their outputs.
+notebooks: .venv/.installed
+	$(BIN)/python examples/execute.py
 
 # The site, into docs/_build/html; what the gallery's reports take minutes for is kept beside it.
 docs: gallery

@@ -336,7 +336,7 @@ def test_a_guard_in_memory_is_that_of_the_command_line(here: Path, command: Comm
         torch.rand(2, 3, 8, 8)
     )
     assert (logits.shape, verdict.flagged.shape) == ((2, 4), (2,))
-    with pytest.raises(pf.ProfilerError, match="this guard was made for TinyNet"):
+    with pytest.raises(pf.ProfilerError, match="this guard was fitted for TinyNet"):
         guard.score(tuned(), here / "held" / "red", preprocess=to_tensor())
 
 
@@ -434,7 +434,7 @@ def test_specs_are_refused_before_anything_is_computed(here: Path) -> None:
     assert any("^" in note for note in raised.value.__notes__)
     with pytest.raises(pf.ProfilerError, match=r"cannot read specifications from 'no\.conspec'"):
         check("no.conspec")
-    with pytest.raises(pf.ProfilerError, match="`regions` 'ball' is no region"):
+    with pytest.raises(pf.ProfilerError, match="`regions` 'ball' is not a region"):
         check("spec one: predict(x, a)", regions="ball")
     with pytest.raises(pf.ProfilerError, match=r"file of annotations 'no\.csv'"):
         check("concepts a, b\nspec one: >(x, a, b)", annotations="no.csv")
@@ -472,11 +472,16 @@ def test_labelled_images_in_memory_give_what_their_folder_gives(here: Path) -> N
     guard = pf.Guard.fit(tuned(), in_order, WORDS, **given)
     assert guard.context.classes == CLASSES
     part = torch.utils.data.Subset(folder, range(0, 80, 2))
-    with pytest.raises(pf.ProfilerError, match="all 40 images of Subset are among those the guard"):
+    with pytest.raises(pf.ProfilerError, match="the guard was fitted on all 40 images of Subset"):
         guard.evaluate(tuned(), part, preprocess=to_tensor())
     others = ImageFolder(str(write_classes(here.parent / "others", 10, seed=50)))
-    found = guard.evaluate(tuned(), others, preprocess=to_tensor(), limit=20)
+    found = guard.evaluate(
+        tuned(), others, preprocess=to_tensor(), limit=20, attacks=["fgsm"], eps="1/255,2/255",
+        draws=20,
+    )  # fmt: skip
     assert found.to_json()["data"]["images"] == 20
+    assert [each["kind"] for each in found.to_json()["conditions"]] == ["clean", "attack", "attack"]
+    assert found.to_json()["bootstrap"]["draws"] == 20
     checked = pf.check(
         SPECS, TinyNet(), in_order, vlm=CaptionVLM(), preprocess=to_tensor(), cache=False
     )

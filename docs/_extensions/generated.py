@@ -16,6 +16,7 @@ import profiler
 import profiler.api
 from profiler import cli
 from profiler.api.results import ProfiledUnit, Result
+from profiler.cli.help import OWN, PANELS, panel_of
 
 DOCS = Path(__file__).parents[1]
 STORIES = ("profile", "compare", "debug", "check", "mine")
@@ -47,15 +48,18 @@ def _section(name, command):
     yield from (f"{'#' * name.count(' ')}# {name}", "", _prose(command.help or ""), "")
     if hasattr(command, "commands"):
         return
-    yield from ("```text", " ".join([name, *_usage(command, context)]), "```", "")
-    panels = {}
-    for each in command.params:
-        if not getattr(each, "hidden", False) and (record := each.get_help_record(context)):
-            usual = "Arguments" if each.param_type_name == "argument" else "Options"
-            title = getattr(each, "rich_help_panel", None) or usual
-            panels.setdefault(title, []).append(_row(*record))
+    usage = " ".join([name, *_usage(command, context)])
+    yield from ("```text", usage, "```", "")
+    if command.epilog:
+        yield from ("For example:", "", "```text", command.epilog, "```", "")
+    panels = {title: [] for title in ("Arguments", OWN, *PANELS.values())}
+    for each in command.get_params(context):
+        record = each.get_help_record(context)
+        if record and each.name != "help":
+            panels[panel_of(each)].append(_row(*record))
     for title, rows in panels.items():
-        yield from (f"| {title} | |", "| --- | --- |", *rows, "")
+        if rows:
+            yield from (f"| {title} | |", "| --- | --- |", *rows, "")
 
 
 def _usage(command, context):
@@ -160,6 +164,8 @@ def _fill(app, docname, source):
     for comment, written in FILLED.items():
         if comment in source[0]:
             source[0] = source[0].replace(comment, written())
+    # A number and its per cent sign stay on one line.
+    source[0] = re.sub(r"(?<=\d) %", "\u00a0%", source[0])
 
 
 def setup(app):

@@ -1,4 +1,4 @@
-"""What a classifier and a VLM make of labelled images: encodings, answers, embeddings."""
+"""Labelled images through a classifier and a VLM: encodings, predictions, embeddings."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from profiler.models.vlm.base import VLM, embed_captions
 from profiler.session import Advance, Reading, Services
 
 CHECKED_IMAGES = 512
-"""Images on which inputs of layers have to be constant to be called so."""
+"""Images on which an input of a layer must be constant to be called constant."""
 ATTACKS_VERSION = 1
-"""Changes whenever the same attack on the same images may come out otherwise."""
+"""Changes whenever the same attack on the same images may give another result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """N labelled images as a classifier and a VLM see them.
+    """What a classifier and a VLM give for N labelled images.
 
     Attributes:
         features: (N, f) encodings z.
@@ -41,7 +41,7 @@ class Observed:
         embeddings: (N, e) unit rows of the VLM; None where not computed.
         drift: (N,) how far the encoder is from its own statistics; None where it keeps none. See
             :class:`~profiler.debug.encoder_or_head.Witnesses`.
-        groups: (N,) number of the picture that a row shows; None: each shows its own.
+        groups: (N,) number of the picture that a row shows; None: every row shows another picture.
     """
 
     features: FloatArray
@@ -68,7 +68,7 @@ class Observed:
 
     @property
     def wrong(self) -> BoolArray:
-        """(N,) which are misclassified."""
+        """(N,) whether each image is misclassified."""
         wrong: BoolArray = self.predicted != self.truth
         return wrong
 
@@ -85,7 +85,7 @@ class Observed:
 
 @dataclass(frozen=True, eq=False)
 class Observation(Observed):
-    """The same of images that were read just now; unreadable ones are left out.
+    """The same for images of a data set; unreadable images are left out.
 
     Attributes:
         logits: (N, C).
@@ -117,32 +117,34 @@ def observe(
     allow_bad: bool = False,
     advance: Advance = lambda _: None,
 ) -> Observation:
-    """Show labelled images to both networks, once; from ``store`` as far as it is there.
+    """Pass labelled images through both networks, once; results in ``store`` are reused.
 
     Args:
         classifier: the network under study.
         vlm: embeds the same images, changed in the same way.
         data: the images.
-        corruption: what harms them as they are read.
-        attack: leads the classifier away from their true classes; the VLM sees the attacked
+        corruption: applied to the images as they are read.
+        attack: on the classifier, away from the true classes; the VLM embeds the attacked
             pictures, rounded to 8 bits.
         seed: of the corruption; an attack has its own.
         store: keeps the outcome, and parts of it if interrupted.
         precision: see :data:`profiler.activations.collect.PRECISIONS`.
         batch_size: None: as large as fits.
         workers: processes that decode.
-        allow_bad: go on although more than 5 % of the images cannot be read.
-        advance: told how many images are done.
+        allow_bad: continue although more than 5 % of the images cannot be read.
+        advance: called with the number of images done.
 
     Raises:
-        InputError: the classifier gives NaN or infinite numbers for an image.
+        InputError: the classifier gives NaN or infinite numbers for an image; a label is not one
+            of its outputs.
+        UsageError: both ``corruption`` and ``attack`` are given.
     """
     if attack is not None and corruption is not None:
         raise UsageError("images are either attacked or corrupted; give one of the two")
     if data.truth.max() >= classifier.outputs:
         raise InputError(
             f"the labels go up to class {data.truth.max()}, but {classifier.name} has "
-            f"{classifier.outputs} outputs, counted from 0"
+            f"{classifier.outputs} outputs, numbered from 0"
         )
     probe: ProbeSet = data if corruption is None else corrupted(data, corruption, seed)
     found = collect_once(
@@ -181,7 +183,7 @@ def _observation(classifier: Classifier, found: Collected, data: LabelledImages)
 
 
 class _Attacked:
-    """An attack as a change of images: towards any class but the true one."""
+    """An attack as a change of images: away from the true class."""
 
     def __init__(self, classifier: Classifier, vlm: VLM, attack: Attack, truth: IntArray) -> None:
         self.text = f"{attack.text}, version {ATTACKS_VERSION}"
@@ -206,13 +208,13 @@ class _Attacked:
 def check_numbering(
     seen: Observation, outputs: int, *, trust_labels: bool, assumed: bool = False
 ) -> str:
-    """A sentence, if labels and outputs seem to be numbered differently; else empty.
+    """A sentence if labels and outputs seem to be numbered differently; else empty.
 
     Args:
-        seen: what was observed of the images as they are.
+        seen: what was observed of the unmodified images.
         outputs: number of the classifier's outputs.
-        trust_labels: go on all the same.
-        assumed: whether nobody said in which order the classes come.
+        trust_labels: continue nevertheless.
+        assumed: whether the order of the classes was assumed, not given.
 
     Raises:
         InputError: with the sentence, unless ``trust_labels``.
@@ -221,7 +223,7 @@ def check_numbering(
     if assumed and not numbering:
         numbering = reordered(seen.truth, seen.predicted, outputs)
     if numbering and not trust_labels:
-        raise InputError(f"{numbering}; go on all the same with --trust-labels")
+        raise InputError(f"{numbering}; to continue nevertheless, use --trust-labels")
     return numbering
 
 
@@ -234,9 +236,12 @@ def check_weights(
 
     Args:
         classifier: whose layers.
-        data: the images, as they are.
-        seen: what was observed of them; of these, :data:`CHECKED_IMAGES` evenly spread are shown.
+        data: the images, unmodified.
+        seen: what was observed of them; :data:`CHECKED_IMAGES` of them, evenly spread, are used.
         store: keeps the outcome.
+
+    Returns:
+        Name of the layer → share.
     """
     shown = [int(seen.kept[i]) for i in spread(len(seen), CHECKED_IMAGES)]
     key = {
@@ -265,13 +270,13 @@ def check_weights(
 
 
 CAPTIONS = "seven templates of open_clip"
-"""What :func:`caption_rows` puts names into, in words."""
+"""The captions that :func:`caption_rows` puts names into, in words."""
 
 
 def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> FloatArray:
     """(M, T, e) embeddings of names, each in T captions: open_clip's seven simple templates.
 
-    They are those by which CLIP's own authors found most of the gain of all their eighty
+    According to CLIP's authors they have most of the gain of all eighty ImageNet templates
     (``open_clip.zero_shot_metadata.SIMPLE_IMAGENET_TEMPLATES``).
     """
     from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES as TEMPLATES
@@ -293,7 +298,7 @@ def examine(
     attack: Attack | None = None,
     seed: int = 0,
 ) -> Observation:
-    """What :func:`~profiler.activations.observe.observe` gives, from the story's store.
+    """:func:`~profiler.activations.observe.observe` with the store and progress of a story.
 
     Args:
         classifier: the network under study.
@@ -302,8 +307,8 @@ def examine(
         reading: how they are read.
         services: store and progress.
         title: of the progress.
-        corruption: what harms them first.
-        attack: what leads the classifier astray first.
+        corruption: applied to the images first.
+        attack: on the classifier, applied first.
         seed: of the corruption.
     """
     with services.progress.stage(title, len(data.names)) as advance:

@@ -106,6 +106,28 @@ def change_of(
     )
 
 
+def changes_of(
+    attacks: Sequence[str | Attack],
+    eps: str,
+    steps: int,
+    corruptions: Sequence[str | Corruption],
+    seed: int,
+) -> tuple[tuple[Attack, ...], tuple[Corruption, ...]]:
+    """What else is done to images: each attack at each strength of ``eps``, and the corruptions."""
+    strengths = [parse_eps(each.strip()) for each in eps.split(",")]
+    attacked = [
+        one
+        for each in attacks
+        for one in (
+            [Attack(each, strength, steps, seed) for strength in strengths]
+            if isinstance(each, str)
+            else [each]
+        )
+    ]
+    harmed = (Corruption.parse(each) if isinstance(each, str) else each for each in corruptions)
+    return tuple(attacked), tuple(harmed)
+
+
 @dataclass(frozen=True)
 class LabelledCase:
     """A classifier and its labelled images, as they were given in Python.

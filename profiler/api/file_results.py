@@ -20,7 +20,7 @@ from profiler.profile.result import load_run
 from profiler.session import check_writable
 
 _FAULTS = ("head", "encoder", "undetermined")
-_FLAGS = ("wrong, flagged", "wrong, passed", "right, passed", "right, flagged")
+_FLAGS = ("incorrect, flagged", "incorrect, passed", "correct, passed", "correct, flagged")
 _HOLDS = ("holds", "does not hold")
 _BYTES = (".npz", ".safetensors")
 
@@ -74,6 +74,9 @@ class FileResult(Result):
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the files back.
+
+        Args:
+            folder: that they lie in.
 
         Raises:
             InputError: one is absent or damaged.

@@ -13,6 +13,7 @@ from profiler.api.classifiers import (
     Classes,
     Labelled,
     LabelledCase,
+    changes_of,
     check_data,
     class_names,
     open_labels,
@@ -35,6 +36,7 @@ from profiler.guard.answers import REFERENCE, check_subject
 from profiler.guard.assess import AssessOptions, assess_guard
 from profiler.guard.fit import GuardOptions, check_rule, fit_guard, open_guard_data
 from profiler.guard.guard import FILE, Guard
+from profiler.guard.metrics import DRAWS
 from profiler.guard.rules.combined import DEFAULT
 from profiler.guard.score import COLUMNS, score_images
 from profiler.guard.thresholds import CONFIDENCE
@@ -81,29 +83,39 @@ class FittedGuard(Guard):
     ) -> Self:
         """Make a guard from labelled images that the network was not trained on.
 
+        Half of the images are fitted on, a quarter is chosen on, and a quarter sets the threshold.
+
         Args:
-            model: see ``profiler.debug``, as for ``images``, ``concepts``, ``classes``, ``head``
-                and the parameters from ``vlm`` on.
-            images: labelled.
-            concepts: to compare.
-            classes: a file that says what the outputs are called.
-            head: name of the linear layer that is the head.
-            rule: one of :data:`profiler.guard.rules.combined.CHOICES`, or ``auto``.
-            views: further views of each image that the model is asked about, by name.
-            target: what the threshold promises: ``false-alarms``, ``share``, ``passed-errors`` or
-                ``risk``.
-            level: at most this share.
-            confidence: with which ``risk`` is held.
-            vlm: reads the images.
-            preprocess: of a module.
+            model: a name, a module with ``preprocess``, or what ``load_model`` returned.
+            images: labelled, as in ``profiler.debug``.
+            concepts: to compare, as in ``profiler.debug``.
+            classes: what the outputs are called, as in ``profiler.debug``.
+            head: name of the linear layer that is the head; None for the last one.
+            rule: the method: one of :data:`profiler.guard.rules.combined.CHOICES`, or ``auto``.
+            views: augmented views of each image that the model is asked about as well:
+                ``mirrored``, ``right``, ``down``, ``left``, ``up``.
+            target: what the threshold promises: at most ``level`` of the correct predictions are
+                flagged (``false-alarms``), of all inputs are flagged (``share``), of all inputs
+                are incorrect and pass (``passed-errors``), or of what passes is incorrect
+                (``risk``).
+            level: a share between 0 and 1.
+            confidence: with which ``risk`` is held, between 0 and 1.
+            vlm: reads the images: a name, or what ``load_vlm`` returned.
+            preprocess: of a module; see ``load_model``.
             trust_labels: go on although labels and outputs seem to be numbered differently.
-            limit: how many of the images to use.
+            limit: how many of the images to use, evenly spread.
             seed: of everything random.
-            device: where networks run.
-            reading: how images are read.
-            cache: where what takes time is kept.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            reading: how images are read: batch size, workers, precision.
+            cache: as in ``profiler.profile``.
             progress: is told how far each stage has come.
             out: folder to write the guard and its reference to; None to write nothing.
+
+        Returns:
+            The guard: :meth:`score` judges images, :meth:`wrap` puts it around the network.
+
+        Raises:
+            ProfilerError: with the reason; see :mod:`profiler.errors`.
         """
         check_rule(rule, tuple(views))
         settings = {
@@ -138,6 +150,9 @@ class FittedGuard(Guard):
     def load(cls, path: Path | str) -> Self:
         """Read a guard's file, or that in a folder.
 
+        Args:
+            path: of the file, or of the folder that ``fit`` wrote to.
+
         Raises:
             InputError: it is none, or damaged.
         """
@@ -145,7 +160,14 @@ class FittedGuard(Guard):
         return cls._of(super().load(path / FILE if path.is_dir() else path))
 
     def save(self, path: Path | str) -> None:
-        """Write it; whole or not at all."""
+        """Write it; whole or not at all.
+
+        Args:
+            path: of the file, by custom ``guard.safetensors``.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         super().save(Path(path))
 
     @classmethod
@@ -162,14 +184,20 @@ class FittedGuard(Guard):
         device: str = "auto",
         progress: Progress | None = None,
     ) -> "pd.DataFrame":
-        """Judge images: the table of ``profiler guard score``, a row an image.
+        """Judge images: the table of ``profiler guard score``.
 
         Args:
             model: the one that the guard was made for.
-            images: as for ``profiler.profile``.
-            preprocess: of a module.
-            device: where the network runs.
+            images: as in ``profiler.profile``; no labels are needed.
+            preprocess: of a module; see ``load_model``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             progress: is told how far it has come.
+
+        Returns:
+            A row an image: ``image``, ``prediction`` and its number ``class``, ``score`` (the
+            higher, the less the prediction is to be trusted), ``verdict`` (``accept`` or
+            ``flag``), ``against_1`` and so on (what speaks most against it), ``problem`` (why an
+            image could not be judged) and ``views``.
 
         Raises:
             ContextError: it is another model.
@@ -191,8 +219,11 @@ class FittedGuard(Guard):
         images: Labelled,
         *,
         classes: Classes | None = None,
-        attacks: Sequence[Attack] = (),
+        attacks: Sequence[str | Attack] = (),
+        eps: str = "1/255,2/255,4/255",
+        attack_steps: int = 10,
         corruptions: Sequence[str | Corruption] = (),
+        draws: int = DRAWS,
         reference: Path | str | None = None,
         preprocess: str | Preprocess | None = None,
         limit: int | None = None,
@@ -203,24 +234,45 @@ class FittedGuard(Guard):
     ) -> GuardAssessment:
         """Measure the guard on held-out labelled images: ``profiler guard eval``.
 
+        Images that the guard was made from are left out: files are recognised by their content,
+        images in memory by their pixels, so that the one is not recognised as the other.
+
         Args:
             model: the one that the guard was made for.
-            images: labelled; those the guard was made from are left out.
-            classes: a file that says what the outputs are called.
-            attacks: to try as well.
-            corruptions: likewise, as in ``gaussian_noise:3``.
-            reference: folder that ``fit`` wrote to, for the baselines that need its images.
-            preprocess: of a module.
-            limit: how many of the images to use.
-            seed: of the bootstrap and of corruptions.
-            device: where the network runs.
+            images: labelled, as in ``profiler.debug``.
+            classes: what the outputs are called: names in their order, or a file; None: as the
+                guard calls them.
+            attacks: to measure under as well: ``fgsm``, ``pgd``, or attacks as objects.
+            eps: how far an attack may move a pixel, white being 1; several with commas.
+            attack_steps: of ``pgd``.
+            corruptions: to measure under as well, as in ``gaussian_noise:3``.
+            draws: of the bootstrap that gives 95 % intervals.
+            reference: folder that ``fit`` wrote to, for the baselines Mahalanobis and KNN, which
+                need its features; None leaves them out.
+            preprocess: of a module; see ``load_model``.
+            limit: how many of the images to use, evenly spread.
+            seed: of the bootstrap, of attacks and of corruptions.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             progress: is told how far each stage has come.
             out: folder to write to; None to write nothing.
+
+        Returns:
+            AUROC, AUPR, FPR at 95 % and the area under the risk-coverage curve, of the guard and
+            of baselines, for each condition.
+
+        Raises:
+            ContextError: it is another model, or its outputs are called otherwise.
+            InputError: no image is left, or all predictions are correct, or all incorrect.
         """
-        settings = {"model": model, "images": images, "attacks": len(attacks), "seed": seed}
-        harmed = tuple(
-            Corruption.parse(each) if isinstance(each, str) else each for each in corruptions
-        )
+        attacked, harmed = changes_of(attacks, eps, attack_steps, corruptions, seed)
+        settings = {
+            "model": model,
+            "images": images,
+            "attacks": [each.text for each in attacked],
+            "corruptions": harmed,
+            "draws": draws,
+            "seed": seed,
+        }
         source, left = open_labels(images, limit)
         names = class_names(classes)
         check_data(source, names)
@@ -232,8 +284,9 @@ class FittedGuard(Guard):
             None if reference is None else Path(reference, REFERENCE),
             None if out is None else Path(out),
             AssessOptions(
-                tuple(attacks),
+                attacked,
                 harmed,
+                draws=draws,
                 seed=seed,
                 provenance=provenance_of("Guard.evaluate", settings),
             ),

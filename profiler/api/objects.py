@@ -82,6 +82,9 @@ def load_model(
         name: what to call a module; by default its class.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
+    Returns:
+        The network in evaluation mode, which every story takes; ``.model`` is the module.
+
     Raises:
         UsageError: a name is unknown, a module comes without its preprocessing, or a file cannot
             be used.
@@ -109,7 +112,20 @@ def load_model(
 
 @in_parameters
 def load_vlm(name: str = DEFAULT_VLM, *, device: str = "auto") -> VLM:
-    """A vision-language model by name, as :func:`profiler.models.vlm.choose.open_vlm` has it."""
+    """A vision-language model by name.
+
+    Any object with the members of :class:`profiler.models.vlm.base.VLM` does as well: it embeds
+    images (B, 3, H, W) and texts as unit rows (B, e) and (M, e) of one space.
+
+    Args:
+        name: ``open_clip:ARCH/PRETRAINED``, ``conse``, ``conse:objects``, ``conse:MODEL+ENCODER``
+            or ``FILE.py:FACTORY``; ``profiler vlms`` lists what works without a download.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        UnknownNameError: no model is called so.
+        DownloadError: its weights cannot be fetched.
+    """
     return open_vlm(name, choose_device(device))
 
 
@@ -155,7 +171,11 @@ def load_images(
 
 @in_parameters
 def load_concepts(source: Concepts) -> ConceptSet:
-    """A list of concepts: the name of a built-in one, a text file, or words.
+    """A list of concepts, each once.
+
+    Args:
+        source: ``common-20k``, ``common-3k``, ``imagenet-1k`` or ``visual``; a text file with one
+            concept a line; or a sequence of words.
 
     Raises:
         InputError: it is empty, or the file cannot be read.

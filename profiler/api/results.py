@@ -81,7 +81,7 @@ class Result(ABC):
 
     @abstractmethod
     def to_csv(self) -> str:
-        """The table as text, as it is written beside the report."""
+        """The table as CSV, as it is written beside the report."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -93,7 +93,13 @@ class Result(ABC):
 
     @abstractmethod
     def save(self, folder: Path | str) -> Path:
-        """Write everything to a folder, in place of what was there; returns the report's path.
+        """Write everything to a folder, in place of what was there.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The report's path.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -176,7 +182,17 @@ class Profile(Result):
         return render_profile(self.run, max_mb=self._max_mb)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the files of ``profiler run``; returns the path of ``report.html``."""
+        """Write the files of ``profiler run``.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The path of ``report.html``.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
         check_writable(Path(folder))
         write_run(self.run, Path(folder), self._max_mb)
         return Path(folder, "report.html")
@@ -188,6 +204,9 @@ class Profile(Result):
         Args:
             word: as a whole, in capitals or not: ``stripes`` finds ``zebra stripes``.
             layer: in this layer alone.
+
+        Returns:
+            Rows of :meth:`to_frame`, by falling ``interpretable`` and ``similarity``.
 
         Raises:
             UnknownNameError: there is no such layer.
@@ -208,6 +227,10 @@ class Profile(Result):
     @in_parameters
     def unit(self, layer: str, number: int) -> "ProfiledUnit":
         """One unit, with the images that activate it most.
+
+        Args:
+            layer: name of the layer.
+            number: of the unit, as in the column ``unit`` of :meth:`to_frame`.
 
         Raises:
             UnknownNameError: there is no such layer.

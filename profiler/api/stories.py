@@ -101,7 +101,10 @@ def profile(
         progress: is told how far each stage has come.
         out: folder to write the run to; None to write nothing.
         options: fields of :class:`profiler.profile.run.ProfileOptions`: ``pool``, ``top``,
-            ``evaluate``, ``keep_activations``, ``reading``, ``categories`` …
+            ``evaluate``, ``keep_activations``, ``scenes``, ``reading``, ``categories`` …
+
+    Returns:
+        A label, an explanation and their scores for each unit.
 
     Raises:
         ProfilerError: with the reason; see :mod:`profiler.errors`.
@@ -192,8 +195,12 @@ def compare(
         progress: is told how far each stage has come.
         out: folder to write to; None to write nothing.
 
+    Returns:
+        What changed by layer and category, with intervals, and which units match.
+
     Raises:
         InputError: the profiles differ in more than the network.
+        UsageError: there are fewer than two profiles, or parameters exclude each other.
     """
     given = [each if isinstance(each, Profile) else load(each) for each in profiles]
     finished = [each for each in given if isinstance(each, Profile)]
@@ -283,8 +290,9 @@ def debug(
             which output each label means. By default ImageNet's for 1,000 outputs, the classes of
             images in memory if they are as many as the outputs, or the class folders, sorted.
         head: name of the linear layer that is the head; None for the last one.
-        attack: attack the images first: ``fgsm`` or ``pgd``.
-        eps: how far an attack may move a pixel; white is 1.
+        attack: attack the images first: ``fgsm`` or ``pgd``; the incorrect predictions examined
+            are those that were correct before.
+        eps: how far an attack may move a pixel, white being 1, as in ``2/255``.
         attack_steps: of ``pgd``.
         corrupt: harm the images first, as in ``gaussian_noise:3``.
         level: whose concepts lead: ``encoder`` or ``vlm``.
@@ -299,6 +307,10 @@ def debug(
         cache: as in ``profile``.
         progress: is told how far each stage has come.
         out: folder to write to; None to write nothing.
+
+    Returns:
+        Which images are misclassified, whether encoder or head is at fault, and which concepts
+        differ from the correctly classified images of the same class.
 
     Raises:
         ProfilerError: with the reason; see :mod:`profiler.errors`.

@@ -183,9 +183,9 @@ def fit(
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""
-    asked = f", with {len(wanted)} further view(s) of each image" if wanted else ""
+    asked = f", with {len(wanted)} augmented view(s) of each image" if wanted else ""
     typer.echo(
-        f"rule {guard.rule.name}{head}{asked}: {cut.text} ({cut.flagged:.1%} of {cut.images} "
+        f"method {guard.rule.name}{head}{asked}: {cut.text} ({cut.flagged:.1%} of {cut.images} "
         "images flagged)",
         err=True,
     )
@@ -274,7 +274,8 @@ def score(
     drifted = [look for look in looks if look.drifted]
     if fail_on_drift and drifted:
         raise CheckFailed(
-            f"what passes has left the reference: {len(drifted)} of {len(looks)} looks report it"
+            f"the images that pass have drifted from the reference, by {len(drifted)} of "
+            f"{len(looks)} tests"
         )
 
 
@@ -331,17 +332,11 @@ def evaluate(
 
     size = batch_size_of(computing.batch_size)
     flagging.target()
-    from profiler.data.corruptions import Corruption
-    from profiler.models.attacks import Attack, parse_eps
+    from profiler.api.classifiers import changes_of, check_data
 
-    strengths = [parse_eps(each.strip()) for each in eps.split(",")]
-    attacks = tuple(
-        Attack(method, strength, attack_steps, computing.seed)
-        for method in attack or ()
-        for strength in strengths
+    attacks, corruptions = changes_of(
+        attack or (), eps, attack_steps, corrupt or (), computing.seed
     )
-    corruptions = tuple(Corruption.parse(each) for each in corrupt or ())
-    from profiler.api.classifiers import check_data
     from profiler.cli.terminal import TerminalProgress
     from profiler.guard.answers import BATCH, REFERENCE, check_subject
     from profiler.guard.assess import AssessOptions, assess_guard
@@ -478,7 +473,7 @@ def _drift_lines(guard: "Guard", look: "Look") -> Iterator[str]:
     names = guard.space.names
     about = f"look {look.number}, {look.images} images passed"
     if not look.drifted:
-        yield f"{about}: no relation of concepts has left the reference"
+        yield f"{about}: no drift: no relation of concepts differs from the reference"
         return
     where = "since the start" if look.overall else f"in the last {look.window}"
     concepts = ", ".join(
@@ -486,7 +481,7 @@ def _drift_lines(guard: "Guard", look: "Look") -> Iterator[str]:
         for concept, gained, lost in blamed(look.shifts)[:TOLD]
     )
     yield (
-        f"{about}: DRIFT {where}: {len(look.shifts)} relations have left the reference; "
+        f"{about}: DRIFT {where}: {len(look.shifts)} relations differ from the reference; "
         f"concepts: {concepts}"
     )
     for shift in look.shifts[:TOLD]:

@@ -43,9 +43,7 @@ def check(
     *,
     file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="FILE.conspec", help="Specifications, in the language of docs/conspec.md."
-        ),
+        typer.Argument(metavar="FILE.conspec", help="File of specifications in Con_spec."),
     ] = None,
     subject: Annotated[
         str | None,

@@ -2,8 +2,8 @@
 
 ::
 
-    space.py        the linear alignment into the VLM's space; "a stronger than b" as w · z + c > 0
-    heatmap.py      which concept is stronger than which; what differs where it goes wrong
-    attributes.py   concepts that tell classes apart, where nobody names any
+    space.py        the linear alignment with the VLM's space; "a stronger than b" as w · z + c > 0
+    heatmap.py      which concept is stronger than which; how correct and incorrect images differ
+    attributes.py   default concepts that separate classes
     proposing.py    … proposed by a language model
 """

@@ -1,4 +1,4 @@
-"""Concepts that tell classes apart, where the user names none."""
+"""Concepts that separate classes, used if the user names none."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RIVAL10_CLASSES = (
     ("bird",),
 )
 """Of RIVAL10 (Moayeri et al., *A Comprehensive Study of Image Classification Model Sensitivity to
-Foregrounds, Backgrounds, and Visual Attributes*, CVPR 2022), by the names they go by elsewhere."""
+Foregrounds, Backgrounds, and Visual Attributes*, CVPR 2022), with their names in other data."""
 RIVAL10_ATTRIBUTES = (
     "long snout",
     "wings",
@@ -42,7 +42,7 @@ RIVAL10_ATTRIBUTES = (
     "tall",
     "patterned",
 )
-"""Which its images are annotated with."""
+"""The attributes that RIVAL10's images are annotated with."""
 
 MOST_CONCEPTS = 300
 """Every pair of concepts is compared, for every class."""
@@ -53,7 +53,7 @@ DEFAULT_ATTRIBUTES = "attributes"
 
 
 def attributes_for(classes: Sequence[str]) -> ConceptSet:
-    """RIVAL10's attributes, if every class is one of its ten; else 120 visual attributes.
+    """RIVAL10's attributes if every class is one of its ten; else 120 visual attributes.
 
     >>> attributes_for(["cat", "Airplane", "ship"]).words[:2]
     ('long snout', 'wings')
@@ -65,18 +65,24 @@ def attributes_for(classes: Sequence[str]) -> ConceptSet:
         words = RIVAL10_ATTRIBUTES
         return ConceptSet("RIVAL10's attributes", words, (None,) * len(words))
     found = open_concepts(DEFAULT_ATTRIBUTES)
-    log.info("no concepts are named: %d visual attributes are used", len(found.words))
+    log.info("no concepts are named, so %d visual attributes are used", len(found.words))
     return found
 
 
 def check_concepts(concepts: ConceptSet) -> ConceptSet:
-    """The same, if every pair of them can be compared."""
+    """The same concepts, if every pair of them can be compared.
+
+    Raises:
+        UsageError: there are too few or too many.
+    """
     if len(concepts.words) < 2:
-        raise UsageError(f"{concepts.title} holds one concept; a heatmap compares at least two")
+        raise UsageError(
+            f"{concepts.title} holds one concept; a heatmap compares at least two concepts"
+        )
     if len(concepts.words) > MOST_CONCEPTS:
         raise UsageError(
             f"{concepts.title} holds {len(concepts.words):,} concepts; every pair is compared for "
-            f"every class, so at most {MOST_CONCEPTS} are possible: name those that tell the "
-            "classes apart"
+            f"every class, so at most {MOST_CONCEPTS} are possible: name those that separate the "
+            "classes"
         )
     return concepts

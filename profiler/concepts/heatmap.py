@@ -1,4 +1,4 @@
-"""Which concepts are stronger than which: heatmaps of right and of wrong answers, and what differs.
+"""Pairwise comparison of concepts: heatmaps of correct and incorrect predictions, and differences.
 
 Notation: n concepts; s (B, n) their strengths in B images, as
 :meth:`profiler.concepts.space.ConceptSpace.strengths` gives them.
@@ -7,14 +7,14 @@ Notation: n concepts; s (B, n) their strengths in B images, as
 
 so H + Hᵀ = 1 everywhere, ties and diagonal included. A *summary* of a set of images is the mean of
 H: the probability that i is stronger than j (Hu et al., *Debugging and Runtime Analysis of Neural
-Networks with VLMs*, 2025). A *differential* is the summary of right answers less that of wrong
-ones; it is antisymmetric, so it has n(n−1)/2 free cells.
+Networks with VLMs*, 2025). A *differential* is the summary of correct predictions less that of
+incorrect ones; it is antisymmetric, so it has n(n−1)/2 free cells.
 
-No cell goes without its count and an interval: a cell from four images is no finding. Where a side
-has no images there is no summary and no differential: None, never zeros.
+Every cell has a count and an interval, since a cell from four images is no finding. Without images
+on a side there is no summary and no differential: None, never zeros.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -33,7 +33,7 @@ By = Literal["true", "predicted"]
 LEVEL = 0.95
 """Of every interval."""
 FDR = 0.05
-"""Share of false ones to expect among the cells called significant."""
+"""Expected share of false discoveries among the cells called significant."""
 
 BLOCK_CELLS = 2**22
 """Comparisons made at a time."""
@@ -54,7 +54,7 @@ def single(strengths: FloatArray) -> Float64:
 
 
 def compare(strengths: FloatArray) -> tuple[Counts, Counts]:
-    """How often i beats j, and how often they tie, over the images: (n, n) each, from (B, n).
+    """In how many images i is stronger than j, and in how many they tie: (n, n) each, from (B, n).
 
     Takes B·n² comparisons, and O(BLOCK_CELLS + n²) bytes beside its input.
     """
@@ -71,8 +71,8 @@ def compare(strengths: FloatArray) -> tuple[Counts, Counts]:
 def compare_pairs(strengths: FloatArray) -> Float64:
     """The free cells of H for each image: (B, n) → (B, n(n−1)/2).
 
-    In the order of :func:`numpy.triu_indices`. For small n; :func:`compare` sums without holding
-    them.
+    In the order of :func:`numpy.triu_indices`. It is meant for small n; :func:`compare` sums the
+    cells without holding them.
 
     >>> compare_pairs(np.array([[0.3, 0.1, 0.3]])).tolist()
     [[1.0, 0.5, 0.0]]
@@ -87,7 +87,7 @@ def _checked(strengths: FloatArray, first: int = 0) -> Float64:
     if strengths.ndim != 2 or strengths.shape[1] < 2:
         raise InputError(
             "a heatmap compares at least two concepts; got strengths of shape "
-            f"{strengths.shape}, to be (images, concepts)"
+            f"{strengths.shape}, expected (images, concepts)"
         )
     bad = ~np.isfinite(strengths).all(axis=1)
     if bad.any():
@@ -102,7 +102,7 @@ class Heatmap:
 
     Attributes:
         wins: (n, n) images in which i is stronger than j.
-        ties: (n, n) images in which they are equal; all of them on the diagonal.
+        ties: (n, n) images in which they are equal; all images on the diagonal.
         count: images.
     """
 
@@ -112,13 +112,15 @@ class Heatmap:
 
     @classmethod
     def of(cls, strengths: FloatArray) -> "Heatmap | None":
-        """Of the images with these strengths (B, n); None without images."""
+        """The heatmap of images with these strengths (B, n); None without images."""
         wins, ties = compare(strengths)
         return cls(wins, ties, len(strengths)) if len(strengths) else None
 
     def __add__(self, other: "Heatmap") -> "Heatmap":
         if self.wins.shape != other.wins.shape:
-            raise InputError(f"heatmaps of {len(self.wins)} and {len(other.wins)} concepts")
+            raise InputError(
+                f"heatmaps of {len(self.wins)} and {len(other.wins)} concepts do not add up"
+            )
         return Heatmap(self.wins + other.wins, self.ties + other.ties, self.count + other.count)
 
     @property
@@ -165,9 +167,9 @@ def similarity(one: FloatArray, other: FloatArray) -> float:
 def display_order(heat: FloatArray) -> IntArray:
     """(n,) concepts in an order in which like ones are neighbours.
 
-    Concepts are alike if they win and lose against the same others. Hierarchical clustering by
-    average linkage, its leaves in the order of least distance between neighbours (Bar-Joseph,
-    Gifford & Jaakkola, 2001). Equal heatmaps give equal orders.
+    Concepts are alike if they are stronger and weaker than the same others. The method is
+    hierarchical clustering by average linkage, with leaves in the order of least distance between
+    neighbours (Bar-Joseph, Gifford & Jaakkola, 2001). Equal heatmaps give equal orders.
 
     Args:
         heat: (n, n) summary or differential.
@@ -176,7 +178,7 @@ def display_order(heat: FloatArray) -> IntArray:
     if n < 3:
         return np.arange(n)
     rows = np.asarray(heat, dtype=np.float64)
-    # The cells of the two themselves say nothing of what they have in common.
+    # The cells of the two concepts themselves do not count for their similarity.
     square = rows[:, None, :] - rows[None, :, :]
     index = np.arange(n)
     square[index, :, index] = 0.0
@@ -187,7 +189,7 @@ def display_order(heat: FloatArray) -> IntArray:
     return order
 
 
-# --- of right and of wrong answers -----------------------------------------------------------
+# --- of correct and of incorrect predictions -------------------------------------------------
 
 
 @dataclass
@@ -198,7 +200,7 @@ class _Sums:
 
 
 class HeatmapCollector:
-    """Sums up heatmaps while images stream through, by class, and by right and wrong.
+    """Sums up heatmaps over blocks of images, by class, and by correct and incorrect predictions.
 
     Memory is 16·n² bytes for each class and outcome that occurs, whatever the number of images.
 
@@ -213,7 +215,7 @@ class HeatmapCollector:
         self._width: int | None = None
 
     def add(self, strengths: FloatArray, truth: IntArray, predicted: IntArray) -> None:
-        """Take in a block of images.
+        """Add a block of images.
 
         Args:
             strengths: (B, n).
@@ -222,7 +224,7 @@ class HeatmapCollector:
         """
         rows = _checked(strengths, self._seen)
         if self._width not in (None, rows.shape[1]):
-            raise InputError(f"{rows.shape[1]} concepts in this block, {self._width} before")
+            raise InputError(f"{rows.shape[1]} concepts in this block, {self._width} in the first")
         if not len(rows) == len(truth) == len(predicted):
             raise InputError(
                 f"{len(rows)} rows of strengths, {len(truth)} true and {len(predicted)} "
@@ -233,13 +235,13 @@ class HeatmapCollector:
             if outside.any():
                 at = int(np.flatnonzero(outside)[0])
                 raise InputError(
-                    f"image {self._seen + at} has the {which} class {int(labels[at])}, which is "
-                    f"none of 0 … {self.classes - 1}"
+                    f"image {self._seen + at} has the {which} class {int(labels[at])}; classes "
+                    f"are 0 … {self.classes - 1}"
                 )
         self._width = rows.shape[1]
         self._seen += len(rows)
         right = truth == predicted
-        # A right answer counts for one class, which is the true and the predicted one.
+        # A correct prediction counts for one class, which is the true and the predicted one.
         for name, labels in (("true", truth), ("predicted", predicted)):
             by: By = "true" if name == "true" else "predicted"
             for label in np.unique(labels).tolist():
@@ -268,7 +270,7 @@ class HeatmapCollector:
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """Summaries by class, and by right and wrong. What has no images is None.
+    """Summaries by class, and by correct and incorrect predictions; None without images.
 
     Attributes:
         classes: their number C.
@@ -280,28 +282,32 @@ class Heatmaps:
     def summary(
         self, *, label: int | None = None, by: By = "true", right: bool | None = None
     ) -> Heatmap | None:
-        """Of the images of a class, true or predicted; of all classes if ``label`` is None.
+        """The summary of the images of a class; of all classes if ``label`` is None.
 
         Args:
             label: the class.
-            by: whether it is meant as the true or as the predicted one.
-            right: only right answers, only wrong ones; both if None.
+            by: whether ``label`` is the true or the predicted class.
+            right: True: only correct predictions; False: only incorrect ones; None: both.
+
+        Raises:
+            InputError: there is no such class.
         """
         if label is not None and not 0 <= label < self.classes:
-            raise InputError(f"class {label} is none of 0 … {self.classes - 1}")
+            raise InputError(f"there is no class {label}; classes are 0 … {self.classes - 1}")
         outcomes = (True, False) if right is None else (right,)
         labels = range(self.classes) if label is None else (label,)
         total: Heatmap | None = None
         for one in labels:
             for outcome in outcomes:
-                # Right answers stand under the true class alone: it is the predicted one too.
+                # Correct predictions are kept under the true class alone, which is the predicted
+                # one too.
                 found = self._known.get(("true" if outcome else by, one, outcome))
                 if found is not None:
                     total = found if total is None else total + found
         return total
 
     def differential(self, *, label: int | None = None, by: By = "true") -> "Differential | None":
-        """Right less wrong answers; None where one of the two has no images."""
+        """Correct less incorrect predictions; None where one of the two has no images."""
         right = self.summary(label=label, by=by, right=True)
         wrong = self.summary(label=label, by=by, right=False)
         return None if right is None or wrong is None else Differential(right, wrong)
@@ -312,10 +318,11 @@ class Finding:
     """A cell of a differential that is not zero by chance.
 
     Attributes:
-        more: concept that is stronger than ``less`` more often in wrong answers than in right.
-        less: the other one.
-        right: share of the right answers in which ``more`` is the stronger.
-        wrong: share of the wrong answers in which it is.
+        more: concept that is stronger than ``less`` more often in incorrect predictions than in
+            correct ones.
+        less: the other concept.
+        right: share of the correct predictions in which ``more`` is the stronger.
+        wrong: share of the incorrect predictions in which it is.
         low: lower end of the interval of the difference, wrong − right.
         high: upper end.
         p_value: two-sided.
@@ -339,17 +346,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Differential:
-    """The summary of right answers less that of wrong ones.
+    """The summary of correct predictions less that of incorrect ones.
 
-    Each cell i < j is a table of two by two: right and wrong answers in which i or j is the
-    stronger. Its test is Fisher's exact one. Wrong answers are few where a classifier is any good,
-    and there the score test rejects more often than it says; Fisher's never does, at the price of
-    missing some. Ties say nothing of which is stronger and are left out of the test.
+    Each cell i < j is a table of two by two: correct and incorrect predictions in which i or j is
+    the stronger. It is tested by Fisher's exact test. A good classifier makes few errors, and with
+    few errors the score test rejects more often than its level; Fisher's test never does, but it
+    misses some differences. Ties do not show which concept is stronger and are left out of the
+    test.
 
     The cells of one image depend on each other: n strengths make n(n−1)/2 comparisons. Benjamini
-    and Hochberg's procedure (1995) is proved for positive dependence (Benjamini & Yekutieli, 2001)
-    and was seen to hold here with shuffled outcomes (``tests/concepts/test_heatmap.py``). Images
-    are taken as independent: several views of one photograph are one image, not several.
+    and Hochberg's procedure (1995) is proved for positive dependence (Benjamini & Yekutieli, 2001),
+    and it holds its rate here with shuffled outcomes (``tests/concepts/test_heatmap.py``). Images
+    are assumed to be independent: several augmented views of one photograph are one image.
     """
 
     right: Heatmap
@@ -364,8 +372,8 @@ class Differential:
     def interval(self, level: float = LEVEL) -> tuple[Float64, Float64]:
         """Low and high end (n, n) of the difference: Newcombe's hybrid score interval (1998).
 
-        It is made of the two shares' Wilson intervals and keeps its level with few images, also
-        where a share is 0 or 1.
+        It combines the Wilson intervals of the two shares and keeps its level with few images,
+        also where a share is 0 or 1.
         """
         low1, high1 = self.right.interval(level)
         low2, high2 = self.wrong.interval(level)
@@ -415,7 +423,7 @@ class Differential:
         found = []
         for cell in ranked.tolist():
             i, j = int(rows[cell]), int(columns[cell])
-            # Told from the wrong answers' side: what is there too strong.
+            # Stated for the incorrect predictions: the concept that is too strong in them.
             more, less = (j, i) if self.mean[i, j] > 0 else (i, j)
             found.append(
                 Finding(
@@ -430,16 +438,3 @@ class Differential:
                 )
             )
         return tuple(found)
-
-
-def tell(names: Sequence[str], findings: Sequence[Finding]) -> list[str]:
-    """What findings say, a line each.
-
-    >>> tell(["sea", "sand"], [Finding(0, 1, 0.25, 0.75, 0.1, 0.8, 0.01, 0.02)])
-    ['sea > sand: 75 % of the wrong answers, 25 % of the right']
-    """
-    return [
-        f"{names[f.more]} > {names[f.less]}: {100 * f.wrong:.0f} % of the wrong answers, "
-        f"{100 * f.right:.0f} % of the right"
-        for f in findings
-    ]

@@ -1,4 +1,4 @@
-"""Attributes that tell classes apart, proposed by a language model."""
+"""Attributes that separate classes, proposed by a language model."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from profiler.llm.prompts import Prompts, load_prompts
 WANTED = 24
 """Attributes asked for."""
 FEWEST = 6
-"""Fewer that can be used are no answer."""
+"""A reply with fewer usable attributes is refused."""
 _LONGEST = 40
 """Characters of an attribute: a word or a short phrase."""
 _MOST_CLASSES = 200
@@ -31,11 +31,18 @@ def propose_concepts(
 ) -> ConceptSet:
     """Ask for visible attributes that some of the classes have and others lack.
 
-    What comes back is checked: an attribute is a short phrase, stands there once, and is no
-    class's name. An answer with too few such is asked for again, with the complaint.
+    The reply is checked: an attribute is a short phrase, given once, and not the name of a class.
+    If too few attributes are usable, the model is asked again, with the complaint.
+
+    Args:
+        classes: names of the classes.
+        llm: the language model.
+        prompts_dir: folder of changed prompts; None: the built-in prompts.
+        max_tries: replies until one is usable.
+        seed: of the first request; each further one adds 1.
 
     Raises:
-        LLMError: no usable answer in ``max_tries``.
+        LLMError: no usable reply in ``max_tries``.
     """
     prompts = load_prompts(prompts_dir)
     shown = [classes[i * len(classes) // _MOST_CLASSES] for i in range(_MOST_CLASSES)]
@@ -55,7 +62,7 @@ def propose_concepts(
         if tries >= max_tries:
             raise LLMError(
                 f"{llm.name} proposed no usable attributes in {tries} tries: {complaint} Its last "
-                f"answer: {reply.text[:200]!r}. Name some with --concepts"
+                f"reply: {reply.text[:200]!r}. Name concepts with --concepts"
             )
         again = prompts.fill("propose-again", complaint=complaint, **values)
         request = _request(prompts, again, seed + tries)
@@ -73,13 +80,13 @@ def _request(prompts: Prompts, user: str, seed: int) -> Request:
 
 
 def _checked(reply: Reply, classes: Sequence[str]) -> tuple[list[str], str]:
-    """The attributes that can be used, and what is wrong; empty if there are enough."""
+    """The usable attributes, and a complaint, which is empty if there are enough."""
     if reply.refusal is not None:
-        return [], "It was refused. The classes are only names."
+        return [], "The request was refused. The classes are only names."
     lists = [each.get("attributes") for each in json_objects(reply.text)]
     given = next((each for each in lists if isinstance(each, list)), None)
     if given is None:
-        return [], 'The answer is no JSON object {"attributes": [...]}.'
+        return [], 'The reply is not a JSON object {"attributes": [...]}.'
     taken = {name.casefold() for name in classes}
     found: dict[str, None] = {}
     for each in given:
@@ -90,7 +97,7 @@ def _checked(reply: Reply, classes: Sequence[str]) -> tuple[list[str], str]:
     words = list(found)[: 2 * WANTED]
     if len(words) < FEWEST:
         return words, (
-            f"Only {len(words)} of {len(given)} can be used: an attribute is a short phrase, given "
-            "once, and no name of a class."
+            f"Only {len(words)} of {len(given)} attributes can be used: an attribute is a short "
+            "phrase, given once, and not the name of a class."
         )
     return words, ""

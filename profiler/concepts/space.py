@@ -1,16 +1,16 @@
-"""From a classifier's features to a VLM's image space, and concepts as directions there.
+"""Linear alignment of a classifier's features with a VLM's space, and concepts as directions there.
 
 A classifier is a head on an encoder; z = encoder(x) is what its last linear layer reads. An affine
-map takes z to where the VLM puts the image x (Moayeri et al., *Text-To-Concept*, ICML 2023):
+map takes z to the VLM's embedding of the image x (Moayeri et al., *Text-To-Concept*, ICML 2023):
 
     r(z) = A z + d ≈ v(x),    minimising  Σ ‖A z + d − v‖² + n ρ ‖A‖²,
 
-fitted on images without labels. A text is a direction in that space, so concepts named in words
-can be looked for in a network that never saw a word. Strength of concept i, of direction q_i:
+fitted on images without labels. A text is a direction in that space, so a concept named in words
+has a strength in a network that was never trained on words. For concept i, of direction q_i:
 
     s_i(x) = cos(r(z), q_i).
 
-All concepts share the norm of r(z). So which of two is the stronger is linear in the features:
+All concepts share the norm of r(z), so the comparison of two concepts is linear in the features:
 
     s_i > s_j   ⇔   (q_i − q_j)·(A z + d) > 0   ⇔   w·z + c > 0.
 
@@ -28,11 +28,11 @@ from profiler.core.arrays import Float64, FloatArray, IntArray, checked_rows
 from profiler.errors import InputError
 
 FOLDS = 5
-"""Parts of the images; each is predicted once from a map fitted on the others."""
+"""Folds of the images; each is predicted once from an alignment fitted on the others."""
 RIDGES = (0.0, *np.logspace(-8, 3, 23).tolist())
 """Ridges tried: ρ as a multiple of the features' mean variance."""
 POOR_R2 = 0.3
-"""Below it a map misses most of what the VLM sees."""
+"""Below it, an alignment misses most of the variance of the VLM's embeddings."""
 
 _ROUNDING = 1e-12
 """A direction with less than this share of the largest variance is constant but for rounding."""
@@ -85,19 +85,19 @@ class Moments:
 
 
 class AffineMap:
-    """r(z) = A z + d from features to VLM embeddings: closed-form ridge, from one pass.
+    """The linear alignment r(z) = A z + d, features to VLM embeddings: closed-form ridge, one pass.
 
-    Only sums of products are kept, so the number of images is bounded by patience, not by memory:
+    Only sums of products are kept, so memory does not grow with the number of images:
     8·(FOLDS + 2)·f·(f + e) bytes.
 
-    The images are dealt to five parts as they come, evenly and by ``seed``; the ridge is the one
-    whose maps, each fitted on four parts, err least on the fifth (the smaller of equals). One
-    eigendecomposition a part serves all ridges. The map itself is then fitted on all images.
+    The images are split into five folds of equal size, at random by ``seed``. The ridge is chosen
+    by cross-validation: least held-out error (the smaller of equals). One eigendecomposition per
+    fold serves all ridges. The alignment itself is then fitted on all images.
 
     Args:
         ridges: tried, as multiples of the mean variance of the features. 0 is least squares of
-            smallest norm, for which fewer images than features are no trouble.
-        seed: deals out the images.
+            smallest norm, which also works with fewer images than features.
+        seed: of the split.
 
     Attributes:
         matrix_: A (e, f).
@@ -105,10 +105,10 @@ class AffineMap:
         ridge_: the multiple chosen.
         r2_: share of the embeddings' variance that is explained on held-out images,
             1 − Σ ‖v − r(z)‖² / Σ ‖v − v̄‖², where both sums run over all images, and r and the
-            mean v̄ come from the parts that the image is not in. All e numbers count together, each
+            mean v̄ come from the folds that the image is not in. All e numbers count together, each
             by its variance. NaN where the embeddings do not vary.
         rows_: images it was fitted on.
-        warning_: what has to be said of the fit; empty where nothing has.
+        warning_: a warning about the fit; empty where it is a good one.
 
     >>> z = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
     >>> found = AffineMap().fit(z, 2 * z + 1)
@@ -130,21 +130,21 @@ class AffineMap:
         self._seen = 0
 
     def fit(self, z: FloatArray, v: FloatArray, groups: IntArray | None = None) -> Self:
-        """Fit on all pairs at once: features (n, f), embeddings (n, e). What was seen is forgotten.
+        """Fit on all pairs at once: features (n, f), embeddings (n, e); earlier pairs are dropped.
 
         Args:
             z: features.
             v: embeddings of the same images.
-            groups: (n,) non-negative number of the picture that a row shows; views of one picture
-                are held out together. None: every row is a picture of its own.
+            groups: (n,) non-negative number of the picture that a row shows; augmented views of
+                one picture are held out together. None: every row shows another picture.
         """
         self._folds, self._seen = {}, 0
         return self.add(z, v, groups).finish()
 
     def add(self, z: FloatArray, v: FloatArray, groups: IntArray | None = None) -> Self:
-        """Take in a further block of pairs (B, f) and (B, e); :meth:`finish` then fits.
+        """Add a block of pairs (B, f) and (B, e); :meth:`finish` then fits.
 
-        However the images are cut into blocks, the map is the same up to rounding.
+        The alignment does not depend on how the images are cut into blocks, up to rounding.
         """
         z, v = checked_rows(z, "features", self._seen), checked_rows(v, "embeddings", self._seen)
         if len(z) != len(v):
@@ -152,11 +152,11 @@ class AffineMap:
         known = next(iter(self._folds.values()), None)
         if known is not None and (z.shape[1], v.shape[1]) != known.zv.shape:
             raise InputError(
-                f"this block has {z.shape[1]} features and embeddings of {v.shape[1]} numbers, "
-                f"those before {known.zv.shape[0]} and {known.zv.shape[1]}"
+                f"this block has {z.shape[1]} features and embeddings of {v.shape[1]} numbers; "
+                f"earlier blocks have {known.zv.shape[0]} and {known.zv.shape[1]}"
             )
         places = np.arange(self._seen, self._seen + len(z)) if groups is None else groups
-        parts = dealt(np.asarray(places, dtype=np.int64), self.seed)
+        parts = folds(np.asarray(places, dtype=np.int64), self.seed)
         for part in np.unique(parts).tolist():
             block = Moments.of(z[parts == part], v[parts == part])
             self._folds[part] = self._folds[part] + block if part in self._folds else block
@@ -164,20 +164,22 @@ class AffineMap:
         return self
 
     def finish(self) -> Self:
-        """Choose the ridge and fit on everything seen; more may be added afterwards."""
-        folds = [self._folds[part] for part in sorted(self._folds)]
-        if len(folds) < 2:
-            raise InputError(f"a map cannot be fitted, and tested, on {self._seen} image(s)")
+        """Choose the ridge and fit on all pairs added; more may be added afterwards."""
+        parts = [self._folds[part] for part in sorted(self._folds)]
+        if len(parts) < 2:
+            raise InputError(
+                f"{self._seen} image(s) are too few to fit and test a linear alignment"
+            )
         errors = np.zeros(len(self.ridges))
         spread = 0.0
-        for held in folds:
-            path = _Path.of(_sum([fold for fold in folds if fold is not held]))
+        for held in parts:
+            path = _Path.of(_sum([part for part in parts if part is not held]))
             errors += [path.error(ridge, held) for ridge in self.ridges]
             step = held.mean_v - path.moments.mean_v
             spread += held.vv + held.count * float(step @ step)
         best = errors <= errors.min() + _TIED * spread
         self.ridge_ = min(ridge for ridge, good in zip(self.ridges, best, strict=True) if good)
-        everything = _Path.of(_sum(folds))
+        everything = _Path.of(_sum(parts))
         self.matrix_ = everything.matrix(self.ridge_)
         self.offset_ = everything.moments.mean_v - self.matrix_ @ everything.moments.mean_z
         self.r2_ = 1 - float(errors.min()) / spread if spread > 0 else float("nan")
@@ -187,12 +189,15 @@ class AffineMap:
 
     def _warning(self) -> str:
         if np.isnan(self.r2_):
-            return "the VLM gives the same embedding for every image: the map says nothing"
+            return (
+                "the VLM gives the same embedding for every image, so the linear alignment is "
+                "meaningless"
+            )
         if self.r2_ < POOR_R2:
             return (
-                f"on held-out images the map explains {max(self.r2_, 0):.0%} of what the VLM sees "
-                f"(less than {POOR_R2:.0%}): concept strengths are unreliable; "
-                f"fitted on {self.rows_} images, more may help"
+                f"on held-out images the linear alignment explains {max(self.r2_, 0):.0%} of the "
+                f"variance of the VLM's embeddings (less than {POOR_R2:.0%}), so concept strengths "
+                f"are unreliable; it is fitted on {self.rows_} images, and more may help"
             )
         return ""
 
@@ -201,19 +206,20 @@ class AffineMap:
         z = checked_rows(z, "features")
         if z.shape[1] != self.matrix_.shape[1]:
             raise InputError(
-                f"the map reads {self.matrix_.shape[1]} features; these have {z.shape[1]}"
+                f"the linear alignment reads {self.matrix_.shape[1]} features; these rows have "
+                f"{z.shape[1]}"
             )
         mapped: Float64 = z @ self.matrix_.T + self.offset_
         return mapped
 
     def to_arrays(self) -> dict[str, Float64]:
-        """What was learned, to be kept (in safetensors, say)."""
+        """What was learned, as arrays for a file."""
         numbers = np.array([self.ridge_, self.r2_, self.rows_], dtype=np.float64)
         return {"matrix": self.matrix_, "offset": self.offset_, "ridge_r2_rows": numbers}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray]) -> Self:
-        """The map that :meth:`to_arrays` was called on; it can be applied, not added to."""
+        """The alignment that :meth:`to_arrays` was called on; it can be applied, not added to."""
         made = cls()
         made.matrix_ = np.asarray(arrays["matrix"], dtype=np.float64)
         made.offset_ = np.asarray(arrays["offset"], dtype=np.float64)
@@ -283,17 +289,17 @@ def _sum(moments: Sequence[Moments]) -> Moments:
     return total
 
 
-def dealt(places: IntArray, seed: int) -> IntArray:
-    """The part (n,) of each image: of every five in a row, one for each part, in a random order.
+def folds(places: IntArray, seed: int) -> IntArray:
+    """The fold (n,) of each image: of every five in a row, one for each fold, in a random order.
 
-    Depends on nothing but place and seed, so not on the blocks in which the images come; and no
-    period in the order of the images can meet that of the parts.
+    It depends only on place and seed, not on the blocks in which the images come. A period in the
+    order of the images cannot coincide with the folds.
     """
-    hands, which = np.divmod(places, FOLDS)
-    few, back = np.unique(hands, return_inverse=True)
+    fives, which = np.divmod(places, FOLDS)
+    few, back = np.unique(fives, return_inverse=True)
     keys = _scrambled(few[:, None] * FOLDS + np.arange(FOLDS), seed)
-    dealt: IntArray = np.argsort(keys, axis=1)[back, which]
-    return dealt
+    found: IntArray = np.argsort(keys, axis=1)[back, which]
+    return found
 
 
 def _scrambled(numbers: IntArray, seed: int) -> NDArray[np.uint64]:
@@ -352,12 +358,12 @@ class ConceptSpace:
 
     @classmethod
     def of(cls, names: Sequence[str], captions: FloatArray, aligned: AffineMap) -> Self:
-        """From captions (M, T, e), and the map from a classifier's features."""
+        """From captions (M, T, e), and the linear alignment of a classifier's features."""
         directions = cls._directions(names, captions)
         if len(aligned.offset_) != directions.shape[1]:
             raise InputError(
-                f"captions have {directions.shape[1]} numbers, the map gives "
-                f"{len(aligned.offset_)}: they are of different VLMs"
+                f"captions have {directions.shape[1]} numbers and the linear alignment gives "
+                f"{len(aligned.offset_)}, so they belong to different VLMs"
             )
         return cls(tuple(names), directions, aligned.matrix_, aligned.offset_)
 
@@ -371,10 +377,10 @@ class ConceptSpace:
     def _directions(names: Sequence[str], captions: FloatArray) -> Float64:
         directions = queries(captions)
         if len(names) != len(directions):
-            raise InputError(f"{len(names)} concepts, but captions of {len(directions)}")
+            raise InputError(f"{len(names)} concepts, but captions of {len(directions)} concepts")
         if len(set(names)) < len(names):
             double = next(name for name in names if list(names).count(name) > 1)
-            raise InputError(f"concept {double!r} stands twice in the list")
+            raise InputError(f"concept {double!r} is twice in the list")
         return directions
 
     def __len__(self) -> int:
@@ -390,7 +396,9 @@ class ConceptSpace:
         z = checked_rows(z, "features")
         width = len(self.offset) if self.matrix is None else self.matrix.shape[1]
         if z.shape[1] != width:
-            raise InputError(f"the concept space reads {width} features; these have {z.shape[1]}")
+            raise InputError(
+                f"the concept space reads {width} features; these rows have {z.shape[1]}"
+            )
         return z + self.offset if self.matrix is None else z @ self.matrix.T + self.offset
 
     def strengths(self, z: FloatArray) -> Float64:
@@ -407,7 +415,7 @@ class ConceptSpace:
     def rows(
         self, stronger: IntArray | None = None, weaker: IntArray | None = None
     ) -> tuple[Float64, Float64]:
-        """The hinge: W (P, f) and c (P,) with s_i > s_j ⇔ w·z + c > 0.
+        """The rows W (P, f) and c (P,) of pairs of concepts: s_i > s_j ⇔ w·z + c > 0.
 
         Without arguments for all M(M−1)/2 pairs i < j, in the order of :func:`numpy.triu_indices`:
         (0,1), (0,2) … (0,M−1), (1,2) … That takes 4·M²·f bytes; ask for fewer where M is large.

@@ -1,4 +1,4 @@
-"""Geometry of the pictures that only a diagnosis has: matrix, shares with whiskers, maps."""
+"""Geometry of the charts that only a diagnosis has: matrix, shares with whiskers, heatmaps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from profiler.concepts.heatmap import Differential
 from profiler.core.arrays import Counts, IntArray
 from profiler.core.statistics import wilson
 from profiler.debug.encoder_or_head import Shares
-from profiler.debug.result import Right
+from profiler.debug.result import Accuracy
 from profiler.report.charts import Segment, StackedBar, Swatch, query
 from profiler.report.text import count, percent, plural, share_of
 
@@ -20,7 +20,7 @@ INVOLVED = 12
 ERROR_SHADES = 10
 """Steps of the matrix's colours: ``.e0`` … ``.e10``."""
 STATIC_CONCEPTS = 40
-"""With more concepts than this the map drawn without a script has no names on its axes."""
+"""With more concepts than this, the heatmap drawn without a script has no names on its axes."""
 
 NICE_LIMITS = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Ends of the scale of a differential."""
@@ -84,8 +84,8 @@ def share_bar(shares: Shares, name: str, *, named: bool = True, pixels: float = 
                 )
             )
         before += part
-    said = "; ".join(f"{s.swatch.name} {count(int(s.amount))}" for s in segments) or "no errors"
-    return StackedBar(name, tuple(segments), shares.images, f"{name}: {said}")
+    text = "; ".join(f"{s.swatch.name} {count(int(s.amount))}" for s in segments) or "no errors"
+    return StackedBar(name, tuple(segments), shares.images, f"{name}: {text}")
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ class Proportion:
         return f"{self.low:.0f} to {self.high:.0f}"
 
     @classmethod
-    def of(cls, name: str, part: Right) -> "Proportion":
+    def of(cls, name: str, part: Accuracy) -> "Proportion":
         """Wilson's interval; from 0 to 100 % where there are no images."""
         if not part.images:
             return cls(name, 0.0, 0.0, 100.0, percent(0, 0), "no images")
-        low, high = wilson(np.array(part.right), part.images)
+        low, high = wilson(np.array(part.correct), part.images)
         return cls(
             name,
             100 * part.share,
             100 * float(low),
             100 * float(high),
-            percent(part.right, part.images, 1),
-            f"{count(part.right)} of {count(part.images)}",
+            percent(part.correct, part.images, 1),
+            f"{count(part.correct)} of {count(part.images)}",
         )
 
 
@@ -138,7 +138,7 @@ def interval_text(shares: Shares) -> str:
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """Images of one class by one answer."""
+    """Images of one true class and one predicted class."""
 
     predicted: int
     count: int
@@ -156,7 +156,7 @@ class MatrixRow:
     true: int
     cells: tuple[MatrixCell, ...]
     images: int
-    right: str
+    correct: str
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Matrix:
 
 
 def involved(confusion: Counts) -> list[int]:
-    """Classes with images or answers; if too many, those of the most frequent confusions.
+    """Classes with images or predictions; if too many, those of the most frequent confusions.
 
     >>> involved(np.diag([3, 0, 2]))
     [0, 2]
@@ -191,7 +191,7 @@ def involved(confusion: Counts) -> list[int]:
 
 
 def matrix(confusion: Counts, names: Sequence[str]) -> Matrix:
-    """Lay out the matrix: errors in shades by their number, right answers in grey."""
+    """Lay out the matrix: errors in shades by their number, correct predictions in grey."""
     chosen = involved(confusion)
     part = confusion[np.ix_(chosen, chosen)]
     errors = part - np.diag(np.diag(part))
@@ -205,20 +205,20 @@ def matrix(confusion: Counts, names: Sequence[str]) -> Matrix:
             # Something never looks like nothing.
             shade = -(-ERROR_SHADES * off // most) if off else 0
             tip = (
-                f"{names[true]}: {share_of(found, images)} right"
+                f"{names[true]}: {share_of(found, images)} correct"
                 if same
-                else f"{names[true]} taken for {names[predicted]}: {plural(found, 'image')}"
+                else f"{names[true]} classified as {names[predicted]}: {plural(found, 'image')}"
                 + (f", {percent(found, images)} of the class" if images else "")
             )
             view = query(true=names[true], **({} if same else {"predicted": names[predicted]}))
             cells.append(MatrixCell(predicted, found, None if same else shade, tip, view))
-        right = percent(int(confusion[true, true]), images)
-        rows.append(MatrixRow(true, tuple(cells), images, right))
+        correct = percent(int(confusion[true, true]), images)
+        rows.append(MatrixRow(true, tuple(cells), images, correct))
     present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
     return Matrix(tuple(chosen), tuple(rows), len(chosen) == int(present.sum()), int(errors.sum()))
 
 
-# -- the differential of all answers, for a page without a script ----------------------------
+# -- the differential of all predictions, for a page without a script ------------------------
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,6 @@ def static_map(found: Differential, order: IntArray, words: Sequence[str]) -> St
         tuple(paths),
         tuple((column + 0.5, row + 0.5) for row, column in np.argwhere(marked).tolist()),
         limit,
-        f"Differential heatmap of {n} concepts, right less wrong answers: "
+        f"Differential heatmap of {n} concepts, correct minus incorrect predictions: "
         f"{plural(int(marked.sum()) // 2, 'pair differs', 'pairs differ')} beyond chance",
     )

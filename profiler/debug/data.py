@@ -1,8 +1,8 @@
 """What the script of a diagnosis reads: heatmaps as short strings, the pictures that go with them.
 
-A *view* is a set of answers to look at, named by ``"true,predicted"``: ``","`` is all of them,
-``"3,"`` the images of class 3, ``",5"`` the answers 5, ``"3,5"`` images of class 3 taken for 5.
-Concepts stand in the page's display order everywhere.
+A *view* is a set of predictions to look at, named by ``"true,predicted"``: ``","`` is all of them,
+``"3,"`` the images of class 3, ``",5"`` the predictions 5, ``"3,5"`` images of class 3 predicted
+as 5. Concepts are in the page's display order everywhere.
 """
 
 import base64
@@ -21,24 +21,24 @@ from profiler.report.columns import rounded
 from profiler.report.document import json_block
 
 FINDINGS = 12
-"""Responsible concepts listed a view."""
+"""Responsible concepts listed per view."""
 IMAGES = 24
-"""Misclassified images kept a confusion."""
+"""Misclassified images kept per confusion."""
 EXAMPLES = 6
-"""Right answers shown beside them, a class."""
+"""Correctly classified images shown beside them, per class."""
 MOST_CLASSES = 100
-"""Classes that can be looked at by themselves, those of most errors; likewise answers."""
+"""Classes that can be chosen singly, those of most errors; likewise predicted classes."""
 FEW = 5
-"""Cells decided by fewer images, right or wrong ones, are hatched."""
+"""Cells decided by fewer images on either side are hatched."""
 STEPS = 65_535
 """A share is kept exactly up to half as many images, and to so many steps beyond."""
 
 
 def concept_order(diagnosis: Diagnosis) -> IntArray:
-    """One order of the concepts for all maps of a page.
+    """One order of the concepts for all heatmaps of a page.
 
-    That of the differential of all answers, at the level that leads; where nothing is wrong, or
-    nothing right, that of the summary.
+    It is that of the differential of all predictions, at the level that is shown first. Without
+    errors, or without correct predictions, it is that of the summary.
     """
     heatmaps = diagnosis.heatmaps[diagnosis.level]
     found = heatmaps.differential()
@@ -103,7 +103,7 @@ class Item:
     Attributes:
         key: of the view.
         view: its data.
-        rights: by level and class (``""``: all), summaries of right answers it needs.
+        rights: by level and class (``""``: all), summaries of correct predictions it needs.
         thumbnails: numbers of the images it shows.
         confusion: whether it is one.
     """
@@ -139,11 +139,11 @@ class DiagnosisViews:
             self._images.setdefault((image.true, image.predicted), []).append(image)
 
     def items(self) -> Iterator[Item]:
-        """All answers, classes by their errors, then confusions, most frequent first."""
+        """All predictions, classes by their errors, then confusions, most frequent first."""
         found = self.diagnosis
         yield self._of_class(None, "true")
         errors = found.confusion - np.diag(np.diag(found.confusion))
-        # An answer that is never wrong says nothing that its class does not.
+        # A predicted class without errors shows nothing that the true class does not.
         for by, wrong, images in (
             ("true", errors.sum(axis=1), found.confusion.sum(axis=1)),
             ("predicted", errors.sum(axis=0), errors.sum(axis=0)),

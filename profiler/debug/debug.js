@@ -7,10 +7,10 @@ const CONCEPTS = debug.concepts.length;
 const LEVEL_NAMES = { encoder: "Encoder", vlm: "VLM" };
 const LEAD = debug.level;
 const OTHER = LEAD === "encoder" ? "vlm" : "encoder";
-const SEEN_BY = { encoder: "the encoder", vlm: "the VLM" };
+const LEVEL_OF = { encoder: "the encoder", vlm: "the VLM" };
 const VERDICTS = ["head", "encoder", "undetermined"];
 const pairs = debug.pairs.map(([truth, predicted, ...shares]) => ({ truth, predicted, shares, errors: shares[0] + shares[1] + shares[2] }));
-const answers = [...new Set(pairs.map(({ predicted }) => predicted))].sort((a, b) => a - b);
+const predictedClasses = [...new Set(pairs.map(({ predicted }) => predicted))].sort((a, b) => a - b);
 
 // -- shares and their intervals, as profiler.profile.quality and profiler.concepts.heatmap compute them -----------------
 
@@ -109,7 +109,7 @@ class SingleHeat {
   few() { return false; }
 }
 
-// -- views: which answers are looked at --------------------------------------------------------------------
+// -- views: which predictions are looked at --------------------------------------------------------------------
 
 class View {
   constructor(truth, predicted) {
@@ -120,7 +120,7 @@ class View {
     this.pairs = pairs.filter((pair) => (truth === null || pair.truth === truth) && (predicted === null || pair.predicted === predicted));
     this.data = data ?? { shares: [] };
     if (!this.known) this.data.shares[debug.rule] = [0, 1, 2].map((verdict) => this.pairs.reduce((sum, { shares }) => sum + shares[verdict], 0));
-    // Right answers stand under the true class alone: it is the predicted one too.
+    // Correct predictions are kept under the true class alone: it is the predicted one too.
     const name = truth ?? predicted ?? "";
     this.maps = {};
     for (const level of Object.keys(LEVEL_NAMES)) {
@@ -136,31 +136,31 @@ class View {
 
   get title() {
     const wrong = this.pairs.reduce((sum, { errors }) => sum + errors, 0);
-    const counts = `${count(wrong)} wrong${this.known ? `, ${count(this.maps.encoder.right?.count ?? 0)} right` : ""}`;
-    if (this.truth !== null && this.predicted !== null) return `${debug.classes[this.truth]} taken for ${debug.classes[this.predicted]}: ${plural(wrong, "image")}`;
+    const counts = `${count(wrong)} incorrect${this.known ? `, ${count(this.maps.encoder.right?.count ?? 0)} correct` : ""}`;
+    if (this.truth !== null && this.predicted !== null) return `${debug.classes[this.truth]} classified as ${debug.classes[this.predicted]}: ${plural(wrong, "image")}`;
     if (this.truth !== null) return `Images of ${debug.classes[this.truth]}: ${counts}`;
-    if (this.predicted !== null) return `Answers “${debug.classes[this.predicted]}”: ${counts}`;
-    return `All answers: ${counts}`;
+    if (this.predicted !== null) return `Predictions “${debug.classes[this.predicted]}”: ${counts}`;
+    return `All predictions: ${counts}`;
   }
 
-  /** What the wrong answers and the right ones are, for the titles of the maps. */
+  /** What the correct and the incorrect predictions are, for the titles of the heatmaps. */
   get sides() {
     const [truth, predicted] = [this.truth, this.predicted].map((label) => (label === null ? null : debug.classes[label]));
-    if (truth !== null) return [`${truth}, right`, predicted === null ? `${truth}, wrong` : `taken for ${predicted}`];
-    if (predicted !== null) return [`“${predicted}”, right`, `“${predicted}”, wrong`];
-    return ["Right answers", "Wrong answers"];
+    if (truth !== null) return [`${truth}, correct`, predicted === null ? `${truth}, incorrect` : `classified as ${predicted}`];
+    if (predicted !== null) return [`“${predicted}”, correct`, `“${predicted}”, incorrect`];
+    return ["Correct predictions", "Incorrect predictions"];
   }
 
   /** Why there is no differential; empty where there is one. */
   get missing() {
     const { right, wrong, differential } = this.maps.encoder;
     if (differential) return "";
-    if (!this.known) return "These answers have no heatmaps of their own: only those with most errors do.";
+    if (!this.known) return "There are no heatmaps for this choice: the page has them only for the classes and confusions with most errors.";
     const of = this.truth !== null ? `image of ${debug.classes[this.truth]}` : "image";
-    if (!wrong && this.predicted !== null && this.truth === null) return `No image was wrongly taken for ${debug.classes[this.predicted]}, so there is no differential.`;
-    if (!wrong) return `No ${of} was misclassified, so there is no differential: nothing to compare the right answers with.`;
-    if (!right && this.predicted !== null && this.truth === null) return `No image of ${debug.classes[this.predicted]} was answered rightly, so there is no differential.`;
-    return `No ${of} was answered rightly, so there is no differential: nothing to compare the wrong answers with.`;
+    if (!wrong && this.predicted !== null && this.truth === null) return `No image was incorrectly classified as ${debug.classes[this.predicted]}, so there is no differential.`;
+    if (!wrong) return `No ${of} was misclassified, so there is no differential: nothing to compare the correct predictions with.`;
+    if (!right && this.predicted !== null && this.truth === null) return `No image of ${debug.classes[this.predicted]} was classified correctly, so there is no differential.`;
+    return `No ${of} was classified correctly, so there is no differential: nothing to compare the incorrect predictions with.`;
   }
 
   /** The misclassified images at hand: those that have a picture first, most confident ones first. */
@@ -208,7 +208,7 @@ const GAP = 18;
 const READABLE = 9.5; // pixels a cell, below which names are left out
 const SMALLEST = 6; // concepts in a window
 
-/** Some maps beside each other, over the same concepts, with one cell pointed at in all of them. */
+/** Heatmaps beside each other, over the same concepts, with one cell pointed at in all of them. */
 class Maps {
   /** `said` is told which cell is pointed at; `kept` that it, or the window, shall stay. */
   constructor({ said, kept = () => {}, wide = 26 }) {
@@ -381,8 +381,8 @@ class Explorer {
     const select = (name) => el("select", { onchange: (event) => this.set({ [name]: event.target.value === "" ? null : Number(event.target.value), image: null, more: false, pictures: false }) });
     this.truth = select("truth");
     this.predicted = select("predicted");
-    this.levels = el("fieldset", { class: "levels" }, el("legend", {}, "Concepts as seen by"),
-      ...[...Object.entries(SEEN_BY), ["both", "both"]].map(([value, text]) => el("label", {}, el("input", { type: "radio", name: "level", value, onchange: () => this.set({ level: value }) }), text)));
+    this.levels = el("fieldset", { class: "levels" }, el("legend", {}, "Concepts at the level of"),
+      ...[...Object.entries(LEVEL_OF), ["both", "both"]].map(([value, text]) => el("label", {}, el("input", { type: "radio", name: "level", value, onchange: () => this.set({ level: value }) }), text)));
     this.title = el("h3", { role: "status" });
     this.told = el("div", { class: "told-of" });
     this.shares = el("div", { class: "shares-of" });
@@ -400,7 +400,7 @@ class Explorer {
     this.right = el("div", { class: "right-images" });
     this.root.append(
       el("div", { class: "controls", role: "search", "aria-label": "Choose images" },
-        el("label", {}, "True class", this.truth), el("label", {}, "Answer", this.predicted), this.levels),
+        el("label", {}, "True class", this.truth), el("label", {}, "Predicted class", this.predicted), this.levels),
       this.title, this.told, this.shares, this.findings,
       el("div", { class: "heatmaps" }, el("h4", {}, "Heatmaps"), ...(this.zooms ? [this.zooms] : []), this.keys, this.maps.root, this.readout),
       this.gallery, this.single, this.right,
@@ -476,10 +476,10 @@ class Explorer {
       this.filled = true;
     }
     this.truth.value = truth ?? "";
-    // With a class, only what its images were taken for; without, every answer that is ever wrong.
-    const own = truth === null ? answers.map((label) => option(label, pairs.filter((pair) => pair.predicted === label)))
+    // With a class, only the classes its images were predicted as; without, every class with an incorrect prediction.
+    const own = truth === null ? predictedClasses.map((label) => option(label, pairs.filter((pair) => pair.predicted === label)))
       : pairs.filter((pair) => pair.truth === truth).map((pair) => option(pair.predicted, [pair]));
-    this.predicted.replaceChildren(el("option", { value: "" }, "any answer"), ...own);
+    this.predicted.replaceChildren(el("option", { value: "" }, "any class"), ...own);
     this.predicted.value = predicted ?? "";
   }
 
@@ -511,9 +511,9 @@ class Explorer {
     this.shares.replaceChildren(
       shape("svg", { class: "bar", role: "img", "aria-label": shares.map((part, i) => `${VERDICTS[i]} ${part}`).join("; ") }, ...parts),
       el("p", { class: "note" }, decided
-        ? `Head’s share of ${plural(decided, "decided error")}: ${percent(shares[0] / decided)} (${interval.join(" to ")}), by the rule “${debug.rules[debug.rule]}”.`
-        : `Encoder or head: the rule “${debug.rules[debug.rule]}” decided none of ${plural(total, "error")}.`,
-      others.length ? ` By the others: ${others.map(([rule, head, all]) => `${debug.rules[rule]} ${percent(head / all)}`).join(", ")}.` : ""),
+        ? `Head’s share of ${plural(decided, "decided error")}: ${percent(shares[0] / decided)} (${interval.join(" to ")}), by the criterion “${debug.rules[debug.rule]}”.`
+        : `Encoder or head: the criterion “${debug.rules[debug.rule]}” decided none of ${plural(total, "error")}.`,
+      others.length ? ` By the other criteria: ${others.map(([rule, head, all]) => `${debug.rules[rule]} ${percent(head / all)}`).join(", ")}.` : ""),
     );
     return undefined;
   }
@@ -522,12 +522,12 @@ class Explorer {
     const { findings } = this.view.data;
     const { differential } = this.view.maps[LEAD];
     if (!differential) return this.findings.replaceChildren(el("p", { class: "doubt" }, this.view.missing));
-    const heading = el("h4", {}, `Concepts stronger in the wrong answers, as ${SEEN_BY[LEAD]} sees them`);
+    const heading = el("h4", {}, `Concepts that are stronger in incorrect predictions, at the level of ${LEVEL_OF[LEAD]}`);
     if (!findings?.all) {
       const few = differential.wrong.count < debug.few || differential.right.count < debug.few;
       return this.findings.replaceChildren(heading, el("p", {}, few
-        ? `No pair of concepts differs beyond chance; with ${plural(Math.min(differential.wrong.count, differential.right.count), "image")} on one side hardly any could.`
-        : "No pair of concepts differs beyond chance between right and wrong answers."));
+        ? `No pair of concepts differs beyond chance. With ${plural(Math.min(differential.wrong.count, differential.right.count), "image")} on one side, a significant difference is hardly possible.`
+        : "No pair of concepts differs beyond chance between correct and incorrect predictions."));
     }
     const other = this.view.maps[OTHER].differential;
     const { shown } = findings;
@@ -537,26 +537,26 @@ class Explorer {
       const seen = other ? -other.mean(more, less) : null;
       return el("tr", {},
         el("th", { scope: "row" }, el("button", { type: "button", class: "plain-button", title: "Show this cell in the heatmaps", onclick: () => { this.maps.at = { row: more, column: less }; this.maps.follow(); this.maps.point(this.maps.at, true); this.maps.root.scrollIntoView({ block: "nearest" }); } }, name)),
-        el("td", { class: "drawn" }, shape("svg", { class: "dumbbell", role: "img", "aria-label": `${percent(wrong)} of the wrong answers, ${percent(right)} of the right` },
+        el("td", { class: "drawn" }, shape("svg", { class: "dumbbell", role: "img", "aria-label": `${percent(wrong)} of the incorrect predictions, ${percent(right)} of the correct ones` },
           shape("line", { class: "axis", x1: "0%", x2: "100%", y1: 12, y2: 12 }),
           shape("line", { class: "between", x1: `${100 * right}%`, x2: `${100 * wrong}%`, y1: 12, y2: 12 }),
           shape("circle", { class: "of-right", cx: `${100 * right}%`, cy: 12, r: 5 }),
           shape("svg", { x: `${100 * wrong}%`, y: 12, overflow: "visible" }, shape("path", { class: "of-wrong", d: "M0 -6.5L6.5 0L0 6.5L-6.5 0Z" })))),
-        el("td", { class: "figure-end", "data-of": "wrong" }, percent(wrong)), el("td", { class: "figure-end", "data-of": "right" }, percent(right)),
+        el("td", { class: "figure-end", "data-of": "incorrect" }, percent(wrong)), el("td", { class: "figure-end", "data-of": "correct" }, percent(right)),
         el("td", { class: "figure-end", "data-of": "difference" }, el("b", {}, points(wrong - right)), el("small", {}, ` ${points(low)} to ${points(high)}`)),
         el("td", { class: "figure-end", "data-of": "q" }, probability(q)),
-        el("td", { "data-of": `${SEEN_BY[OTHER]}:` }, seen === null ? "–" : `${points(seen)}, ${other.significant(more, less) ? (seen > 0 ? "as well" : "the other way") : "not beyond chance"}`));
+        el("td", { "data-of": `${LEVEL_OF[OTHER]}:` }, seen === null ? "–" : `${points(seen)}, ${other.significant(more, less) ? (seen > 0 ? "same direction" : "opposite direction") : "not beyond chance"}`));
     });
     const rest = findings.all - shown.length;
     this.findings.replaceChildren(heading,
       el("table", { class: "responsible" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Pair"),
-          el("th", { scope: "col", class: "drawn" }, el("span", { class: "pair-keys" }, el("span", {}, shape("svg", { width: 12, height: 12, "aria-hidden": "true" }, shape("circle", { class: "of-right", cx: 6, cy: 6, r: 5 })), " right"), el("span", {}, shape("svg", { width: 14, height: 14, "aria-hidden": "true" }, shape("path", { class: "of-wrong", d: "M7 0.5L13.5 7L7 13.5L0.5 7Z" })), " wrong"), el("span", {}, "0 to 100\u202f% of images"))),
-          el("th", { scope: "col", class: "figure-end" }, "Wrong"), el("th", { scope: "col", class: "figure-end" }, "Right"),
+          el("th", { scope: "col", class: "drawn" }, el("span", { class: "pair-keys" }, el("span", {}, shape("svg", { width: 12, height: 12, "aria-hidden": "true" }, shape("circle", { class: "of-right", cx: 6, cy: 6, r: 5 })), " correct"), el("span", {}, shape("svg", { width: 14, height: 14, "aria-hidden": "true" }, shape("path", { class: "of-wrong", d: "M7 0.5L13.5 7L7 13.5L0.5 7Z" })), " incorrect"), el("span", {}, "0 to 100\u202f% of images"))),
+          el("th", { scope: "col", class: "figure-end" }, "Incorrect"), el("th", { scope: "col", class: "figure-end" }, "Correct"),
           el("th", { scope: "col", class: "figure-end" }, "Difference, points"), el("th", { scope: "col", class: "figure-end" }, "q"), el("th", { scope: "col" }, OTHER === "vlm" ? "The VLM" : "The encoder"))),
         el("tbody", {}, ...rows)),
       shown.length > FINDINGS_SHOWN ? el("button", { type: "button", class: "more", onclick: () => { this.state.more = !this.state.more; this.drawFindings(); } }, this.state.more ? `Show ${FINDINGS_SHOWN} only` : `Show ${shown.length} pairs`) : "",
-      el("p", { class: "note" }, `${plural(findings.all, "pair")} of ${count((CONCEPTS * (CONCEPTS - 1)) / 2)} differ${findings.all === 1 ? "s" : ""} beyond chance${rest > 0 ? "; those that differ most are listed" : ""}. ${LEAD === "encoder" ? "What the VLM shows as well is in the images; what only the encoder shows comes from the classifier, or from the map." : "The last column says whether the classifier’s encoder, through the map, shows them as well."}`));
+      el("p", { class: "note" }, `${plural(findings.all, "pair")} of ${count((CONCEPTS * (CONCEPTS - 1)) / 2)} differ${findings.all === 1 ? "s" : ""} beyond chance${rest > 0 ? "; those that differ most are listed" : ""}. ${LEAD === "encoder" ? "A difference that the VLM shows as well is in the images. A difference that only the encoder shows comes from the classifier, or from the linear alignment." : "The last column says whether the aligned encoder of the classifier shows the same difference."}`));
     return undefined;
   }
 
@@ -569,7 +569,7 @@ class Explorer {
     return [
       { title: `${at}${rightTitle}`, heat: right, note: right ? plural(right.count, "image") : "no images", colour: share, words: "share of images in which the concept of the row is stronger than that of the column" },
       { title: `${at}${wrongTitle}`, heat: wrong, note: wrong ? plural(wrong.count, "image") : "no images", colour: share, words: "share of images in which the concept of the row is stronger than that of the column" },
-      { title: `${at}Differential`, heat: differential, note: differential ? "right less wrong" : this.view.missing, colour: (value) => shades.diverging(value, limit), words: "right less wrong answers" },
+      { title: `${at}Differential`, heat: differential, note: differential ? "correct minus incorrect" : this.view.missing, colour: (value) => shades.diverging(value, limit), words: "correct minus incorrect predictions" },
     ];
   }
 
@@ -581,7 +581,7 @@ class Explorer {
     this.keys.replaceChildren(
       scaleKey("sequential", "row never stronger", "always"),
       ...(Object.values(this.view.maps).some(({ differential }) => differential) ? [
-        scaleKey("diverging", `more in wrong, −${limit} points`, `+${limit}, more in right`),
+        scaleKey("diverging", `more in incorrect, −${limit} points`, `+${limit}, more in correct`),
         el("span", {}, shape("svg", { width: 12, height: 12, "aria-hidden": "true" }, shape("rect", { width: 12, height: 12, fill: debug.diverging[15] }), shape("circle", { class: "significant", cx: 6, cy: 6, r: 2.4 })), " differs beyond chance"),
       ] : []),
       ...(few ? [el("span", {}, shape("svg", { width: 12, height: 12, "aria-hidden": "true" }, shape("rect", { class: "few-key", width: 12, height: 12 }), shape("rect", { width: 12, height: 12, fill: "url(#hatch)" })), ` from fewer than ${debug.few} images`)] : []),
@@ -593,18 +593,18 @@ class Explorer {
   say(at) {
     if (this.zoomNote) this.zoomNote.textContent = [this.maps.zoomed ? `${this.maps.window.size} of ${CONCEPTS} concepts; arrow keys move on` : `${CONCEPTS} concepts`, this.maps.named === false ? "; zoom in to read their names" : ""].join("");
     this.readout.classList.toggle("pointing", Boolean(at));
-    if (!at) return this.readout.replaceChildren(el("span", { class: "note" }, "Point at a cell, or reach a map with the Tab key and move with the arrows, to read it."));
+    if (!at) return this.readout.replaceChildren(el("span", { class: "note" }, "Point at a cell to read its numbers. With the keyboard: go to a heatmap with Tab and move with the arrow keys."));
     const [i, j] = [at.row, at.column];
-    if (i === j) return this.readout.replaceChildren(el("b", {}, debug.concepts[i]), " against itself: no value");
+    if (i === j) return this.readout.replaceChildren(el("b", {}, debug.concepts[i]), " compared with itself: no value");
     const levels = this.state.level === "both" ? ["encoder", "vlm"] : [this.state.level];
     const lines = levels.map((level) => {
       const { right, wrong, differential } = this.view.maps[level];
       const side = (name, heat) => {
-        if (!heat) return `no ${name} answers`;
+        if (!heat) return `no ${name} predictions`;
         const [low, high] = heat.interval(i, j).map((end) => fixed(100 * end, 0));
         return `${name} ${percent(heat.mean(i, j))} (${low} to ${high}) of ${plural(heat.count, "image")}`;
       };
-      const texts = [side("right", right), side("wrong", wrong)];
+      const texts = [side("correct", right), side("incorrect", wrong)];
       if (differential) {
         const [low, high] = differential.interval(i, j);
         texts.push(`difference ${points(differential.mean(i, j))} points (${points(low)} to ${points(high)}), ${differential.significant(i, j) ? "beyond chance" : "could be chance"}`);
@@ -628,16 +628,16 @@ class Explorer {
     const { images, maps, truth } = this.view;
     const { state } = this;
     const wrong = maps.encoder.wrong?.count ?? 0;
-    if (!images.length) this.gallery.replaceChildren(...(wrong ? [el("h4", {}, "Misclassified images"), el("p", { class: "note" }, "None of them is kept in this file.")] : []));
+    if (!images.length) this.gallery.replaceChildren(...(wrong ? [el("h4", {}, "Misclassified images"), el("p", { class: "note" }, "This file holds no pictures of them.")] : []));
     else {
       const listed = state.pictures ? images : images.slice(0, IMAGES_SHOWN);
       this.gallery.replaceChildren(
         el("h4", {}, "Misclassified images"),
-        el("p", { class: "note" }, `${listed.length < wrong ? `${count(listed.length)} of ${count(wrong)} are shown. ` : ""}Each has the answer and the true class with the classifier’s confidence in them, and where the error lies by the rule “${debug.rules[debug.rule]}”; most confident first${listed.some(({ image }) => debugPictures[image] === undefined) ? ", those with a picture before the others" : ""}. Choose one to see its own heatmap.`),
+        el("p", { class: "note" }, `${listed.length < wrong ? `${count(listed.length)} of ${count(wrong)} are shown. ` : ""}Each shows the predicted and the true class with the classifier’s confidence in them, and the verdict of the criterion “${debug.rules[debug.rule]}”. The most confident predictions come first${listed.some(({ image }) => debugPictures[image] === undefined) ? ", and images with a picture before the others" : ""}. Choose an image to see its heatmap.`),
         el("ul", { class: "pictures" }, ...listed.map((image) => el("li", {},
           el("button", { type: "button", class: "picture", "aria-pressed": String(image.image === state.image), "data-image": image.image, onclick: () => { this.choose(image.image === state.image ? null : image.image); } },
             this.picture(image.image, image.name),
-            el("span", { class: "of-answer" }, `${debug.classes[image.predicted]} ${confidence(image.sure)}`),
+            el("span", { class: "of-predicted" }, `${debug.classes[image.predicted]} ${confidence(image.sure)}`),
             el("span", {}, `true: ${debug.classes[image.truth]} ${confidence(image.trueSure)}`),
             el("span", { class: "verdict" }, VERDICTS[image.verdicts[debug.rule]] ?? ""))))),
         images.length > IMAGES_SHOWN ? el("button", { type: "button", class: "more", onclick: () => { state.pictures = !state.pictures; this.drawImages(); } }, state.pictures ? `Show ${IMAGES_SHOWN} only` : `Show ${count(images.length)}`) : "",
@@ -647,8 +647,8 @@ class Explorer {
     const examples = truth === null ? [] : debug.views[`${truth},`]?.examples ?? [];
     const seen = examples.filter((number) => debugPictures[number] !== undefined);
     this.right.replaceChildren(...(seen.length ? [
-      el("h4", {}, `For comparison: ${debug.classes[truth]}, answered rightly`),
-      el("ul", { class: "pictures" }, ...seen.map((number) => el("li", {}, this.picture(number, `${debug.classes[truth]}, answered rightly, image ${number}`)))),
+      el("h4", {}, `For comparison: ${debug.classes[truth]}, classified correctly`),
+      el("ul", { class: "pictures" }, ...seen.map((number) => el("li", {}, this.picture(number, `${debug.classes[truth]}, classified correctly, image ${number}`)))),
     ] : []));
   }
 
@@ -665,20 +665,20 @@ class Explorer {
     this.image = image;
     if (!image) { this.single.replaceChildren(); return; }
     const truth = debug.classes[image.truth];
-    const answer = debug.classes[image.predicted];
+    const predicted = debug.classes[image.predicted];
     const ordered = image.strengths.map((strength, concept) => [strength, concept]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
     const [top, bottom] = [ordered[0][0], ordered.at(-1)[0]];
     const width = (strength) => (top > bottom ? 4 + (96 * (strength - bottom)) / (top - bottom) : 100);
     const fact = (term, text) => el("div", {}, el("dt", {}, term), el("dd", {}, text));
     this.single.replaceChildren(
-      el("h4", {}, `One image: ${truth} taken for ${answer}`),
+      el("h4", {}, `One image: ${truth} classified as ${predicted}`),
       el("div", { class: "one" },
         el("div", {}, this.picture(image.image, image.name), el("dl", { class: "facts" },
-          fact("File", image.name), fact("Answer", `${answer}, ${confidence(image.sure)}`), fact("True class", `${truth}, ${confidence(image.trueSure)}`),
-          fact("The error lies in", ""), ...debug.rules.map((rule, i) => (image.verdicts[i] < 0 ? null : fact(`by ${rule}`, VERDICTS[image.verdicts[i]]))).filter(Boolean))),
-        el("div", {}, el("h5", {}, "Concepts by strength, at the level of the encoder; drawn from the weakest to the strongest"), el("ol", { class: "strengths" }, ...ordered.slice(0, 18).map(([strength, concept]) => el("li", {}, el("span", {}, debug.concepts[concept]), el("span", {}, fixed(strength, 3)), shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${width(strength)}%`, height: "100%" })))))),
-        el("div", { class: "one-map" }, el("h5", {}, "Which is stronger than which"), this.singleMaps.root, this.singleReadout)));
-    this.singleMaps.show([[{ title: "This image", heat: new SingleHeat(image.ranks), note: "dark: the concept of the row is the stronger", colour: (value) => shades.sequential(value), words: "dark where the concept of the row is stronger than that of the column" }]]);
+          fact("File", image.name), fact("Predicted class", `${predicted}, ${confidence(image.sure)}`), fact("True class", `${truth}, ${confidence(image.trueSure)}`),
+          fact("Error attributed to", ""), ...debug.rules.map((rule, i) => (image.verdicts[i] < 0 ? null : fact(`by ${rule}`, VERDICTS[image.verdicts[i]]))).filter(Boolean))),
+        el("div", {}, el("h5", {}, "Concepts by strength, at the level of the encoder; bars run from the weakest to the strongest concept"), el("ol", { class: "strengths" }, ...ordered.slice(0, 18).map(([strength, concept]) => el("li", {}, el("span", {}, debug.concepts[concept]), el("span", {}, fixed(strength, 3)), shape("svg", { class: "meter", "aria-hidden": "true" }, shape("rect", { width: `${width(strength)}%`, height: "100%" })))))),
+        el("div", { class: "one-map" }, el("h5", {}, "Pairs of concepts in this image"), this.singleMaps.root, this.singleReadout)));
+    this.singleMaps.show([[{ title: "This image", heat: new SingleHeat(image.ranks), note: "dark: the concept of the row is stronger", colour: (value) => shades.sequential(value), words: "dark where the concept of the row is stronger than that of the column" }]]);
   }
 
   saySingle(at) {

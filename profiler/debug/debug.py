@@ -1,4 +1,4 @@
-"""The story of a diagnosis: why a classifier is wrong, told in straight lines."""
+"""The story of a diagnosis: why a classifier fails, in straight lines."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,11 +41,11 @@ from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
 from profiler.debug.files import diagnosis_json, heatmaps_npz, map_file
 from profiler.debug.result import (
     LEVELS,
+    Accuracy,
     Confusion,
     Diagnosis,
     Level,
     MapQuality,
-    Right,
     RuleRecord,
     Told,
     WrongImage,
@@ -62,35 +62,35 @@ from profiler.session import NONE, Clock, Provenance, Reading, Services, check_w
 
 log = logging.getLogger("profiler")
 RULE = Witnesses.name
-"""The rule that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""
+"""The criterion that counts: it finds most planted faults (``benchmarks/planted_faults.py``)."""
 MOST_CONFUSIONS = 50
-"""Pairs of classes that have heatmaps of their own, those of most errors."""
+"""Pairs of classes that have their own heatmaps, those of most errors."""
 TOLD_CONFUSIONS = 8
 """Of these, those a language model writes about."""
 MOST_CELLS = 60_000_000
-"""Cells of heatmaps of all classes together that are still handled with ease."""
+"""Cells of heatmaps of all classes together that fit into memory and a page."""
 
 CHECK_REPORT = "check.html"
-"""Report on specifications; linked where it lies in the same folder."""
+"""Report on specifications; linked if it is in the same folder."""
 
 _SHOWN_WRONG = 12
 """Pictures of each confusion."""
 _SHOWN_RIGHT = 4
-"""Pictures of right answers of each class."""
+"""Pictures of correctly classified images of each class."""
 _SHOWN_CLASSES = 100
-"""Classes of which right answers are shown."""
+"""Classes of which correctly classified images are shown."""
 
 
 @dataclass(frozen=True)
 class DebugOptions:
-    """How a diagnosis is made, beyond what it is made of."""
+    """Settings of a diagnosis."""
 
     attack: Attack | None = None
     corruption: Corruption | None = None
     level: Level = "encoder"
-    """Whose heatmaps lead: the encoder's, through the map, or the VLM's own."""
+    """Whose heatmaps come first: the encoder's, through the linear alignment, or the VLM's own."""
     trust_labels: bool = False
-    """Go on although labels and outputs seem to be numbered differently."""
+    """Continue although labels and outputs seem to be numbered differently."""
     seed: int = 0
     prompts: Path | None = None
     max_report_mb: float = 20.0
@@ -99,7 +99,7 @@ class DebugOptions:
 
     @property
     def change(self) -> str:
-        """What is done to the images first, in words."""
+        """How the images are changed first, in words; empty if they are not."""
         if self.attack is not None:
             return self.attack.text
         return "" if self.corruption is None else str(self.corruption)
@@ -114,7 +114,22 @@ def debug(
     options: DebugOptions | None = None,
     services: Services = NONE,
 ) -> Diagnosis:
-    """Say where and why a classifier is wrong, and write the diagnosis to ``out``, if any."""
+    """Attribute the errors of a classifier to encoder or head, and find the responsible concepts.
+
+    Args:
+        classifier: under study.
+        vlm: gives the embeddings of images and concepts.
+        data: labelled images.
+        concepts: that are compared.
+        out: folder for the files of the diagnosis; None: nothing is written.
+        options: settings.
+        services: language model, store and progress.
+
+    Raises:
+        InputError: too many concepts for the number of classes, or labels that seem to be numbered
+            differently from the outputs.
+        OutputError: the page is larger than ``options.max_report_mb``.
+    """
     options = options or DebugOptions()
     clock = Clock()
     if out is not None:
@@ -194,7 +209,7 @@ def debug(
             words=concepts.words,
             classes=classes,
             change=options.change,
-            before=_right(clean.predicted, clean.truth),
+            before=_accuracy(clean.predicted, clean.truth),
             confusion=_confusion(examined, classifier.outputs),
             quality=_quality(aligned, class_space, clean),
             heatmaps={level: cases.heatmaps(level, classifier.outputs) for level in LEVELS},
@@ -225,7 +240,7 @@ def debug(
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Names, those that stand there twice with their number.
+    """Names; those that occur twice get their number.
 
     >>> unique(["crane", "tench", "crane"])
     ('crane (0)', 'tench', 'crane (2)')
@@ -234,7 +249,7 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _captioned(data: LabelledImages) -> list[str]:
-    """What each class is called in its captions: its name, or all of them where it is shared."""
+    """What each class is called in its captions: its name, or all its names if that is shared."""
     names = data.classes.names
     return [
         ", ".join(synonyms) if names.count(name) > 1 else name
@@ -247,8 +262,8 @@ def _check_size(concepts: int, data: LabelledImages) -> None:
     if present * concepts**2 > MOST_CELLS:
         most = int((MOST_CELLS / present) ** 0.5)
         raise InputError(
-            f"{concepts} concepts for {present} classes make {present * concepts**2:,} cells of "
-            f"heatmaps; with so many classes name at most {most} concepts"
+            f"{concepts} concepts and {present} classes give {present * concepts**2:,} cells of "
+            f"heatmaps; with {present} classes, at most {most} concepts are possible"
         )
 
 
@@ -257,10 +272,10 @@ def _check_size(concepts: int, data: LabelledImages) -> None:
 
 @dataclass(frozen=True)
 class _Cases:
-    """Right and wrong answers, and the strengths of the concepts in both, by level.
+    """Correct and incorrect predictions, and the strengths of the concepts in both, by level.
 
-    Of changed images, the wrong answers are those that were right before: what else is wrong was
-    not the change. The right answers are those on the images as they were.
+    Correct predictions are those on the unmodified images. If the images were changed, errors are
+    those whose prediction was correct on the unmodified image: the change caused no others.
     """
 
     right: Observation
@@ -297,7 +312,7 @@ class _Cases:
         )
 
     def heatmaps(self, level: Level, classes: int) -> Any:
-        """Summaries by class, and by right and wrong."""
+        """Summaries by class, and by correct and incorrect predictions."""
         collector = HeatmapCollector(classes)
         for seen, strengths in (
             (self.right, self.strengths_right),
@@ -311,7 +326,7 @@ class _Cases:
 def _confusions(
     cases: _Cases, located: Sequence[Localization], level: Level
 ) -> tuple[Confusion, ...]:
-    """The pairs of most errors, each against the right answers of the true class."""
+    """The pairs of most errors, each compared with the correct predictions of the true class."""
     errors = cases.errors
     found = []
     for true, predicted in list(located[0].pairs)[:MOST_CONFUSIONS]:
@@ -358,8 +373,8 @@ def _wrong_images(
     )
 
 
-def _right(predicted: IntArray, truth: IntArray) -> Right:
-    return Right(int(np.sum(predicted == truth)), len(truth))
+def _accuracy(predicted: IntArray, truth: IntArray) -> Accuracy:
+    return Accuracy(int(np.sum(predicted == truth)), len(truth))
 
 
 def _confusion(seen: Observation, classes: int) -> NDArray[np.int64]:
@@ -376,24 +391,24 @@ def _quality(aligned: AffineMap, classes: ConceptSpace, clean: Observation) -> M
         aligned.ridge_,
         aligned.rows_,
         aligned.warning_,
-        _right(own, clean.truth),
-        _right(vlm, clean.truth),
+        _accuracy(own, clean.truth),
+        _accuracy(vlm, clean.truth),
     )
 
 
 def _warnings(
     clean: Observation, data: LabelledImages, aligned: AffineMap, numbering: str
 ) -> list[str]:
-    said = [numbering] if numbering else []
+    texts = [numbering] if numbering else []
     if clean.skipped:
         first = clean.skipped[0]
-        said.append(
-            f"{len(clean.skipped)} of {len(data.names)} images could not be read and were left "
+        texts.append(
+            f"{len(clean.skipped)} of {len(data.names)} images could not be read and are left "
             f"out (first: {first.name}: {first.reason})"
         )
     if aligned.warning_:
-        said.append(aligned.warning_)
-    return [f"{text[:1].upper()}{text[1:]}." for text in said]
+        texts.append(aligned.warning_)
+    return [f"{text[:1].upper()}{text[1:]}." for text in texts]
 
 
 # --- encoder or head ------------------------------------------------------------------------
@@ -405,7 +420,7 @@ def _rules(
     concepts: ConceptSpace,
     inner: Mapping[str, float],
 ) -> list[FaultRule]:
-    """The one that counts first; beside it the two that ask the VLM's space."""
+    """The criterion that counts, then the two that use the VLM's space."""
     return [
         Witnesses(classifier.outputs, classifier.weights, inner),
         ZeroShot(classes),
@@ -414,14 +429,14 @@ def _rules(
 
 
 def _reason(rule: FaultRule, found: Localization) -> str:
-    """Why a rule put everything down to one side, if it did."""
+    """Why a criterion attributes all errors to one side, or decides none; else empty."""
     if not found.total.images:
         return ""
     if not found.total.decided:
         return (
-            "the VLM itself takes none of the images for their true class"
+            "the VLM itself classifies none of these images correctly"
             if isinstance(rule, ZeroShot)
-            else "no other image of their true classes is left to fit it on"
+            else "no other images of the true classes are left to fit the criterion on"
         )
     return rule.encoder_ if isinstance(rule, Witnesses) and not found.total.head else ""
 
@@ -436,10 +451,10 @@ def _with_pictures(
     options: DebugOptions,
     services: Services,
 ) -> Diagnosis:
-    """With thumbnails of wrong answers of each confusion, and of right ones of each class.
+    """Add thumbnails of the errors of each confusion, and of correct predictions of each class.
 
-    The wrong ones are corrupted as the classifier saw them; an attack is too faint to be seen, so
-    its images are shown without it.
+    Errors are shown with the corruption that the classifier was given. Attacked images are shown
+    without the attack, which is too faint to be seen.
     """
     wrong = [
         image
@@ -450,16 +465,16 @@ def _with_pictures(
     ]
     shown = {each.true for each in found.confusions} | {each.predicted for each in found.confusions}
     examples: dict[int, list[int]] = {}
-    # Of a changed image there may be two pictures: as it was, and as it was misclassified.
-    as_it_was = cases.right_rows + (found.data.images if found.change else 0)
-    for row, label in zip(as_it_was.tolist(), cases.right.truth.tolist(), strict=True):
+    # A changed image may have two pictures: unmodified, and as it was misclassified.
+    unmodified = cases.right_rows + (found.data.images if found.change else 0)
+    for row, label in zip(unmodified.tolist(), cases.right.truth.tolist(), strict=True):
         wanted = label in shown and (label in examples or len(examples) < _SHOWN_CLASSES)
         if wanted and len(examples.setdefault(label, [])) < _SHOWN_RIGHT:
             examples[label].append(row)
     right = [row for rows in examples.values() for row in rows]
     # The images that could not be read are left out of rows, not of the data.
     index = dict(zip(cases.rows.tolist(), cases.errors.kept.tolist(), strict=True))
-    index |= dict(zip(as_it_was.tolist(), cases.right.kept.tolist(), strict=True))
+    index |= dict(zip(unmodified.tolist(), cases.right.kept.tolist(), strict=True))
     seen: ProbeSet = data
     if options.corruption is not None:
         seen = corrupted(data, options.corruption, options.seed)
@@ -477,7 +492,7 @@ def _with_pictures(
 
 
 def _told(found: Diagnosis, options: DebugOptions, services: Services) -> Diagnosis:
-    """With the finding in words, and that of each confusion."""
+    """Add the finding in words, and that of each confusion."""
     usage = Usage()
 
     def told(narrative: Narrative) -> Told:
@@ -508,7 +523,7 @@ def _files(
     out: Path | None,
     options: DebugOptions,
 ) -> dict[str, str | bytes]:
-    """All contents are made before the first file is written: what may refuse, refuses here."""
+    """All contents are made before the first file is written, so that errors come before it."""
     context = {"classifier": classifier.fingerprint, "vlm": vlm.fingerprint}
     specs = CHECK_REPORT if out and (out / CHECK_REPORT).exists() else ""
     return {

@@ -1,23 +1,23 @@
-"""Is it the encoder or the head that makes a classifier wrong? Rules that answer for each error.
+"""Is an error due to the encoder or to the head? Criteria that decide it for each error.
 
-f = head ∘ encoder, z = encoder(x), head(z) = W z + b. A misclassified image is the *encoder's*
-fault if z no longer says what the image shows, the *head's* if z says it and the head does not
-hear. The rules differ in how they ask z. All have one signature, :class:`FaultRule`: fitted on
-labelled reference images as the classifier under study encodes them, applied to misclassified
-images, one verdict each. None sees another, healthy classifier.
+f = head ∘ encoder, z = encoder(x), head(z) = W z + b. An error is attributed to the *encoder* if z
+does not contain the class of the image. It is attributed to the *head* if z contains the class and
+the head does not use it. The criteria differ in how they examine z. All have one signature,
+:class:`FaultRule`: they are fitted on labelled reference images, encoded by the classifier under
+study, and give each misclassified image one verdict. No criterion uses another classifier.
 
 ============== ====================================================================================
 name           the head is at fault where …
 ============== ====================================================================================
 ``zero-shot``  the class captions nearest to r(z) are those of the true class (Hu et al., 2025)
-``heatmap``    H(x) is more like the right answers of the true class than of the predicted one
-``fresh-head`` a new head, fitted on the reference images, answers rightly
-``corrected``  … which reads the old head's answers beside the encoding
-``witnesses``  … and the encoder is in order by its own statistics, and the old head is not
+``heatmap``    H(x) is more similar to correct predictions of the true class than of the predicted
+``fresh-head`` a new head, fitted on the reference images, predicts the true class
+``corrected``  a new head that reads the encoding and the old head's logits predicts the true class
+``witnesses``  the same, and checks find no fault of the encoder and one of the old head
 ============== ====================================================================================
 
-Otherwise the encoder is. Where a rule has no standing (a class without reference images; a VLM that
-does not itself recognise the image) its verdict is *undetermined*, counted apart.
+Otherwise the encoder is at fault. Where a criterion does not apply (a class without reference
+images; a VLM that does not recognise the image) its verdict is *undetermined*, counted separately.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,18 +31,18 @@ from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
 from profiler.concepts.heatmap import LEVEL, compare_pairs
-from profiler.concepts.space import ConceptSpace, dealt
+from profiler.concepts.space import ConceptSpace, folds
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import wilson
 from profiler.errors import InputError
 
 
 class TooFewImagesError(InputError):
-    """A rule cannot be fitted on so few images."""
+    """A criterion cannot be fitted on so few images."""
 
 
 class Fault(IntEnum):
-    """Where a misclassified image went wrong."""
+    """Which half of the classifier an error is attributed to."""
 
     HEAD = 0
     ENCODER = 1
@@ -54,19 +54,19 @@ Verdicts = NDArray[np.int8]
 
 
 class FaultRule(Protocol):
-    """Decides for each misclassified image whether encoder or head is at fault."""
+    """A criterion: decides for each misclassified image whether encoder or head is at fault."""
 
     @property
     def name(self) -> str:
-        """As people choose it."""
+        """Its name in results and on pages."""
         ...
 
     def fit(self, reference: Observed) -> Self:
-        """Learn from labelled images, right and wrong ones."""
+        """Learn from labelled images, correctly and incorrectly classified ones."""
         ...
 
     def locate(self, errors: Observed) -> Verdicts:
-        """(k,) verdicts on misclassified images, none of which ``fit`` has seen."""
+        """(k,) verdicts on misclassified images, none of which ``fit`` was given."""
         ...
 
 
@@ -81,18 +81,18 @@ def _check_classes(observed: Observed, classes: int) -> None:
     for labels in (observed.truth, observed.predicted):
         if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
             raise InputError(
-                f"classes must be 0 … {classes - 1}; got {labels.min()} … {labels.max()}"
+                f"classes must lie in 0 … {classes - 1}; got {labels.min()} … {labels.max()}"
             )
 
 
-# --- the rules of the papers -----------------------------------------------------------------
+# --- the criteria of the papers --------------------------------------------------------------
 
 
 class ZeroShot:
-    """The VLM's captions read r(z); the VLM on the image itself is asked whether they can.
+    """Zero-shot classification of r(z) by the VLM's class captions.
 
-    Hu et al. (2025) call it an oracle. It has no standing on an image that the VLM itself, from
-    the pixels, does not put into the true class: such an error is undetermined.
+    Hu et al. (2025) call it an oracle. An error is undetermined if the VLM, by its own embedding
+    of the image, does not predict the true class.
 
     Args:
         classes: the class captions in the classifier's features, in the order of the classes.
@@ -104,7 +104,7 @@ class ZeroShot:
         self.classes = classes
 
     def fit(self, reference: Observed) -> Self:
-        """Nothing is learned: the map lies in the concept space."""
+        """Nothing is learned: the linear alignment is in the concept space."""
         _check_classes(reference, len(self.classes))
         return self
 
@@ -112,7 +112,7 @@ class ZeroShot:
         """(k,) verdicts; needs ``errors.embeddings``."""
         _check_classes(errors, len(self.classes))
         if errors.embeddings is None:
-            raise InputError("the zero-shot rule needs the VLM's embeddings of the images")
+            raise InputError("the criterion zero-shot needs the VLM's embeddings of the images")
         vlm = checked_rows(errors.embeddings, "embeddings")
         seen = (vlm @ self.classes.directions.T).argmax(axis=1)
         read = self.classes.strengths(errors.features).argmax(axis=1)
@@ -120,11 +120,12 @@ class ZeroShot:
 
 
 class NearestHeatmap:
-    """H(x) against the summaries of right answers, by cosine.
+    """The heatmap H(x) compared with the summaries of correct predictions, by cosine.
 
-    Nearer to the true class's summary than to the predicted one's: the encoding looks as that of
-    a right answer does, so the head is at fault. A class without right answers is represented by
-    all its labelled images: a head that confuses two classes throughout leaves neither any.
+    If H(x) is nearer to the summary of the true class than to that of the predicted class, the
+    encoding is like that of a correct prediction, so the head is at fault. A class without correct
+    predictions is represented by all its labelled images: a head that always confuses two classes
+    leaves both without correct predictions.
 
     Args:
         concepts: in the classifier's features.
@@ -169,7 +170,7 @@ class NearestHeatmap:
 
 
 def _representatives(reference: Observed, classes: int) -> list[tuple[int, IntArray]]:
-    """For each class that has images: rows of its right answers, or of all its images."""
+    """For each class that has images: rows of its correct predictions, or of all its images."""
     found: list[tuple[int, IntArray]] = []
     for label in range(classes):
         own = reference.truth == label
@@ -185,8 +186,8 @@ def _representatives(reference: Observed, classes: int) -> list[tuple[int, IntAr
 
 _ROUNDING = 1e-10
 """A direction with less than this share of the largest variance is constant but for rounding."""
-ANSWERS_WEIGHT = 1.0
-"""Spread of the old head's answers beside that of the features, where both are read."""
+LOGITS_WEIGHT = 1.0
+"""Spread of the old head's logits relative to that of the features, where both are read."""
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Tried for the covariance within classes."""
 
@@ -195,8 +196,8 @@ class ClassGaussians:
     """A Gaussian a class, all of one covariance: a head in closed form.
 
     The covariance within classes, S, is shrunk towards a multiple of the identity,
-    (1 − γ) S + γ (tr S / f) 1, by the γ whose classes, fitted on four fifths of the images, are
-    right most often on the last (the largest of equals). Classes are equally probable beforehand.
+    (1 − γ) S + γ (tr S / f) 1. γ is chosen by five-fold cross-validated accuracy (the largest of
+    equals). All classes have the same prior probability.
     (Regularised linear discriminant analysis: Friedman, *JASA* 84, 1989.)
 
     Args:
@@ -205,8 +206,8 @@ class ClassGaussians:
     Attributes:
         means_: (C, f); NaN for a class without images.
         shrinkage_: γ.
-        held_out_: (n,) the class given to each reference image while held out.
-        accuracy_: share of them put right.
+        held_out_: (n,) the class predicted for each reference image while held out.
+        accuracy_: share of them that is correct.
     """
 
     means_: Float64
@@ -222,18 +223,18 @@ class ClassGaussians:
         z = checked_rows(z, "features")
         if len(np.unique(truth)) < 2:
             raise TooFewImagesError("a head needs reference images of at least two classes")
-        parts = dealt(np.arange(len(z)) if groups is None else groups, seed=0)
+        parts = folds(np.arange(len(z)) if groups is None else groups, seed=0)
         if len(np.unique(parts)) < 2:
-            raise TooFewImagesError(f"a head cannot be fitted, and tested, on {len(z)} image(s)")
+            raise TooFewImagesError(f"{len(z)} image(s) are too few to fit and test a head")
         nearest = np.zeros((len(SHRINKAGES), len(z)), dtype=np.int64)
         for part in np.unique(parts):
             held = parts == part
             pooled = _Pooled.of(z[~held], truth[~held], self.classes)
             for row, shrinkage in enumerate(SHRINKAGES):
                 nearest[row, held] = pooled.distances(z[held], shrinkage).argmin(axis=1)
-        right = np.mean(nearest == truth, axis=1)
-        best = int(np.flatnonzero(right == right.max())[-1])
-        self.shrinkage_, self.accuracy_ = SHRINKAGES[best], float(right[best])
+        accuracy = np.mean(nearest == truth, axis=1)
+        best = int(np.flatnonzero(accuracy == accuracy.max())[-1])
+        self.shrinkage_, self.accuracy_ = SHRINKAGES[best], float(accuracy[best])
         self.held_out_ = nearest[best]
         self._pooled = _Pooled.of(z, truth, self.classes)
         self.means_ = self._pooled.means
@@ -244,7 +245,7 @@ class ClassGaussians:
         return self._pooled.distances(checked_rows(z, "features"), self.shrinkage_)
 
     def predict(self, z: FloatArray) -> IntArray:
-        """(n,) the class that a fresh head gives."""
+        """(n,) the class that a new head predicts."""
         nearest: IntArray = self.distances(z).argmin(axis=1)
         return nearest
 
@@ -297,7 +298,8 @@ class _Pooled:
 class FreshHead:
     """A new head on the same encoder, fitted on the reference images' labels.
 
-    If it answers rightly, the encoding holds the class, in a form that a linear head can read.
+    If it predicts the true class, the encoding contains the class in a form that a linear head can
+    use.
 
     Args:
         classes: their number C.
@@ -337,14 +339,14 @@ class FreshHead:
 
 
 class CorrectedHead(FreshHead):
-    """A new head that reads the old one's answers beside the encoding.
+    """A new head that reads the old head's logits beside the encoding.
 
-    Where reference images are few, a head made of nothing is worse than the old one was before its
-    fault, and its own mistakes pass for the encoder's. Most faults leave something of a head: rows
-    swapped, scaled or shifted are a correction of C numbers. So the logits are read as well, scaled
-    so that they vary as much as all features together (:data:`ANSWERS_WEIGHT`); shrinking the
-    covariance then costs them least, and they are believed as far as the reference images bear
-    them out.
+    With few reference images, a head fitted from scratch is worse than the old head was before its
+    fault, and its own errors would be attributed to the encoder. Most faults destroy only a part of
+    a head: swapped, scaled or shifted rows are corrected by C numbers. So the new head reads the
+    logits as well. They are scaled to vary as much as all features together
+    (:data:`LOGITS_WEIGHT`), so shrinkage of the covariance affects them least, and they count as
+    far as the reference images confirm them.
 
     Attributes:
         mean_: (C,) of the logits on the reference images.
@@ -357,75 +359,75 @@ class CorrectedHead(FreshHead):
     scale_: float
 
     def _prepare(self, reference: Observed) -> None:
-        answers = self._answers(reference)
-        self.mean_ = answers.mean(axis=0)
+        logits = self._logits(reference)
+        self.mean_ = logits.mean(axis=0)
         theirs = float(np.asarray(reference.features, dtype=np.float64).var(axis=0).sum())
-        ours = float(answers.var(axis=0).sum())
-        self.scale_ = ANSWERS_WEIGHT * np.sqrt(theirs / ours) if ours > 0 else 0.0
+        ours = float(logits.var(axis=0).sum())
+        self.scale_ = LOGITS_WEIGHT * np.sqrt(theirs / ours) if ours > 0 else 0.0
 
     def read(self, observed: Observed) -> FloatArray:
         """(n, f + C) encodings and scaled logits."""
-        answers = (self._answers(observed) - self.mean_) * self.scale_
-        return np.concatenate([observed.features, answers], axis=1)
+        logits = (self._logits(observed) - self.mean_) * self.scale_
+        return np.concatenate([observed.features, logits], axis=1)
 
     @staticmethod
-    def _answers(observed: Observed) -> Float64:
+    def _logits(observed: Observed) -> Float64:
         if observed.logits is None:
             raise InputError("the corrected head needs the classifier's logits")
         return checked_rows(observed.logits, "logits")
 
 
-# --- witnesses -------------------------------------------------------------------------------
+# --- a corrected head, and checks of the encoder ---------------------------------------------
 
 
 DRIFT = 1.0
-"""Drift of an encoder in order is below it: see :class:`Witnesses`."""
+"""The drift of an encoder without a fault is below this limit: see :class:`Witnesses`."""
 DEAD_SHARE = 0.05
-"""Of the squared weights of a layer in order, fewer lie on inputs that are constant."""
+"""A layer without a fault has a smaller share of its squared weights on constant inputs."""
 WORSE = 0.06
-"""Points of accuracy by which a new head beats one that is in order, at most; likewise."""
+"""By so much accuracy, at most, is a new head better than an old head without a fault."""
 
 
 class Witnesses:
-    """A corrected head, believed only if nothing else speaks against the encoder.
+    """A corrected head, after three checks (the witnesses) of encoder and old head.
 
-    That a new head answers rightly does not clear the encoder: where some of its channels are
-    dead or its late weights have changed, what is left often still tells the classes apart, though
-    not in the way the old head was trained to read. So the encoder is asked first, for whatever it
-    says of itself:
+    A correct prediction of the new head does not exclude a fault of the encoder: with dead channels
+    or changed late weights, the remaining features often still separate the classes, though not in
+    the way that the old head was trained on. So three checks come first:
 
-    1. *Drift.* A batch normalisation remembers mean μ and deviation σ of its inputs from training.
-       The drift of an image there is the mean over channels of ((m − μ)/σ)², m being the image's
-       mean over space. Within an encoder in order its expectation is at most 1 on images like those
-       of training, since a mean varies no more than what it is the mean of. If the largest over
-       all normalisations exceeds 1 for most reference images, encoder and statistics do not belong
-       together.
+    1. *Drift.* A batch normalisation keeps the mean μ and the deviation σ of its inputs from
+       training. The drift of an image is the mean over channels of ((m − μ)/σ)², m being the
+       image's mean over space. On images like those of training its expectation is at most 1,
+       since a mean varies no more than what it is the mean of. If the largest drift over all
+       normalisations exceeds 1 for most reference images, the encoder does not fit its statistics.
     2. *Dead weights.* Training with weight decay leaves no weights on an input that is constant. If
        a layer, the head or one within the encoder, has more than 5 % of its squared weights there,
-       its inputs once lived: what should feed them is dead.
-    3. *The old head's own record.* A head at fault is at fault on the reference images too. If the
-       new head, on images held out, is right no more than 6 points more often than the old one,
-       the old one is in order, and what it got wrong elsewhere reached it wrong. (Not 0 points: a
-       new head has seen further images, and is a little better for that.)
+       its inputs varied during training and no longer do: channels before it are dead.
+    3. *Accuracy of the old head.* A head at fault is less accurate on the reference images too. If
+       the new head is at most 6 points more accurate on held-out images than the old head, the old
+       head is not at fault, and its errors elsewhere come from the encoding. (Not 0 points: the new
+       head was fitted on more images and is a little better for that.)
 
-    Where the encoder is not found guilty by the first two, nor the head cleared by the third, the
-    corrected head decides image by image (a fresh one, if the old one's answers are not given).
-    What is not given (drift, in a network without batch normalisation) is not asked. The third
-    witness supposes reference images free of the fault that is looked for in the input; an encoder
-    and a head at fault together are put down to the encoder. A fault of the weights that moves no
-    normalisation's inputs far and kills no channel looks to all three like a fault of the head.
+    If the first two checks find no fault of the encoder and the third finds one of the head, the
+    corrected head decides image by image (a fresh head, if no logits are given). A check without
+    input (drift, in a network without batch normalisation) is skipped. The third check assumes
+    that the reference images are free of the fault that is searched for in the input. Errors of a
+    classifier whose encoder and head are both at fault are attributed to the encoder. A fault of
+    the weights that moves no normalisation's inputs far and kills no channel looks like a fault of
+    the head to all three checks.
 
     Args:
         classes: their number C.
-        weights: (C, f) of the head under study; None: it is not asked for dead weights.
+        weights: (C, f) of the head under study; None: it is not checked for dead weights.
         inner: of each layer of the encoder, by name, the share of its squared weights on inputs
-            that are constant; None: they are not asked.
+            that are constant; None: the layers are not checked.
 
     Attributes:
         drift_: median drift of the reference images; NaN where not given.
         dead_share_: largest share of a layer's squared weights that lies on constant inputs.
         gain_: accuracy of the new head on reference images held out, less that of the old one.
-        encoder_: why every error is the encoder's; empty if that is decided image by image.
+        encoder_: why every error is attributed to the encoder; empty if it is decided image by
+            image.
     """
 
     name = "witnesses"
@@ -447,7 +449,7 @@ class Witnesses:
         self._head = FreshHead(classes)
 
     def fit(self, reference: Observed) -> Self:
-        """Hear the witnesses, and fit the new head."""
+        """Make the checks, and fit the new head."""
         kind = FreshHead if reference.logits is None else CorrectedHead
         self._head = kind(self.classes).fit(reference)
         self.gain_ = self._head.gaussians_.accuracy_ - float(np.mean(~reference.wrong))
@@ -458,16 +460,21 @@ class Witnesses:
             squares = np.sum(np.asarray(self.weights, dtype=np.float64) ** 2, axis=0)
             shares["the head"] = float(squares[dead].sum() / max(squares.sum(), 1e-300))
         self.dead_share_ = max(shares.values(), default=0.0)
-        said = []
+        reasons = []
         if self.drift_ > DRIFT:
-            said.append(f"the encoder drifts by {self.drift_:.3g} from its own statistics")
+            reasons.append(
+                f"the activations of the encoder drift by {self.drift_:.3g} from its "
+                "batch-normalisation statistics"
+            )
         if self.dead_share_ > DEAD_SHARE:
             where = next(name for name, share in shares.items() if share == self.dead_share_)
             share = f"{self.dead_share_:.0%}"
-            said.append(f"nothing arrives where {share} of the weights of {where} are")
-        if not said and self.gain_ <= WORSE:
-            said.append("the head does nearly as well on reference images as a new one would")
-        self.encoder_ = " and ".join(said)
+            reasons.append(f"{share} of the squared weights of {where} are on constant inputs")
+        if not reasons and self.gain_ <= WORSE:
+            reasons.append(
+                "the head is nearly as accurate on the reference images as a newly fitted head"
+            )
+        self.encoder_ = " and ".join(reasons)
         return self
 
     def locate(self, errors: Observed) -> Verdicts:
@@ -534,10 +541,10 @@ class Shares:
 
 @dataclass(frozen=True)
 class Localization:
-    """What a rule says of a classifier's errors.
+    """The verdicts of one criterion on a classifier's errors.
 
     Attributes:
-        rule: its name.
+        rule: name of the criterion.
         verdicts: (k,) in the order of the errors.
         pairs: by (true, predicted) class, most errors first.
     """
@@ -565,22 +572,25 @@ class Localization:
 def localize_held_out(
     rules: Sequence[FaultRule], reference: Observed, errors: Observed, *, seed: int = 0
 ) -> list[Localization]:
-    """Apply rules to errors that show the same pictures as the images they are fitted on.
+    """Apply criteria to errors that show the same pictures as the images they are fitted on.
 
-    Pictures are dealt to five parts; the errors of each are located by rules fitted on the
-    reference images of the other four, so that no rule has seen the picture it speaks about. In the
-    end each rule is fitted on all reference images. Where a part leaves a rule too few images to
-    be fitted on, it has no standing there: undetermined.
+    Pictures are split into five folds. The errors of each fold are judged by criteria fitted on
+    the reference images of the other four, so no criterion was fitted on the picture that it
+    judges. In the end each criterion is fitted on all reference images. Where too few images are
+    left to fit a criterion, its verdicts are undetermined.
 
     Args:
-        rules: each is fitted six times.
+        rules: the criteria; each is fitted six times.
         reference: with ``groups``, the number of the picture that each row shows.
         errors: with ``groups``; misclassified images.
-        seed: deals.
+        seed: of the split.
+
+    Raises:
+        InputError: ``groups`` is missing.
     """
     if reference.groups is None or errors.groups is None:
-        raise InputError("which picture each row shows has to be known to hold some out")
-    parts, theirs = dealt(reference.groups, seed), dealt(errors.groups, seed)
+        raise InputError("held-out criteria need groups: the picture that each row shows")
+    parts, theirs = folds(reference.groups, seed), folds(errors.groups, seed)
     found = []
     for rule in rules:
         verdicts = np.full(len(errors), Fault.UNDETERMINED, dtype=np.int8)

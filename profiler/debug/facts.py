@@ -13,12 +13,12 @@ from profiler.llm.wording import are, counted, joined, named
 _MOST_CONFUSIONS = 3
 _MOST_FINDINGS = 3
 
-_SEATS = {Fault.HEAD: "the head", Fault.ENCODER: "the encoder"}
+_SIDES = {Fault.HEAD: "the head", Fault.ENCODER: "the encoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Told(Facts):
-    """What both have in common.
+    """What the facts of a diagnosis and of one confusion have in common.
 
     Attributes:
         diagnosis: whole.
@@ -37,11 +37,12 @@ class _Told(Facts):
         return f"{self.task} {self.diagnosis.change}"
 
     def closing(self) -> str:
-        """Say that the concepts rest on a poor map, if they do."""
+        """Say that the concepts rest on a poor linear alignment, if they do."""
         if not self.diagnosis.quality.warning:
             return ""
         return (
-            "The map into the VLM's space is poor, so what is said of concepts here is unreliable."
+            "The linear alignment with the VLM's space is poor, so the statements about concepts "
+            "are unreliable."
         )
 
     def finding_numbers(
@@ -54,8 +55,8 @@ class _Told(Facts):
             about = (*classes, more, less)
             what = f"in which {more} is stronger than {less}"
             found += [
-                Number(f"share of the wrong answers {what}", 100 * each.wrong, "%", 1, about),
-                Number(f"share of the right answers {what}", 100 * each.right, "%", 1, about),
+                Number(f"share of incorrect predictions {what}", 100 * each.wrong, "%", 1, about),
+                Number(f"share of correct predictions {what}", 100 * each.right, "%", 1, about),
             ]
         return found
 
@@ -64,7 +65,7 @@ class _Told(Facts):
         words = self.diagnosis.words
         return [
             f"{named(words[f.more])} is stronger than {named(words[f.less])} in {100 * f.wrong:.1f}"
-            f" % of the wrong answers, against {100 * f.right:.1f} % of the right ones"
+            f" % of the incorrect predictions and in {100 * f.right:.1f} % of the correct ones"
             for f in findings[:_MOST_FINDINGS]
         ]
 
@@ -78,16 +79,16 @@ class _Told(Facts):
     def share_numbers(shares: Shares) -> list[Number]:
         """Give the counts of verdicts."""
         found = [
-            Number("wrong answers put down to the encoder", shares.encoder),
-            Number("wrong answers put down to the head", shares.head),
-            Number("wrong answers that are undetermined", shares.undetermined),
-            Number("wrong answers that are decided", shares.decided),
+            Number("errors attributed to the encoder", shares.encoder),
+            Number("errors attributed to the head", shares.head),
+            Number("errors that are undetermined", shares.undetermined),
+            Number("errors that are decided", shares.decided),
         ]
         if shares.head_share is not None:
             head = 100 * shares.head_share
             found += [
-                Number("share of the decided ones put down to the head", head, "%", 1),
-                Number("share of the decided ones put down to the encoder", 100 - head, "%", 1),
+                Number("share of decided errors attributed to the head", head, "%", 1),
+                Number("share of decided errors attributed to the encoder", 100 - head, "%", 1),
             ]
         return found
 
@@ -95,43 +96,46 @@ class _Told(Facts):
     def share_text(shares: Shares) -> str:
         """Write which half is at fault, and how often."""
         if not shares.decided:
-            return "Whether encoder or head is at fault could not be determined for any of them."
+            return "For none of these errors could encoder or head be determined."
         verdict, few = shares.verdict, shares.undetermined
-        rest = f"; {few:,} {are(few)} undetermined" if few else ""
+        rest = f"; {counted(few, 'error')} {are(few)} undetermined" if few else ""
         if verdict is Fault.UNDETERMINED:
             return (
-                f"As many are put down to the encoder as to the head ({shares.encoder:,} each)"
-                f"{rest}."
+                f"As many errors are attributed to the encoder as to the head "
+                f"({shares.encoder:,} each){rest}."
             )
         count = shares.head if verdict is Fault.HEAD else shares.encoder
         other = shares.decided - count
-        seat, second = _SEATS[verdict], _SEATS[Fault(1 - verdict)]
+        side, second = _SIDES[verdict], _SIDES[Fault(1 - verdict)]
         if not other:
-            whole = "The one decided is" if count == 1 else f"All {count:,} decided are"
-            return f"{whole} put down to {seat}{rest}."
+            whole = (
+                "The one decided error is" if count == 1 else f"All {count:,} decided errors are"
+            )
+            return f"{whole} attributed to {side}{rest}."
         return (
-            f"{count:,} of {shares.decided:,} decided ({100 * count / shares.decided:.1f} %) are "
-            f"put down to {seat}, {other:,} to {second}{rest}."
+            f"{count:,} of {shares.decided:,} decided errors "
+            f"({100 * count / shares.decided:.1f} %) are attributed to {side}, {other:,} to "
+            f"{second}{rest}."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisFacts(_Told):
-    """What a diagnosis shows."""
+    """The facts that a diagnosis shows."""
 
     task: ClassVar[str] = (
-        "The facts are the diagnosis of an image classifier: how often it is wrong, which classes "
-        "it confuses, whether the wrong answers are put down to its encoder or to its head (the "
-        "last linear layer), and which concepts are stronger in wrong answers than in right ones. "
-        "Say that in three to five sentences."
+        "The facts are the diagnosis of an image classifier: how often its predictions are "
+        "correct, which classes it confuses, whether the errors are attributed to its encoder or "
+        "to its head (the last linear layer), and which concepts are stronger in incorrect "
+        "predictions than in correct ones. Say that in three to five sentences."
     )
 
     @property
     def _explained(self) -> list[tuple[Confusion, Finding]]:
         """The largest confusions and, of each, the concept pair that differs most.
 
-        Not that of all wrong answers together: they are of other classes than the right ones, and
-        differ for that reason alone.
+        The pair that differs most over all incorrect predictions is not used: these images are of
+        other classes than the correct ones, and differ for that reason alone.
         """
         pairs = [(each, each.findings) for each in self.diagnosis.confusions[:_MOST_CONFUSIONS]]
         return [(each, findings[0]) for each, findings in pairs if findings]
@@ -141,24 +145,24 @@ class DiagnosisFacts(_Told):
         told, after, before = self.diagnosis, self.diagnosis.after, self.diagnosis.before
         found = [
             Number("images", after.images),
-            Number("right answers", after.right),
-            Number("wrong answers", after.images - after.right),
+            Number("correct predictions", after.correct),
+            Number("incorrect predictions", after.images - after.correct),
             Number("classes that have images", len(told.present)),
         ]
         if after.images:
             found.append(Number("accuracy", 100 * after.share, "%", 1))
         if told.change:
             found += [
-                Number("accuracy on the images as they were", 100 * before.share, "%", 1),
-                Number("right answers on the images as they were", before.right),
-                Number("answers that were right and became wrong", told.shares.images),
-                *numbers_in(told.change, "part of what was done to the images"),
+                Number("accuracy on the unmodified images", 100 * before.share, "%", 1),
+                Number("correct predictions on the unmodified images", before.correct),
+                Number("predictions that the change made incorrect", told.shares.images),
+                *numbers_in(told.change, "part of the change of the images"),
             ]
         found += numbers_in(self._reason, "part of the reason")
         found += self.share_numbers(told.shares)
         for each in told.confusions[:_MOST_CONFUSIONS]:
             true, predicted = told.classes[each.true], told.classes[each.predicted]
-            what = f"images of {true} taken for {predicted}"
+            what = f"images of {true} classified as {predicted}"
             found.append(Number(what, each.errors, about=(true, predicted)))
         for each, finding in self._explained:
             about = (told.classes[each.true], told.classes[each.predicted])
@@ -167,7 +171,7 @@ class DiagnosisFacts(_Told):
 
     @property
     def _reason(self) -> str:
-        """Why all errors are put down to one side, if they are."""
+        """Why all errors are attributed to one side, if they are."""
         return self.diagnosis.rules[self.diagnosis.rule].reason
 
     def wording(self) -> str:
@@ -185,7 +189,7 @@ class DiagnosisFacts(_Told):
             "network": (told.classifier.name,),
             "classes": tuple(dict.fromkeys(name for pair in pairs for name in pair)),
             "concepts": self.finding_words([finding for _, finding in self._explained]),
-            "what was done to the images": (told.change,) if told.change else (),
+            "change of the images": (told.change,) if told.change else (),
         }
         return {kind: names for kind, names in found.items() if names}
 
@@ -194,13 +198,13 @@ class DiagnosisFacts(_Told):
         told = self.diagnosis
         return {
             **super().to_json(),
-            "at fault for most": _SEATS.get(told.shares.verdict, "undetermined"),
+            "at fault for most": _SIDES.get(told.shares.verdict, "undetermined"),
             "reason": self._reason,
             "most frequent confusions": [
                 {
                     "true": told.classes[each.true],
                     "predicted": told.classes[each.predicted],
-                    "stronger in wrong answers": _pairs(told, each.findings[:1]),
+                    "stronger in incorrect predictions": _pairs(told, each.findings[:1]),
                 }
                 for each in told.confusions[:_MOST_CONFUSIONS]
             ],
@@ -214,67 +218,71 @@ class DiagnosisFacts(_Told):
     def _accuracy(self) -> str:
         told, after = self.diagnosis, self.diagnosis.after
         text = (
-            f"{named(told.classifier.name)} is right on {after.right:,} of {after.images:,} images "
-            f"({100 * after.share:.1f} %)"
+            f"{named(told.classifier.name)} classifies {after.correct:,} of {after.images:,} "
+            f"images correctly ({100 * after.share:.1f} %)"
         )
         if not told.change:
             return f"{text}."
         return (
-            f"{text} after {told.change}; before, it was on {told.before.right:,} "
-            f"({100 * told.before.share:.1f} %)."
+            f"{text} after {told.change}, and {told.before.correct:,} "
+            f"({100 * told.before.share:.1f} %) of the unmodified images."
         )
 
     def _errors(self) -> list[str]:
         told = self.diagnosis
-        wrong = told.after.images - told.after.right
+        wrong = told.after.images - told.after.correct
         if not told.shares.images:
             if told.change and wrong:
-                return [
-                    "No answer that was right before became wrong, so there is nothing to tell."
-                ]
-            return ["There is no wrong answer to explain."]
+                return ["No correct prediction became incorrect, so there is no error to explain."]
+            return ["There is no error to explain."]
         listed = [
-            f"{named(told.classes[each.true])} for {named(told.classes[each.predicted])} "
-            f"({counted(each.errors, 'image')})"
+            f"{named(told.classes[each.true])} classified as "
+            f"{named(told.classes[each.predicted])} ({counted(each.errors, 'image')})"
             for each in told.confusions[:_MOST_CONFUSIONS]
         ]
         reason = self._reason
         many = told.shares.images
-        of = f"Of {many:,} answers that became wrong" if told.change else f"Of its {many:,} errors"
+        caused = " that the change caused" if told.change else ""
         if many == 1:
-            said = [f"The one answer {'that became ' if told.change else ''}wrong: {listed[0]}."]
+            lines = [f"The one error{caused} is {listed[0]}."]
         elif told.confusions[0].errors > 1:
-            said = [f"{of}, it most often took {joined(listed)}."]
+            lines = [
+                f"The most frequent of the {many:,} errors{caused} {are(len(listed))} "
+                f"{joined(listed)}."
+            ]
         else:
-            said = [f"{of}, none shares both its classes with another, as {joined(listed)}."]
-        said.append(self.share_text(told.shares) + (f" The reason: {reason}." if reason else ""))
+            lines = [
+                f"All {many:,} errors{caused} are between different pairs of classes; examples: "
+                f"{joined(listed)}."
+            ]
+        lines.append(self.share_text(told.shares) + (f" The reason: {reason}." if reason else ""))
         if self._explained:
-            said += [
-                f"Where {named(told.classes[each.true])} was taken for "
+            lines += [
+                f"Where {named(told.classes[each.true])} is classified as "
                 f"{named(told.classes[each.predicted])}, {self.finding_text([finding])[0]}."
                 for each, finding in self._explained
             ]
         else:
-            said.append(
-                "In none of these confusions does a concept differ from the right answers beyond "
-                "chance."
+            lines.append(
+                "In none of these confusions does a concept differ from the correct predictions "
+                "beyond chance."
             )
-        return said
+        return lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionFacts(_Told):
-    """What is known of one class taken for another.
+    """The facts of the images of one class that were classified as another.
 
     Attributes:
         confusion: one of the diagnosis.
     """
 
     task: ClassVar[str] = (
-        "The facts are about the images of one class that an image classifier took for another: "
-        "how many, whether they are put down to its encoder or to its head (the last linear "
-        "layer), and which concepts are stronger in them than in the right answers of the class. "
-        "Say that in two or three sentences."
+        "The facts are about the images of one class that an image classifier classified as "
+        "another: how many, whether these errors are attributed to its encoder or to its head "
+        "(the last linear layer), and which concepts are stronger in them than in the correct "
+        "predictions of the class. Say that in two or three sentences."
     )
 
     confusion: Confusion
@@ -289,7 +297,9 @@ class ConfusionFacts(_Told):
         true, _ = self._classes
         row = self.diagnosis.confusion[self.confusion.true]
         found = [
-            Number("images taken for the other class", self.confusion.errors),
+            Number(
+                "images of the class that were classified as the other class", self.confusion.errors
+            ),
             Number(f"images of {true}", int(row.sum()), about=(true,)),
         ]
         found += self.share_numbers(self.confusion.shares[self.diagnosis.rule])
@@ -311,12 +321,12 @@ class ConfusionFacts(_Told):
             **super().to_json(),
             "true class": self._classes[0],
             "predicted class": self._classes[1],
-            "at fault for most": _SEATS.get(shares.verdict, "undetermined"),
-            "stronger in wrong answers": _pairs(self.diagnosis, self.confusion.findings),
+            "at fault for most": _SIDES.get(shares.verdict, "undetermined"),
+            "stronger in incorrect predictions": _pairs(self.diagnosis, self.confusion.findings),
         }
 
     def closing(self) -> str:
-        """Say nothing more: the whole page says what holds for all."""
+        """Say nothing more: the page gives the limits that hold for all."""
         return ""
 
     def template(self) -> str:
@@ -325,24 +335,24 @@ class ConfusionFacts(_Told):
         errors = self.confusion.errors
         total = int(self.diagnosis.confusion[self.confusion.true].sum())
         sentences = [
-            f"{errors:,} of {counted(total, 'image')} of {named(true)} {are(errors)} taken for "
+            f"{errors:,} of {counted(total, 'image')} of {named(true)} {are(errors)} classified as "
             f"{named(predicted)}.",
             self.share_text(self.confusion.shares[self.diagnosis.rule]),
         ]
         findings = self.finding_text(self.confusion.findings)
         if findings:
-            sentences.append(f"{'; '.join(findings)}.")
+            sentences += [f"{finding}." for finding in findings]
         elif self.confusion.differential[self.confusion.level] is None:
             sentences.append(
-                f"No image of {named(true)} is answered rightly, so there is nothing to hold these "
-                "against."
+                f"No image of {named(true)} is classified correctly, so there is nothing to "
+                "compare these errors with."
             )
         else:
             sentences.append(
-                "So few images do not show which concepts are responsible: no difference from the "
-                "right answers is beyond chance."
+                "These images are too few to show which concepts are responsible: no difference "
+                "from the correct predictions is beyond chance."
                 if errors < FEW
-                else "No difference of concepts from the right answers is beyond chance."
+                else "No concept differs from the correct predictions beyond chance."
             )
         return " ".join(sentences)
 

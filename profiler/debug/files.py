@@ -1,4 +1,4 @@
-"""A diagnosis as files: ``diagnosis.json``, ``heatmaps.npz`` and the map."""
+"""A diagnosis as files: ``diagnosis.json``, ``heatmaps.npz`` and the linear alignment."""
 
 import io
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from profiler.concepts.heatmap import Differential, Heatmap
 from profiler.concepts.space import AffineMap
 from profiler.core.json_text import json_text, plain
 from profiler.debug.encoder_or_head import Shares
-from profiler.debug.result import LEVELS, Confusion, Diagnosis, Right, WrongImage
+from profiler.debug.result import LEVELS, Accuracy, Confusion, Diagnosis, WrongImage
 
 FORMAT = 1
 """Version of ``diagnosis.json`` and of ``heatmaps.npz``."""
@@ -29,16 +29,16 @@ def diagnosis_json(found: Diagnosis) -> str:
         "concepts": {**plain(found.concepts), "words": found.words},
         "classes": found.classes,
         "change": found.change,
-        "before": _right(found.before),
-        "after": _right(found.after),
+        "before": _accuracy(found.before),
+        "after": _accuracy(found.after),
         "confusion": [
             [int(true), int(predicted), int(found.confusion[true, predicted])]
             for true, predicted in np.argwhere(found.confusion)
         ],
         "map": {
             **plain(found.quality),
-            "aligned": _right(found.quality.aligned),
-            "vlm": _right(found.quality.vlm),
+            "aligned": _accuracy(found.quality.aligned),
+            "vlm": _accuracy(found.quality.vlm),
         },
         "level": found.level,
         "rule": found.rule,
@@ -72,8 +72,8 @@ def _count(heat: Heatmap | None) -> int:
     return 0 if heat is None else heat.count
 
 
-def _right(counts: Right) -> dict[str, Any]:
-    return {"right": counts.right, "images": counts.images, "share": counts.share}
+def _accuracy(counts: Accuracy) -> dict[str, Any]:
+    return {"right": counts.correct, "images": counts.images, "share": counts.share}
 
 
 def _shares(shares: Shares) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _shares(shares: Shares) -> dict[str, Any]:
 
 
 def _findings(found: Diagnosis, differential: Differential | None) -> list[dict[str, Any]] | None:
-    """Null where there is nothing to compare, which is something else than nothing found."""
+    """Null where there is nothing to compare; an empty list where nothing was found."""
     if differential is None:
         return None
     return [
@@ -119,14 +119,14 @@ def heatmaps_npz(found: Diagnosis) -> bytes:
     ``true``, ``predicted`` (G,)
         classes of a summary's images; −1: any.
     ``right`` (G,)
-        1 of right answers, 0 of wrong ones.
+        1 of correct predictions, 0 of incorrect ones.
     ``encoder_wins``, ``vlm_wins`` (G, M, M)
         images in which i is stronger than j.
     ``encoder_ties``, ``vlm_ties`` (G, M, M)
         images in which they are equal.
     ``count`` (G,)
-        images. The summary is (wins + ties / 2) / count; a differential is one of right answers
-        less one of wrong ones.
+        images. The summary is (wins + ties / 2) / count; a differential is a summary of correct
+        predictions less one of incorrect ones.
     ``image``, ``strengths`` (E,), (E, M)
         misclassified images by their number in ``diagnosis.json``, and their concepts' strengths
         at the level of the encoder.
@@ -174,7 +174,7 @@ def heatmaps_npz(found: Diagnosis) -> bytes:
 
 
 def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
-    """An affine map as safetensors, with what it belongs to.
+    """The linear alignment as safetensors, with the fingerprints of what it belongs to.
 
     Args:
         aligned: fitted.

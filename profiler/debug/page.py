@@ -1,4 +1,4 @@
-"""The diagnosis of a classifier told as a page."""
+"""The text of the page of a diagnosis."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from profiler.llm.base import Usage
 from profiler.report.text import count, number, plural, share_of, typeset
 
 ASKS = {
-    "zero-shot": "The class captions nearest to the encoding, through the map, are those of the "
-    "true class. No verdict where the VLM itself, from the image, does not name that class.",
-    "heatmap": "The image’s concept heatmap is more like that of right answers of the true class "
-    "than of the predicted one.",
-    "witnesses": "A corrected head answers rightly, and no witness speaks against the encoder: "
-    "its statistics and features are in order, and the old head does worse on reference "
-    "images than a new one.",
+    "zero-shot": "After the linear alignment, the encoding is nearest to the captions of the true "
+    "class. There is no verdict where the VLM itself does not recognise the true class.",
+    "heatmap": "The concept heatmap of the image is more similar to correct predictions of the "
+    "true class than to those of the predicted class.",
+    "witnesses": "A refitted head predicts the true class, and three checks pass: the encoder’s "
+    "normalisation statistics fit the images; few weights are on constant inputs; the original "
+    "head is clearly less accurate on reference images than the refitted one.",
 }
-"""By rule, when an error is put down to the head; otherwise it is the encoder’s."""
+"""By criterion, when an error is attributed to the head; otherwise it is the encoder’s."""
 MAPPED = ("zero-shot", "heatmap")
-"""Rules that read the encoding through the map, and are as good as it is."""
+"""Criteria that read the encoding through the linear alignment, and are as good as it is."""
 
 
 def debug_prose(diagnosis: Diagnosis, specs: str = "") -> dict[str, Any]:
-    """What the page says of a diagnosis, by the names that the template knows.
+    """The texts of the page, by the names that the template knows.
 
     Args:
         diagnosis: finished.
@@ -41,7 +41,7 @@ def debug_prose(diagnosis: Diagnosis, specs: str = "") -> dict[str, Any]:
         "warnings": diagnosis.warnings,
     }
     return {
-        "title": f"What {diagnosis.classifier.name} gets wrong, and where",
+        "title": f"Errors of {diagnosis.classifier.name}: encoder or head",
         "examined": _examined(diagnosis),
         "summary": [typeset(told.text or plain_summary(diagnosis))],
         "summary_author": told.author if told.text else "a fixed template",
@@ -83,8 +83,8 @@ def _examined(diagnosis: Diagnosis) -> list[tuple[str, str]]:
             f"{data.title}: {plural(data.images, 'image')} of "
             f"{plural(len(diagnosis.present), 'class', 'classes')}",
         ),
-        ("Changed by", diagnosis.change),
-        ("Images read by", diagnosis.vlm.name),
+        ("Change of the images", diagnosis.change),
+        ("VLM", diagnosis.vlm.name),
         ("Concepts", f"{concepts.title}: {plural(concepts.count, 'concept')}"),
         ("Date", diagnosis.date),
     ]
@@ -92,22 +92,22 @@ def _examined(diagnosis: Diagnosis) -> list[tuple[str, str]]:
 
 
 def plain_summary(diagnosis: Diagnosis) -> str:
-    """The finding, where nobody has told it."""
+    """The finding, for a diagnosis without a narrative."""
     after = diagnosis.after
-    opening = f"The classifier answers {share_of(after.right, after.images)} images rightly."
+    opening = f"The classifier predicts {share_of(after.correct, after.images)} images correctly."
     if not diagnosis.confusions:
         return opening
     first = diagnosis.confusions[0]
     return (
-        f"{opening} Most often it takes {diagnosis.classes[first.true]} for "
+        f"{opening} The most frequent confusion is {diagnosis.classes[first.true]} classified as "
         f"{diagnosis.classes[first.predicted]}: {plural(first.errors, 'image')}."
     )
 
 
 def map_warning(diagnosis: Diagnosis) -> str:
-    """What is to be said of the map; empty where it is a good one."""
+    """The warning about the linear alignment; empty where it is a good one."""
     warning = diagnosis.quality.warning
-    return f"A poor map: {warning}." if warning else ""
+    return f"The linear alignment is poor: {warning}." if warning else ""
 
 
 def map_note(diagnosis: Diagnosis) -> str:
@@ -115,98 +115,105 @@ def map_note(diagnosis: Diagnosis) -> str:
     if not diagnosis.quality.warning:
         return ""
     return (
-        "Concepts at the level of the encoder rest on a poor map into the VLM’s space "
+        "Concepts at the level of the encoder rest on a poor linear alignment with the VLM’s space "
         f"(R² = {number(diagnosis.quality.r2, 2)})."
     )
 
 
 def data_story(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """Which images count as right and as wrong, in sentences."""
+    """Which images count as correct and as incorrect predictions, in sentences."""
     data = diagnosis.data
-    sentences = list(data.remarks)
+    sentences = [f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in data.remarks]
     if data.skipped:
         sentences.append(
-            f"{plural(len(data.skipped), 'file')} could not be read and counts nowhere."
+            f"{plural(len(data.skipped), 'file')} could not be read and "
+            f"{'is' if len(data.skipped) == 1 else 'are'} not counted."
         )
     absent = len(diagnosis.classes) - len(diagnosis.present)
     if absent:
         sentences.append(
             f"{plural(absent, 'class', 'classes')} of the classifier "
             f"{'has' if absent == 1 else 'have'} no image here: "
-            f"{'it appears' if absent == 1 else 'they appear'} only as answers."
+            f"{'it appears' if absent == 1 else 'they appear'} only as predicted classes."
         )
     if diagnosis.change:
         sentences.append(
-            f"The images were changed first: {diagnosis.change}. Right answers are those on the "
-            "images as they were. Wrong answers are those on changed images that were right "
-            "before; what was wrong from the beginning is not explained here."
+            f"The images were changed first: {diagnosis.change}. Correct predictions are those on "
+            "the unmodified images. The errors explained here are those that the change caused: "
+            "the prediction was correct on the unmodified image and is incorrect on the changed "
+            "image. Errors on unmodified images are not explained."
         )
     else:
-        sentences.append("Every misclassified image counts as a wrong answer, once.")
+        sentences.append("Every misclassified image counts as one error.")
     return tuple(sentences)
 
 
 def where_story(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """How encoder or head was decided, in sentences."""
+    """How errors are attributed to encoder or head, in sentences."""
     return (
-        "A classifier is a head on an encoder. An error is the encoder’s if its encoding no longer "
-        "says what the image shows; it is the head’s if the encoding says it and the head does not "
-        "hear. Nobody can look this up, so rules ask the encoding in different ways.",
-        f"The rule “{diagnosis.rule}” counts on this page; the others stand beside it, so that one "
-        "can see how far the verdict depends on the rule. Rules are fitted on labelled reference "
-        "images as this classifier encodes them, never on the image they judge, and none of them "
-        "sees another, healthy classifier.",
-        "Where a rule has no standing its verdict is undetermined, counted apart. Shares are of "
-        "the decided errors, with 95 % intervals by Wilson.",
+        "A classifier consists of an encoder and a head, its last linear layer. An error is "
+        "attributed to the encoder if the encoding does not contain the class of the image. It is "
+        "attributed to the head if the encoding contains the class and the head does not use it. "
+        "This cannot be observed directly, so several criteria examine the encoding in different "
+        "ways.",
+        f"The criterion “{diagnosis.rule}” counts on this page. The other criteria are shown for "
+        "comparison: where they disagree, the verdict depends on the criterion. Each criterion is "
+        "fitted on labelled reference images, encoded by this classifier. The image to be judged "
+        "is never among them. No criterion uses another classifier.",
+        "Where a criterion does not apply, its verdict is “undetermined”. Undetermined errors are "
+        "counted separately. Shares are of the decided errors, with 95 % intervals (Wilson).",
     )
 
 
 def concept_story(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """What heatmaps show and how they were tested, in sentences."""
+    """What heatmaps show and how differences are tested, in sentences."""
     template = diagnosis.vlm.template
     caption = f" (captions: {_caption(template)})" if template else ""
     return (
-        "The strength of a concept in an image is the cosine between the image’s embedding and "
-        f"that of the concept’s words{caption}. At the level of the encoder the embedding is the "
-        "classifier’s own encoding, taken through the map; at the level of the VLM it is the VLM’s "
-        "embedding of the image itself. A difference that only the encoder shows is in what the "
-        "classifier makes of the images; one that the VLM shows as well is in the images.",
+        "The strength of a concept in an image is the cosine between the embedding of the image "
+        f"and the embedding of the concept’s words{caption}. At the level of the encoder, the "
+        "embedding of the image is the classifier’s encoding after the linear alignment. At the "
+        "level of the VLM, it is the VLM’s embedding of the image. A difference at both levels is "
+        "in the images themselves. A difference at the level of the encoder alone comes from the "
+        "classifier’s encoding, or from the linear alignment.",
         "A cell of a heatmap is the share of images in which the concept of its row is stronger "
-        "than that of its column; equal strengths count half to each. The differential is right "
-        "less wrong answers.",
-        f"Each pair of concepts was tested by Fisher’s exact test. Of the pairs called significant "
-        f"in a map, at most {FDR:.0%} are expected to be chance (Benjamini–Hochberg over all pairs "
-        "of that map, not over all maps). Intervals are 95 %: Wilson’s for a share, Newcombe’s for "
-        "a difference.",
-        "Concepts stand in one order on all axes of this page: those that differ alike between "
-        "right and wrong answers are neighbours (hierarchical clustering with optimal leaf order).",
+        "than the concept of its column. Equal strengths count half for each. The differential is "
+        "the heatmap of correct predictions minus the heatmap of incorrect predictions.",
+        f"Each pair of concepts is tested by Fisher’s exact test. Of the pairs called significant "
+        f"in one heatmap, at most {FDR:.0%} are expected to be significant by chance "
+        "(Benjamini–Hochberg over all pairs of that heatmap, not over all heatmaps). Intervals are "
+        "95 %: Wilson’s for a share, Newcombe’s for a difference.",
+        "All axes on this page have the same order of concepts. Neighbours are concepts that "
+        "differ in the same way between correct and incorrect predictions (hierarchical clustering "
+        "with optimal leaf order).",
     )
 
 
 def map_story(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """How the map was fitted and judged, in sentences."""
+    """How the linear alignment was fitted and evaluated, in sentences."""
     quality = diagnosis.quality
     return (
-        f"The map is affine, fitted on {count(quality.images)} images without their labels by "
+        "The linear alignment is an affine map from the classifier’s features to the VLM’s image "
+        f"embeddings. It is fitted on {count(quality.images)} images, without their labels, by "
         f"ridge regression (ridge {quality.ridge:g} of the features’ mean variance, chosen by "
-        f"held-out error in {FOLDS} parts). R² is the share of the variance of the VLM’s "
-        "embeddings that is explained on images left out of the fit.",
-        "Zero-shot answers put the question otherwise: which class caption is nearest? Where the "
-        "encoder through the map comes near to the VLM itself, little was lost on the way. Neither "
-        "can name what the VLM does not know.",
+        f"{FOLDS}-fold cross-validation). R² is the share of the variance of the VLM’s embeddings "
+        "that is explained on held-out images.",
+        "Zero-shot classification is a second test: it predicts the class whose caption is nearest "
+        "to the embedding. If the aligned encoder is nearly as accurate as the VLM, the alignment "
+        "lost little. Neither can recognise what the VLM does not know.",
     )
 
 
 def _limits(diagnosis: Diagnosis) -> list[str]:
     limits = [
-        "Concepts are those of the concept set, as the VLM understands their words. What has no "
-        "word there cannot be found responsible.",
-        "A concept that differs between right and wrong answers goes together with the errors; "
-        "that it causes them is not shown.",
-        "Encoder or head is inferred by a rule, which may be wrong for a single image. Where the "
-        "rules disagree, the verdict is as uncertain as they are.",
-        "Images are taken as independent: several views of one scene count as several images and "
-        "make intervals too narrow.",
+        "Concepts are the words of the concept set, as the VLM understands them. What is not in "
+        "the concept set cannot be found.",
+        "A concept that differs between correct and incorrect predictions is associated with the "
+        "errors. Whether it causes them is not shown.",
+        "Encoder or head is inferred by a criterion, which may be incorrect for a single image. "
+        "Where the criteria disagree, the verdict is uncertain.",
+        "Images are assumed to be independent. Several pictures of one scene count as several "
+        "images and make intervals too narrow.",
     ]
     if diagnosis.vlm.limits:
         limits.insert(0, diagnosis.vlm.limits)
@@ -225,18 +232,18 @@ def _provenance(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("VLM fingerprint", diagnosis.vlm.fingerprint),
         ("Data fingerprint", diagnosis.data.fingerprint),
         ("Concept fingerprint", diagnosis.concepts.fingerprint),
-        ("Not read", _skipped(diagnosis.data.skipped)),
+        ("Files not read", _skipped(diagnosis.data.skipped)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in diagnosis.versions.items())),
     ]
     return [(term, text) for term, text in pairs if text]
 
 
 def _settings(diagnosis: Diagnosis) -> str:
-    """What was set, options that were left alone included; not those that are off."""
-    said = {n: v for n, v in diagnosis.settings.items() if v is not None and v is not False}
+    """All settings, defaults included, except those that are off."""
+    shown = {n: v for n, v in diagnosis.settings.items() if v is not None and v is not False}
     return ", ".join(
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
-        for name, value in said.items()
+        for name, value in shown.items()
     )
 
 

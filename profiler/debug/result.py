@@ -1,4 +1,4 @@
-"""A finished diagnosis: what a classifier gets wrong, on which concepts, in encoder or head.
+"""A finished diagnosis: which errors a classifier makes, on which concepts, in encoder or head.
 
 Its files are written by :mod:`profiler.debug.files`, its page by
 :mod:`profiler.debug.page`.
@@ -20,41 +20,41 @@ from profiler.models.records import ClassifierRecord, VLMRecord
 
 Level = Literal["encoder", "vlm"]
 LEVELS: tuple[Level, ...] = ("encoder", "vlm")
-"""Whose concepts: the classifier's, through the map; or the VLM's own, of the same images."""
+"""Whose concepts: the encoder's, through the linear alignment; or the VLM's, of the same images."""
 
 
 @dataclass(frozen=True)
-class Right:
-    """So many right answers of so many."""
+class Accuracy:
+    """Correct predictions, and the images they are counted on."""
 
-    right: int
+    correct: int
     images: int
 
     @property
     def share(self) -> float:
         """Of the images; NaN without any."""
-        return self.right / self.images if self.images else float("nan")
+        return self.correct / self.images if self.images else float("nan")
 
 
 @dataclass(frozen=True)
 class MapQuality:
-    """How far the concepts of the encoder can be believed.
+    """Quality of the linear alignment, on which the concepts of the encoder rest.
 
     Attributes:
         r2: share of the variance of the VLM's embeddings explained, on held-out images.
         ridge: chosen by held-out error.
         images: it was fitted on.
-        warning: what has to be said of it; empty where nothing has.
-        aligned: zero-shot answers of the encoder, through the map, by the class captions.
-        vlm: those of the VLM itself on the same images.
+        warning: about the fit; empty where it is a good one.
+        aligned: zero-shot accuracy of the encoder: class captions, through the linear alignment.
+        vlm: zero-shot accuracy of the VLM itself on the same images.
     """
 
     r2: float
     ridge: float
     images: int
     warning: str
-    aligned: Right
-    vlm: Right
+    aligned: Accuracy
+    vlm: Accuracy
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WrongImage:
         predicted: class.
         confidence: softmax probability of the predicted class.
         true_confidence: that of the true class.
-        verdicts: by rule.
+        verdicts: by criterion.
         strengths: (M,) of the concepts, at the level of the encoder.
     """
 
@@ -92,18 +92,18 @@ class Told:
 
 @dataclass(frozen=True)
 class Confusion:
-    """The images of one class that were taken for another.
+    """The images of one class that were predicted to be of another.
 
     Attributes:
         true: class.
         predicted: class.
         errors: how many images.
         wrong: summary heatmap of these images, by level.
-        differential: right answers of the true class less these, by level; None where the class
-            has no right answers.
-        shares: by rule, how many verdicts say head, encoder, undetermined.
+        differential: correct predictions of the true class less these, by level; None where the
+            class has no correct predictions.
+        shares: by criterion, how many verdicts are head, encoder, undetermined.
         told: what happened, in words.
-        level: whose heatmaps lead.
+        level: whose heatmaps are shown first.
     """
 
     true: int
@@ -117,18 +117,18 @@ class Confusion:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """The responsible concepts: significant cells at the level that leads."""
+        """The responsible concepts: significant cells at the level that is shown first."""
         found = self.differential[self.level]
         return () if found is None else found.findings()
 
 
 @dataclass(frozen=True)
 class RuleRecord:
-    """A rule that says encoder or head.
+    """A criterion that attributes errors to encoder or head.
 
     Attributes:
         found: its verdicts on all errors.
-        reason: why it put all errors down to one side, or why it could not be applied; in words,
+        reason: why it attributes all errors to one side, or why it could not be applied; in words,
             empty if it decided image by image.
     """
 
@@ -149,28 +149,32 @@ class Diagnosis:
         concepts: the concept set.
         words: its M concepts.
         classes: names of all C classes, each once.
-        change: what was done to the images first, in words: ``PGD, ε = 8/255, …`` or
-            ``gaussian_noise:3``; empty if nothing.
-        before: right answers on the images as they were.
-        confusion: (C, C) images of each class (rows) by predicted class (columns), as changed.
-        quality: of the map.
-        heatmaps: by level. *Right* answers are those on the images as they were. *Wrong* ones are
-            all wrong answers; of changed images those that were right before.
-        rules: by name, the one that counts first.
-        rule: name of the rule that counts.
+        change: how the images were changed first, in words: ``PGD, ε = 8/255, …`` or
+            ``gaussian_noise:3``; empty if they are unmodified.
+        before: accuracy on the unmodified images.
+        confusion: (C, C) images of each class (rows) by predicted class (columns), after the
+            change.
+        quality: of the linear alignment.
+        heatmaps: by level. *Right* predictions are the correct ones on the unmodified images.
+            *Wrong* ones are all incorrect predictions; of changed images, those that the change
+            made incorrect.
+        rules: criteria by name, the one that counts first.
+        rule: name of the criterion that counts.
         confusions: most errors first.
         images: the misclassified images that were explained, in the order of the data.
-        thumbnails: WebP pictures of some of them, and of some right answers, by number.
-        examples: by class, thumbnails of right answers by number; of changed images they are
-            numbered on from the images examined, because they show them as they were.
+        thumbnails: WebP pictures of some of them, and of some correctly classified images, by
+            number.
+        examples: by class, numbers of the thumbnails of correctly classified images. If the images
+            were changed, these numbers start after those of the images examined, because the
+            thumbnails show the unmodified images.
         told: the finding in words.
-        warnings: about data and map.
+        warnings: about data and linear alignment.
         settings: options of the command.
         versions: of packages.
         timings: seconds by stage.
         usage: of the language model.
-        level: whose heatmaps lead; the others stand beside them.
-        files: the same as files, by name.
+        level: whose heatmaps are shown first.
+        files: the contents of the files, by name.
     """
 
     command: str
@@ -182,7 +186,7 @@ class Diagnosis:
     words: tuple[str, ...]
     classes: tuple[str, ...]
     change: str
-    before: Right
+    before: Accuracy
     confusion: Counts
     quality: MapQuality
     heatmaps: Mapping[Level, Heatmaps]
@@ -202,13 +206,13 @@ class Diagnosis:
     files: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
 
     @property
-    def after(self) -> Right:
-        """Right answers on the images as examined."""
-        return Right(int(np.trace(self.confusion)), int(self.confusion.sum()))
+    def after(self) -> Accuracy:
+        """Accuracy on the images examined."""
+        return Accuracy(int(np.trace(self.confusion)), int(self.confusion.sum()))
 
     @property
     def shares(self) -> Shares:
-        """Verdicts of the rule that counts, on all explained errors."""
+        """Verdicts of the criterion that counts, on all explained errors."""
         return self.rules[self.rule].found.total
 
     @property
@@ -217,5 +221,8 @@ class Diagnosis:
         return tuple(np.flatnonzero(self.confusion.sum(axis=1)).tolist())
 
     def differential(self, label: int | None, level: Level | None = None) -> Differential | None:
-        """Right less wrong answers of a true class; of all if None. None where a side is empty."""
+        """Correct less incorrect predictions of a true class; of all classes if None.
+
+        None where a side is empty.
+        """
         return self.heatmaps[level or self.level].differential(label=label)

@@ -1,4 +1,4 @@
-"""The diagnosis of a classifier: which classes it confuses, where, and on which concepts."""
+"""The page of a diagnosis: which classes are confused, encoder or head, and on which concepts."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -54,11 +54,16 @@ FEW_ERRORS = 10
 def render_debug(found: Diagnosis, *, specs: str = "", max_mb: float = 20.0) -> str:
     """Render a diagnosis as one self-contained HTML page of at most ``max_mb`` · 10⁶ bytes.
 
-    ``specs`` is the file name of a report on specifications in the same folder, if there is one.
+    To fit, the page leaves out the least frequent confusions, with their heatmaps and pictures,
+    and then rows of the table; it says what was left out.
 
-    The least frequent confusions yield first, with their heatmaps and pictures, then the rows of
-    the table; the page says what was left out. Raises :class:`~profiler.errors.OutputError` if it
-    is too large even then.
+    Args:
+        found: the diagnosis.
+        specs: file name of a report on specifications in the same folder, if there is one.
+        max_mb: the limit of the page's size.
+
+    Raises:
+        OutputError: the page is too large without any confusion.
     """
     view = _View(found, debug_prose(found, specs))
     limit = int(max_mb * document.MEGABYTE)
@@ -111,7 +116,7 @@ class _View:
         self.found = found
         self.order = concept_order(found)
         self.after = self.found.after
-        self.errors = self.after.images - self.after.right
+        self.errors = self.after.images - self.after.correct
         self.located = self.found.rules[self.found.rule].found.pairs
         """Errors by (true, predicted) class, most first; those with heatmaps are fewer."""
         self.explained = sum(shares.images for shares in self.located.values())
@@ -168,20 +173,20 @@ class _View:
         doubts = []
         if not self.errors:
             doubts.append(
-                "No image was misclassified: there is nothing to locate, and no right answer can "
-                "be compared with a wrong one."
+                "No image was misclassified, so there is no error to explain and nothing to "
+                "compare correct predictions with."
             )
         elif not self.explained:
             doubts.append("None of the errors could be explained: no heatmap and no verdict.")
         elif self.explained < FEW_ERRORS:
             doubts.append(
                 f"Only {plural(self.explained, 'image was', 'images were')} misclassified: shares "
-                "and heatmaps rest on very little."
+                "and heatmaps rest on very few images."
             )
         if self.explained and not self.found.shares.decided:
             doubts.append(
-                f"The rule “{self.found.rule}” could not decide a single error, so encoder or "
-                "head is not known."
+                f"The criterion “{self.found.rule}” could not decide a single error, so encoder "
+                "or head is not known."
             )
         if self.prose["map_note"]:
             doubts.append(self.prose["map_note"])
@@ -193,28 +198,28 @@ class _View:
         if found.change:
             tiles.append(
                 (
-                    "Right answers",
-                    f"{percent(before.right, before.images)} → "
-                    f"{percent(after.right, after.images)}",
-                    f"{count(before.right)} → {count(after.right)} of {count(after.images)}, "
-                    "before and after the change",
+                    "Accuracy",
+                    f"{percent(before.correct, before.images)} → "
+                    f"{percent(after.correct, after.images)}",
+                    f"{count(before.correct)} → {count(after.correct)} of {count(after.images)} "
+                    "images, before and after the change",
                 )
             )
         else:
             tiles.append(
                 (
-                    "Right answers",
-                    percent(after.right, after.images, 1),
-                    f"{count(after.right)} of {plural(after.images, 'image')}",
+                    "Accuracy",
+                    percent(after.correct, after.images, 1),
+                    f"{count(after.correct)} of {plural(after.images, 'image')}",
                 )
             )
-        pairs = plural(len(self.located), "pair")
+        pairs = plural(len(self.located), "pair of classes", "pairs of classes")
         tiles.append(
             (
                 "Errors explained",
                 count(self.explained),
-                f"in {pairs} of classes"
-                + (", right before the change" if found.change else "")
+                f"in {pairs}"
+                + (", caused by the change" if found.change else "")
                 + (
                     f"; {count(self.errors)} errors in all" if self.errors != self.explained else ""
                 ),
@@ -229,20 +234,20 @@ class _View:
             tiles.append(
                 (
                     "At fault",
-                    "as often either" if tied else f"{side[1]} {percent(side[0], shares.decided)}",
+                    "both equally" if tied else f"{side[1]} {percent(side[0], shares.decided)}",
                     f"{count(side[0])} of {plural(shares.decided, 'decided error')} "
                     f"({100 * ends[0]:.0f} to {100 * ends[1]:.0f}{_THIN_PERCENT}), "
                     f"{count(shares.undetermined)} undetermined",
                 )
             )
         else:
-            tiles.append(("At fault", NOTHING, "encoder or head: no error was decided"))
+            tiles.append(("At fault", NOTHING, "encoder or head: no error could be decided"))
         tiles.append(
             (
-                "Map to the VLM",
+                "Linear alignment",
                 f"R² {number(found.quality.r2, 2)}",
                 ("poor: " if self.prose["map_warning"] else "")
-                + "share of what the VLM sees that the map explains, on held-out images",
+                + "share of the variance of the VLM’s embeddings explained on held-out images",
             )
         )
         return tiles
@@ -250,13 +255,13 @@ class _View:
     def _headline(self) -> str:
         """What the matrix shows, as its title."""
         if not self.located:
-            return "No class is taken for another"
+            return "No image was misclassified"
         (true, predicted), shares = next(iter(self.located.items()))
-        pair = f"{self._name(true)} taken for {self._name(predicted)}"
+        pair = f"{self._name(true)} classified as {self._name(predicted)}"
         if len(self.located) == 1:
             return f"All errors: {pair}, {plural(self.explained, 'image')}"
         if shares.images == 1:
-            return f"{plural(self.explained, 'error')}, no two of them between the same classes"
+            return f"{plural(self.explained, 'error')}; no two are between the same classes"
         return f"Most frequent confusion: {pair}, {share_of(shares.images, self.explained)} errors"
 
     def _name(self, label: int) -> str:
@@ -268,31 +273,31 @@ class _View:
         return matrix(self.found.confusion, self.found.classes)
 
     def _matrix_note(self, drawn: Matrix) -> str:
-        note = "Images of each class (rows) by the answer given (columns)"
+        note = "Images by true class (rows) and predicted class (columns)"
         note += f", after the change ({self.found.change})." if self.found.change else "."
         if not drawn.whole:
             note += (
-                f" The {len(drawn.classes)} classes of the most frequent confusions, of "
-                f"{count(len(self.found.present))}: {share_of(drawn.errors, self.errors)} errors, "
-                "lie between them."
+                f" It shows {len(drawn.classes)} of {count(len(self.found.present))} classes, "
+                f"those of the most frequent confusions. They have "
+                f"{share_of(drawn.errors, self.errors)} errors."
             )
         if self.found.change and self.errors > self.explained:
             note += (
-                f" Only the {count(self.explained)} errors on images that were right before are "
-                "explained further down; the matrix counts all."
+                " The matrix counts all errors; the sections below explain only the "
+                f"{count(self.explained)} errors that the change caused."
             )
         return note
 
     def _row(
-        self, label: int, answer: int, shares: Shares, found: Confusion | None
+        self, label: int, other: int, shares: Shares, found: Confusion | None
     ) -> dict[str, Any]:
-        true, predicted = self._name(label), self._name(answer)
+        true, predicted = self._name(label), self._name(other)
         return {
             "true": true,
             "predicted": predicted,
             "errors": shares.images,
             "share": percent(shares.images, int(self.found.confusion[label].sum())),
-            "bar": share_bar(shares, f"{true} taken for {predicted}", named=False, pixels=130),
+            "bar": share_bar(shares, f"{true} classified as {predicted}", named=False, pixels=130),
             "told": self._leading(found),
             "view": query(true=true, predicted=predicted),
         }
@@ -302,13 +307,13 @@ class _View:
         if found is None:
             return ""
         if found.differential[found.level] is None:
-            return "no right answers to compare with"
+            return "no correct predictions to compare with"
         if not found.findings:
             return "no pair of concepts differs beyond chance"
         first, words = found.findings[0], self.found.words
         return (
-            f"{words[first.more]} > {words[first.less]}: {percent(first.wrong, 1)} of wrong, "
-            f"{percent(first.right, 1)} of right"
+            f"{words[first.more]} > {words[first.less]}: {percent(first.wrong, 1)} of incorrect, "
+            f"{percent(first.right, 1)} of correct"
         )
 
     # -- encoder or head -----------------------------------------------------------------------
@@ -316,7 +321,7 @@ class _View:
     def _where(self) -> str:
         shares = self.found.shares
         if not shares.images:
-            return "Encoder or head: no errors to locate"
+            return "Encoder or head: no errors to attribute"
         if not shares.decided:
             return "Encoder or head: no error could be decided"
         part = shares.interval()
@@ -324,8 +329,8 @@ class _View:
         low, high = part or (0.0, 1.0)
         if low <= 0.5 <= high:
             return (
-                f"Encoder and head share the blame: the head has {head} of the decided errors, "
-                "which is not clearly less or more than half"
+                f"Encoder and head are both at fault: {head} of the decided errors are attributed "
+                "to the head, which is not clearly different from half"
             )
         side = "head" if shares.verdict == Fault.HEAD else "encoder"
         major = percent(max(shares.head, shares.encoder), shares.decided)
@@ -341,7 +346,7 @@ class _View:
 
     @cached_property
     def rules(self) -> list[dict[str, Any]]:
-        """All rules beside each other, the one that counts first."""
+        """All criteria, the one that counts first."""
         found = self.found
         return [
             {
@@ -377,20 +382,20 @@ class _View:
             for each in (self.whole.findings(limit=FINDINGS) if self.whole else ())
         ]
 
-    # -- the map ---------------------------------------------------------------------------------
+    # -- the linear alignment --------------------------------------------------------------------
 
     def _map_title(self) -> str:
         quality = self.found.quality
         share = percent(max(quality.r2, 0), 1) if quality.r2 == quality.r2 else "nothing"
-        return f"The map into the VLM’s space explains {share} of what the VLM sees"
+        return f"The linear alignment explains {share} of the variance of the VLM’s embeddings"
 
     def _accuracies(self) -> list[Proportion]:
         found = self.found
-        name = "The classifier itself"
+        name = "Classifier"
         return [
-            Proportion.of(name + (", before the change" if found.change else ""), found.before),
-            Proportion.of("The VLM, by class captions", found.quality.vlm),
-            Proportion.of("The encoder through the map, by class captions", found.quality.aligned),
+            Proportion.of(name + (", unmodified images" if found.change else ""), found.before),
+            Proportion.of("VLM, zero-shot", found.quality.vlm),
+            Proportion.of("Encoder, aligned, zero-shot", found.quality.aligned),
         ]
 
     # -- for the script ---------------------------------------------------------------------------
@@ -416,29 +421,29 @@ class _View:
         confusions = len(self.found.confusions)
         if confusions < len(self.located):
             notes.append(
-                f"The {plural(confusions, 'confusion')} of most errors have heatmaps of their own."
+                f"The {plural(confusions, 'confusion')} with most errors "
+                f"{'has' if confusions == 1 else 'have'} heatmaps."
             )
         maps = sum(item.confusion for item in kept)
         views = sum(not item.confusion for item in self.items)
         classes = sum(not item.confusion for item in kept)
         if maps < confusions:
-            lost = f"{count(confusions - maps)} of {plural(confusions, 'confusion')}, the least "
-            lost += "frequent ones"
+            lost = f"the {count(confusions - maps)} least frequent of "
+            lost += plural(confusions, "confusion")
             if classes < views:
-                lost += f", and of {plural(views - classes, 'class', 'classes')} with few errors"
+                lost += f" and of {plural(views - classes, 'class', 'classes')} with few errors"
             notes.append(
-                f"To keep this file below {max_mb:g} MB, the heatmaps and pictures of {lost}, were "
-                "left out."
+                f"The heatmaps and pictures of {lost} are left out, to keep this file below "
+                f"{max_mb:g} MB."
             )
         if len(self.found.present) > MOST_CLASSES:
             notes.append(
-                f"Single classes can be chosen if they are among the {MOST_CLASSES} with "
-                "most errors."
+                f"Single classes can be chosen only among the {MOST_CLASSES} with most errors."
             )
         if any(confusion.errors > IMAGES for confusion in self.found.confusions):
-            notes.append(f"At most {IMAGES} misclassified images a confusion are shown.")
+            notes.append(f"At most {IMAGES} misclassified images per confusion are shown.")
         if notes:
-            notes.append("diagnosis.json and heatmaps.npz, beside this file, have everything.")
+            notes.append("diagnosis.json and heatmaps.npz, in the same folder, hold everything.")
         return " ".join(notes)
 
     def data(self, kept: Sequence[Item]) -> dict[str, Any]:

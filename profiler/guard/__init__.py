@@ -2,18 +2,18 @@
 
 ::
 
-    fit.py          a guard made from labelled images
-    score.py        images scored
-    assess.py       how good it is on images that took no part
-    guard.py        a guard, saved, loaded and wrapped round a network
-    runtime.py      its score beside the network's own pass
-    answers.py      encodings, logits and embeddings of images
-    rules/          what can be scored: softmax, concepts, baselines, both
-    thresholds.py   where to cut, with a guarantee
+    fit.py          fits a guard on labelled images
+    score.py        scores images
+    assess.py       assesses a guard on images that it was not fitted on
+    guard.py        a guard: saved, loaded, wrapped around a network
+    runtime.py      its score, computed in the network's forward pass
+    answers.py      encodings and logits of images
+    rules/          detection methods: softmax, concepts, baselines, combinations
+    thresholds.py   thresholds with a guarantee
     metrics.py      AUROC, AUPR, FPR@95, AURC, coverage at a risk; bootstrap
-    drift.py        whether a stream has left the reference
+    drift.py        whether a stream differs from the reference
     parts.py        disjoint parts of images
-    result.py       what was found
-    page.py         … told in sentences
-    view.py         … laid out
+    result.py       a finished assessment
+    page.py         the text of its page
+    view.py         its layout
 """

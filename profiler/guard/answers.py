@@ -1,4 +1,4 @@
-"""What a network and a guard give for images: encodings, logits, scores."""
+"""Outputs of a classifier for images: encodings and logits, also of augmented views."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from profiler.models.subject.network import weights_digest
 from profiler.models.views import VIEWS
 
 REFERENCE = "reference.safetensors"
-"""Beside the guard: answers of the part it was fitted on, from which baselines are fitted."""
+"""In the guard's folder: outputs for the images it was fitted on, to fit baselines."""
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier gives for images, in their order.
+    """Outputs of a classifier for images, in their order.
 
     Attributes:
         features: (n, f); NaN where the image could not be read.
         logits: (n, C); likewise.
-        views: of the same images, likewise; None where none were asked for.
+        views: augmented views of the same images, likewise; None without any.
         problems: by row, why an image could not be read.
     """
 
@@ -64,17 +64,20 @@ def answers_of(
     truth: IntArray | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Iterator[tuple[Sequence[int], Answers]]:
-    """Answers to the images at ``indices``, a batch at a time, with their indices.
+    """Outputs for the images at ``indices``, a batch at a time, with their indices.
 
     Args:
-        classifier: answers.
+        classifier: the network.
         probe: the images.
         indices: which of them.
-        batch: at a time.
-        views: further views of each image, of :data:`profiler.models.views.VIEWS`.
-        attack: leads the classifier away from ``truth`` first.
+        batch: images at a time.
+        views: augmented views of each image, names in :data:`profiler.models.views.VIEWS`.
+        attack: on the classifier, away from ``truth``, applied first.
         truth: true class by index.
-        advance: told how many are done.
+        advance: called with the number of images done.
+
+    Yields:
+        Indices of a batch, and the outputs for it.
     """
     scale = PixelScale.measure(classifier.preprocess, classifier.name) if attack else None
     model = classifier.logits()
@@ -106,10 +109,16 @@ def answers_of(
 
 
 def check_subject(guard: Guard, classifier: Classifier) -> str:
-    """Raise :class:`ContextError` unless the guard was made for this network as it is.
+    """Check that the guard was fitted for this network.
 
-    A network out of a user's file may have other code by now. If its weights are the same, and so
-    is what it computes for fixed pictures, that is said in the sentence that is returned.
+    The code of a network from a user's file may have changed. If its weights and its outputs for
+    fixed pictures are the same, the change is reported in the sentence that is returned.
+
+    Returns:
+        A warning; empty where nothing has changed.
+
+    Raises:
+        ContextError: the guard was fitted for another network.
     """
     made = guard.context
     if classifier.fingerprint == made.fingerprint:
@@ -117,37 +126,37 @@ def check_subject(guard: Guard, classifier: Classifier) -> str:
     digest = weights_digest(classifier.subject.model)
     if digest != made.digest:
         raise ContextError(
-            f"this guard was made for {made.subject} ({made.weights}), weights "
+            f"this guard was fitted for {made.subject} ({made.weights}), weights "
             f"{made.digest[:12]}…; {classifier.name} ({classifier.subject.weights}) has weights "
             f"{digest[:12]}…: fit a guard for this network"
         )
     if classifier.head != made.head:
         raise ContextError(
-            f"the weights are those the guard was made for, but the head is {classifier.head!r}, "
-            f"not {made.head!r}; see --head"
+            f"the guard was fitted for these weights, but with the head {made.head!r}, not "
+            f"{classifier.head!r}; see --head"
         )
     # Two hashes, of preprocessing and network; the second may be unknown.
     known = len(made.behaviour.split()) == 2
     if known and classifier.subject.from_file and classifier.subject.behaviour == made.behaviour:
         return (
-            f"the code of {classifier.name} has changed since the guard was made, though not its "
-            "weights, nor what it computes for two pictures tried: fit the guard anew if the "
-            "change matters for others"
+            f"the code of {classifier.name} has changed since the guard was fitted; its weights "
+            "and its outputs for two test pictures have not changed: fit the guard again if the "
+            "change affects other pictures"
         )
     raise ContextError(
-        "the weights are those the guard was made for, but the preprocessing, or what the network "
-        "computes with them, is not: see --preprocess, or fit a guard for this network"
+        "the guard was fitted for these weights, but with another preprocessing, or the network "
+        "now computes other outputs: see --preprocess, or fit a guard for this network"
     )
 
 
 def check_classes(guard: Guard, names: ClassNames) -> None:
-    """Raise :class:`ContextError` if outputs are called otherwise than when the guard was made."""
+    """Raise :class:`ContextError` if the outputs have other names than in the guard."""
     if not guard.context.classes:
         return
     known = ClassNames.of_list(guard.context.classes, "the guard").with_imagenet(synonyms=True)
     if len(known) != len(names):
         raise ContextError(
-            f"the guard was made for {len(known)} classes; {names.source} names {len(names)}"
+            f"the guard was fitted for {len(known)} classes; {names.source} names {len(names)}"
         )
     other = [
         f"output {place} is {mine!r} in the guard and {names.names[place]!r} in {names.source}"
@@ -159,6 +168,7 @@ def check_classes(guard: Guard, names: ClassNames) -> None:
     ]
     if other:
         raise ContextError(
-            f"{listed(other, quote=False)}: numbers would be told of other classes than meant; "
-            "leave --classes out, and the guard's own names are taken, or fit a guard with these"
+            f"{listed(other, quote=False)}: results would be reported for other classes than "
+            "intended; leave out --classes to use the names in the guard, or fit a guard with "
+            "these names"
         )

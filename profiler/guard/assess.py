@@ -1,4 +1,4 @@
-"""How good a guard is on images that took no part in making it."""
+"""Assessment of a guard on images that it was not fitted on."""
 
 import logging
 import math
@@ -43,7 +43,7 @@ _AT_RISK = 0.05
 
 @dataclass(frozen=True)
 class AssessOptions:
-    """How a guard is assessed."""
+    """Settings of an assessment."""
 
     attacks: tuple[Attack, ...] = ()
     corruptions: tuple[Corruption, ...] = ()
@@ -56,7 +56,7 @@ class AssessOptions:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Images under one condition: rows of the data, their answers and their scores."""
+    """Images under one condition: rows of the data, their outputs and their scores."""
 
     rows: IntArray
     wrong: BoolArray
@@ -75,18 +75,23 @@ def assess_guard(
     options: AssessOptions | None = None,
     services: Services = NONE,
 ) -> Assessment:
-    """Say what a guard is worth on held-out labelled images; write it to ``out``, if any.
+    """Assess a guard on held-out labelled images, and write the result to ``out``, if any.
 
     Args:
         guard: to be assessed.
-        classifier: the one it was made for.
-        data: images that neither classifier nor guard was made from. Those the guard was made from
-            are left out.
-        reference: answers of the part the guard was fitted on, for baselines that need fitting;
-            None leaves these out.
+        classifier: the one it was fitted for.
+        data: images that neither the classifier nor the guard was fitted on. Images that the guard
+            was fitted on are left out.
+        reference: file with the outputs for the images that the guard was fitted on, for baselines
+            that need fitting; None leaves these baselines out.
         out: folder for ``guard.json`` and ``guard.html``.
-        options: what is done to the images, and how numbers are drawn.
+        options: attacks, corruptions and bootstrap.
         services: shows progress.
+
+    Raises:
+        ContextError: the guard belongs to another network or to other classes.
+        InputError: no image is left, or there are no errors or no correct predictions.
+        OutputError: the page is larger than ``options.max_report_mb``.
     """
     options = options or AssessOptions()
     changed = check_subject(guard, classifier)
@@ -102,8 +107,8 @@ def assess_guard(
     known = len(data.names) - len(fresh)
     if not fresh:
         raise InputError(
-            f"all {known} images of {data.title} are among those the guard was made from; it can "
-            "only be assessed on others"
+            f"the guard was fitted on all {known} images of {data.title}; it can only be assessed "
+            "on other images"
         )
     detectors = _detectors(guard, reference)
     try_first(classifier, classifier.readings, data, batch_size=options.batch)
@@ -118,10 +123,11 @@ def assess_guard(
     if not len(clean.rows):
         raise InputError(f"none of the {len(fresh)} images of {data.title} can be read")
     if clean.wrong.all() or not clean.wrong.any():
-        answered = "wrong" if clean.wrong.all() else "right"
+        outcome = "incorrect" if clean.wrong.all() else "correct"
         raise InputError(
-            f"all {len(clean.rows)} held-out images are answered {answered}ly: how well wrong "
-            "answers are told from right ones cannot be measured; give more images"
+            f"the predictions for all {len(clean.rows)} held-out images are {outcome}: how well "
+            "incorrect predictions are separated from correct ones cannot be measured; give more "
+            "images"
         )
     cut = guard.threshold.value
 
@@ -130,7 +136,7 @@ def assess_guard(
     ) -> Condition:
         return _condition(title, kind, method, eps, clean, found, guard, options)
 
-    conditions = [condition("as they are", "clean", clean)]
+    conditions = [condition("unmodified", "clean", clean)]
     for each in options.attacks:
         found = judged(each.text, data, each)
         conditions.append(condition(each.text, "attack", found, each.method.upper(), each.eps))
@@ -162,7 +168,7 @@ def assess_guard(
 
     shown = (rule, *others)
     unread = len(fresh) - len(clean.rows)
-    said = (changed, *_warnings(guard, known, unread, reference), *data.remarks())
+    remarks = (changed, *_warnings(guard, known, unread, reference), *data.remarks())
     assessment = Assessment(
         context=guard.context,
         rule=rule,
@@ -190,7 +196,7 @@ def assess_guard(
         command=options.provenance.command,
         date=options.provenance.date,
         versions=versions(),
-        warnings=tuple(filter(None, said)),
+        warnings=tuple(filter(None, remarks)),
     )
     for warning in assessment.warnings:
         log.warning("warning: %s", warning)
@@ -209,7 +215,7 @@ def _files(found: Assessment, data: LabelledImages, options: AssessOptions) -> d
 
 
 def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
-    """Baselines, and the guard's concept rule alone, by name; those that can be had."""
+    """The baselines, and the guard's method without the softmax, by name."""
     found: dict[str, Detector] = {}
     if isinstance(guard.rule, WithSoftmax):
         found[guard.rule.rule.name] = guard.rule.rule
@@ -223,8 +229,8 @@ def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
             raise InputError(f"{str(reference)!r} cannot be read: {error}") from error
         if made_for != guard.context.fingerprint:
             raise ContextError(
-                f"{str(reference)!r} holds the answers of another network than the guard beside it "
-                "was made for; put it back, or take it away and go without Mahalanobis and KNN"
+                f"{str(reference)!r} belongs to another network than the guard in the same folder; "
+                "restore the right file, or remove this one to continue without Mahalanobis and KNN"
             )
     for each in baselines():
         if isinstance(each, Mahalanobis | Neighbours):
@@ -236,7 +242,7 @@ def _detectors(guard: Guard, reference: Path | None) -> dict[str, Detector]:
 
 
 def _names(guard: Guard, scores: Mapping[str, Float64]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The rules, the guard's own first, and the baselines."""
+    """The detectors with concepts, the guard's own first, and the baselines."""
     known = {each.name for each in baselines()}
     rules = (guard.rule.name, *(n for n in scores if n not in known and n != guard.rule.name))
     return rules, tuple(name for name in scores if name in known)
@@ -293,7 +299,7 @@ def _condition(
     guard: Guard,
     options: AssessOptions,
 ) -> Condition:
-    """Defects of one kind beside right answers on images as they are."""
+    """Defects of one kind beside correct predictions on unmodified images."""
     right = ~clean.wrong
     defect = np.r_[np.zeros(right.sum(), bool), np.ones(changed.wrong.sum(), bool)]
     rows = np.r_[clean.rows[right], changed.rows[changed.wrong]]
@@ -301,7 +307,7 @@ def _condition(
         name: np.r_[clean.scores[name][right], changed.scores[name][changed.wrong]]
         for name in clean.scores
     }
-    # An image and what was made of it are drawn together.
+    # An image and its changed version are resampled together.
     draws = Draws.of(rows, options.draws, options.seed)
     own, cut = guard.rule.name, guard.threshold.value
     _, others = _names(guard, scores)
@@ -325,7 +331,7 @@ def _condition(
 
 
 def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, int], ...]:
-    """At each of :data:`COVERAGES`: accuracy, right answers and images that pass."""
+    """At each of :data:`COVERAGES`: accuracy, correct predictions and images that pass."""
     order = np.argsort(scores, kind="stable")
     found = []
     for coverage in COVERAGES:
@@ -339,11 +345,11 @@ def _warnings(guard: Guard, known: int, unread: int, reference: Path | None) -> 
     yield from guard.context.notes
     yield guard.remark
     if known:
-        yield f"{known} image(s) were left out, because the guard was made from them"
+        yield f"{known} image(s) are left out, because the guard was fitted on them"
     if unread:
-        yield f"{unread} image(s) could not be read and were left out"
+        yield f"{unread} image(s) could not be read and are left out"
     if reference is None:
         yield (
-            f"{REFERENCE!r} was not found beside the guard, so Mahalanobis and KNN could not be "
-            "fitted on the same images"
+            f"{REFERENCE!r} was not found in the folder of the guard, so the baselines Mahalanobis "
+            "and KNN are left out"
         )

@@ -1,18 +1,18 @@
-"""Whether what passes still looks, in concepts, like what passed when the guard was fitted.
+"""Drift: whether the concepts of images that pass have changed since the guard was fitted.
 
-The stream is cut into windows of W images. After each, two running summary heatmaps are held
-against the reference's, cell by cell: that of the window, which sees a sudden change, and that of
-the stream so far, which sees a slow one. A cell is a table of two by two (i or j stronger; in
-stream or reference) and its test is Fisher's exact one, so it holds however few images there are.
+The stream is cut into windows of W images. After each window, two summary heatmaps are compared
+with that of the reference, cell by cell: that of the window, which shows a sudden change, and that
+of the whole stream so far, which shows a slow one. A cell is a table of two by two (i or j
+stronger; in stream or reference), tested by Fisher's exact test, which holds for few images too.
 
-What is promised: on a stream drawn as the reference was, the chance that drift is *ever* reported
-is at most α. The k-th look may spend α_k = α · 6/(π² k²), which add up to α; half of it goes to the
-window and half to the stream; and within either, a cell counts if its p-value is at most its share
-of the n(n−1)/2 cells (Bonferroni), whatever their dependence.
+The guarantee: on a stream from the distribution of the reference, the probability that drift is
+*ever* reported is at most α. The k-th test uses α_k = α · 6/(π² k²), which add up to α; half of it
+is for the window and half for the stream. Within either, a cell counts if its p-value is at most
+its share of the n(n−1)/2 cells (Bonferroni, valid for any dependence).
 
-A change of which classes come moves the heatmap as a change of how they look does: shares of the
-predicted classes are reported beside it. Images of a stream are taken as independent; frames of one
-video are not.
+The heatmap changes with the frequency of classes as well as with the look of images, so shares of
+the predicted classes are reported too. Images of a stream are assumed to be independent; frames of
+one video are not.
 """
 
 import math
@@ -28,18 +28,18 @@ from profiler.errors import InputError, UsageError
 
 ALPHA = 0.05
 WINDOW = 100
-"""Images between two looks."""
+"""Images between two tests."""
 TOLD = 5
-"""Relations that a report names, at most."""
+"""Comparisons that a report names, at most."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A relation that holds more often in the stream than in the reference.
+    """A comparison of concepts that holds more often in the stream than in the reference.
 
     Attributes:
         more: concept that is stronger than ``less`` more often than it was.
-        less: the other one.
+        less: the other concept.
         before: share of the reference in which ``more`` is the stronger.
         now: share of the stream.
         p_value: two-sided, of this cell alone.
@@ -54,15 +54,15 @@ class Shift:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found after a window.
+    """The result of the test after a window.
 
     Attributes:
-        number: of the look, from 1.
+        number: of the test, from 1.
         images: passed so far.
-        window: images in the window; ``recent`` and ``overall`` are about it and about all.
-        level: p-value up to which a cell counts in this look.
-        recent: relations that changed in the window, strongest evidence first.
-        overall: relations that changed over the stream.
+        window: images in the window; ``recent`` is about it, ``overall`` about the whole stream.
+        level: p-value up to which a cell counts in this test.
+        recent: comparisons that changed in the window, strongest evidence first.
+        overall: comparisons that changed over the stream.
         classes: for each class its share of the stream's predictions less that of the reference.
     """
 
@@ -76,23 +76,23 @@ class Look:
 
     @property
     def drifted(self) -> bool:
-        """Whether the heatmap has left the reference."""
+        """Whether the heatmap differs from the reference."""
         return bool(self.recent or self.overall)
 
     @property
     def shifts(self) -> tuple[Shift, ...]:
-        """Those of the whole stream, or of the window where only that has changed."""
+        """Changes over the whole stream, or in the window if only that has changed."""
         return self.overall or self.recent
 
 
 class DriftWatch:
-    """Keeps running summary heatmaps of a stream, and looks at them from time to time.
+    """Keeps summary heatmaps of a stream, and tests them after each window.
 
     Args:
-        reference: summary of the images the guard was set on, as far as they pass.
+        reference: summary of the images that the threshold was set on, as far as they pass.
         classes: (C,) how often each class was predicted among them.
-        window: images between two looks.
-        alpha: chance of ever reporting drift where there is none.
+        window: images between two tests.
+        alpha: probability of ever reporting drift where there is none.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class DriftWatch:
 
     @property
     def blind(self) -> bool:
-        """Whether a full window cannot differ from the reference beyond chance, whatever it shows.
+        """Whether no full window can differ from the reference significantly.
 
         The least p-value of n images against W is one over the ways to choose W of n + W, or two
         where they are as many.
@@ -133,29 +133,32 @@ class DriftWatch:
         return self.alpha * 6 / (math.pi**2 * look**2)
 
     def add(self, levels: FloatArray, predicted: IntArray) -> list[Look]:
-        """Take in images that passed: strengths, or levels (n, M), and predicted classes (n,).
+        """Add images that passed: strengths, or levels (n, M), and predicted classes (n,).
 
-        Gives a look for each window that is full now; how the stream is cut into calls does not
-        matter.
+        The result does not depend on how the stream is cut into calls.
+
+        Returns:
+            One test result for each window that is now full.
         """
         rows = np.asarray(levels, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.reference.concepts:
             raise InputError(
-                f"the reference has {self.reference.concepts} concepts; got rows {rows.shape}"
+                f"the reference has {self.reference.concepts} concepts; got rows of shape "
+                f"{rows.shape}"
             )
         self._rows = np.concatenate([self._rows, rows])
         self._labels = np.concatenate([self._labels, np.asarray(predicted, dtype=np.int64)])
         return [self._look(self.window) for _ in range(len(self._rows) // self.window)]
 
     def finish(self) -> Look | None:
-        """A last look at what is left of a window; None if that is nothing."""
+        """A last test of the images left in a window; None without any."""
         return self._look(len(self._rows)) if len(self._rows) else None
 
     def _look(self, images: int) -> Look:
-        """At the next so many images, of which there are as many."""
+        """Test the next so many images, of which there are as many."""
         recent = Heatmap.of(self._rows[:images])
         if recent is None:
-            raise ValueError("a look needs images")
+            raise ValueError("a test needs images")
         self._predicted += np.bincount(self._labels[:images], minlength=len(self._classes))
         self._rows, self._labels = self._rows[images:], self._labels[images:]
         self._all = recent if self._all is None else self._all + recent
@@ -177,7 +180,7 @@ class DriftWatch:
 
 
 def changed(reference: Heatmap, stream: Heatmap, level: float) -> tuple[Shift, ...]:
-    """The relations whose p-value is at most ``level``, smallest first."""
+    """The comparisons whose p-value is at most ``level``, smallest first."""
     i, j = np.triu_indices(reference.concepts, k=1)
     p_values = fisher(
         reference.wins[i, j], reference.wins[j, i], stream.wins[i, j], stream.wins[j, i]
@@ -202,7 +205,7 @@ def changed(reference: Heatmap, stream: Heatmap, level: float) -> tuple[Shift, .
 
 
 def blamed(shifts: Sequence[Shift]) -> list[tuple[int, int, int]]:
-    """(concept, relations it gained, relations it lost), those in most changed relations first.
+    """(concept, comparisons gained, comparisons lost), most changed concepts first.
 
     >>> blamed([Shift(0, 1, 0.1, 0.9, 0.0), Shift(0, 2, 0.2, 0.9, 0.0)])
     [(0, 2, 0), (1, 0, 1), (2, 0, 1)]

@@ -1,9 +1,9 @@
-"""The story of a guard: fitted on one part of the images, chosen and set on others, assessed apart.
+"""The story of fitting a guard.
 
-Three disjoint parts of the images that ``fit`` is given, by content: the map and the rules are
-fitted on the first, the rule is chosen on the second (which also says how rare a score is among
-right answers), and thresholds are set on the third. ``assess`` gets images of its own and leaves
-out those among them that the guard was made from.
+The images that ``fit`` is given are split into three disjoint parts, by content. The linear
+alignment and the detection methods are fitted on the first. The method is chosen on the second,
+which also shows how rare a score is among correct predictions. Thresholds are set on the third.
+``assess`` uses other images, and leaves out those that the guard was fitted on.
 """
 
 import logging
@@ -46,18 +46,18 @@ from profiler.session import NONE, Provenance, Reading, Services, check_writable
 
 log = logging.getLogger("profiler")
 PARTS = (0.5, 0.25, 0.25)
-"""Shares of the images that rules are fitted on, chosen on, and thresholds set on."""
+"""Shares of the images that methods are fitted on, chosen on, and thresholds set on."""
 AUTO = "auto"
-"""The combination that tells wrong answers best on the part to choose on."""
+"""The combination of highest AUROC on the part to choose on."""
 FEWEST_RIGHT = 3
-"""Right answers of a class below which it is named, as one that says little of itself."""
+"""A class with fewer correct predictions is named in a warning."""
 
 _NO_CUT = AlarmThreshold(float("inf"), "share", 0.0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """How a guard is made, beyond what it is made of."""
+    """Settings of a guard."""
 
     rule: str = DEFAULT
     views: tuple[str, ...] = ()
@@ -82,11 +82,22 @@ def fit_guard(
     options: GuardOptions | None = None,
     services: Services = NONE,
 ) -> Guard:
-    """Make a guard from labelled images that the classifier was not trained on.
+    """Fit a guard on labelled images that the classifier was not trained on.
 
-    It is written to ``out``, if any.
+    Some detection methods also need misclassified images among them.
 
-    The classifier has to be wrong now and then on them, or there is nothing to learn from.
+    Args:
+        classifier: whose predictions are guarded.
+        vlm: gives the embeddings of images and concepts.
+        data: labelled images.
+        concepts: that are compared.
+        out: folder for the guard's files; None: nothing is written.
+        options: settings.
+        services: store and progress.
+
+    Raises:
+        InputError: too few images, or none of a kind that the method needs.
+        UnknownNameError: there is no such method or augmented view.
     """
     options = options or GuardOptions()
     check_rule(options.rule, options.views)
@@ -145,15 +156,15 @@ def _read_in(options: GuardOptions) -> str:
     if precision == "fp32" or options.views:
         return ""
     return (
-        f"the images were read in {precision}, but a guard is used in full precision: what "
-        "its threshold promises holds as far as the two give the same scores"
+        f"the guard was fitted in {precision}, but is used in full precision: the guarantee of its "
+        "threshold holds only as far as both give the same scores"
     )
 
 
 def check_rule(name: str, views: Sequence[str] = ()) -> None:
-    """Raise unless there is such a rule, there are such views, and the one reads the others."""
+    """Raise unless the method and the augmented views exist, and the method can use them."""
     if name not in (AUTO, *CHOICES):
-        raise UnknownNameError("rule", name, (AUTO, *CHOICES))
+        raise UnknownNameError("detection method", name, (AUTO, *CHOICES))
     check_views(views)
     if name != AUTO:
         check_reads(name, views)
@@ -169,7 +180,7 @@ def make_guard(
     options: GuardOptions,
     views: Views | None = None,
 ) -> tuple[Guard, dict[str, NDArray[Any]]]:
-    """The guard, and the answers of the part it was fitted on.
+    """The guard, and the outputs for the part it was fitted on.
 
     Args:
         seen: the images.
@@ -178,12 +189,12 @@ def make_guard(
         captions: (M, T, e) of them.
         head: weights and bias of the classifier's last layer.
         context: what the guard belongs to.
-        options: how it is made.
-        views: of the same images, if the options name any.
+        options: settings.
+        views: augmented views of the same images, if the options name any.
     """
-    dealt = split_by_content(digests, PARTS, options.seed)
-    parts = [seen.take(rows) for rows in dealt]
-    looks = [None if views is None else views.take(rows) for rows in dealt]
+    split = split_by_content(digests, PARTS, options.seed)
+    parts = [seen.take(rows) for rows in split]
+    looks = [None if views is None else views.take(rows) for rows in split]
     aligned = AffineMap(seed=options.seed).fit(parts[0].features, parts[0].embeddings)
     space = ConceptSpace.of(words, captions, aligned)
     rule = choose_rule(options.rule, space, parts[0], parts[1], options.views, looks[1])
@@ -191,7 +202,7 @@ def make_guard(
     if not isinstance(speaker, Comparisons):
         speaker = LikelihoodRule(space)
         levels = speaker.levels(parts[0].features)
-        # The rule has been fitted: if it needed wrong answers, there were some.
+        # The method has been fitted: if it needs incorrect predictions, there are some.
         speaker.fit_on(
             Summaries.of(levels, parts[0].truth, parts[0].predicted, len(head[0]), need_wrong=False)
         )
@@ -209,7 +220,7 @@ def make_guard(
         replace(context, parts=tuple(map(len, parts)), r2=aligned.r2_),  # type: ignore[arg-type]
         np.array([digest_number(bytes.fromhex(digest)) for digest in digests], dtype=np.int64),
     )
-    # By the core itself, so that what is cut is what is deployed, to the last bit.
+    # By the core itself, so that the threshold is set on the deployed scores, to the last bit.
     scores, candidates = (_scored(guard.core(), parts[k], looks[k]) for k in (2, 1))
     filled = replace(cut, scores=scores, wrong=parts[2].wrong, candidates=candidates)
     guard = replace(guard, calibration=filled).at(options.target, options.level, options.confidence)
@@ -230,9 +241,9 @@ def choose_rule(
     views: tuple[str, ...] = (),
     looks: Views | None = None,
 ) -> ConceptRule | WithSoftmax:
-    """The rule of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``.
+    """The method of that name, fitted; ``auto``: the combination of highest AUROC on ``choosing``.
 
-    Combinations read ``looks`` as well, which are ``views`` of the images chosen on.
+    Combinations read ``looks`` as well, which are augmented views of the images chosen on.
     """
     names = [each for each in CHOICES if each.startswith("msp+")] if name == AUTO else [name]
     found: list[tuple[float, ConceptRule | WithSoftmax]] = []
@@ -245,7 +256,7 @@ def choose_rule(
         else:
             scores = rule.score(choosing.features, choosing.logits)
         found.append((metrics(scores, choosing.wrong).auroc, rule))
-    # Without a wrong answer there is nothing to choose by: the first, which is the default.
+    # Without an incorrect prediction AUROC is undefined: then the first, which is the default.
     return max(found, key=lambda each: -np.inf if np.isnan(each[0]) else each[0])[1]
 
 
@@ -266,20 +277,21 @@ def _notes(guard: Guard, aligned: AffineMap) -> Iterator[str]:
     wrong = int(found.wrong_count.sum())
     if not wrong:
         yield (
-            f"none of the {images} images fitted on is answered wrongly: reasons tell what is "
-            "rare among right answers"
+            f"none of the {images} images fitted on is misclassified, so reasons only show what is "
+            "rare among correct predictions"
         )
     elif guard.weak_classes:
         yield (
-            f"{len(guard.weak_classes)} of {guard.classes} classes had no wrong answer among the "
-            f"{images} images fitted on ({wrong} wrong in all): for them, what a wrong answer "
-            f"looks like is taken from all classes together: {_named(guard, guard.weak_classes)}"
+            f"{len(guard.weak_classes)} of {guard.classes} classes have no incorrect prediction "
+            f"among the {images} images fitted on ({wrong} incorrect in all), so their summary of "
+            "incorrect predictions is that of all classes together: "
+            f"{_named(guard, guard.weak_classes)}"
         )
     if few := np.flatnonzero(found.right_count < FEWEST_RIGHT).tolist():
         yield (
-            f"{len(few)} of {guard.classes} classes had fewer than {FEWEST_RIGHT} right answers "
-            f"among the {images} images fitted on: what is usual for them is taken mostly from all "
-            f"classes together: {_named(guard, few)}"
+            f"{len(few)} of {guard.classes} classes have fewer than {FEWEST_RIGHT} correct "
+            f"predictions among the {images} images fitted on, so their summary of correct "
+            f"predictions is mostly that of all classes together: {_named(guard, few)}"
         )
 
 
@@ -287,7 +299,7 @@ def _named(guard: Guard, labels: Sequence[int]) -> str:
     return listed([guard.class_name(label) for label in labels])
 
 
-# --- answers ---------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------
 
 
 def open_guard_data(
@@ -296,16 +308,16 @@ def open_guard_data(
     classes: Path | Sequence[str] | None = None,
     limit: int | None = None,
 ) -> LabelledImages:
-    """Labelled images for a guard, whose own names count where no file gives them.
+    """Labelled images for a guard; without a file of classes, the guard's own names are used.
 
     Args:
-        guard: knows what its outputs are called.
+        guard: with the names of its outputs.
         source: see :func:`profiler.data.labelled.images.open_labelled`.
         classes: see :func:`profiler.data.labelled.files.open_classes`.
         limit: keep that many images, evenly spread.
 
     Raises:
-        ContextError: the file calls outputs otherwise than the guard does.
+        ContextError: the file has other names for the outputs than the guard.
     """
     own = guard.context.classes
     if guard.classes in IMAGENETS and ClassNames.of_outputs(guard.classes).names == own:
@@ -322,15 +334,14 @@ def with_views(
     options: GuardOptions,
     services: Services,
 ) -> tuple[Observation, Views]:
-    """The same images and the views of them that the options name, read in the same way.
+    """The same images and their augmented views, in the same precision.
 
-    What the classifier gives for an image itself is replaced by what it gives in full precision
-    now, as it does at run time: beside numbers of another precision, or from another batch, a view
-    would seem to change what it does not.
+    The outputs for the image itself are computed again in full precision, as at run time. With
+    outputs of another precision or from another batch, a view would seem to change the prediction.
     """
     features, logits, views = [], [], []
     indices, batch = seen.kept.tolist(), options.reading.batch_size or BATCH
-    with services.progress.stage("views", len(indices)) as advance:
+    with services.progress.stage("augmented views", len(indices)) as advance:
         for rows, answers in answers_of(
             classifier, data, indices, batch=batch, views=options.views, advance=advance
         ):
@@ -339,9 +350,9 @@ def with_views(
                 raise InputError(
                     answers.problems.get(
                         place,
-                        f"{data.names[rows[place]]}: for this image or a view of it "
+                        f"{data.names[rows[place]]}: for this image or an augmented view of it "
                         f"({', '.join(options.views)}) {classifier.name} gives NaN or infinite "
-                        "numbers; a guard learns from what a network can answer",
+                        "numbers, which a guard cannot be fitted on",
                     )
                 )
             features.append(answers.features)

@@ -1,16 +1,16 @@
-"""A guard beside a deployed classifier: which of its answers not to trust, and what speaks against.
+"""A guard for a deployed classifier: which predictions not to trust, and why.
 
 ::
 
     guard = Guard.load("guard.safetensors")
     guarded = guard.wrap(model)
-    logits, verdict = guarded(images)        # one forward pass of the model, and one a view
+    logits, verdict = guarded(images)        # one forward pass, and one per augmented view
     verdict.flagged                          # (B,) do not trust these
     guard.reasons(features, verdict.predicted)
 
 The guard reads the features that the model's last linear layer reads, and that layer's outputs. It
-belongs to one set of weights and refuses every other. Its file is safetensors: numbers and a text
-of JSON, nothing that could be executed.
+belongs to one set of weights and refuses all others. Its file is safetensors: numbers and JSON,
+nothing that could be executed.
 """
 
 import math
@@ -43,7 +43,7 @@ from profiler.models.subject.network import computed, unwrapped, weights_digest
 from profiler.models.views import check_views
 
 FORMAT, WITH_VIEWS = 1, 2
-"""Versions of the file; what reads only the first would overlook the views of the second."""
+"""Versions of the file; a reader of the first alone would ignore the views of the second."""
 FILE = "guard.safetensors"
 
 
@@ -57,16 +57,26 @@ class Context:
         head: name of its last linear layer.
         digest: of its weights (:func:`profiler.models.subject.weights_digest`).
         fingerprint: of weights, preprocessing and head
-        (:class:`profiler.models.classifier.Classifier`). classes: what its outputs are called. vlm:
-        name of what read the images. vlm_fingerprint: of it. limits: what has to be known of it.
-        concepts: title of the concept set. data: title of the images. data_fingerprint: of them.
-        parts: images fitted on, chosen on, and calibrated on. accuracy: of the classifier on all of
-        them. seed: dealt them out. r2: of the map, on images held out. command: as given. date: of
-        the making. versions: of the packages. notes: what else a reader should know. behaviour:
-        what it computes for fixed pictures (:attr:`profiler.models.subject.Subject.behaviour`),
-            where a user's own code made it.
-        shape: (3, H, W) of what it reads.
-        trial: what it computes for :func:`trial_batch` (:func:`profiler.models.subject.computed`).
+            (:class:`profiler.models.classifier.Classifier`).
+        classes: names of its outputs.
+        vlm: name of the VLM.
+        vlm_fingerprint: of it.
+        limits: of it, in words.
+        concepts: title of the concept set.
+        data: title of the images.
+        data_fingerprint: of them.
+        parts: numbers of images fitted on, chosen on, and calibrated on.
+        accuracy: of the classifier on all of them.
+        seed: of the split.
+        r2: of the linear alignment, on held-out images.
+        command: as given.
+        date: of the fit.
+        versions: of the packages.
+        notes: warnings and remarks.
+        behaviour: its outputs for fixed pictures
+            (:attr:`profiler.models.subject.Subject.behaviour`), if a user's own code made it.
+        shape: (3, H, W) of its input.
+        trial: its outputs for :func:`trial_batch` (:func:`profiler.models.subject.computed`).
     """
 
     subject: str = ""
@@ -96,13 +106,12 @@ class Context:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Scores of labelled images that the rule was not fitted on, from which thresholds are set.
+    """Scores of labelled images that the method was not fitted on, from which thresholds are set.
 
     Attributes:
         scores: (n,) of the images that thresholds are set on.
         wrong: (n,) which of them are misclassified.
-        candidates: (m,) scores of yet other images: the cuts that a threshold by risk may choose
-            from.
+        candidates: (m,) scores of other images: the candidates of a threshold by risk.
         levels: (n, M) strengths times ‖r(z)‖ of them.
         predicted: (n,) their predicted classes.
     """
@@ -116,19 +125,19 @@ class HeldOutScores:
 
 @dataclass(frozen=True, eq=False)
 class Guard:
-    """A fitted rule with its threshold and context.
+    """A fitted detection method with its threshold and context.
 
     Attributes:
         space: concepts in the classifier's features.
-        aligned: the map behind it.
-        rule: fitted.
-        speaker: the rule whose terms are given as reasons: ``rule`` or what is inside it, if it
-            compares concepts, and the likelihood rule otherwise.
+        aligned: its linear alignment.
+        rule: the detection method, fitted.
+        speaker: the method whose terms are given as reasons: ``rule`` or the method inside it, if
+            it compares concepts, and likelihood otherwise.
         head: weights (C, f) and bias (C,) of the classifier's last layer.
         calibration: from which thresholds are set.
         threshold: the one in use.
         context: what the guard belongs to.
-        seen: (k,) digests of the images it was made from, as numbers; see :func:`digest_number`.
+        seen: (k,) digests of the images it was fitted on, as numbers; see :func:`digest_number`.
     """
 
     space: ConceptSpace
@@ -148,20 +157,20 @@ class Guard:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of the further views of each image that the model is asked about."""
+        """Names of the augmented views of each image that the guard uses."""
         return self.rule.views
 
     @property
     def corrected(self) -> bool:
-        """Whether the softmax that counts is that of the head as the images corrected it."""
+        """Whether the softmax is that of the corrected head."""
         return self.rule.corrected
 
     @property
     def remark(self) -> str:
-        """What has to be said of a threshold that flags everything, or nothing; else empty."""
-        said = remark(self.threshold, self.calibration.wrong)
+        """A warning about a threshold that flags everything, or nothing; else empty."""
+        text = remark(self.threshold, self.calibration.wrong)
         return (
-            f"{said} (a quarter of the images that fit is given sets the threshold)" if said else ""
+            f"{text} (the threshold is set on a quarter of the images given to fit)" if text else ""
         )
 
     # -- judging ---------------------------------------------------------------------------------
@@ -169,26 +178,33 @@ class Guard:
     def wrap(self, model: nn.Module) -> "Guarded":
         """A module whose call gives (logits, verdict) in one forward pass of ``model``.
 
-        A guard made with views takes one more for each of them. What ``torch.compile`` or
-        DataParallel put around the model comes off: compile what this returns.
+        Each augmented view takes one more pass. The wrappers of ``torch.compile`` and DataParallel
+        are removed: compile the module that this returns.
+
+        Args:
+            model: maps (B, 3, H, W) to logits (B, C); the one that the guard was fitted for.
+
+        Returns:
+            A module that maps (B, 3, H, W) to the logits and a verdict, whose ``flagged`` and
+            ``score`` have shape (B,).
 
         Raises:
-            ContextError: the guard was made for other weights, or for a network that computes
-                something else with them, as far as two images tell.
+            ContextError: the guard was fitted for other weights, or the network gives other
+                outputs for two test images.
         """
         model = unwrapped(model)
         digest = weights_digest(model)
         if digest != self.context.digest:
             raise ContextError(
-                f"this guard was made for {self.context.subject} with weights "
-                f"{self.context.digest[:12]}…, but these are {digest[:12]}…: its rows mean nothing "
-                f"there; {self._way_out(model)}"
+                f"this guard was fitted for {self.context.subject} with weights "
+                f"{self.context.digest[:12]}…, but this model has weights {digest[:12]}…: "
+                f"{self._way_out(model)}"
             )
         given = self.context.trial and computed(model, [trial_batch(self.context.shape)])
         if given and given != self.context.trial:
             raise ContextError(
-                f"the weights are those of {self.context.subject} as this guard was made for it, "
-                "but the network computes something else with them: fit a guard for this network"
+                f"this guard was fitted for these weights of {self.context.subject}, but the "
+                "network now gives other outputs: fit a guard for this network"
             )
         first = next(model.parameters(), None)
         core = self.core()
@@ -203,13 +219,13 @@ class Guard:
             if torch.equal(own, weights.detach().cpu().reshape(-1)):
                 kind = str(weights.dtype).removeprefix("torch.")
                 return (
-                    f"they are the guard's own in {kind}, it seems: wrap the model as it was, and "
-                    f"convert what comes of it, as in guard.wrap(model).to(torch.{kind})"
+                    f"they seem to be the right weights converted to {kind}: wrap the unconverted "
+                    f"model and convert the result, as in guard.wrap(model).to(torch.{kind})"
                 )
         return "fit a guard for this network"
 
     def core(self) -> "ScoringCore":
-        """The scoring alone, on features and logits; fit for ``torch.export``."""
+        """The scoring alone, on features and logits; it supports ``torch.export``."""
         return ScoringCore(self)
 
     def score_features(
@@ -219,13 +235,16 @@ class Guard:
         logits: FloatArray | torch.Tensor | None = None,
         views: Views | None = None,
     ) -> Scores:
-        """Judge answers whose features (n, f) are at hand.
+        """Score predictions by their features.
 
         Args:
-            features: what the last linear layer read.
+            features: (n, f) inputs of the last linear layer.
             predictions: (n,) predicted classes; None: those of the highest logit.
-            logits: (n, C); None: worked out by the head as it was when the guard was made.
-            views: of the same images, as :attr:`views` names them; for a guard made with views.
+            logits: (n, C); None: computed by the head that the guard was fitted for.
+            views: augmented views of the same images, as :attr:`views` names them.
+
+        Raises:
+            InputError: a shape or a class is not valid.
         """
         z = torch.as_tensor(np.asarray(features) if isinstance(features, np.ndarray) else features)
         if z.dim() != 2 or z.shape[1] != self.head[0].shape[1]:
@@ -254,7 +273,16 @@ class Guard:
     def reasons(
         self, features: FloatArray, predicted: IntArray, limit: int = SHOWN
     ) -> list[tuple[Reason, ...]]:
-        """The relations that speak most against each answer; none where features are not finite."""
+        """The comparisons of concepts that raise each score most.
+
+        Args:
+            features: (n, f) inputs of the head.
+            predicted: (n,) numbers of the predicted classes.
+            limit: comparisons for each, at most.
+
+        Returns:
+            For each prediction its comparisons; none where features are not finite.
+        """
         z = np.asarray(features, dtype=np.float64)
         fine = np.isfinite(z).all(axis=1)
         found: list[tuple[Reason, ...]] = [()] * len(z)
@@ -266,19 +294,34 @@ class Guard:
         return found
 
     def tell(self, reason: Reason, predicted: int) -> str:
-        """A reason in words: ``wheels > ears (in 4 % of right answers "cat")``."""
+        """A reason in words: ``wheels > ears (in 4 % of correct predictions “cat”)``.
+
+        Args:
+            reason: one of :meth:`reasons`.
+            predicted: number of the predicted class.
+        """
         names = self.space.names
         return (
-            f"{names[reason.more]} > {names[reason.less]} (in {100 * reason.usual:.0f} % of right "
-            f"answers “{self.class_name(predicted)}”)"
+            f"{names[reason.more]} > {names[reason.less]} (in {100 * reason.usual:.0f} % of "
+            f"correct predictions “{self.class_name(predicted)}”)"
         )
 
     def class_name(self, label: int) -> str:
-        """What an output is called."""
+        """The name of an output.
+
+        Args:
+            label: its number, counted from 0.
+        """
         return self.context.classes[label] if label < len(self.context.classes) else str(label)
 
     def at(self, target: str, level: float, confidence: float = CONFIDENCE) -> "Guard":
-        """The same guard with another threshold."""
+        """The same guard with another threshold.
+
+        Args:
+            target: what it promises: ``false-alarms``, ``share``, ``passed-errors`` or ``risk``.
+            level: at most this share, between 0 and 1.
+            confidence: with which ``risk`` is held.
+        """
         kept = self.calibration
         cut = threshold(
             target, level, kept.scores, kept.wrong, confidence=confidence,
@@ -287,28 +330,36 @@ class Guard:
         return replace(self, threshold=cut)
 
     def watch(self, **options: Any) -> DriftWatch:
-        """A watch over what passes, against what passed among the images it was calibrated on."""
+        """Drift detection on images that pass, against the calibration images that passed.
+
+        Args:
+            options: fields of :class:`profiler.guard.drift.DriftWatch`, such as ``window``: how
+                many images pass between two looks.
+
+        Raises:
+            InputError: at this threshold nothing passed.
+        """
         kept = self.calibration
         passes = ~above(kept.scores, self.threshold.value)
         reference = Heatmap.of(kept.levels[passes].astype(np.float64))
         if reference is None:
             raise InputError(
-                "at this threshold nothing passed when the guard was made, so there is nothing a "
-                "stream could drift from"
+                "at this threshold no calibration image passes, so there is no reference for "
+                "drift detection"
             )
         counts = np.bincount(kept.predicted[passes], minlength=self.classes)
         return DriftWatch(reference, counts, **options)
 
     @property
     def weak_classes(self) -> tuple[int, ...]:
-        """Classes without a single wrong answer among the images fitted on."""
+        """Classes without an incorrect prediction among the images fitted on."""
         counts = self.speaker.summaries_.wrong_count
         return tuple(np.flatnonzero(counts == 0).tolist())
 
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write it; whole or not at all."""
+        """Write the guard to a file, whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {
             **{f"map.{name}": array for name, array in self.aligned.to_arrays().items()},
             "directions": self.space.directions,
@@ -336,7 +387,7 @@ class Guard:
         """Read a guard's file.
 
         Raises:
-            InputError: it is none, or damaged.
+            InputError: the file is not a guard, or is damaged.
         """
         if not Path(path).is_file():
             raise InputError(f"there is no guard {str(path)!r}; profiler guard fit makes one")
@@ -357,7 +408,7 @@ class Guard:
             ) from error
         raise InputError(
             f"{str(path)!r} has format {content['format']}; this version reads {FORMAT} and "
-            f"{WITH_VIEWS}; it may come of a newer one"
+            f"{WITH_VIEWS}; a newer version may have written it"
         )
 
 
@@ -372,10 +423,10 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     check_views(views)
     rule = load_rule(content["rule"], space, views, arrays)
     if len(content["concepts"]) != len(arrays["directions"]):
-        raise InputError("it does not name as many concepts as it has directions")
+        raise InputError("it has more or fewer names of concepts than directions")
     cut = from_plain(AlarmThreshold, content["threshold"])
     if math.isnan(cut.value):
-        raise InputError("its threshold is no number")
+        raise InputError("its threshold is not a number")
     context = dict(content["context"])
     for name in ("classes", "parts", "notes", "shape"):
         context[name] = tuple(context.get(name, ()))
@@ -395,11 +446,11 @@ def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 
 def trial_batch(shape: Sequence[int]) -> torch.Tensor:
-    """Two fixed images of noise, as a preprocessing that normalises might give them."""
+    """Two fixed images of noise, in the range of normalised inputs."""
     noise = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
     return 4 * noise - 2
 
 
 def digest_number(content: bytes) -> int:
-    """The first 63 bits of a SHA-256 as a number, by which an image is known again."""
+    """The first 63 bits of a SHA-256 as a number that identifies an image."""
     return int.from_bytes(content[:8], "big") >> 1

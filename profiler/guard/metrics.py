@@ -1,25 +1,25 @@
-"""How well a score tells defects from what is in order; every number with a bootstrap interval.
+"""How well a score separates defects from the other images, with bootstrap intervals.
 
-n scores, the higher the stranger; *defects* are what should be flagged. Ties are never broken by
-luck: a threshold takes all equal scores or none, and where an order is needed the expectation over
-all orders of equal scores is taken.
+A higher score is more anomalous; *defects* are what should be flagged. Ties are never broken at
+random: a threshold takes all equal scores or none, and where an order is needed, the expectation
+over all orders of equal scores is used.
 
 ============ ======================================================================================
 auroc        P(score of a defect > score of another) + ½ P(equal)
 aupr         average precision, defects positive: Σ_t (recall_t − recall_{t−1}) · precision_t over
              the distinct scores t, highest first; no interpolation
-fpr95        share of what is in order that is flagged by the highest threshold that flags at least
+fpr95        share of the others that is flagged by the highest threshold that flags at least
              95 % of the defects (defects positive)
-fpr95_kept   share of the defects that pass the lowest threshold that passes at least 95 % of what
-             is in order (order positive: the other convention, common where out-of-distribution
-             images are the negatives)
+fpr95_kept   share of the defects that pass the lowest threshold that passes at least 95 % of the
+             others (others positive: the convention where out-of-distribution images are the
+             negatives)
 aurc         area under the risk–coverage curve: (1/n) Σ_k risk_k, risk_k being the share of defects
              among the k images of lowest score (Geifman & El-Yaniv, NeurIPS 2017)
 ============ ======================================================================================
 
-The bootstrap draws *groups* of rows with replacement (views of one picture, an image and what an
-attack made of it), so rows that depend on each other stay together. It never copies a row: a draw
-is a vector of counts, and all numbers are sums weighted by them.
+The bootstrap resamples *groups* of rows with replacement (augmented views of one picture, an image
+and its attacked version), so dependent rows stay together. It never copies a row: a draw is a
+vector of counts, and all numbers are sums weighted by them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +158,7 @@ def _areas(bad: Float64, good: Float64) -> Float64:
 
 
 def metrics(scores: FloatArray, defect: BoolArray) -> Metrics[float]:
-    """All of :data:`METRICS`; NaN where there are no defects, or nothing else.
+    """All of :data:`METRICS`; NaN where there are no defects, or only defects.
 
     >>> found = metrics(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     >>> found.auroc, round(found.aupr, 3), found.fpr95, found.fpr95_kept, round(found.aurc, 3)
@@ -254,7 +254,7 @@ class Contest:
 # --- curves ----------------------------------------------------------------------------------
 
 GRID = np.linspace(0, 1, 101)
-"""Where curves are given: shares of what is in order that is flagged, or coverages."""
+"""Where curves are given: shares of the others that are flagged, or coverages."""
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def _band(ranked: Ranked, draws: Draws, curve: Any) -> Band:
 def coverage_at(scores: FloatArray, defect: BoolArray, risk: float) -> float:
     """The largest share of images, lowest scores first, of which at most ``risk`` are defects.
 
-    Equal scores are accepted together. 0 where not even the lowest score is good enough.
+    Equal scores are accepted together. The result is 0 where the lowest score is not good enough.
 
     >>> coverage_at(np.array([1.0, 2, 3, 4]), np.array([False, True, False, False]), 0.25)
     1.0

@@ -1,4 +1,4 @@
-"""Disjoint parts of images: what is fitted on one is chosen on another and tested on a third."""
+"""Disjoint parts of images: for fitting, for choosing and for testing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,15 +12,18 @@ from profiler.errors import InputError
 def split_by_content(
     digests: Sequence[str], shares: Sequence[float], seed: int = 0
 ) -> tuple[IntArray, ...]:
-    """Rows of each part, ascending; images of equal content come into the same part.
+    """Rows of each part, ascending; images of equal content are in the same part.
 
-    Pictures are dealt out by a hash of content and seed, in its order, so that a part has its
-    share up to one picture, and which picture goes where does not depend on names or order.
+    Pictures are split in the order of a hash of content and seed. So a part has its share up to
+    one picture, and the part of a picture does not depend on names or order.
 
     Args:
-        digests: one an image, equal for equal content.
+        digests: one per image, equal for equal content.
         shares: of the parts, adding up to 1.
-        seed: deals anew.
+        seed: of the split.
+
+    Raises:
+        InputError: there are too few pictures.
 
     >>> one, other = split_by_content(["a", "b", "a", "c"], (0.5, 0.5))
     >>> sorted([*one.tolist(), *other.tolist()]), {0, 2} <= set(one.tolist()) or 0 in other
@@ -34,7 +37,7 @@ def split_by_content(
     ends = [round(float(end) * len(pictures)) for end in np.cumsum(shares)]
     if min(np.diff([0, *ends])) < 1:
         raise InputError(
-            f"{len(pictures)} different image(s) cannot be divided into {len(shares)} parts"
+            f"{len(pictures)} different image(s) are too few for {len(shares)} disjoint parts"
         )
     part = {
         picture: int(np.searchsorted(ends, place, side="right"))

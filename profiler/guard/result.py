@@ -1,4 +1,4 @@
-"""What a guard was found to be worth on held-out images, and its file ``guard.json``."""
+"""The assessment of a guard on held-out images, and its file ``guard.json``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ from profiler.guard.thresholds import AlarmThreshold
 FORMAT = 1
 """Version of ``guard.json``."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
-"""At which accuracy is told."""
+"""At which accuracy is reported."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How well defects of one kind are told from right answers on images as they are.
+    """How well defects of one kind are separated from correct predictions on unmodified images.
 
     Attributes:
-        title: what was done to the images; ``as they are`` for nothing.
+        title: how the images were changed; ``unmodified`` if they were not.
         kind: ``clean``, ``attack`` or ``corruption``.
         method: of the attack or corruption, without its strength; empty for ``clean``.
-        eps: of the attack, as a share of white; NaN otherwise.
-        images: that were changed, and judged.
+        eps: of the attack, white being 1; NaN otherwise.
+        images: that were changed and scored.
         accuracy: of the classifier on them.
         defects: those of them that are misclassified.
-        right: right answers on images as they are, from which the defects are to be told.
+        right: correct predictions on unmodified images, with which the defects are compared.
         flagged_defects: defects that the guard flags at its threshold.
-        flagged_right: right answers that it flags.
+        flagged_right: correct predictions that it flags.
         metrics: by detector, values and intervals.
         lead: the guard's values less those of the best baseline, paired.
         best: that baseline.
@@ -54,16 +54,16 @@ class Condition:
 
 @dataclass(frozen=True)
 class Example:
-    """An image with what speaks against it.
+    """An image with the reasons of its score.
 
     Attributes:
         index: in the data.
         name: of the file.
         truth: its class, in words.
-        predicted: the class given, in words.
+        predicted: the predicted class, in words.
         score: of the guard.
-        reasons: the relations that speak most against it, in words.
-        views: view → what the network calls it, for a guard made with views.
+        reasons: the comparisons of concepts that raise the score most, in words.
+        views: augmented view → predicted class, for a guard that uses augmented views.
     """
 
     index: int
@@ -81,33 +81,33 @@ class Assessment:
 
     Attributes:
         context: what the guard belongs to.
-        rule: its name.
-        views: names of the further views it looks at.
+        rule: name of its detection method.
+        views: names of the augmented views it uses.
         threshold: in use.
         data: title of the held-out images.
         data_fingerprint: of them.
-        known: images left out because the guard was made from them.
+        known: images left out because the guard was fitted on them.
         unread: images left out because they could not be read.
         baselines: names of the detectors without concepts.
-        rules: names of those with, the guard's own first.
-        conditions: images as they are first.
-        roc: detector → curve, on images as they are.
+        rules: names of the detectors with concepts, the guard's own first.
+        conditions: unmodified images first.
+        roc: detector → curve, on unmodified images.
         risk: detector → risk–coverage curve, likewise.
-        right_scores: of right answers on images as they are.
-        wrong_scores: of wrong ones.
-        coverage: detector → (accuracy, right, passed) at each of :data:`COVERAGES`.
-        at_risk: detector → the largest coverage at which at most 5 % of what passes is wrong.
-        flagged: wrong answers that the guard flags, strangest first.
-        missed: wrong answers that pass, least strange first.
-        alarms: right answers that it flags, strangest first.
-        weak_classes: classes without a wrong answer among the images fitted on, in words.
+        right_scores: of correct predictions on unmodified images.
+        wrong_scores: of incorrect ones.
+        coverage: detector → (accuracy, correct, passed) at each of :data:`COVERAGES`.
+        at_risk: detector → the largest coverage with at most 5 % incorrect among what passes.
+        flagged: incorrect predictions that the guard flags, most anomalous first.
+        missed: incorrect predictions that pass, least anomalous first.
+        alarms: correct predictions that it flags, most anomalous first.
+        weak_classes: classes without an incorrect prediction among the images fitted on, in words.
         draws: of the bootstrap.
         seed: of it.
         command: as given.
         date: of the assessment.
         versions: of the packages.
-        warnings: what has to be said.
-        files: the same as files, by name.
+        warnings: about guard and data.
+        files: the contents of the files, by name.
     """
 
     context: Context
@@ -141,18 +141,18 @@ class Assessment:
 
     @property
     def clean(self) -> Condition:
-        """Images as they are."""
+        """The condition of unmodified images."""
         return self.conditions[0]
 
     @property
     def passed(self) -> int:
-        """Images as they are that pass."""
+        """Unmodified images that pass."""
         clean = self.clean
         return clean.images - clean.flagged_defects - clean.flagged_right
 
     @property
     def passed_right(self) -> int:
-        """Of these, those answered rightly."""
+        """Unmodified images that pass and are classified correctly."""
         return self.clean.right - self.clean.flagged_right
 
 

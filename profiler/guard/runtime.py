@@ -28,12 +28,12 @@ _TINY = 1e-30
 
 
 class Scores(NamedTuple):
-    """What the guard says of B answers.
+    """The guard's verdict on B predictions.
 
     Attributes:
         predicted: (B,) class of the highest logit.
-        score: (B,) the higher the stranger; infinite where features or logits are not finite.
-        flagged: (B,) whether not to trust the answer.
+        score: (B,) higher is more anomalous; infinite where features or logits are not finite.
+        flagged: (B,) whether not to trust the prediction.
     """
 
     predicted: torch.Tensor
@@ -42,7 +42,7 @@ class Scores(NamedTuple):
 
 
 ViewTensors = tuple[torch.Tensor, torch.Tensor]
-"""Features (B, L, f) and logits (B, L, C) of L views."""
+"""Features (B, L, f) and logits (B, L, C) of L augmented views."""
 
 
 def view_tensors(views: Views | None, device: torch.device | str = "cpu") -> ViewTensors | None:
@@ -56,14 +56,15 @@ def view_tensors(views: Views | None, device: torch.device | str = "cpu") -> Vie
 class ScoringCore(nn.Module):
     """(B, f) features and (B, C) logits → (B,) scores: tensors in, tensors out.
 
-    A guard made with views needs those of the views as well.
+    A guard that uses augmented views needs their features and logits as well.
 
-    It holds a few matrices and calls nothing but tensor operations, so it can be exported and
-    moved to any device. In single precision: scores differ from :mod:`profiler.guard.rules`'s by
-    rounding, except where two concepts are equally strong up to rounding.
+    It holds a few matrices and calls only tensor operations, so it can be exported and moved to
+    any device. It works in single precision: scores differ from those of
+    :mod:`profiler.guard.rules` by rounding, except where two concepts are equally strong up to
+    rounding.
 
-    Beside a small network what counts at batch 1 is how many operations there are, not how large;
-    hence tables in place of formulas, and constants as tensors, which are cheaper than numbers.
+    For a small network at batch 1 the number of operations counts, not their size. Hence tables
+    replace formulas, and constants are tensors, which are cheaper than numbers.
     """
 
     planes: torch.Tensor
@@ -193,7 +194,9 @@ class ScoringCore(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean log-odds over image and views, and the change (B,)."""
         if views is None or views[0].shape[1] != len(self.views):
-            raise InputError(f"this guard needs views of each image: {', '.join(self.views)}")
+            raise InputError(
+                f"this guard needs augmented views of each image: {', '.join(self.views)}"
+            )
         features, logits = views
         if self.corrected:
             logits = logits + features @ self.correction + self.shift
@@ -306,9 +309,8 @@ class QuickCore:
 class Guarded(nn.Module):
     """A model and its guard: a call gives (logits, verdict) in one forward pass of the model.
 
-    A guard made with views takes a further pass for each of them. The model may do with its head's
-    output what it likes; ``logits`` are that output. Where the head runs several times, the last
-    run counts.
+    Each augmented view takes one more pass. ``logits`` are the outputs of the model's head,
+    whatever follows in the model. If the head runs several times, the last run counts.
     """
 
     def __init__(self, model: nn.Module, head: str, core: ScoringCore) -> None:
@@ -377,8 +379,9 @@ class Guarded(nn.Module):
             del hooks[key]
         if not seen:
             raise InputError(
-                "the layer that the guard reads did not run where hooks see it: if a part of the "
-                "model is compiled, wrap the plain model and compile what guard.wrap returns"
+                "the layer that the guard reads did not run, or its hooks did not: if a part of "
+                "the model is compiled, wrap the uncompiled model and compile what guard.wrap "
+                "returns"
             )
         features, logits = seen
         return features, logits if len(logits.shape) == 2 else logits.flatten(1)
@@ -404,7 +407,7 @@ class Guarded(nn.Module):
         return features, torch.stack(made).sum(dim=0) / self._divisor
 
     def _views(self, others: list[torch.Tensor]) -> ViewTensors:
-        """What the head reads and gives for further views."""
+        """Inputs and outputs of the head for augmented views."""
         with torch.no_grad():
             features, logits = zip(*map(self._seen, others), strict=True)
         return (

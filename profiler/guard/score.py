@@ -27,17 +27,17 @@ log = logging.getLogger("profiler")
 
 @dataclass(frozen=True)
 class Scored:
-    """What the guard says of one image.
+    """The result of the guard for one image.
 
     Attributes:
         name: of the file.
         predicted: class, by number; -1 where the image could not be read.
         prediction: its name.
-        score: the higher the stranger; infinite where it cannot be judged.
-        flagged: whether not to trust the answer.
-        reasons: the relations that speak most against it, in words.
-        problem: why it cannot be judged; empty where it can.
-        views: view → what the network calls it, for a guard made with views.
+        score: higher is more anomalous; infinite where the image cannot be scored.
+        flagged: whether not to trust the prediction.
+        reasons: the comparisons of concepts that raise the score most, in words.
+        problem: why the image cannot be scored; empty where it can.
+        views: augmented view → predicted class, for a guard that uses augmented views.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Scored:
     @property
     def cells(self) -> list[Any]:
         """In the order of :data:`COLUMNS`."""
-        said = [*self.reasons, *[""] * (SHOWN - len(self.reasons))]
+        reasons = [*self.reasons, *[""] * (SHOWN - len(self.reasons))]
         label = self.predicted if self.predicted >= 0 else ""
         seen = "; ".join(f"{view}: {name}" for view, name in self.views.items())
         verdict = "flag" if self.flagged else "accept"
@@ -62,7 +62,7 @@ class Scored:
             label,
             f"{self.score:.6g}",
             verdict,
-            *said,
+            *reasons,
             self.problem,
             seen,
         ]
@@ -78,28 +78,34 @@ def score_images(
     window: int | None = None,
     services: Services = NONE,
 ) -> Iterator[Scored]:
-    """Judge images one after the other, in their order.
+    """Score images one after the other, in their order.
 
     Args:
-        guard: judges.
-        classifier: answers; the one the guard was made for.
+        guard: fitted.
+        classifier: the one the guard was fitted for.
         probe: the images.
-        batch: at a time.
-        on_look: told of each look at the stream of what passes; None does not watch.
-        window: images that pass between two looks; None: the usual number.
+        batch: images at a time.
+        on_look: called with each test for drift of the images that pass; None: no tests.
+        window: images that pass between two tests; None: the default.
         services: shows progress.
+
+    Yields:
+        The result for each image.
+
+    Raises:
+        ContextError: the guard was fitted for another network.
     """
-    for said in filter(None, (check_subject(guard, classifier), guard.remark)):
-        log.warning("warning: %s", said)
+    for text in filter(None, (check_subject(guard, classifier), guard.remark)):
+        log.warning("warning: %s", text)
     try_first(classifier, classifier.readings, probe, batch_size=batch)
     watch = None
     if on_look is not None:
         watch = guard.watch(**({} if window is None else {"window": window}))
         if watch.blind:
             log.warning(
-                "warning: a window of %d images that pass cannot be told from the %d of the "
-                "reference beyond chance, whatever it shows: take a larger --window, or fit the "
-                "guard on more images",
+                "warning: drift cannot be detected: no window of %d images can differ "
+                "significantly from the %d images of the reference; use a larger --window, or fit "
+                "the guard on more images",
                 watch.window,
                 watch.reference.count,
             )
@@ -149,7 +155,7 @@ def score_images(
 
 
 def called(guard: Guard, views: Views | None, row: int) -> dict[str, str]:
-    """View → what the network calls it."""
+    """Augmented view → predicted class."""
     if views is None:
         return {}
     labels = views.logits[row].argmax(axis=1).tolist()

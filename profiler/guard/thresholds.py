@@ -1,4 +1,4 @@
-"""Where to cut a score, by what the cut is to achieve.
+"""Thresholds of a score, set to guarantee a target.
 
 A threshold τ flags x if score(x) > τ, and is set on labelled images that the score was not fitted
 on. For n of them:
@@ -8,21 +8,23 @@ on. For n of them:
     exchangeable data the next input is flagged with at most this probability (split conformal:
     Vovk, Gammerman & Shafer, 2005).
 ``false-alarms``
-    The same among right answers alone: at most this share of *them* is flagged.
+    The same among correct predictions alone: at most this share of *them* is flagged.
 ``passed-errors``
-    At most this share of all inputs is both wrong and passed, in expectation (conformal risk
-    control: Angelopoulos, Bates, Fisch, Lei & Schuster, ICLR 2024). The loss 1[wrong and passed]
-    never falls as τ rises, so the highest τ with (errors passed + 1)/(n + 1) ≤ risk will do.
+    At most this share of all inputs is both misclassified and passed, in expectation (conformal
+    risk control: Angelopoulos, Bates, Fisch, Lei & Schuster, ICLR 2024). The loss
+    1[misclassified and passed] never falls as τ rises, so the threshold is the highest τ with
+    (errors passed + 1)/(n + 1) ≤ risk.
 ``risk``
-    At most this share of what *passes* is wrong: accepted accuracy 1 − risk. This share is no
-    monotone function of τ, so risk control in expectation does not apply. The guarantee is one of
+    At most this share of what *passes* is misclassified: accepted accuracy 1 − risk. This share is
+    not monotone in τ, so risk control in expectation does not apply. The guarantee is one of
     Learn-then-Test (Angelopoulos, Bates, Candès, Jordan & Lei, 2021; for classifiers with a reject
     option Geifman & El-Yaniv, NeurIPS 2017): with the stated confidence over the draw of the n
     images, the true share is at most ``risk``. Among m passed images of true risk > r, at most k
     errors occur with probability ≤ P(Bin(m, r) ≤ k); this p-value is tested down fixed sequences
     of thresholds.
 
-All of this holds for inputs that are exchangeable with those n. Under attack or drift they are not.
+All guarantees hold for inputs that are exchangeable with those n; under attack or drift they are
+not.
 """
 
 import math
@@ -39,7 +41,7 @@ Target = Literal["share", "false-alarms", "passed-errors", "risk"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 CONFIDENCE = 0.95
-"""With which ``risk`` is held."""
+"""Of the guarantee of ``risk``."""
 STARTS = 4
 """Sequences of thresholds that are tested, each from another coverage on."""
 STEPS = 100
@@ -48,15 +50,15 @@ STEPS = 100
 
 @dataclass(frozen=True)
 class AlarmThreshold:
-    """A cut with what it was to achieve, and what it did on the images it was set on.
+    """A threshold with its target, and its effect on the images it was set on.
 
     Attributes:
-        value: τ; minus infinity flags everything, infinity only what cannot be judged.
+        value: τ; minus infinity flags everything, infinity only what cannot be scored.
         target: one of :data:`TARGETS`.
-        level: the share that was asked for.
+        level: the share that is guaranteed.
         images: n.
         flagged: share of them with a score above τ.
-        passed_risk: share of wrong ones among those that pass; None where none does.
+        passed_risk: share of misclassified images among those that pass; None where none passes.
         confidence: of the guarantee; None where it holds in expectation.
     """
 
@@ -75,7 +77,7 @@ class AlarmThreshold:
 
     @property
     def text(self) -> str:
-        """What is promised, in words.
+        """The guarantee, in words.
 
         >>> AlarmThreshold(0.5, "share", 0.1, 100, 0.1, 0.02).text
         'at most 10 % of inputs are flagged'
@@ -84,16 +86,16 @@ class AlarmThreshold:
         sure = "" if self.confidence is None else f", with {100 * self.confidence:g} % confidence"
         return {
             "share": f"at most {level} of inputs are flagged",
-            "false-alarms": f"at most {level} of right answers are flagged",
-            "passed-errors": f"at most {level} of inputs are wrong and pass",
-            "risk": f"at most {level} of what passes is wrong{sure}",
+            "false-alarms": f"at most {level} of correct predictions are flagged",
+            "passed-errors": f"at most {level} of inputs are misclassified and pass",
+            "risk": f"at most {level} of the predictions that pass are incorrect{sure}",
         }[self.target]
 
 
 def images_needed(target: str, level: float, confidence: float = CONFIDENCE) -> int:
-    """How many images it takes before a threshold can do more than flag everything, or nothing.
+    """The number of images needed for a threshold that flags some images, and not all.
 
-    Of ``false-alarms`` right answers are meant, of ``risk`` images of which none is wrong.
+    For ``false-alarms`` it counts correct predictions, for ``risk`` images without any error.
 
     >>> images_needed("false-alarms", 0.05), images_needed("risk", 0.05)
     (19, 107)
@@ -106,38 +108,40 @@ def images_needed(target: str, level: float, confidence: float = CONFIDENCE) -> 
 
 
 def remark(cut: AlarmThreshold, wrong: BoolArray) -> str:
-    """What has to be said of a cut that flags everything, or nothing at all; empty otherwise.
+    """A warning about a threshold that flags everything, or nothing; empty otherwise.
 
     Args:
-        cut: as set.
+        cut: the threshold.
         wrong: (n,) which of the images that it was set on are misclassified.
     """
     if math.isfinite(cut.value):
         return ""
     count = len(wrong) - int(wrong.sum()) if cut.target == "false-alarms" else len(wrong)
     needed = images_needed(cut.target, cut.level, cut.confidence or CONFIDENCE)
-    kind = "right answers" if cut.target == "false-alarms" else "images"
-    there = f"{count} {kind} were there to set it on"
+    kind = "correct predictions" if cut.target == "false-alarms" else "images"
+    there = f"it was set on {count} {kind}"
     if cut.target == "passed-errors" and not cut.useless:
         return (
-            f"nothing is flagged: {int(wrong.sum())} of {count} images are answered wrongly, so it "
+            f"nothing is flagged: {int(wrong.sum())} of {count} images are misclassified, so it "
             f"holds without a threshold that {cut.text}"
         )
     if cut.target == "risk":
-        there += f", {int(wrong.sum())} of them wrong"
-        kind += ", if none of them is wrong"
+        there += f", {int(wrong.sum())} of them misclassified"
     if count >= needed:
-        way_out = "ask for less"
+        way_out = "choose a weaker target"
     else:
-        least = "less" if cut.target == "risk" else f"{_least(count):g} or more"
-        way_out = f"it takes {needed} {kind}: ask for {least}, or give more images"
-    outcome = "everything is flagged" if cut.useless else "nothing is flagged, whatever it shows"
-    kept = f"no threshold {'' if cut.useless else 'but infinity '}keeps the promise"
-    return f"{outcome}: {kept} that {cut.text}; {there}, {way_out}"
+        least = (
+            "a weaker target" if cut.target == "risk" else f"a level of {_least(count):g} or more"
+        )
+        least_errors = " without any error" if cut.target == "risk" else ""
+        way_out = f"{needed} {kind}{least_errors} are needed: choose {least}, or give more images"
+    outcome = "everything is flagged" if cut.useless else "no image is flagged"
+    kept = f"no threshold {'' if cut.useless else 'except infinity '}guarantees"
+    return f"{outcome}: {kept} that {cut.text}; {there}; {way_out}"
 
 
 def _least(count: int) -> float:
-    """The least level, in whole hundredths, that so many images can keep."""
+    """The least level, in whole hundredths, that so many images can guarantee."""
     return math.ceil(100 / (count + 1) - 1e-9) / 100
 
 
@@ -154,21 +158,28 @@ def threshold(
 
     Args:
         target: one of :data:`TARGETS`.
-        level: the share that is aimed at, in (0, 1).
+        level: the share to guarantee, in (0, 1).
         scores: (n,).
         wrong: (n,) which are misclassified.
-        confidence: with which ``risk`` is to be held.
-        candidates: of ``risk``: scores of other images, whose quantiles are the thresholds tried;
-            they must not come from these images, or the guarantee is lost.
+        confidence: of the guarantee of ``risk``.
+        candidates: for ``risk``: scores of other images, whose quantiles are the thresholds tried.
+            With scores of these images the guarantee would not hold.
+
+    Raises:
+        UnknownNameError: there is no such target.
+        UsageError: a share or the candidates are missing or not valid.
+        InputError: the scores are not valid.
     """
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
     if not 0 < level < 1:
-        raise UsageError(f"the level of {target} must be a share between 0 and 1, got {level}")
+        raise UsageError(f"the level of {target} must lie between 0 and 1, got {level}")
     if scores.shape != wrong.shape or scores.ndim != 1 or not len(scores):
-        raise InputError(f"a threshold needs scores and outcomes, got {scores.shape}")
+        raise InputError(
+            f"a threshold needs as many scores as outcomes, got {scores.shape} and {wrong.shape}"
+        )
     if np.isnan(scores).any():
-        raise InputError("scores to set a threshold on hold NaN")
+        raise InputError("the scores to set a threshold on hold NaN")
     cut = np.asarray(scores, dtype=np.float64)
     sure = None
     if target == "share":
@@ -181,7 +192,7 @@ def threshold(
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must lie between 0 and 1, got {confidence}")
         if candidates is None or not len(candidates):
-            raise UsageError("a threshold by risk needs the scores of other images to try")
+            raise UsageError("a threshold by risk needs the scores of other images as candidates")
         sure = confidence
         value = _by_risk(cut, wrong, level, 1 - confidence, np.asarray(candidates))
     passed = ~above(cut, value)
@@ -190,7 +201,7 @@ def threshold(
 
 
 def above(scores: FloatArray, value: float) -> BoolArray:
-    """(n,) which scores are flagged by a cut: those above it, and infinite ones in any case."""
+    """(n,) which scores are flagged: those above a threshold, and infinite ones in any case."""
     flagged: BoolArray = ~(scores <= value) | (scores == math.inf)
     return flagged
 
@@ -204,7 +215,7 @@ def _quantile(scores: Float64, share: float) -> float:
 def _by_passed(scores: Float64, wrong: BoolArray, risk: float) -> float:
     """The highest τ at which (errors passed + 1)/(n + 1) ≤ risk.
 
-    τ lies just below the first error too many, so that right answers below it pass.
+    τ lies just below the first error too many, so that correct predictions below it pass.
     """
     allowed = math.floor(risk * (len(scores) + 1) - 1 + 1e-9)
     errors = np.sort(scores[wrong])

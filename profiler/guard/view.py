@@ -1,4 +1,4 @@
-"""A guard's worth: what it tells from what, at which cost, and what it missed."""
+"""The page of a guard's assessment: how well it detects errors, and at which cost."""
 
 import base64
 import math
@@ -15,13 +15,30 @@ from profiler.guard.page import TITLES, doubts, guard_prose
 from profiler.guard.result import COVERAGES, Assessment, Condition, Example
 from profiler.report import document
 from profiler.report.charts import Tick
-from profiler.report.text import MINUS, NOTHING, THIN, count, number, percent, share_of, typeset
+from profiler.report.text import (
+    MINUS,
+    NOTHING,
+    THIN,
+    count,
+    number,
+    percent,
+    plural,
+    share_of,
+    typeset,
+)
 
 METRIC_NAMES = {
     "auroc": ("AUROC", "higher is better"),
     "aupr": ("AUPR", "defects positive; higher is better"),
-    "fpr95": ("FPR@95", "defects positive: right answers flagged when 95 % of defects are"),
-    "fpr95_kept": ("FPR@95, kept", "right positive: defects passed when 95 % of right answers are"),
+    "fpr95": (
+        "FPR@95",
+        "defects positive: share of correct predictions flagged when 95 % of defects are flagged",
+    ),
+    "fpr95_kept": (
+        "FPR@95, kept",
+        "correct predictions positive: share of defects that pass when 95 % of correct "
+        "predictions pass",
+    ),
     "aurc": ("AURC", "mean risk over coverages; lower is better"),
 }
 BINS = 40
@@ -35,7 +52,10 @@ def render_guard(found: Assessment, pictures: Mapping[int, bytes], *, max_mb: fl
     Args:
         found: the assessment.
         pictures: WebP thumbnails of its examples by index, left out if the file would be larger.
-        max_mb: raises :class:`~profiler.errors.OutputError` if it is larger even then.
+        max_mb: the limit.
+
+    Raises:
+        OutputError: the file is larger even without pictures.
     """
     limit = int(max_mb * document.MEGABYTE)
     html = _rendered(found, pictures)
@@ -68,7 +88,7 @@ class Line:
     band: str
     """Outline of its band; empty without one."""
     value: str
-    """Told beside its name."""
+    """Shown beside its name."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +161,9 @@ class _View:
             "metrics": [METRIC_NAMES[name] for name in METRICS],
             "attacks": self._attacks(),
             "groups": [
-                ("Wrong answers that are flagged", "caught", self._cards(found.flagged)),
-                ("Wrong answers that pass", "missed", self._cards(found.missed)),
-                ("Right answers that are flagged", "alarms", self._cards(found.alarms)),
+                ("Incorrect predictions that are flagged", "caught", self._cards(found.flagged)),
+                ("Incorrect predictions that pass", "missed", self._cards(found.missed)),
+                ("Correct predictions that are flagged", "alarms", self._cards(found.alarms)),
             ],
         }
 
@@ -159,19 +179,19 @@ class _View:
         own = clean.metrics[found.rule].auroc
         after = percent(found.passed_right, found.passed, 1) if found.passed else NOTHING
         return [
-            ("Wrong answers told from right", number(own.value, 3), f"AUROC, {_span(own)}"),
+            ("AUROC", number(own.value, 3), f"incorrect against correct, {_span(own)}"),
             (
                 "Accuracy of what passes",
                 after,
-                f"all: {percent(clean.right, clean.images, 1)}",
+                f"all images: {percent(clean.right, clean.images, 1)}",
             ),
             (
-                "Wrong answers flagged",
+                "Incorrect predictions flagged",
                 percent(clean.flagged_defects, clean.defects),
                 f"{count(clean.flagged_defects)} of {count(clean.defects)}",
             ),
             (
-                "Right answers flagged",
+                "Correct predictions flagged",
                 percent(clean.flagged_right, clean.right, 1),
                 f"{count(clean.flagged_right)} of {count(clean.right)}",
             ),
@@ -202,7 +222,8 @@ class _View:
             tuple(reversed(lines)),
             _shares(),
             _flipped(_shares()),
-            "ROC curves: share of wrong answers flagged by share of right answers flagged. "
+            "ROC curves: share of incorrect predictions flagged by share of correct predictions "
+            "flagged. "
             + "; ".join(f"{line.name} AUROC {line.value}" for line in lines)
             + f". Interval of the guard: {_span(own)}.",
         )
@@ -224,12 +245,12 @@ class _View:
             tuple(reversed(lines)),
             _shares(),
             _flipped(_shares(1 if top < 0.1 else 0, top)),
-            "Risk by coverage: share of wrong answers among those that pass. "
+            "Risk by coverage: share of incorrect predictions among those that pass. "
             + "; ".join(f"{line.name} AURC {line.value}" for line in lines),
         )
 
     def _scores(self) -> dict[str, Any]:
-        """Two histograms over one axis, right answers above it and wrong ones below."""
+        """Two histograms over one axis, correct predictions above it and incorrect ones below."""
         found = self.found
         right = found.right_scores[np.isfinite(found.right_scores)]
         wrong = found.wrong_scores[np.isfinite(found.wrong_scores)]
@@ -242,7 +263,7 @@ class _View:
             low, high = low - 0.5, high + 0.5
         edges = np.linspace(low, high, BINS + 1)
         sides = []
-        for scores, css, what in ((right, "right", "right"), (wrong, "wrong", "wrong")):
+        for scores, css, what in ((right, "right", "correct"), (wrong, "wrong", "incorrect")):
             heights, _ = np.histogram(np.clip(scores, low, high), edges)
             share = heights / max(len(scores), 1)
             sides.append((css, what, heights, share))
@@ -253,10 +274,10 @@ class _View:
                 "x": 100 * place / BINS,
                 "width": 100 / BINS,
                 "height": 46 * float(each) / most,
-                # Right answers stand on the axis, wrong ones hang from it.
+                # Correct predictions stand on the axis, incorrect ones hang from it.
                 "y": 50 - 46 * float(each) / most if css == "right" else 50.0,
                 "tip": f"{number(float(edges[place]), 2)} to {number(float(edges[place + 1]), 2)}: "
-                f"{share_of(int(heights[place]), int(heights.sum()))} of the {what} answers",
+                f"{share_of(int(heights[place]), int(heights.sum()))} of the {what} predictions",
             }
             for css, what, heights, share in sides
             for place, each in enumerate(share)
@@ -274,8 +295,8 @@ class _View:
             "cut_side": "end" if at is not None and at > 60 else "start",
             "cut_text": f"flagged above {number(cut, 2)}",
             "ticks": ticks,
-            "alt": f"Scores of {count(clean.right)} right answers (above the axis) and of "
-            f"{count(clean.defects)} wrong ones (below); above the threshold lie "
+            "alt": f"Scores of {count(clean.right)} correct predictions (above the axis) and of "
+            f"{count(clean.defects)} incorrect ones (below); above the threshold are "
             f"{count(clean.flagged_right)} and {count(clean.flagged_defects)}",
         }
 
@@ -344,20 +365,23 @@ class _View:
 
     def _table(self, each: Condition) -> dict[str, Any]:
         lead, best = each.lead.auroc, self.title(each.best.auroc)
-        beside = "misclassified" if each.kind == "clean" else "changed and misclassified"
+        kind = "misclassified" if each.kind == "clean" else "changed and misclassified"
+        defects, right = count(each.defects), count(each.right)
         return {
             "title": self._heading(each),
-            "heading": "Misclassified images, as they are" if each.kind == "clean" else each.title,
-            "counts": f"Accuracy {percent(each.accuracy, 1, 1)} on {count(each.images)} images; "
-            f"{count(each.defects)} {beside}, beside {count(each.right)} right answers on images "
-            "as they are.",
+            "heading": "Misclassified unmodified images" if each.kind == "clean" else each.title,
+            "counts": f"Accuracy is {percent(each.accuracy, 1, 1)} on {count(each.images)} images. "
+            f"The defects are {plural(each.defects, f'{kind} image')}. They are compared with "
+            f"{right} correct predictions on unmodified images.",
             "at_threshold": "At the threshold the guard flags "
-            f"{share_of(each.flagged_defects, each.defects)} of the defects and "
-            f"{share_of(each.flagged_right, each.right)} of the right answers."
+            f"{percent(each.flagged_defects, each.defects)} of the defects "
+            f"({count(each.flagged_defects)} of {defects}) and "
+            f"{percent(each.flagged_right, each.right)} of the correct predictions "
+            f"({count(each.flagged_right)} of {right})."
             if each.defects
-            else "There is no defect to be found.",
-            "lead": f"AUROC of the guard less that of the best baseline ({best}): "
-            f"{_signed(lead.value)}, 95 % interval {_signed(lead.low)} to {_signed(lead.high)}."
+            else "There is no defect.",
+            "lead": f"The AUROC of the guard minus that of the best baseline ({best}) is "
+            f"{_signed(lead.value)} (95 % interval {_signed(lead.low)} to {_signed(lead.high)})."
             if math.isfinite(lead.value)
             else "",
             "rows": self._rows([(each, name) for name in METRICS]),
@@ -428,10 +452,10 @@ class _View:
 
 
 def _otherwise(example: Example) -> str:
-    """What the other views are called, in words; empty for a guard without any.
+    """The predictions for the augmented views, in words; empty for a guard without any.
 
     >>> _otherwise(Example(0, "", "dog", "cat", 1.0, (), {"mirrored": "cat", "up": "dog"}))
-    'Called dog if moved up.'
+    'Augmented views: dog if moved up.'
     """
     if not example.views:
         return ""
@@ -440,8 +464,9 @@ def _otherwise(example: Example) -> str:
         if name != example.predicted:
             other.setdefault(name, []).append(view)
     if not other:
-        return "Called the same otherwise."
-    return f"Called {'; '.join(f'{name} if {_changed(views)}' for name, views in other.items())}."
+        return "Augmented views: the same prediction."
+    texts = (f"{name} if {_changed(views)}" for name, views in other.items())
+    return f"Augmented views: {'; '.join(texts)}."
 
 
 def _changed(views: Sequence[str]) -> str:

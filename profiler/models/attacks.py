@@ -1,4 +1,4 @@
-"""Images changed by an adversary who knows the network, and stays within ε of each pixel.
+"""White-box attacks: images changed to raise the loss, each pixel by at most ε.
 
 For a network with logits z and an image x of class y, both attacks raise the cross-entropy
 
@@ -6,14 +6,14 @@ For a network with logits z and an image x of class y, both attacks raise the cr
     PGD    a random start within ε, then steps of α = 2.5 ε / steps along sign ∇ₓ loss, each put
            back to within ε            (Madry, Makelov, Schmidt, Tsipras & Vladu, ICLR 2018)
 
-ε, α and the limits 0 and 1 are in **pixels**: black is 0, white is 1. The pixels are those that the
-network sees, after resizing and cropping. The network's input is a tensor normalised by its own
-preprocessing, so the attack works on that tensor, with ε and the limits translated by a
+ε, α and the limits 0 and 1 are in **pixels**: black is 0, white is 1. The pixels are those of the
+network's input, after resizing and cropping. That input is a tensor normalised by the network's
+preprocessing, so the attack works on that tensor, with ε and the limits converted by a
 :class:`PixelScale`.
 
 The gradient is that of logit(1 − p_y) = log Σ_{j≠y} exp z_j − z_y. The cross-entropy is its
-softplus, so the signs are the same; but the softmax of a network that is very sure rounds to 1,
-where the cross-entropy has no gradient, and such a network would look robust.
+softplus, so the signs are the same. The softmax of a very confident network rounds to 1, where the
+cross-entropy has no gradient; with it, such a network would appear robust.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ STEP_SHARE = 2.5
 _WHITE = 255
 _TRIAL_SIDE = 256
 _TOLERANCE = 1e-3
-"""In pixels, a quarter of a step of 8 bits: what rounding may do, and no other preprocessing."""
+"""In pixels, a quarter of a step of 8 bits: larger deviations are not due to rounding."""
 
 
 # --- pixels ----------------------------------------------------------------------------------
@@ -46,12 +46,12 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class PixelScale:
-    """How a network's input is made of pixels: channel k = shift[k] + scale[k] · pixel in [0, 1].
+    """A network's input as a function of pixels: channel k = shift[k] + scale[k] · pixel in [0, 1].
 
     Attributes:
-        shift: (3,) what black gives, −mean / std.
-        scale: (3,) what white gives on top of it, 1 / std.
-        colors: (3,) which colour each channel holds: 0 red, 1 green, 2 blue.
+        shift: (3,) value of black, −mean / std.
+        scale: (3,) value of white less that of black, 1 / std.
+        colors: (3,) the colour of each channel: 0 red, 1 green, 2 blue.
     """
 
     shift: tuple[float, float, float]
@@ -60,16 +60,20 @@ class PixelScale:
 
     @classmethod
     def measure(cls, preprocess: Preprocess, name: str = "the network") -> "PixelScale":
-        """Of a preprocessing, whoever made it, by what it makes of images of one colour.
+        """Measure any preprocessing on images of one colour.
+
+        Args:
+            preprocess: from a picture to the network's input.
+            name: of the network, for messages.
 
         Raises:
-            InputError: it is not the same linear function of one colour in every place, as when it
-                standardises each image, mixes colours, or adds a border.
+            InputError: the preprocessing is not the same linear function of one colour in every
+                place; for example it standardises each image, mixes colours, or adds a border.
         """
         black, white = (_flat(preprocess, (level,) * 3, name) for level in (0, _WHITE))
         scale = white - black
         if not bool((scale.abs() > 0).all()):
-            raise _no_scale(name, "black and white look the same after it")
+            raise _no_scale(name, "it maps black and white to the same value")
         # Row c: what a pure colour c gives in each channel, as a share of white.
         pure = [tuple(_WHITE * (c == k) for k in range(3)) for c in range(3)]
         shares = torch.stack([(_flat(preprocess, each, name) - black) / scale for each in pure])
@@ -77,7 +81,7 @@ class PixelScale:
         if float((shares - nn.functional.one_hot(colors, 3).T).abs().max()) > _TOLERANCE:
             raise _no_scale(name, "it mixes the colours")
         if len(set(colors.tolist())) < 3:
-            raise _no_scale(name, "it leaves out a colour")
+            raise _no_scale(name, "it drops a colour")
         for levels in ((51, 102, 204), (128, 128, 128)):
             pixels = torch.tensor(levels, dtype=torch.float64)[colors] / _WHITE
             off = (_flat(preprocess, levels, name) - black) / scale - pixels
@@ -86,7 +90,7 @@ class PixelScale:
         return cls(_three(black), _three(scale), _three_ints(colors))
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """What (B, 3, H, W) inputs are in pixels, red first."""
+        """(B, 3, H, W) inputs converted to pixels, red first."""
         shift, scale = self.columns(images)
         made = torch.empty_like(images)
         made[:, list(self.colors)] = (images - shift) / scale
@@ -116,19 +120,19 @@ class PixelScale:
         outside = (self.pixels(images) - 0.5).abs().max() - 0.5
         if not bool(outside <= _TOLERANCE):
             raise InputError(
-                "the images are not in the range that black and white have after the "
-                f"preprocessing, by {float(outside):.3g} of it; an attack in pixels needs that"
+                "an attack in pixels needs images between black and white; after the preprocessing "
+                f"these exceed that range by {float(outside):.3g} of its width"
             )
         ends = torch.minimum(shift, shift + scale), torch.maximum(shift, shift + scale)
         reach = eps * scale.abs()
-        # By rounding, an image may lie just outside; it may stay there.
+        # An image just outside the range, by rounding, may stay there.
         low = torch.minimum(torch.maximum(images - reach, ends[0]), images)
         high = torch.maximum(torch.minimum(images + reach, ends[1]), images)
         return low, high
 
 
 def _flat(preprocess: Preprocess, color: Sequence[int], name: str) -> torch.Tensor:
-    """(3,) float64: what becomes of an image of one colour."""
+    """(3,) float64: the input that an image of one colour gives."""
     image = Image.new("RGB", (_TRIAL_SIDE, _TRIAL_SIDE), tuple(color))
     try:
         made = preprocess(image)
@@ -143,14 +147,14 @@ def _flat(preprocess: Preprocess, color: Sequence[int], name: str) -> torch.Tens
     first = made[:, 0]
     spread = float((made - first[:, None]).abs().max())
     if not spread <= _TOLERANCE * max(1.0, float(first.abs().max())):
-        raise _no_scale(name, "an image of one colour is not of one colour after it")
+        raise _no_scale(name, "it maps an image of one colour to several values")
     return first
 
 
 def _no_scale(name: str, why: str) -> InputError:
     return InputError(
-        f"an attack in pixels is not possible: the preprocessing of {name} cannot be taken back, "
-        f"because {why}; --preprocess can name one that only resizes, crops and normalises"
+        f"an attack in pixels is not possible: the preprocessing of {name} cannot be inverted, "
+        f"because {why}; with --preprocess, name one that only resizes, crops and normalises"
     )
 
 
@@ -165,7 +169,7 @@ def _three_ints(values: torch.Tensor) -> tuple[int, int, int]:
 
 
 def parse_eps(text: str) -> float:
-    """ε as a number or a fraction of white.
+    """ε as a number or a fraction; white is 1.
 
     >>> parse_eps("0.03"), parse_eps("8/255") == 8 / 255
     (0.03, True)
@@ -176,7 +180,7 @@ def parse_eps(text: str) -> float:
     except (ValueError, ZeroDivisionError):
         eps = math.nan
     if not 0 <= eps <= 1:
-        raise UsageError(f"--eps {text!r} is no share of white from 0 to 1; write 0.03 or 8/255")
+        raise UsageError(f"--eps {text!r} is not a number from 0 to 1 (white); write 0.03 or 8/255")
     return eps
 
 
@@ -185,7 +189,7 @@ def parse_eps(text: str) -> float:
 
 @dataclass(frozen=True)
 class Attack:
-    """What an adversary does.
+    """An attack and its settings.
 
     Attributes:
         method: one of :data:`METHODS`.
@@ -203,15 +207,15 @@ class Attack:
         if self.method not in METHODS:
             raise UnknownNameError("attack", self.method, METHODS)
         if not 0 <= self.eps <= 1:
-            raise UsageError(f"eps must be a share of white from 0 to 1, got {self.eps}")
+            raise UsageError(f"eps must be from 0 to 1 (white), got {self.eps}")
         if self.steps < 1:
             raise UsageError(f"an attack needs at least 1 step, got {self.steps}")
         if self.seed < 0:
-            raise UsageError(f"seed must not be negative, but is {self.seed}")
+            raise UsageError(f"seed must not be negative, got {self.seed}")
 
     @property
     def text(self) -> str:
-        """In words; two attacks with the same words do the same.
+        """In words; attacks with the same words are the same.
 
         >>> Attack("pgd", 8 / 255).text
         'PGD, ε = 8/255, 10 steps, seed 0'
@@ -230,23 +234,26 @@ class Attack:
         scale: PixelScale,
         indices: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """The images, attacked.
+        """Attack images.
 
-        Every pixel stays within ε of what it was, and in [0, 1]. PGD returns, for each image, the
-        point of highest loss on its way, the image itself included: the loss never falls. FGSM is
-        one blind step, after which it may. The outcome does not depend on how images are batched,
-        but for the last bits of the network's sums.
+        Every pixel changes by at most ε and stays in [0, 1]. PGD returns, for each image, the
+        point of highest loss on its path, the image itself included, so the loss never falls. FGSM
+        is one step, after which the loss may be lower. The outcome does not depend on how images
+        are batched, except for the last bits of the network's sums.
 
-        The model runs in evaluation mode and in full precision, whatever is around this call, and
-        is left as it was: modes, gradients, hooks.
+        The model runs in evaluation mode and in full precision, whatever the caller has set. Its
+        modes, gradients and hooks are left unchanged.
 
         Args:
             model: maps (B, 3, H, W) to logits (B, C).
-            images: (B, 3, H, W) as the preprocessing gives them.
-            labels: (B,) classes to be led away from.
-            scale: how the preprocessing makes them of pixels.
+            images: (B, 3, H, W), outputs of the preprocessing.
+            labels: (B,) classes to lead away from.
+            scale: of the preprocessing.
             indices: (B,) numbers of the images in their set, which seed their random starts; by
                 default 0, 1, …
+
+        Returns:
+            (B, 3, H, W), on the device of ``images``.
 
         Raises:
             InputError: the model does not give logits, or no gradient; labels are not classes.
@@ -256,7 +263,7 @@ class Attack:
             raise InputError(f"an attack needs images (B, 3, H, W), got {tuple(images.shape)}")
         if labels.shape != images.shape[:1] or len(indices) != len(images):
             raise InputError(
-                f"an attack needs a label and an index an image: {len(images)} images, "
+                f"an attack needs one label and one index per image: {len(images)} images, "
                 f"{tuple(labels.shape)} labels, {len(indices)} indices"
             )
         if not len(images):
@@ -306,7 +313,7 @@ class Attack:
 def _check_finite(loss: torch.Tensor) -> None:
     lost = int(loss.isnan().sum())
     if lost:
-        raise InputError(f"the network gives NaN for {lost} of {len(loss)} images to be attacked")
+        raise InputError(f"the network gives NaN for {lost} of the {len(loss)} images to attack")
 
 
 def _better(
@@ -353,7 +360,7 @@ def _loss_and_gradient(
         # Only with respect to the images: the parameters' .grad is not touched.
         (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
     if gradient is None:
-        raise InputError("the network's logits have no gradient with respect to its input")
+        raise InputError("the logits of the network have no gradient with respect to its input")
     return loss.detach(), gradient
 
 
@@ -361,7 +368,7 @@ def logit_of_error(logits: object, classes: torch.Tensor) -> torch.Tensor:
     """(B,) log Σ_{j≠y} exp z_j − z_y: rises with the cross-entropy, and never saturates."""
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(f"an attack needs logits (B, C) of two classes or more, got {shape}")
+        raise InputError(f"an attack needs logits (B, C) of at least two classes, got {shape}")
     if int(classes.min()) < 0 or int(classes.max()) >= logits.shape[1]:
         raise InputError(
             f"labels must be classes from 0 to {logits.shape[1] - 1}; got "

@@ -23,14 +23,14 @@ from profiler.models.subject.trial import in_company, mismatch
 _NAMED = 8
 """Linear layers that an error names, the last ones."""
 _PICTURES = 8
-"""Different pictures on which a head is held against the network, and against W z + b."""
+"""Different pictures on which a head is compared with the network, and with W z + b."""
 _ROUNDINGS = 8
-"""How many roundings of its size an output may be from W z + b; real heads stay below 2."""
+"""By so many roundings of its size may an output differ from W z + b; real heads stay below 2."""
 
 
 @dataclass(frozen=True)
 class Readout:
-    """One number or more that a forward pass gives for an image, as a layer of a pass.
+    """Numbers that a forward pass gives for an image, used like a layer.
 
     Attributes:
         name: ``features``, ``logits`` or ``drift``.
@@ -82,20 +82,21 @@ class Classifier:
 
     @classmethod
     def find(cls, subject: Subject, head: str | None = None) -> "Classifier":
-        """Divide a network at its last linear layer.
+        """Divide a network at its last linear layer, the head.
 
-        That is what gives the network's outputs, or outputs that are ranked as they are, as if a
-        softmax follows: a linear layer, a convolution of one position, anything else that is
-        linear in one row of features, or several such whose sum or mean is the output.
+        The head gives the outputs of the network, or outputs of the same ranking (a softmax may
+        follow). It is a linear layer, a convolution on one position, another module that is linear
+        in one row of features, or several of these whose sum or mean is the output.
 
         Args:
             subject: the network.
-            head: name of the layer, where it is to be another one. Its outputs are the logits,
-                whatever follows. Several are named as ``a + b`` or ``(a + b) / 2``.
+            head: name of the layer; None: it is found. Its outputs are the logits, whatever
+                follows. Several are named as ``a + b`` or ``(a + b) / 2``.
 
         Raises:
-            InputError: there is no such layer, the outputs of the network are not its, or it is
-                not linear.
+            InputError: there is no such layer, the outputs of the network are not those of the
+                head, or the head is not linear.
+            UnknownNameError: the network has no layer of this name.
         """
         parts, seen = _head(subject, None if head is None else _named(subject, head))
         read = [z for z, _, _ in seen.values()]
@@ -162,7 +163,7 @@ class Classifier:
 
     @torch.inference_mode()
     def run(self, images: torch.Tensor) -> Halves:
-        """Both halves' outputs for (B, 3, H, W) images, in one forward pass."""
+        """The outputs of both halves for (B, 3, H, W) images, in one forward pass."""
         drifts: list[torch.Tensor] = []
         with self._watched(drifts):
             features, logits = self._halves(images)
@@ -170,7 +171,7 @@ class Classifier:
         return Halves(features.float(), logits.float(), drift)
 
     def read(self, readings: Sequence[Readout], images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same by name: (B, units) each, as :meth:`profiler.models.subject.Subject.read`."""
+        """The same by name, (B, units) each, like :meth:`profiler.models.subject.Subject.read`."""
         halves = self.run(images)
         given = {"features": halves.features, "logits": halves.logits}
         if halves.drift is not None:
@@ -180,12 +181,15 @@ class Classifier:
     def check_head(
         self, features: torch.Tensor, logits: torch.Tensor, rounding: torch.dtype = torch.float32
     ) -> None:
-        """Refuse a head that gives something else than W z + b: proofs and guards rest on it.
+        """Refuse a head that does not give W z + b, on which proofs and guards rest.
 
         Args:
-            features: (B, f) what the head read.
-            logits: (B, C) what it gave.
+            features: (B, f) inputs of the head.
+            logits: (B, C) outputs of the head.
             rounding: type that its multiplications were rounded to.
+
+        Raises:
+            InputError: an output differs from W z + b by more than rounding.
         """
         z, y = (each.detach().double().cpu().numpy() for each in (features, logits))
         parts = [self.subject.model.get_submodule(name) for name in self._parts.names]
@@ -193,21 +197,20 @@ class Classifier:
         eps = max(torch.finfo(each).eps for each in (rounding, *kinds))
         # Sums of float32 lose some bits on a CPU, and all but TF32's on a GPU.
         eps = max(eps, 2**-18 if self.device.type == "cpu" else 2**-10)
-        said = z @ self.weights.T + self.bias
+        linear = z @ self.weights.T + self.bias
         # Errors of single products are independent, so their squares add up.
         weights, bias = self._squares or (self.weights**2, self.bias**2)
         size = np.sqrt(z**2 @ weights.T + bias) + np.abs(y)
-        excess = np.nan_to_num(np.abs(said - y) - _ROUNDINGS * eps * size)
+        excess = np.nan_to_num(np.abs(linear - y) - _ROUNDINGS * eps * size)
         row, output = np.unravel_index(excess.argmax(), excess.shape)
         if excess[row, output] > 0:
             kind = " and ".join(type(part).__name__ for part in parts)
             raise InputError(
                 f"the head {self.head!r} of {self.name}, a {kind}, does not give W z + b: output "
-                f"{output} of an image is {y[row, output]:.4g}, by weight and bias it is "
-                f"{said[row, output]:.4g}. What it does beside (a scale, a normalisation, an "
-                "adapter, a hook) is not in them, so nothing could be told by them: let the "
-                "network do it to the features first, or merge it into the weights of a plain "
-                "nn.Linear, or name another layer with --head"
+                f"{output} of an image is {y[row, output]:.4g}, but weight and bias give "
+                f"{linear[row, output]:.4g}. The head does something else as well (a scale, a "
+                "normalisation, an adapter, a hook). Move that before the head, or merge it into "
+                "the weights of a plain nn.Linear, or name another layer with --head"
             )
 
     def logits(self) -> nn.Module:
@@ -221,13 +224,13 @@ class Classifier:
         return self._joined(seen, len(images))
 
     def _joined(self, seen: "_Seen", images: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, f) features and (B, C) logits out of what the head's parts read and gave."""
+        """(B, f) features and (B, C) logits from the inputs and outputs of the head's parts."""
         rows = [seen[name][:2] for name in self._parts.names]
         features = [read[:images].flatten(1) for read, _ in rows]
         logits = [made[:images].flatten(1) for _, made in rows]
         if len(rows) == 1:
             return features[0], logits[0]
-        # Of several that read the same features, the first tells them all.
+        # If all parts read the same features, the first part has them all.
         z = features[0] if features[0].shape[1] == self.features else torch.cat(features, dim=1)
         return z, torch.stack(logits).sum(dim=0) / self._parts.divisor
 
@@ -252,16 +255,16 @@ class Classifier:
 
 @torch.inference_mode()
 def dead_weights(model: nn.Module, batches: Iterable[torch.Tensor]) -> dict[str, float]:
-    """Of each layer's squared weights, the share on inputs that never vary.
+    """The share of each layer's squared weights that is on constant inputs.
 
-    Training with weight decay leaves no weights on an input that is constant. So where a layer has
-    many, its input once lived: channels before it have died since, or were cut. Linear layers and
-    convolutions in one group are looked at; an input is constant if no image, at no position,
-    gives it another value.
+    Training with weight decay leaves no weights on an input that is constant. If a layer has such
+    weights, its input varied during training, and channels before it are now dead or were cut.
+    Linear layers and convolutions in one group are examined. An input is constant if it has the
+    same value for every image, at every position.
 
     Args:
         model: any network.
-        batches: what it reads; all of them count together.
+        batches: its inputs; all of them count together.
 
     Returns:
         Name of the layer → share, in the order in which they run first.
@@ -305,7 +308,7 @@ def dead_weights(model: nn.Module, batches: Iterable[torch.Tensor]) -> dict[str,
 
 
 class _Logits(nn.Module):
-    """The outputs of a classifier's head, whatever the network makes of them."""
+    """The outputs of a classifier's head, whatever follows in the network."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -334,7 +337,7 @@ _Seen = dict[str, tuple[torch.Tensor, torch.Tensor, int]]
 
 @contextmanager
 def _seeing(subject: Subject, names: Iterable[str]) -> Iterator[_Seen]:
-    """Within the context, what these modules are given and give."""
+    """Within the context, inputs and outputs of these modules."""
     seen: _Seen = {}
 
     def hook_for(name: str) -> Any:
@@ -365,12 +368,12 @@ def _named(subject: Subject, text: str) -> Head:
             raise UnknownNameError(f"linear layer of {subject.name}", name, linear)
         if next(modules[name].parameters(), None) is None:
             kind = type(modules[name]).__name__
-            raise InputError(f"--head {name}: a {kind} is no linear layer{_known(subject)}")
+            raise InputError(f"--head {name}: a {kind} is not a linear layer{_known(subject)}")
     return head
 
 
 def _head(subject: Subject, given: Head | None) -> tuple[Head, _Seen]:
-    """The head, given or found, and what it makes of different pictures."""
+    """The head, given or found, and its inputs and outputs for different pictures."""
     linear = [name for name, module in subject.model.named_modules() if _is_linear(module)]
     head = given or subject.head
     watched = dict.fromkeys([*linear, *(head.names if head else ())])
@@ -411,11 +414,11 @@ def _unfit(head: Head, ran: _Seen) -> str:
             return f"layer {name!r} does not run"
         read, made, _ = ran[name]
         if len(read) != _PICTURES or any(side != 1 for side in (*read.shape[2:], *made.shape[2:])):
-            return f"it reads {tuple(read.shape[1:])} for an image, not one row of features"
+            return f"its input for an image has shape {tuple(read.shape[1:])}, not one row"
         if made.shape[1] < 2:
-            return "it has one output, not one a class"
+            return "it has one output, not one per class"
         if made.shape[1] != ran[head.names[0]][1].shape[1]:
-            return "its parts do not give equally many numbers"
+            return "its parts have different numbers of outputs"
     return ""
 
 
@@ -430,18 +433,19 @@ def _unlike(logits: torch.Tensor, outputs: Sequence[torch.Tensor]) -> str:
         return "the network does not give rows of class scores (images, classes)"
     fitting = [output for output in rows if output.shape == logits.shape]
     if not fitting:
-        return f"it gives {logits.shape[1]} numbers, the network {rows[0].shape[1]}"
+        return f"it has {logits.shape[1]} outputs, but the network has {rows[0].shape[1]}"
     if not any(same_order(logits, output) for output in fitting):
-        return "the network ranks its outputs otherwise"
+        return "the network ranks the classes in another order"
     return ""
 
 
 def _matrix(subject: Subject, name: str, read: torch.Tensor) -> tuple[Float64, Float64]:
     """W (C, f) and b (C,) of a module that reads and gives rows, if it is linear.
 
-    Of a plain linear layer they are its own. Anything else is asked: b is what it makes of zeros,
-    and W what each feature adds to that. So it may hold a normalisation with statistics that are
-    kept, or several linear layers; :meth:`Classifier.check_head` refuses what is not linear.
+    A plain linear layer has them as parameters. Of any other module they are measured: b is its
+    output for zeros, and W what each feature adds to that. So it may hold a normalisation with
+    kept statistics, or several linear layers; :meth:`Classifier.check_head` refuses what is not
+    linear.
     """
     module: Any = subject.model.get_submodule(name)
     if type(module) in (nn.Linear, nn.Conv2d):

@@ -1,7 +1,7 @@
-"""The same images, seen otherwise: changes after which an image still shows what it showed.
+"""Augmented views: small changes of an image that keep its content.
 
-They work on a network's input (B, 3, H, W), after the preprocessing, so they cost no decoding, and
-whatever is in that input, an attack as well, is in the view.
+They work on a network's input (B, 3, H, W), after the preprocessing, so they cost no decoding.
+Whatever is in that input, an attack included, is in the augmented view.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from profiler.errors import UnknownNameError, UsageError
 
 
 def _moved(images: torch.Tensor, axis: int, by: int) -> torch.Tensor:
-    """By so many pixels; what comes in repeats the edge."""
+    """Moved by so many pixels; the edge is repeated."""
     last = images.shape[axis] - 1
     places = torch.arange(last + 1, device=images.device) - by
     return images.index_select(axis, places.clamp(0, last))
@@ -25,11 +25,11 @@ VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "left": lambda images: _moved(images, -1, -1),
     "up": lambda images: _moved(images, -2, -1),
 }
-"""Mirrored left to right; moved by one pixel of what the network reads."""
+"""Mirrored left to right, or moved by one pixel of the network's input."""
 
 
 def parse_views(text: str) -> tuple[str, ...]:
-    """Names, with commas; ``all``: every one; ``none``: no view.
+    """Names of augmented views, separated by commas; ``all``: every one; ``none``: no view.
 
     >>> parse_views("mirrored,up")
     ('mirrored', 'up')
@@ -42,9 +42,14 @@ def parse_views(text: str) -> tuple[str, ...]:
 
 
 def check_views(names: Sequence[str]) -> None:
-    """Raise unless each is known, and named once."""
+    """Check the names of augmented views.
+
+    Raises:
+        UnknownNameError: there is no view of a name.
+        UsageError: a view is named twice.
+    """
     for name in names:
         if name not in VIEWS:
-            raise UnknownNameError("view", name, tuple(VIEWS))
+            raise UnknownNameError("augmented view", name, tuple(VIEWS))
     if len(set(names)) < len(names):
-        raise UsageError(f"a view is named twice in {', '.join(names)}")
+        raise UsageError(f"an augmented view is named twice in {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""The stories of specs: held against images and regions; proposed from images."""
+"""The story of a check: specs on images and on regions."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -61,17 +61,22 @@ def check(
     options: SpecOptions | None = None,
     services: Services = NONE,
 ) -> Checked:
-    """Hold specs against images and, where asked, regions; write the outcome to ``out``, if any.
+    """Check specs on images and, if asked, on regions; write the result to ``out``, if any.
 
     Args:
         file: the specs.
-        concepts: those that specs may name, where the file declares none.
+        concepts: that specs may name, if the file declares none.
         classifier: the network.
-        vlm: knows the concepts' words.
+        vlm: gives the embeddings of images and concepts.
         data: labelled images.
-        out: folder; None to write nothing.
-        options: how.
+        out: folder; None: nothing is written.
+        options: settings.
         services: store and progress.
+
+    Raises:
+        SpecError: a spec names an unknown class or concept.
+        InputError: a region is empty, or annotations are missing.
+        OutputError: the page is larger than ``options.max_report_mb``.
     """
     options = options or SpecOptions()
     clock = Clock()
@@ -153,9 +158,12 @@ def check(
 
 
 def verify(path: Path) -> list[tuple[Certificate, str]]:
-    """Certificates of a file, each with what is wrong with it, or with nothing.
+    """Certificates of a file, each with a complaint, which is empty if the proof is valid.
 
-    Reads no model and calls no solver; raises :class:`InputError` for a file that holds none.
+    No model is read and no solver is called.
+
+    Raises:
+        InputError: the file holds no certificates.
     """
     what = "file of certificates"
     content = read_json(path, what)
@@ -164,7 +172,7 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
     except InputError as error:
         raise InputError(f"{what} {str(path)!r}: {error}") from error
     if not found:
-        raise InputError(f"{str(path)!r} holds no proof")
+        raise InputError(f"{str(path)!r} holds no certificates")
     return [(each, each.complaint()) for each in found]
 
 
@@ -179,18 +187,18 @@ def _warnings(
     world: World,
     numbering: str,
 ) -> tuple[str, ...]:
-    said = [numbering] if numbering else []
+    texts = [numbering] if numbering else []
     if file.model is not None and file.model != classifier.name:
-        said.append(f"{file.title} was written for {file.model}, not for {classifier.name}")
+        texts.append(f"{file.title} was written for {file.model}, not for {classifier.name}")
     if seen.skipped:
-        said.append(
-            f"{len(seen.skipped)} of {len(data.names)} images could not be read and were left out"
+        texts.append(
+            f"{len(seen.skipped)} of {len(data.names)} images could not be read and are left out"
         )
     if world.aligned.warning_ and world.space:
-        said.append(world.aligned.warning_)
-    for text in said:
+        texts.append(world.aligned.warning_)
+    for text in texts:
         log.warning("warning: %s", text)
-    return tuple(f"{text[:1].upper()}{text[1:]}." for text in said)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
 def _images(spec: CheckedSpec) -> Iterator[NearImage]:

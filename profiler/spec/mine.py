@@ -1,4 +1,4 @@
-"""Specs proposed from what images show."""
+"""Specs proposed from images, or from a table of attributes."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.concepts.attributes import RIVAL10_CLASSES
-from profiler.concepts.space import dealt
+from profiler.concepts.space import folds
 from profiler.core.arrays import Float64
 from profiler.core.store import write_atomically
 from profiler.core.text import Table, text_of, tidy
@@ -30,7 +30,7 @@ log = logging.getLogger("profiler")
 
 @dataclass(frozen=True)
 class Mined:
-    """Specs that images suggest.
+    """Proposed specs.
 
     Attributes:
         text: a file of specs, each with its rate in a comment.
@@ -47,17 +47,17 @@ class Mined:
 
 @dataclass(frozen=True)
 class MineOptions:
-    """What is proposed."""
+    """Which specs are proposed."""
 
     per_class: int = 10
     least_rate: float = 0.9
-    """Mined: reached by the low end of the rate's interval. From a table: what is required."""
+    """Mined: least lower end of the rate's interval. From a table: the required rate."""
     table: Path | None = None
     """How often each class shows each attribute: a CSV of class,attribute,attribute …"""
     relevant: float = 0.5
-    """From a table: the stronger concept is shown at least so often …"""
+    """From a table: least frequency of the stronger concept."""
     gap: float = 0.4
-    """… and the weaker one less often by so much."""
+    """From a table: least difference to the frequency of the weaker concept."""
 
 
 def mine(
@@ -75,12 +75,15 @@ def mine(
     Args:
         concepts: to compare; None: the attributes of the table.
         classifier: the network.
-        vlm: knows the concepts' words.
+        vlm: gives the embeddings of images and concepts.
         data: labelled images.
-        out: file; None to write nothing.
-        what: is proposed.
-        options: how.
+        out: file; None: nothing is written.
+        what: which specs are proposed.
+        options: settings.
         services: store and progress.
+
+    Raises:
+        InputError: the table does not fit the classifier or the concepts.
     """
     what, options = what or MineOptions(), options or SpecOptions()
     table = None if what.table is None else read_table(what.table)
@@ -98,7 +101,7 @@ def mine(
     everything = np.ones(len(seen), dtype=bool)
     chosen = everything & False
     if pairs is None:
-        chosen = dealt(seen.kept, options.seed) < 3
+        chosen = folds(seen.kept, options.seed) < 3
         labels = [names[place] for place in np.unique(seen.predicted).tolist()]
         pairs = candidates(
             facts, labels, chosen, per_class=what.per_class, least_rate=what.least_rate
@@ -106,7 +109,7 @@ def mine(
     found = measure(facts, pairs, ~chosen)
     order = {label: place for place, label in enumerate(names)}
     if table is not None:
-        # The most violated first: there the debugging starts.
+        # The most violated specs first, where debugging starts.
         found.sort(key=lambda each: (order[each.label], _known(each.inside.value)))
     used = {each.label for each in found}
     declared = tuple(
@@ -150,11 +153,13 @@ def read_table(path: Path) -> AttributeTable:
     table = Table.parse(text_of(path, "table"), path.name)
     names = tuple(map(tidy, table.header))
     if not table.rows or len(names) < 3:
-        raise InputError(f"{path.name}: needs a header class,attribute,attribute … and a class")
+        raise InputError(
+            f"{path.name}: expected a header class,attribute,attribute … and at least one class"
+        )
     classes = tuple(tidy(cells[0]) for _, cells in table.rows)
     for what, given in (("class", classes), ("attribute", names)):
         if len(set(given)) < len(given):
-            raise InputError(f"{path.name}: a {what} stands there twice")
+            raise InputError(f"{path.name}: the same {what} is listed twice")
     columns = [table.numbers(name) for name in names[1:]]
     for (line, _), shares in zip(table.rows, zip(*columns, strict=True), strict=True):
         if not all(share is not None and 0 <= share <= 1 for share in shares):
@@ -179,7 +184,9 @@ def _pairs_of(
         same = next((each for each in RIVAL10_CLASSES if fold(written) in each), (written,))
         label = next((known[fold(each)] for each in (written, *same) if fold(each) in known), None)
         if label is None:
-            log.warning("warning: class %r of the table is no output of the classifier", written)
+            log.warning(
+                "warning: class %r of the table is not an output of the classifier", written
+            )
             continue
         matched += 1
         pairs += [
@@ -216,19 +223,19 @@ def _mined_text(
     )
     head = [
         f"# Proposed by profiler mine. {where}; {data.title}.",
-        "# Each spec is preceded by how far it holds. Edit, and check with profiler check.",
+        "# The comment above each spec gives its rate. Edit the file, then run profiler check.",
     ]
     if world.aligned.warning_:
         head.append(f"# Warning: {world.aligned.warning_}.")
     lines = ["\n".join(head), str(file).rstrip()]
     if not found:
-        lines.append("# Nothing holds often enough to be proposed.")
+        lines.append("# No spec holds often enough to be proposed.")
     used: set[str] = set()
     label = None
     for each in found:
         if each.label != label:
             label = each.label
-            lines.append(f"# --- {label}: {_count(each.inside)} predicted so")
+            lines.append(f"# --- {label}: {_count(each.inside)} with this prediction")
         spec = Spec(_spec_name(each, used), each.formula, None, (_requirement(each, what),))
         lines.append(f"# {_told(each)}\n{spec}")
     return "\n\n".join(lines) + "\n"
@@ -239,7 +246,7 @@ def _count(rate: Rate) -> str:
 
 
 def _requirement(each: Proposal, what: MineOptions) -> Requirement:
-    """From a table what is asked for; mined, what the interval does not go below."""
+    """From a table: the required rate; mined: the lower end of the interval."""
     if what.table is not None:
         return Requirement("applicable rate", what.least_rate)
     return Requirement("applicable rate", int(100 * each.inside.interval()[0]) / 100)
@@ -247,15 +254,16 @@ def _requirement(each: Proposal, what: MineOptions) -> Requirement:
 
 def _told(each: Proposal) -> str:
     if not each.inside.images:
-        return "nothing is predicted so: no rate"
+        return "no image has this prediction, so there is no rate"
     low, high = each.inside.interval()
-    told = (
+    text = (
         f"{each.inside.value:.1%} of {_count(each.inside)} (95 % interval {low:.1%} to {high:.1%})"
     )
     if not each.outside.images:
-        return told
-    lift = f"lift {each.lift:.2f}" if np.isfinite(each.lift) else "never elsewhere"
-    return f"{told}; {each.outside.value:.1%} of {_count(each.outside)} predicted otherwise; {lift}"
+        return text
+    lift = f"lift {each.lift:.2f}" if np.isfinite(each.lift) else "never for other predictions"
+    outside = f"{each.outside.value:.1%} of {_count(each.outside)} with other predictions"
+    return f"{text}; {outside}; {lift}"
 
 
 def _spec_name(each: Proposal, used: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""Checked specs told as a page, and as lines on a terminal."""
+"""The text of the page of a check, and its lines on a terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ WORDS = {
     "proved": "proved",
     "violated": "counterexample",
 }
-"""How a spec ended, or a search, in words."""
+"""The outcome of a spec or of a proof search, in words."""
 
 
 def check_prose(found: Checked) -> dict[str, Any]:
-    """What the page says of a check, by the names that the template knows."""
+    """The texts of the page, by the names that the template knows."""
     stories = {
         "summary": summary(found),
         "rate_story": rate_story(),
@@ -31,10 +31,10 @@ def check_prose(found: Checked) -> dict[str, Any]:
     }
     poor = found.map.warning and _names_concepts(found)
     return {
-        "title": f"What {found.classifier.name} must respect, and whether it does",
+        "title": f"Specifications of {found.classifier.name}: which hold and which fail",
         "examined": _examined(found),
         "summary_author": "a fixed template",
-        "map_warning": typeset(f"Poor map into the VLM’s space: {found.map.warning}.")
+        "map_warning": typeset(f"The linear alignment is poor: {found.map.warning}.")
         if poor
         else "",
         "command": found.command,
@@ -58,7 +58,7 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
         ),
         ("Specs", f"{found.file.title}: {plural(len(found.specs), 'spec')}"),
         ("Images", f"{found.data.title}: {plural(found.data.images, 'image')}"),
-        ("Concepts known to", found.vlm.name),
+        ("VLM", found.vlm.name),
         ("Regions", ", ".join(map(str, found.regions))),
         ("Date", found.date),
     ]
@@ -66,13 +66,13 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
 
 
 def summary(found: Checked) -> Iterator[str]:
-    """Two or three sentences that say the finding."""
+    """The finding in two or three sentences."""
     total = len(found.specs)
     verbs: dict[Final, tuple[str, str]] = {
         "holds": ("holds", "hold"),
         "fails": ("fails", "fail"),
-        "undecided": ("stays undecided", "stay undecided"),
-        "measured": ("was only measured", "were only measured"),
+        "undecided": ("is undecided", "are undecided"),
+        "measured": ("is only measured", "are only measured"),
     }
     numbers = {final: len(found.of(final)) for final in verbs}
     parts = [f"{count(many)} {verbs[final][many != 1]}" for final, many in numbers.items() if many]
@@ -85,8 +85,9 @@ def summary(found: Checked) -> Iterator[str]:
     if worst is not None:
         rate = worst.rate.applicable
         yield (
-            f"On images, “{worst.spec.name}” holds least: for {percent(rate.holds, rate.images)} "
-            f"of the {count(rate.images)} that it applies to."
+            f"On images, “{worst.spec.name}” has the lowest rate: it holds for "
+            f"{percent(rate.holds, rate.images)} of the {plural(rate.images, 'image')} that it "
+            "applies to."
         )
     on = [each for spec in found.specs for each in spec.regions]
     if on:
@@ -94,11 +95,12 @@ def summary(found: Checked) -> Iterator[str]:
         violated = sum(each.outcome.verdict == "violated" for each in on)
         left = len(on) - proved - violated
         sentence = (
-            f"Of {plural(len(on), 'question')} about whole regions, {count(proved)} "
-            f"{'is' if proved == 1 else 'are'} proved and {count(violated)} "
+            f"Of {plural(len(on), 'proof search', 'proof searches')} on whole regions, "
+            f"{count(proved)} {'has' if proved == 1 else 'have'} a proof and {count(violated)} "
             f"{'has' if violated == 1 else 'have'} a counterexample"
         )
-        yield f"{sentence}; {count(left)} stay undecided." if left else f"{sentence}."
+        verb = "is" if left == 1 else "are"
+        yield f"{sentence}; {count(left)} {verb} undecided." if left else f"{sentence}."
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -108,70 +110,72 @@ def _listed(parts: Sequence[str]) -> str:
 def rate_story() -> tuple[str, ...]:
     """What rates are, in sentences."""
     return (
-        "The rate is the share of images of which the spec holds. An implication holds of every "
-        "image that its premise does not fit, without saying anything: so “applies” counts the "
-        "images that it speaks of, and the rate among them stands first.",
-        f"Intervals are {LEVEL:.0%} by Wilson, for images drawn independently. Classes are those "
-        "of the labels. A requirement is met or not by the rate itself; where its interval spans "
-        "the requirement, more images could turn the verdict.",
-        "predict(x, c): no output is higher than that of c. >(x, a, b): the cosine of the "
-        "encoding, through the map, with the words of a is larger than with those of b. Both are "
-        "read as linear rows in the features, on images and on regions alike.",
+        "The rate is the share of images for which the spec holds. An implication holds trivially "
+        "for an image that does not satisfy its premise. So the page first gives the rate on the "
+        "images to which the spec applies: those that satisfy the premise.",
+        f"Intervals are {LEVEL:.0%} (Wilson), for independent images. Classes are those of the "
+        "labels. The rate itself decides whether a requirement is met. If its interval includes "
+        "the required rate, more images could change the verdict.",
+        "predict(x, c) holds if no output is higher than that of c. >(x, a, b) holds if the cosine "
+        "of the encoding, after the linear alignment, is larger with the words of a than with the "
+        "words of b. Both are linear inequalities in the features, on images and on regions.",
     )
 
 
 def region_story(found: Checked) -> tuple[str, ...]:
     """Which regions were searched, in sentences."""
     if not found.regions:
-        return ("No region was searched: --formal asks for proofs.",)
+        return ("No region was searched. Proofs are made with --formal.",)
     classes = ", ".join(f"{label} {count(many)}" for label, many in found.region_images.items())
     kinds = _listed([each.said for each in found.regions])
-    said = [
-        f"A region holds encodings like those of one class: {kinds}, by the images that are "
-        f"labelled so ({classes}). A spec is asked about the regions of the classes that it "
-        "predicts; if it predicts none, about those of all.",
+    lines = [
+        f"A region is a set of encodings around those of one class: {kinds}. It is computed from "
+        f"the images with that label ({classes}). A spec is checked on the regions of the classes "
+        "that it predicts. If it predicts none, it is checked on the regions of all classes.",
     ]
     if any(each.kind in ("box", "max") for each in found.regions):
-        said.append(
-            "Boxes are cut at 0, as no feature of any image is negative: the encoder ends in an "
-            "averaged ReLU or the like."
+        lines.append(
+            "Boxes are cut at 0, because no feature of any image is negative, as after an averaged "
+            "ReLU."
             if found.positive
-            else "Boxes are not cut at 0: some features are negative."
+            else "Boxes are not cut at 0, because some features are negative."
         )
     if any(each.kind == "max" for each in found.regions):
-        said.append(
-            "The largest γ is found by bisection between one that is proved and one that is not, "
-            f"to within {PRECISION:.1%}; the proved one is given."
+        lines.append(
+            "The largest γ is found by bisection between a γ that is proved and one that is not, "
+            f"to within {PRECISION:.1%}. The proved γ is reported."
         )
-    return tuple(said)
+    return tuple(lines)
 
 
 def proof_story() -> tuple[str, ...]:
     """What the three verdicts mean, in sentences."""
     return (
-        "Proved: for every point of the region, not only for images. Each way in which the spec "
-        "could fail was refuted by weights whose sum of rows is nowhere positive, beyond all "
-        "rounding; certificates.json holds them, and profiler check --verify computes the sums "
-        "again in rational arithmetic, without a solver.",
-        "Violated: a point of the region was found at which the spec fails, and evaluated again. "
-        "It is an encoding, not an image; whether an image has this encoding is not known. Its "
-        "margin is the distance in feature space to the nearest plane at which it would end to be "
-        "one. The real images nearest to it stand beside it, with their distance in units of the "
-        "class’s spread (the root mean square distance of its encodings from their mean).",
-        "Undecided: time ran out, the sign of a number is within rounding, or the answer hangs on "
-        "an annotation. It is never counted as proved.",
+        "Proved: the spec holds for every point of the region, not only for images. Each way in "
+        "which the spec could fail was refuted by weights whose sum of rows is nowhere positive, "
+        "by more than rounding. certificates.json holds these weights. profiler check --verify "
+        "computes the sums again in rational arithmetic, without a solver.",
+        "Violated: the spec fails at a point of the region, the counterexample, which was "
+        "evaluated again. It is an encoding, not an image. Whether an image has this encoding is "
+        "not known. Its margin is the distance in feature space to the nearest plane beyond which "
+        "it is no longer a counterexample. The page shows the nearest real images, with their "
+        "distance in units of the class’s spread (the root mean square distance of its encodings "
+        "from their mean).",
+        "Undecided: the time limit was reached, the sign of a number is within rounding, or the "
+        "outcome depends on an annotation. Undecided specs are never counted as proved.",
     )
 
 
 def _limits(found: Checked) -> list[str]:
     limits = [
-        "Proofs are about the head and the map, as numbers of 64 bits, over a set of encodings. "
-        "They say nothing of encodings outside the region, nor of how the encoder makes them from "
-        "images.",
-        "A concept is what the VLM understands by its words, seen through an affine map from the "
-        f"classifier’s features (R² {number(found.map.r2, 2)} on held-out images). Where the map "
-        "is poor, a spec about concepts says little about the images.",
-        "The map was fitted, without labels, on the same images that the rates are of.",
+        "Proofs are about the head and the linear alignment, as 64-bit numbers, over a set of "
+        "encodings. They do not cover encodings outside the region. They do not cover how the "
+        "encoder computes encodings from images.",
+        "A concept is what the VLM understands by its words, after a linear alignment of the "
+        f"classifier’s features (R² {number(found.map.r2, 2)} on held-out images). If the "
+        "alignment is poor, a spec about concepts says little about the images.",
+        "The linear alignment was fitted, without labels, on the images that the rates are "
+        "measured on.",
     ]
     if found.vlm.limits:
         limits.insert(0, found.vlm.limits)
@@ -182,11 +186,11 @@ def _provenance(found: Checked) -> list[tuple[str, str]]:
     pairs = [
         ("Settings", ", ".join(f"{name} {value}" for name, value in found.settings.items())),
         ("Preprocessing", found.classifier.preprocessing),
-        ("Map fitted on", plural(found.map.images, "image")),
+        ("Linear alignment fitted on", plural(found.map.images, "image")),
         ("Model fingerprint", found.classifier.fingerprint),
         ("VLM fingerprint", found.vlm.fingerprint),
         ("Data fingerprint", found.data.fingerprint),
-        ("Not read", ", ".join(name for name, _ in found.data.skipped[:5])),
+        ("Files not read", ", ".join(name for name, _ in found.data.skipped[:5])),
         ("Versions", ", ".join(f"{name} {v}" for name, v in found.versions.items())),
         ("Seconds", ", ".join(f"{stage} {value:.1f}" for stage, value in found.timings.items())),
     ]
@@ -210,12 +214,12 @@ def check_table(found: Checked) -> Iterator[str]:
 
 def _rates(each: CheckedSpec) -> str:
     rate, applicable = each.rate.rate, each.rate.applicable
-    said = f"{rate.value:6.1%} of {rate.images:,}"
+    text = f"{rate.value:6.1%} of {rate.images:,}"
     if applicable != rate and applicable.images:
-        said += f", {applicable.value:6.1%} of the {applicable.images:,} it applies to"
+        text += f", {applicable.value:6.1%} of the {applicable.images:,} it applies to"
     if each.rate.outcome:
-        said += f" ({each.rate.outcome})"
-    return said
+        text += f" ({each.rate.outcome})"
+    return text
 
 
 def _formal(each: CheckedSpec) -> str:
@@ -234,4 +238,4 @@ def _why(region: OnRegion) -> str:
     if shown is None:
         return "a counterexample"
     nearest = f", nearest image {shown.nearest[0].name}" if shown.nearest else ""
-    return f"margin {shown.margin:.3g}, there predicted {shown.seen.predicted}{nearest}"
+    return f"margin {shown.margin:.3g}, predicted class {shown.seen.predicted}{nearest}"

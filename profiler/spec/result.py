@@ -1,4 +1,4 @@
-"""Specs that were checked: with which rate, on which regions, and what speaks against them.
+"""Checked specs: their rates, their regions, and the images and points at which they fail.
 
 Its files are written by :mod:`profiler.spec.check`, its page by :mod:`profiler.spec.page`.
 """
@@ -21,14 +21,14 @@ FORMAT = 1
 """Version of ``check.json``."""
 
 Final = Literal["holds", "fails", "undecided", "measured"]
-"""``measured``: nothing was required of a spec and no proof was asked for."""
+"""``measured``: the spec has no requirement, and no proof was asked for."""
 
 MAX = "max"
 
 
 @dataclass(frozen=True)
 class RegionChoice:
-    """Which region of a class's encodings, as ``--region`` says it."""
+    """Which region of a class's encodings, as ``--region`` names it."""
 
     kind: Literal["box", "hull", "ball", "max"]
     size: float = 0.0
@@ -52,7 +52,7 @@ class RegionChoice:
             if 0 <= value < float("inf"):
                 return cls("box" if kind == "box" else "ball", value)
         raise UsageError(
-            f"--region {text!r} is no region; write box:0.3 (a class's mean ± 0.3 standard "
+            f"--region {text!r} is not a region; write box:0.3 (a class's mean ± 0.3 standard "
             "deviations), ball:0.5 (0.5 times its spread around its mean), hull, or max"
         )
 
@@ -72,7 +72,7 @@ class RegionChoice:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model and the concepts say at a point.
+    """Outputs of the model, and strengths of concepts, at a point.
 
     Attributes:
         predicted: class of the highest output.
@@ -96,8 +96,8 @@ class NearImage:
         name: of its file.
         true: class.
         distance: of its encoding from the counterexample, in units of the class's spread.
-        holds: whether the spec holds of it.
-        seen: what is said of it.
+        holds: whether the spec holds for it.
+        seen: outputs and strengths.
     """
 
     image: int
@@ -110,11 +110,11 @@ class NearImage:
 
 @dataclass(frozen=True)
 class Shown:
-    """A counterexample as a reader meets it.
+    """A counterexample as shown on the page.
 
     Attributes:
-        margin: distance to the nearest plane at which it would end to be one.
-        seen: what is said there.
+        margin: distance to the nearest plane beyond which it is no longer a counterexample.
+        seen: outputs and strengths there.
         nearest: real images, nearest first.
     """
 
@@ -130,9 +130,9 @@ class OnRegion:
     Attributes:
         label: the class whose encodings make the region.
         region: which.
-        outcome: of the check; for ``max`` that of the largest box proved, or else of the failure.
+        outcome: of the check; for ``max`` that of the largest proved box, or else of the failure.
         largest: for ``max``.
-        shown: a counterexample; for ``max`` that just beyond.
+        shown: a counterexample; for ``max`` one in a box just larger than the proved one.
     """
 
     label: str
@@ -143,7 +143,7 @@ class OnRegion:
 
     @property
     def seconds(self) -> float:
-        """All it took."""
+        """Total time."""
         return self.largest.seconds if self.largest else self.outcome.seconds
 
 
@@ -156,7 +156,7 @@ class CheckedSpec:
         formula: without quantifiers.
         rate: on images.
         regions: empty without a formal check.
-        against: images of which it does not hold, those that it fails by most first.
+        against: images for which it fails, the largest violation first.
     """
 
     spec: Spec
@@ -167,7 +167,7 @@ class CheckedSpec:
 
     @property
     def formal(self) -> Literal["proved", "violated", "undecided"] | None:
-        """The worst over its regions; None without any."""
+        """The worst verdict over its regions; None without any."""
         found = {each.outcome.verdict for each in self.regions}
         for verdict in ("violated", "undecided", "proved"):
             if verdict in found:
@@ -176,7 +176,7 @@ class CheckedSpec:
 
     @property
     def final(self) -> Final:
-        """Both readings together."""
+        """The outcome on images and on regions together."""
         if self.rate.outcome == "failed" or self.formal == "violated":
             return "fails"
         if self.rate.outcome == "undecided" or self.formal == "undecided":
@@ -188,7 +188,7 @@ class CheckedSpec:
 
 @dataclass(frozen=True)
 class MapRecord:
-    """The map from features to the VLM's space."""
+    """Quality of the linear alignment with the VLM's space."""
 
     r2: float
     images: int
@@ -207,12 +207,12 @@ class Checked:
     vlm: VLMRecord
     map: MapRecord
     classes: tuple[str, ...]
-    """What specs call the outputs."""
+    """Names of the outputs in specs."""
     regions: tuple[RegionChoice, ...]
     positive: bool
     """Whether boxes are cut at 0: no feature of any image is negative."""
     region_images: Mapping[str, int]
-    """Encodings behind the region of each class."""
+    """Number of encodings from which the region of each class is made."""
     specs: tuple[CheckedSpec, ...]
     thumbnails: Mapping[int, bytes]
     warnings: Sequence[str] = ()
@@ -220,10 +220,10 @@ class Checked:
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The same as files, by name."""
+    """The contents of the files, by name."""
 
     def of(self, final: Final) -> list[CheckedSpec]:
-        """The specs that ended so."""
+        """The specs with this outcome."""
         return [each for each in self.specs if each.final == final]
 
 

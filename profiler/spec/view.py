@@ -25,13 +25,16 @@ MARKS = {
     "undecided": "?",
     "measured": "·",
 }
-"""So that nothing is said by colour alone."""
+"""So that no information is in the colour alone."""
 
 
 def render_check(found: Checked, *, max_mb: float = 20.0) -> str:
-    """Render the page, of at most ``max_mb`` · 10⁶ bytes; pictures of the last specs yield first.
+    """Render the page, of at most ``max_mb`` · 10⁶ bytes.
 
-    Raises :class:`~profiler.errors.OutputError` if it is too large without any picture.
+    If it is larger, pictures of the last specs are left out.
+
+    Raises:
+        OutputError: the page is too large without any picture.
     """
     limit = int(max_mb * document.MEGABYTE)
     view = _View(found, check_prose(found))
@@ -53,7 +56,10 @@ def render_check(found: Checked, *, max_mb: float = 20.0) -> str:
         pictures[image] = encoded
     left_out = len(wanted) - len(pictures)
     note = (
-        f"{plural(left_out, 'picture')} left out to stay within {max_mb:g} MB." if left_out else ""
+        f"{plural(left_out, 'picture is', 'pictures are')} left out, to keep this file below "
+        f"{max_mb:g} MB."
+        if left_out
+        else ""
     )
     return _rendered(view, pictures, note)
 
@@ -114,9 +120,13 @@ class _View:
             ),
         ]
         if on:
-            tiles.append(("Proved", count(proved), f"of {plural(len(on), 'question')} on regions"))
+            tiles.append(
+                ("Proved", count(proved), f"of {plural(len(on), 'search', 'searches')} on regions")
+            )
         else:
-            tiles.append(("Measured only", count(counts["measured"]), "nothing was required"))
+            tiles.append(
+                ("Measured only", count(counts["measured"]), "no requirement and no proof")
+            )
         return {
             "page": self.prose,
             "kind": "Specifications",
@@ -140,9 +150,11 @@ class _View:
         if counts["undecided"]:
             return f"{count(counts['undecided'])} of {plural(total, 'spec')} undecided, none fails"
         if not judged:
-            return f"How far {plural(total, 'spec')} hold{'s' if total == 1 else ''}"
+            return f"Rates of {plural(total, 'spec')} without requirements"
         if judged < total:
-            return f"All {count(judged)} specs that require something hold, of {count(total)}"
+            return (
+                f"All {count(judged)} specs with a requirement or a proof hold, of {count(total)}"
+            )
         return "The spec holds" if total == 1 else f"All {count(total)} specs hold"
 
     # -- γ
@@ -168,7 +180,7 @@ class _View:
         return {
             "label": each.label,
             "at": 0.0 if gamma is None else 100.0 if endless else 100 * gamma / self.widest,
-            "text": "nowhere" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
+            "text": "none" if gamma is None else f"≥ {gamma:g}" if endless else number(gamma, 3),
             "verdict": each.outcome.verdict,
             "open_end": endless,
         }
@@ -177,13 +189,14 @@ class _View:
         marks = [mark for row in self.rows for mark in row["gammas"]]
         nowhere = sum(mark["verdict"] != "proved" for mark in marks)
         if nowhere == len(marks):
-            return "No spec is proved, not even at the mean of its class"
+            return "No spec is proved at the mean of its class"
         if nowhere:
+            verb = "is" if nowhere == 1 else "are"
             return (
-                f"How far around a class’s mean each spec is proved; {count(nowhere)} of "
-                f"{count(len(marks))} not even there"
+                f"Largest box around a class’s mean on which each spec is proved; "
+                f"{count(nowhere)} of {count(len(marks))} {verb} not proved at the mean"
             )
-        return "How far around a class’s mean each spec is proved"
+        return "Largest box around a class’s mean on which each spec is proved"
 
     def _region_table(self) -> dict[str, Any] | None:
         """By class and region: how many specs are proved, violated, undecided."""
@@ -211,12 +224,12 @@ class _View:
         total = sum(cell.values())
         proved, violated = cell.get("proved", 0), cell.get("violated", 0)
         left = total - proved - violated
-        said = f"{count(proved)} proved, {count(violated)} with a counterexample"
+        text = f"{count(proved)} proved, {count(violated)} with a counterexample"
         return {
             "total": total,
             "proved": proved,
             "share": percent(proved, total),
-            "alt": f"{said}, {count(left)} undecided" if left else said,
+            "alt": f"{text}, {count(left)} undecided" if left else text,
             "parts": [
                 (name, 100 * sum([proved, left][:i]) / max(total, 1), 100 * many / max(total, 1))
                 for i, (name, many) in enumerate(
@@ -255,9 +268,9 @@ class _View:
                 (
                     each.outcome,
                     written_requirement(each.requirement),
-                    "no image to judge by"
+                    "no image to measure it on"
                     if math.isnan(each.value)
-                    else f"reached {each.value:.3f}",
+                    else f"measured {each.value:.3f}",
                 )
                 for each in spec.rate.judged
             ],
@@ -309,7 +322,7 @@ def _formal(spec: CheckedSpec) -> list[tuple[str, str, str]]:
             text = f"γ up to {min(gammas):.2g}"
         elif kind == "max":
             some = f" for {len(own) - len(gammas)} of {len(own)}" if len(own) > 1 else ""
-            text = f"γ nowhere{some}"
+            text = f"not proved at the mean{some}"
         elif len(own) == 1:
             text = f"{kind} {WORDS[worst]}"
         else:
@@ -325,11 +338,11 @@ def _verdict(each: OnRegion) -> dict[str, str]:
     if largest is not None:
         region = "largest box"
         if largest.gamma is None:
-            note = "not even at the class’s mean"
+            note = "not proved at the class’s mean"
         elif math.isinf(largest.beyond):
-            note = f"γ = {number(largest.gamma, 3)}, no end found"
+            note = f"γ = {number(largest.gamma, 3)}, no upper limit found"
         else:
-            note = f"γ = {number(largest.gamma, 3)}; not at {number(largest.beyond, 3)}"
+            note = f"proved at γ = {number(largest.gamma, 3)}, not at {number(largest.beyond, 3)}"
     elif each.shown:
         note = f"margin {each.shown.margin:.3g}"
     return {
@@ -348,7 +361,7 @@ def _counter(each: OnRegion, shown: Shown) -> dict[str, Any]:
     on = f"in {each.region} of {each.label}"
     if each.largest:
         beyond = each.largest.beyond
-        on = f"in box:{beyond:.3g} of {each.label}, just beyond what is proved"
+        on = f"in box:{beyond:.3g} of {each.label}, just larger than the proved box"
         if not beyond:
             on = f"at the mean of {each.label}"
     return {
@@ -358,7 +371,7 @@ def _counter(each: OnRegion, shown: Shown) -> dict[str, Any]:
         "lead": f"{shown.seen.lead:.2f} above {shown.seen.runner_up}",
         "strengths": _strengths(shown.seen),
         "nearest": [
-            _image(near, f"{number(near.distance, 2)} spreads away") for near in shown.nearest
+            _image(near, f"distance {number(near.distance, 2)} spreads") for near in shown.nearest
         ],
     }
 

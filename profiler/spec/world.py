@@ -1,4 +1,4 @@
-"""What specs are held against: a classifier, concepts, labelled images, regions around them."""
+"""What specs are checked on: a classifier, concepts, labelled images, and regions around them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,30 +21,30 @@ from profiler.session import Provenance, Reading, Services
 from profiler.spec.language.names import check as check_names
 from profiler.spec.language.names import concepts_in, expand, labels_in
 from profiler.spec.language.tokens import SpecError
-from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile
+from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile, Stronger
 from profiler.spec.result import NearImage, RegionChoice, Seen, Shown
 from profiler.spec.verify.formal import SECONDS, Outcome
 from profiler.spec.verify.interpretation import ImageFacts, Interpretation, Linear
 from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 FEWEST = 2
-"""Encodings of a class, below which it has no region."""
+"""A class with fewer encodings has no region."""
 MOST_HULL = 4_000_000
 """Numbers in the encodings of a hull: exact arithmetic on more takes minutes."""
 _NEAREST = 3
 """Real images shown beside a counterexample."""
 _AGAINST = 6
-"""Images shown of which a spec does not hold."""
+"""Images shown for which a spec fails."""
 
 
 @dataclass(frozen=True)
 class SpecOptions:
-    """How specs are checked or proposed, beyond what with."""
+    """Settings of checking and proposing specs."""
 
     regions: tuple[RegionChoice, ...] = ()
     """Of the formal check; empty: images only."""
     on: tuple[str, ...] = ()
-    """Classes whose regions count; empty: those that a spec predicts, or else all."""
+    """Classes whose regions are used; empty: those that a spec predicts, or else all."""
     seconds: float = SECONDS
     """For one spec on one region."""
     annotations: Path | None = None
@@ -57,13 +57,13 @@ class SpecOptions:
 
 
 def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
-    """What specs call each output of the classifier.
+    """The name in specs of each output of the classifier.
 
-    A class that the file declares is found by its caption, or else its name, among all names that
-    an output goes by.
+    A class that the file declares is found by its caption, or else its name, among all names of
+    an output.
 
     Raises:
-        SpecError: a declared class is no output, or could be two.
+        SpecError: a declared class is not an output, or could be several.
     """
     own: dict[int, str] = {}
     for entry in file.classes:
@@ -73,8 +73,8 @@ def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
             raise SpecError(str(unknown), file.source, entry.at, file.title)
         if len(places) > 1:
             raise SpecError(
-                f"class {entry.text!r} could be any of outputs {', '.join(map(str, places))}; "
-                'write the number of the one that is meant, as in crane = "134"',
+                f"class {entry.text!r} could be any of the outputs {', '.join(map(str, places))}; "
+                'write the number of the right output, as in crane = "134"',
                 file.source,
                 entry.at,
                 file.title,
@@ -96,7 +96,7 @@ def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
 
 
 def entries_of(file: SpecFile, concepts: ConceptSet | None) -> tuple[Entry, ...]:
-    """The concepts that specs may name, with what the VLM is asked for each."""
+    """The concepts that specs may name, each with its words for the VLM."""
     if file.concepts:
         return file.concepts
     return tuple(Entry(word) for word in concepts.words) if concepts else ()
@@ -112,24 +112,26 @@ def write_out(file: SpecFile, names: Sequence[str], words: Sequence[Entry]) -> t
 def concepts_for(
     file: SpecFile, given: ConceptSet | None, data: LabelledImages
 ) -> ConceptSet | None:
-    """The concepts that specs may name where the file declares none.
+    """The concepts that specs may name if the file declares none.
 
     Args:
         file: the specs.
-        given: concepts that the user names; None: the attributes for the classes.
+        given: concepts that the user names; None: the attributes for the classes, where a spec is
+            about concepts at all.
         data: the images.
 
     Raises:
-        SpecError: a spec names what is no output or no concept.
+        SpecError: a spec names an unknown output or concept.
     """
-    if given is None and not file.concepts:
+    nodes = (node for spec in file.specs for node in spec.formula.nodes())
+    if not (given or file.concepts) and any(isinstance(n, Stronger | HasConcept) for n in nodes):
         given = attributes_for(data.present)
     write_out(file, name_outputs(file, data.classes), entries_of(file, given))
     return given
 
 
 def check_labels(given: Sequence[str], names: Sequence[str]) -> None:
-    """Raise :class:`UnknownNameError` for what is none of the classes."""
+    """Raise :class:`UnknownNameError` for a name that is not a class."""
     for name in given:
         if name not in names:
             raise UnknownNameError("class of --on", name, names)
@@ -142,7 +144,7 @@ def observed_data(
     options: SpecOptions,
     services: Services,
 ) -> tuple[Observation, str]:
-    """What both networks make of the images; a sentence if their numbering looks wrong."""
+    """Outputs of both networks for the images; a sentence if their numbering seems incorrect."""
     seen = examine(classifier, vlm, data, options.reading, services)
     numbering = check_numbering(
         seen,
@@ -155,7 +157,7 @@ def observed_data(
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What atoms mean, and what is known of the images."""
+    """The meaning of atoms, and the encodings of the images."""
 
     interpretation: Interpretation
     space: ConceptSpace | None
@@ -194,7 +196,7 @@ class World:
         return self.space.strengths(z) if self.space else np.zeros((len(z), 0))
 
     def say(self, z: FloatArray, formula: Formula) -> Seen:
-        """What is said at one point (f,)."""
+        """Outputs and strengths at one point (f,)."""
         logits = self.interpretation.classes(z[None])[0]
         first, second = np.argsort(-logits, kind="stable")[:2].tolist()
         cosines = self.cosines(z[None])[0]
@@ -209,7 +211,7 @@ class World:
     def image(
         self, row: int, formula: Formula, data: LabelledImages, distance: float, holds: bool
     ) -> NearImage:
-        """One of the images seen."""
+        """One of the images."""
         place = int(self.seen.kept[row])
         return NearImage(
             place,
@@ -223,7 +225,7 @@ class World:
     def against(
         self, formula: Formula, facts: ImageFacts, data: LabelledImages
     ) -> Iterator[NearImage]:
-        """The images that a spec fails by most."""
+        """The images with the largest violations of a spec."""
         degree = facts.degree(formula, self.cosines(self.features))
         failing = np.flatnonzero(~facts.holds(formula))
         order = failing[np.argsort(degree[failing], kind="stable")][:_AGAINST]
@@ -238,7 +240,7 @@ class World:
         data: LabelledImages,
         spread: float,
     ) -> Shown | None:
-        """The counterexample of an outcome, beside the real images nearest to it."""
+        """The counterexample of an outcome, with the real images nearest to it."""
         found = outcome.counterexample
         if found is None:
             return None
@@ -258,7 +260,7 @@ class World:
 def annotations_of(
     path: Path | None, formulas: Sequence[Formula], data: LabelledImages, seen: Observation
 ) -> dict[str, BoolArray]:
-    """What images are annotated with, (N,) by concept; only as far as specs ask."""
+    """The annotations of images, (N,) by concept, for the concepts that specs need."""
     asked = {
         node.concept
         for formula in formulas
@@ -269,8 +271,8 @@ def annotations_of(
         return {}
     if path is None:
         raise InputError(
-            f"hasCon(x, {min(asked)}) asks for annotated images; give them with --annotations "
-            "FILE, a CSV whose header is image and the concepts, and whose cells are 0 or 1"
+            f"hasCon(x, {min(asked)}) needs annotated images; give them with --annotations FILE, "
+            "a CSV with the columns image and the concepts, and 0 or 1 in the cells"
         )
     table = Table.parse(text_of(path, "annotations"), path.name, ["image", *sorted(asked)])
     image = table.at("image")
@@ -279,8 +281,8 @@ def annotations_of(
     for row, name in enumerate(given):
         if lines.setdefault(name, row) != row:
             raise InputError(
-                f"{path.name}, line {table.rows[row][0]}: image {name!r} stands in line "
-                f"{table.rows[lines[name]][0]} already"
+                f"{path.name}, line {table.rows[row][0]}: image {name!r} is already in line "
+                f"{table.rows[lines[name]][0]}"
             )
     shown = {concept: table.numbers(concept) for concept in asked}
     found = {concept: np.zeros(len(seen), dtype=bool) for concept in asked}
@@ -317,14 +319,14 @@ class Regions:
         return int(np.count_nonzero(self.truth == self.names.index(label)))
 
     def moments(self, label: str) -> tuple[Float64, Float64]:
-        """μ and σ (f,) of a class's encodings; an error where there is no region."""
+        """μ and σ (f,) of a class's encodings; raises :class:`InputError` if there are too few."""
         if label not in self._moments:
             rows = self.features[self.truth == self.names.index(label)]
             if len(rows) < FEWEST:
                 raise InputError(
                     f"class {label!r} has {len(rows)} image(s) in the data, so its region is "
-                    "empty or a point: nothing can be proved on it; name classes with more "
-                    "images by --on CLASS"
+                    "empty or a point, and nothing can be proved on it; with --on CLASS, name "
+                    "classes that have more images"
                 )
             self._moments[label] = rows.mean(axis=0), rows.std(axis=0)
             self.used.append(label)
@@ -339,7 +341,7 @@ class Regions:
         return Box.around(*self.moments(label), gamma, positive=self.positive)
 
     def region(self, label: str, choice: RegionChoice) -> Region:
-        """Of one class."""
+        """The region of one class."""
         key = label, str(choice)
         if key not in self._made:
             self._made[key] = self._make(label, choice)
@@ -354,8 +356,8 @@ class Regions:
         rows = self.features[self.truth == self.names.index(label)]
         if rows.size > MOST_HULL:
             raise InputError(
-                f"the hull of {len(rows):,} encodings of class {label!r} is too large for exact "
-                "arithmetic; use fewer images (--limit), or a box"
+                f"the convex hull of {len(rows):,} encodings of class {label!r} is too large for "
+                "exact arithmetic; use fewer images (--limit), or a box"
             )
         return Hull(rows)
 
@@ -367,6 +369,7 @@ class Regions:
         known = tuple(label for label in self.names if self.count(label) >= FEWEST)
         if not known:
             raise InputError(
-                "no class has two images or more, so every region is empty: nothing can be proved"
+                "no class has two images or more, so every region is empty and nothing can be "
+                "proved"
             )
         return known

@@ -87,8 +87,8 @@ def test_proposals_are_checked_and_kept() -> None:
 def test_too_few_are_asked_for_again_with_the_complaint() -> None:
     llm = Answers(said(*WORDS[: FEWEST - 1]), "nothing", said(*WORDS))
     assert propose_concepts(["cat", "truck"], llm).words == tuple(WORDS)
-    assert f"Only {FEWEST - 1} of {FEWEST - 1} can be used" in llm.asked[1].user
-    assert "no JSON object" in llm.asked[2].user
+    assert f"Only {FEWEST - 1} of {FEWEST - 1} attributes can be used" in llm.asked[1].user
+    assert "not a JSON object" in llm.asked[2].user
     with pytest.raises(LLMError, match=r"in 2 tries.*--concepts"):
         propose_concepts(["cat", "dog"], Answers("no", "never"), max_tries=2)
 

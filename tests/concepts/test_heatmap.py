@@ -19,7 +19,6 @@ from profiler.concepts.heatmap import (
     display_order,
     similarity,
     single,
-    tell,
 )
 from profiler.core.statistics import fisher
 from profiler.errors import InputError
@@ -171,11 +170,11 @@ def test_bad_input_is_named() -> None:
         collector.add(strengths, labels, labels + 2)
     with pytest.raises(InputError, match="at least two concepts"):
         collector.add(strengths[:, :1], labels, labels)
-    with pytest.raises(InputError, match="2 concepts in this block, 3 before"):
+    with pytest.raises(InputError, match="2 concepts in this block, 3 in the first"):
         collector.add(strengths[:, :2], labels, labels)
     with pytest.raises(InputError, match="3 true"):
         collector.add(strengths, labels[:3], labels)
-    with pytest.raises(InputError, match="class 5 is none of 0 … 1"):
+    with pytest.raises(InputError, match="there is no class 5; classes are 0 … 1"):
         collector.result().summary(label=5)
     with pytest.raises(InputError, match="heatmaps of 3 and 4 concepts"):
         heat(strengths) + heat(drawn(2, 4))
@@ -208,7 +207,7 @@ def test_newcombes_interval_is_that_of_his_paper() -> None:
 
 
 def spurious(seed: int, *, shift: float = 1.5, shuffled: bool = False) -> Heatmaps:
-    """Concept 0 is too strong, and concept 1 too weak, in the wrong answers of class 0."""
+    """Concept 0 is too strong, and concept 1 too weak, in the incorrect predictions of class 0."""
     rng = np.random.default_rng(seed)
     concepts, images = 20, 400
     strengths = rng.normal(size=(images, concepts)) + rng.normal(size=concepts)
@@ -266,7 +265,7 @@ def test_with_shuffled_outcomes_the_false_discovery_rate_holds() -> None:
     assert any_found <= trials * heatmap.FDR + 2 * (trials * heatmap.FDR * (1 - heatmap.FDR)) ** 0.5
 
 
-def test_findings_are_ranked_by_effect_and_told() -> None:
+def test_findings_are_ranked_by_effect() -> None:
     differential = spurious(0).differential(label=0)
     assert differential is not None
     findings = differential.findings()
@@ -274,8 +273,6 @@ def test_findings_are_ranked_by_effect_and_told() -> None:
     assert effects == sorted(effects, reverse=True)
     assert len(findings) == differential.significant().sum() / 2
     assert findings[:2] == differential.findings(limit=2)
-    line = tell([f"c{i}" for i in range(20)], findings)[0]
-    assert line.startswith(f"c{findings[0].more} > c{findings[0].less}: ")
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:

@@ -85,7 +85,7 @@ def test_one_ridge_is_the_ridge_regression_of_scikit_learn() -> None:
 
 def test_held_out_error_and_r2_are_those_of_a_loop_over_the_parts() -> None:
     z, v, _, _ = planted(43, noise=3.0)
-    parts = align.dealt(np.arange(43), 0)
+    parts = align.folds(np.arange(43), 0)
     errors = np.zeros(len(align.RIDGES))
     spread = 0.0
     for part in range(align.FOLDS):
@@ -146,16 +146,16 @@ def test_views_of_a_picture_are_held_out_together() -> None:
 
 @given(st.integers(0, 50), st.integers(0, 2**40))
 @settings(max_examples=50, deadline=None)
-def test_parts_are_dealt_evenly_and_by_place_alone(seed: int, first: int) -> None:
+def test_folds_are_even_and_depend_on_place_alone(seed: int, first: int) -> None:
     first -= first % align.FOLDS
     places = np.arange(first, first + 5 * align.FOLDS)
-    parts = align.dealt(places, seed)
+    parts = align.folds(places, seed)
     assert (np.bincount(parts, minlength=align.FOLDS) == 5).all()
-    np.testing.assert_array_equal(align.dealt(places[7:9], seed), parts[7:9])
+    np.testing.assert_array_equal(align.folds(places[7:9], seed), parts[7:9])
 
 
 def test_parts_have_no_period() -> None:
-    parts = align.dealt(np.arange(5000), 0)
+    parts = align.folds(np.arange(5000), 0)
     for period in (5, 10, 25):
         counts = np.bincount(parts[::period], minlength=5)
         assert counts.min() > 0.5 * counts.mean()
@@ -201,7 +201,7 @@ def test_what_cannot_be_fitted_is_said() -> None:
         AffineMap().fit(z, v[:19])
     with pytest.raises(InputError, match="3 features"):
         AffineMap().add(z, v).add(z[:, :3], v)
-    with pytest.raises(InputError, match="reads 12 features; these have 3"):
+    with pytest.raises(InputError, match="reads 12 features; these rows have 3"):
         AffineMap().fit(z, v).transform(z[:, :3])
 
 
@@ -273,7 +273,7 @@ def test_an_encoding_that_maps_to_nothing_has_no_strengths() -> None:
 
 def test_bad_concepts_are_named() -> None:
     captions = np.ones((2, 3, 4))
-    with pytest.raises(InputError, match="'sea' stands twice"):
+    with pytest.raises(InputError, match="'sea' is twice in the list"):
         ConceptSpace.of_vlm(["sea", "sea"], captions)
     with pytest.raises(InputError, match="1 concepts, but captions of 2"):
         ConceptSpace.of_vlm(["sea"], captions)
@@ -284,7 +284,7 @@ def test_bad_concepts_are_named() -> None:
     z, v, _, _ = planted(20)
     with pytest.raises(InputError, match="different VLMs"):
         ConceptSpace.of(["sea", "sand"], captions, AffineMap().fit(z, v))
-    with pytest.raises(InputError, match="reads 4 features; these have 3"):
+    with pytest.raises(InputError, match="reads 4 features; these rows have 3"):
         ConceptSpace.of_vlm(["sea", "sand"], captions + np.eye(2, 4)[:, None]).strengths(
             np.ones((1, 3))
         )

@@ -78,14 +78,14 @@ def cell(view: View, box: int, row: int, column: int) -> dict[str, float]:
 def test_a_click_on_the_matrix_shows_the_confusion(view: View, ten: Diagnosis) -> None:
     first = ten.confusions[0]
     true, predicted = CLASSES[first.true], CLASSES[first.predicted]
-    link = view.page.locator(f".matrix a[title^='{true} taken for {predicted}:']")
+    link = view.page.locator(f".matrix a[title^='{true} classified as {predicted}:']")
     assert link.inner_text() == str(first.errors)
     with view.following():
         link.click()
-    assert text(view, TITLE) == f"{true} taken for {predicted}: {first.errors} images"
+    assert text(view, TITLE) == f"{true} classified as {predicted}: {first.errors} images"
     assert first.told.text in text(view, ".told-of")
     view.page.reload()
-    assert text(view, TITLE) == f"{true} taken for {predicted}: {first.errors} images"
+    assert text(view, TITLE) == f"{true} classified as {predicted}: {first.errors} images"
     assert view.page.locator("#maps").bounding_box()["y"] < 100
 
 
@@ -95,25 +95,25 @@ def test_the_keyboard_reaches_the_matrix_and_the_ranking(view: View, ten: Diagno
     with view.following():
         view.page.keyboard.press("Enter")
     third = ten.confusions[2]
-    assert text(view, TITLE).startswith(f"{CLASSES[third.true]} taken for ")
+    assert text(view, TITLE).startswith(f"{CLASSES[third.true]} classified as ")
 
 
-def test_classes_answers_and_all(view: View, ten: Diagnosis) -> None:
-    right, wrong = ten.after.right, ten.after.images - ten.after.right
-    assert text(view, TITLE) == f"All answers: {wrong} wrong, {right} right"
+def test_classes_predictions_and_all(view: View, ten: Diagnosis) -> None:
+    right, wrong = ten.after.correct, ten.after.images - ten.after.correct
+    assert text(view, TITLE) == f"All predictions: {wrong} incorrect, {right} correct"
     choose(view, true="cat")
     own = ten.confusion[3]
-    assert text(view, TITLE) == f"Images of cat: {own.sum() - own[3]} wrong, {own[3]} right"
+    assert text(view, TITLE) == f"Images of cat: {own.sum() - own[3]} incorrect, {own[3]} correct"
     first = next(each for each in ten.confusions if each.true == 3)
     choose(view, predicted=CLASSES[first.predicted])
-    assert f"cat taken for {CLASSES[first.predicted]}: " in text(view, TITLE)
+    assert f"cat classified as {CLASSES[first.predicted]}: " in text(view, TITLE)
     # A pair that never occurs cannot be chosen.
     offered = view.page.locator("#explorer select").nth(1).locator("option").count()
     assert offered == 1 + sum(each.true == 3 for each in ten.confusions)
     view.page.locator("#explorer select").nth(0).select_option("")
     label = first.predicted
     answers = ten.confusion[:, label].sum() - ten.confusion[label, label]
-    assert text(view, TITLE).startswith(f"Answers “{CLASSES[label]}”: {answers} wrong")
+    assert text(view, TITLE).startswith(f"Predictions “{CLASSES[label]}”: {answers} incorrect")
 
 
 def test_ranking_folds_and_filters(view: View, ten: Diagnosis) -> None:
@@ -136,7 +136,7 @@ def test_an_address_that_makes_no_sense_is_harmless(view: View) -> None:
         with view.following():
             view.page.evaluate("(hash) => { location.hash = hash; }", fragment)
         assert view.page.locator(BOXES).count() == 3
-    assert text(view, TITLE).startswith("All answers")
+    assert text(view, TITLE).startswith("All predictions")
 
 
 # -- heatmaps ------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_a_cell_says_pair_values_intervals_and_counts(view: View, ten: Diagnosis
         at = cell(view, box, row, column)
         view.page.mouse.move(at["x"], at["y"])
         expected = [f"{ten.words[i]} > {ten.words[j]} "]
-        for name, heat in (("right", found.right), ("wrong", found.wrong)):
+        for name, heat in (("correct", found.right), ("incorrect", found.wrong)):
             low, high = (100 * end[i, j] for end in heat.interval())
             images = f"{heat.count} images" if heat.count > 1 else "1 image"
             share = f"{100 * heat.mean[i, j]:.0f} %"
@@ -243,7 +243,9 @@ def test_cells_from_too_few_images_are_hatched(view: View, ten: Diagnosis) -> No
     rare = ten.confusions[-1]
     assert rare.errors < 5
     choose(view, true=CLASSES[rare.true], predicted=CLASSES[rare.predicted])
-    assert view.page.locator(".heatmaps path.few").count() == 2, "wrong answers and differential"
+    assert view.page.locator(".heatmaps path.few").count() == 2, (
+        "incorrect predictions and differential"
+    )
     assert "from fewer than 5 images" in text(view, ".heatmaps .keys")
     view.page.locator(BOXES).nth(2).focus()
     assert "too few images" in text(view, READOUT)
@@ -257,12 +259,12 @@ def test_what_cannot_be_compared_is_said(browser: Any, tmp_path: Path) -> None:
         assert view.page.locator(BOXES).count() == 1
         assert view.page.locator(f"{BOXES} text.end").count() == 18
         choose(view, true="deer")
-        assert "No image of deer was answered rightly" in text(view, ".findings")
+        assert "No image of deer was classified correctly" in text(view, ".findings")
         assert view.page.locator(BOXES).count() == 1
         assert view.page.locator(f"{BOXES} text.end").count() == 18
         choose(view, true="bird")
         choose(view, predicted="frog")
-        assert "hardly any could" in text(view, ".findings")
+        assert "hardly possible" in text(view, ".findings")
         assert view.complaints == []
 
 

@@ -84,12 +84,12 @@ def test_rows_of_the_head_that_were_swapped_are_the_heads_fault(
     assert found["confusion"] == [[0, 1, 20], [1, 0, 20], [2, 2, 20], [3, 3, 20]]
     for rule in ("witnesses", "zero-shot"):
         assert found["rules"][rule]["head"] == 40, found["rules"]
-    # No image of red is answered rightly, so there is nothing to hold its errors against.
+    # No image of red is classified correctly, so there is nothing to compare its errors with.
     first = found["confusions"][0]
     assert (first["true"], first["predicted"], first["errors"]) == (0, 1, 20)
     assert first["findings"] is None
-    assert "nothing to hold these against" in first["told"]["text"]
-    assert "All 40 decided are put down to the head" in found["summary"]["text"]
+    assert "nothing to compare these errors with" in first["told"]["text"]
+    assert "All 40 decided errors are attributed to the head" in found["summary"]["text"]
     # The map sees colours as they are.
     assert found["map"]["r2"] > 0.9
     assert found["map"]["aligned"]["right"] == found["map"]["vlm"]["right"] == 80
@@ -102,7 +102,7 @@ def test_colours_the_encoder_no_longer_sees_are_its_fault(command: Command, fold
     assert shares["verdict"] == "encoder"
     assert shares["head"] == 0
     # Three of four features are constant now; of the head's four squared weights, three lie there.
-    assert shares["reason"] == "nothing arrives where 75% of the weights of layer 'fc' are"
+    assert shares["reason"] == "75% of the squared weights of layer 'fc' are on constant inputs"
     # The VLM itself is not blind: its own heatmaps know red from green.
     assert found["map"]["vlm"]["right"] == 80 > found["map"]["aligned"]["right"]
 
@@ -113,7 +113,7 @@ def test_a_classifier_without_errors_has_nothing_to_explain(command: Command, fo
     assert found["confusions"] == []
     assert found["images"] == []
     assert found["findings"] is None
-    assert "There is no wrong answer to explain." in found["summary"]["text"]
+    assert "There is no error to explain." in found["summary"]["text"]
 
 
 def test_the_files_hold_what_the_report_shows(command: Command, folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_files_hold_what_the_report_shows(command: Command, folder: Path) ->
     for level in ("encoder", "vlm"):
         wins, ties = arrays[f"{level}_wins"], arrays[f"{level}_ties"]
         assert (wins + wins.transpose(0, 2, 1) + ties == arrays["count"][:, None, None]).all()
-    # Strengths of the errors make the heatmap of all wrong answers.
+    # Strengths of the errors make the heatmap of all incorrect predictions.
     heat = Heatmap.of(arrays["strengths"].astype(np.float64))
     assert heat is not None
     assert heat.count == len(found["images"])
@@ -165,8 +165,8 @@ def test_attacks_and_corruptions_are_held_against_the_images_as_they_were(
     assert found["before"]["right"] == 80 > found["after"]["right"]
     assert len(found["images"]) == 80 - found["after"]["right"]
     assert found["rules"]["witnesses"]["encoder"] == len(found["images"])
-    assert "before, it was on 80 (100.0 %)" in found["summary"]["text"]
-    # Each error is an image that was right, so each class has right answers to compare with.
+    assert "and 80 (100.0 %) of the unmodified images" in found["summary"]["text"]
+    # Each error is an image that was right, so each class has correct predictions to compare with.
     assert all(each["findings"] is not None for each in found["confusions"])
 
     harmed = debug(command, folder, "--corrupt", "contrast:5")
@@ -224,11 +224,11 @@ def test_a_language_model_proposes_concepts_and_tells_the_story(
 
 
 BAD: list[tuple[tuple[object, ...], str]] = [
-    (("--head", "pool"), "AdaptiveAvgPool2d is no linear layer"),
+    (("--head", "pool"), "AdaptiveAvgPool2d is not a linear layer"),
     (("--attack", "pgd", "--corrupt", "fog:3"), "exclude each other"),
     (("--attack", "nonsense"), "unknown attack 'nonsense'"),
     (("--corrupt", "fog"), "needs a severity from 1 to 5"),
-    (("--eps", "2", "--attack", "fgsm"), "no share of white"),
+    (("--eps", "2", "--attack", "fgsm"), "is not a number from 0 to 1"),
     (("--propose-concepts",), "exclude each other"),
     (("--concepts-from", "nowhere"), "exclude each other"),
     (("--data", "nowhere"), "nowhere"),
@@ -245,11 +245,11 @@ def test_bad_input(
     assert not list((folder / "out").glob("*"))
 
 
-def test_concepts_have_to_come_from_somewhere(command: Command, folder: Path) -> None:
+def test_concepts_have_a_default_and_classes_a_source(command: Command, folder: Path) -> None:
     about = ("debug", SUBJECT, "--data", folder / "images", "--vlm", VLM, "-j", 0)
     done = command(*about, "--classes", folder / "classes.txt", "--out", folder / "out")
-    assert done.status == 2
-    assert "--concepts FILE" in done.error
+    assert done.status == 0, done.stderr
+    assert "no concepts are named, so 120 visual attributes are used" in done.stderr
     done = command(*about, "--classes", folder / "classes.txt", "--propose-concepts")
     assert done.status == 2
     assert "name one with --llm" in done.error
@@ -278,7 +278,7 @@ def test_too_few_images(command: Command, folder: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(folder / "images" / "red" / "only.png")
     done = command(*arguments(folder))
     assert done.status == 2
-    assert "cannot be fitted, and tested, on 1 image" in done.error
+    assert "1 image(s) are too few to fit and test" in done.error
     assert not list((folder / "out").glob("*"))
 
 
@@ -352,7 +352,7 @@ def test_an_image_that_became_wrong_has_two_pictures(tmp_path: Path) -> None:
     assert right
     assert all(number >= len(data.names) for number in right)
     assert right <= set(found.thumbnails)
-    # The first red image is shown as a right answer, by the number after all images examined.
+    # The first red image is shown as classified correctly, by the number after all images examined.
     first = int(np.flatnonzero(data.truth == 0)[0])
     assert found.examples[0][0] == len(data.names) + first
     assert found.thumbnails[len(data.names) + first] == found.thumbnails[first]

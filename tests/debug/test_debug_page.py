@@ -75,10 +75,10 @@ def test_first_words_are_what_was_examined_then_finding_then_matrix(
             ten.classifier.weights,
             page["summary"][0].replace("\u202f", " "),
             "Most frequent confusion: ",
-            "All rules beside each other",
+            "All criteria compared",
             "Which concepts differ",
-            "explains 61 % of what the VLM sees",
-            "How it was measured",
+            "explains 61 % of the variance of the VLM’s embeddings",
+            "Linear alignment with the VLM’s space",
             page["limits"][0].replace("\u202f", " "),
             ten.command,
         )
@@ -102,7 +102,7 @@ def test_confusions_are_ranked_with_counts_and_leading_concepts(html: str, ten: 
     assert len(found) == len(ten.confusions)
     errors = [int(row[1].split()[0]) for row in found]
     assert errors == sorted(errors, reverse=True)
-    assert sum(errors) == ten.after.images - ten.after.right
+    assert sum(errors) == ten.after.images - ten.after.correct
     by_name = {row[0].split(" ", 3)[0] + row[0].split(" ", 3)[2]: row[0] for row in found}
     for confusion in ten.confusions:
         text = by_name[CLASSES[confusion.true] + CLASSES[confusion.predicted]]
@@ -113,10 +113,10 @@ def test_confusions_are_ranked_with_counts_and_leading_concepts(html: str, ten: 
             assert "no pair of concepts differs beyond chance" in text
 
 
-def test_rules_stand_beside_each_other_with_their_reason(html: str, ten: Diagnosis) -> None:
+def test_criteria_are_compared_and_give_their_reason(html: str, ten: Diagnosis) -> None:
     found = rows(html, "rules")
-    assert [row[0].removesuffix(" counts") for row in found] == list(ten.rules)
-    assert found[0][0].endswith(" counts")
+    assert [row[0].removesuffix(" used here") for row in found] == list(ten.rules)
+    assert found[0][0].endswith(" used here")
     for row, (name, rule) in zip(found, ten.rules.items(), strict=True):
         total = rule.found.total
         counts = f"{total.head} head, {total.encoder} encoder, {total.undetermined} undetermined"
@@ -130,9 +130,9 @@ def test_rules_stand_beside_each_other_with_their_reason(html: str, ten: Diagnos
     assert "the reference images are too few for a new head" in found[4][1]
 
 
-def test_the_rule_that_counts_comes_first_wherever_it_stood(ten: Diagnosis) -> None:
+def test_the_criterion_that_counts_comes_first(ten: Diagnosis) -> None:
     found = rows(render_debug(replace(ten, rule="zero-shot")), "rules")
-    assert found[0][0] == "zero-shot counts"
+    assert found[0][0] == "zero-shot used here"
     assert {row[0] for row in found[1:]} == set(ten.rules) - {"zero-shot"}
 
 
@@ -141,7 +141,7 @@ def test_the_rule_that_counts_comes_first_wherever_it_stood(ten: Diagnosis) -> N
     [
         (Shares(80, 10, 5), "The head is at fault in 89 % of the decided errors"),
         (Shares(10, 80, 5), "The encoder is at fault in 89 % of the decided errors"),
-        (Shares(12, 14, 5), "Encoder and head share the blame"),
+        (Shares(12, 14, 5), "Encoder and head are both at fault"),
         (Shares(0, 0, 5), "no error could be decided"),
     ],
 )
@@ -157,12 +157,12 @@ def test_accuracies_of_vlm_and_aligned_encoder_stand_beside_the_classifier(
 ) -> None:
     found = {row[0]: row[1] for row in rows(html, "accuracies")}
     assert len(found) == 3
-    for name, right in (
-        ("The classifier itself", ten.before),
-        ("The VLM, by class captions", ten.quality.vlm),
-        ("The encoder through the map, by class captions", ten.quality.aligned),
+    for name, part in (
+        ("Classifier", ten.before),
+        ("VLM, zero-shot", ten.quality.vlm),
+        ("Encoder, aligned, zero-shot", ten.quality.aligned),
     ):
-        assert f"{right.right} of {right.images} (" in found[name]
+        assert f"{part.correct} of {part.images} (" in found[name]
 
 
 # -- where the data cannot carry a conclusion ----------------------------------------------------
@@ -170,30 +170,35 @@ def test_accuracies_of_vlm_and_aligned_encoder_stand_beside_the_classifier(
 
 def test_no_errors_are_said_not_drawn() -> None:
     words = visible(render_debug(SAMPLES["clean"]()))
-    assert "No image was misclassified: there is nothing to locate" in words
-    assert "No class is taken for another" in words
-    assert "There are no errors to put down to either." in words
-    assert "No differential: no image was answered wrongly." in words
+    assert "No image was misclassified, so there is no error to explain" in words
+    assert "No image was misclassified" in words
+    assert "There are no errors to attribute." in words
+    assert "No differential: no image was misclassified." in words
 
 
 def test_a_poor_map_is_warned_of_once_and_named_wherever_something_rests_on_it() -> None:
     poor = SAMPLES["poor"]()
     outline = Outline(render_debug(poor))
-    said = [text for tag, _, text in outline.texts if tag == "p" and "poor map" in text.lower()]
-    assert len(said) == 5, "finding, confusions, rules, concepts, map"
+    paragraphs = [text for tag, _, text in outline.texts if tag == "p"]
+    said = [
+        text
+        for text in paragraphs
+        if "alignment is poor" in text or "a poor" in text or "the poor" in text
+    ]
+    assert len(said) == 5, "finding, confusions, criteria, concepts, alignment"
     assert sum("(R² = 0.12)" in text for text in said) == 1
     yellow = [kind for tag, kind, _ in outline.texts if tag == "p" and kind.get("class") == "doubt"]
-    assert len(yellow) == 2, "at the top, and with the map"
-    assert sum("12\u202f% of what the VLM sees" in text for text in said) == 1
-    verdicts = "So do the verdicts of “zero-shot” and “heatmap”."
+    assert len(yellow) == 2, "at the top, and in the section on the alignment"
+    assert sum("12\u202f% of the variance" in text for text in said) == 1
+    verdicts = "The verdicts of “zero-shot” and “heatmap” rest on it as well."
     assert sum(verdicts in text for text in said) == 1
     good = render_debug(replace(poor, quality=replace(poor.quality, warning="")))
-    assert "poor map" not in visible(good).lower()
+    assert "poor" not in visible(good)
 
 
 def test_undetermined_verdicts_are_no_verdict() -> None:
     words = visible(render_debug(SAMPLES["undetermined"]()))
-    assert "The rule “witnesses” could not decide a single error" in words
+    assert "The criterion “witnesses” could not decide a single error" in words
     assert "Encoder or head: no error could be decided" in words
 
 
@@ -204,14 +209,14 @@ def test_few_errors_are_said() -> None:
     assert "Only 1 image was misclassified" in visible(render_debug(one))
 
 
-def test_changed_images_say_what_right_and_wrong_mean() -> None:
+def test_changed_images_say_what_correct_and_incorrect_mean() -> None:
     attacked = SAMPLES["attacked"]()
     words = visible(render_debug(attacked))
-    assert f"Changed by{attacked.change}" in words.replace(" Changed", "Changed")
-    assert "Right answers are those on the images as they were." in words
+    assert f"Change of the images{attacked.change}" in words
+    assert "Correct predictions are those on the unmodified images." in words
     after = attacked.after
-    assert f"95 % → {100 * after.right / after.images:.0f} %" in words
-    assert "The classifier itself, before the change" in words
+    assert f"95 % → {100 * after.correct / after.images:.0f} %" in words
+    assert "Classifier, unmodified images" in words
 
 
 def test_a_class_without_differential_has_none_in_the_data() -> None:
@@ -222,13 +227,13 @@ def test_a_class_without_differential_has_none_in_the_data() -> None:
         assert set(found[deer][level]) == {"wrong"}
         assert set(found[","][level]) == {"wrong", "marked"}
     words = visible(render_debug(SAMPLES["lopsided"]()))
-    assert "no right answers to compare with" in words
+    assert "no correct predictions to compare with" in words
 
 
 def test_without_a_story_the_finding_is_told_from_the_counts() -> None:
     page = debug_prose(SAMPLES["untold"]())
     assert page["summary_author"] == "a fixed template"
-    assert "Most often it takes " in page["summary"][0]
+    assert "The most frequent confusion is " in page["summary"][0]
     assert debug_prose(of_two())["summary"] == ["Of 150 images 30 are misclassified."]
 
 
@@ -405,7 +410,7 @@ def test_a_thousand_classes_of_one_image_each() -> None:
     html = render_debug(many, max_mb=2.0)
     assert len(html.encode()) <= 2e6
     words = visible(html)
-    assert "12 classes of the most frequent confusions, of 1 000" in words
+    assert "12 of 1 000 classes, those of the most frequent confusions" in words
     assert len(rows(html, "matrix")) == 12
     assert "The table lists the " in words or len(rows(html, "confusion-table")) == len(
         many.confusions
@@ -416,7 +421,7 @@ def test_many_images_of_a_confusion_are_cut_and_it_is_said() -> None:
     html = render_debug(of_two(errors=IMAGES + 1))
     data: Any = block(html, "debug-data")
     assert len(data["views"]["0,1"]["images"]) == IMAGES
-    assert f"At most {IMAGES} misclassified images a confusion are shown." in visible(html)
+    assert f"At most {IMAGES} misclassified images per confusion are shown." in visible(html)
     assert "At most" not in visible(render_debug(of_two(errors=IMAGES)))
 
 
@@ -448,14 +453,14 @@ def test_static_map_draws_each_free_cell_once(ten: Diagnosis) -> None:
     assert len(drawn.marks) == int(whole.significant().sum())
 
 
-def test_static_map_is_blue_where_right_answers_have_more() -> None:
+def test_static_map_is_blue_where_correct_predictions_have_more() -> None:
     found = of_two().differential(None)
     assert found is not None
     drawn = static_map(found, np.array([0, 1, 2]), ("sea", "sand", "grass"))
     assert drawn.limit == 1
     colours = {cell: colour for colour, path in drawn.paths for cell in path.split("z") if cell}
     assert colours["M1 0h1v1h-1"] == DIVERGING[-1], (
-        "sea > sand in all right answers, in no wrong one"
+        "sea > sand in all correct predictions, in no incorrect one"
     )
     assert colours["M0 1h1v1h-1"] == DIVERGING[0]
     assert colours["M2 0h1v1h-1"] == DIVERGING[len(DIVERGING) // 2], "sea > grass in both"

@@ -129,7 +129,10 @@ def test_an_encoder_that_drifts_is_guilty_though_a_fresh_head_could_read_it() ->
     drifting = replace(reference, drift=np.full(60, 1.2))
     rule = Witnesses(2, WEIGHTS).fit(drifting)
     assert (rule.locate(images) == ENCODER).all()
-    assert rule.encoder_ == "the encoder drifts by 1.2 from its own statistics"
+    assert (
+        rule.encoder_
+        == "the activations of the encoder drift by 1.2 from its batch-normalisation statistics"
+    )
     # Without normalisations nothing is known of drift, and the fresh head decides.
     silent = Witnesses(2, WEIGHTS).fit(replace(reference, drift=None))
     assert np.isnan(silent.drift_)
@@ -142,7 +145,7 @@ def test_weights_on_dead_features_tell_on_the_encoder() -> None:
     weights = WEIGHTS + np.array([0, 0, 0.5, 0])  # … the third once lived
     rule = Witnesses(2, weights).fit(replace(reference, features=reference.features * dead))
     assert rule.dead_share_ == pytest.approx(0.5 / 2.5)
-    assert rule.encoder_ == "nothing arrives where 20% of the weights of the head are"
+    assert rule.encoder_ == "20% of the squared weights of the head are on constant inputs"
     assert (rule.locate(replace(images, features=images.features * dead)) == ENCODER).all()
     # A dead feature that the head does not count on says nothing.
     honest = Witnesses(2, WEIGHTS).fit(replace(reference, features=reference.features * dead))
@@ -157,7 +160,7 @@ def test_a_head_that_is_right_on_reference_images_is_cleared() -> None:
     assert (FreshHead(2).fit(reference).locate(new) == HEAD).all()
     rule = Witnesses(2, WEIGHTS).fit(reference)
     assert rule.gain_ == 0
-    assert "nearly as well" in rule.encoder_
+    assert "nearly as accurate" in rule.encoder_
     assert (rule.locate(new) == ENCODER).all()
 
 
@@ -290,7 +293,7 @@ def test_bad_input_is_named() -> None:
         Observed(reference.features, reference.truth[:59], reference.predicted)
     with pytest.raises(InputError, match="needs the VLM's embeddings"):
         rules()[0].fit(reference).locate(replace(images, embeddings=None))
-    with pytest.raises(InputError, match=r"classes must be 0 … 1; got 0 … 2"):
+    with pytest.raises(InputError, match=r"classes must lie in 0 … 1; got 0 … 2"):
         FreshHead(2).fit(replace(reference, truth=np.repeat([0, 2], 30)))
     with pytest.raises(InputError, match="at least two classes"):
         FreshHead(2).fit(reference.take(reference.truth == 0))
@@ -320,7 +323,7 @@ def test_dead_weights_within_the_encoder_tell_on_it_too() -> None:
     reference, images = world("head")
     rule = Witnesses(2, WEIGHTS, {"conv1": 0.01, "conv2": 0.3}).fit(reference)
     assert rule.dead_share_ == 0.3
-    assert rule.encoder_ == "nothing arrives where 30% of the weights of layer 'conv2' are"
+    assert rule.encoder_ == "30% of the squared weights of layer 'conv2' are on constant inputs"
     assert (rule.locate(images) == ENCODER).all()
     # A twentieth is no sign: units die in training too.
     assert Witnesses(2, WEIGHTS, {"conv1": 0.05}).fit(reference).encoder_ == ""
@@ -362,5 +365,5 @@ def test_where_too_few_are_left_there_is_no_verdict() -> None:
     errors = replace(images.take(two), groups=np.arange(2))
     (found,) = localize_held_out([FreshHead(2)], few, errors)
     assert (found.verdicts == UNDETERMINED).all()
-    with pytest.raises(InputError, match="which picture"):
+    with pytest.raises(InputError, match="need groups: the picture"):
         localize_held_out([FreshHead(2)], reference, errors)

@@ -1,4 +1,4 @@
-"""Drift of a stream: never cried without cause, and told by the concept that moved."""
+"""Drift of a stream: never reported without cause, and reported for the concept that changed."""
 
 import numpy as np
 import pytest

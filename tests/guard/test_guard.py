@@ -109,7 +109,7 @@ def test_what_is_no_guard_is_refused(content: bytes, tmp_path: Path) -> None:
         Guard.load(tmp_path / "guard.safetensors")
 
 
-def test_damaged_files_and_newer_ones_are_told_apart(tmp_path: Path) -> None:
+def test_damaged_files_and_newer_ones_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "guard.safetensors"
     GUARD.save(path)
     whole = path.read_bytes()
@@ -132,7 +132,7 @@ def test_damaged_files_and_newer_ones_are_told_apart(tmp_path: Path) -> None:
             with pytest.raises(InputError, match="is not a guard"):
                 Guard.load(path)
     changed(threshold=asdict(replace(GUARD.threshold, value=float("nan"))))
-    with pytest.raises(InputError, match="its threshold is no number"):
+    with pytest.raises(InputError, match="its threshold is not a number"):
         Guard.load(path)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is not a guard"):
@@ -263,7 +263,7 @@ def test_other_weights_are_refused() -> None:
     other = TinyNet().eval()
     with torch.no_grad():
         other.fc.weight[0, 0] += 1e-3
-    with pytest.raises(ContextError, match="made for tiny"):
+    with pytest.raises(ContextError, match="fitted for tiny"):
         GUARD.wrap(other)
 
 
@@ -649,7 +649,7 @@ def test_the_watch_compares_with_what_passes() -> None:
     made = GUARD.at("share", 0.2)
     watch = made.watch(window=10)
     assert watch.reference.count == int((made.calibration.scores <= made.threshold.value).sum())
-    with pytest.raises(InputError, match="nothing passed"):
+    with pytest.raises(InputError, match="no calibration image passes"):
         GUARD.at("passed-errors", 0.001).watch()
 
 
@@ -666,7 +666,7 @@ def test_reasons_are_told_with_how_usual_they_are() -> None:
     row = next(row for row, each in enumerate(told) if each)
     text = GUARD.tell(told[row][0], int(seen.predicted[row]))
     assert " > " in text
-    assert "% of right answers “" in text
+    assert "% of correct predictions “" in text
 
 
 def test_the_subject_of_the_samples_is_what_the_guard_was_made_for() -> None:

@@ -80,7 +80,7 @@ def evaluate(command: Command, fitted: Path, *more: object) -> dict[str, Any]:
 
 def test_fit_tells_what_it_promises(command: Command, folder: Path) -> None:
     said = fit(command, folder, "--risk", "0.2", "--confidence", "0.8")
-    assert "at most 20 % of what passes is wrong, with 80 % confidence" in said
+    assert "at most 20 % of the predictions that pass are incorrect, with 80 % confidence" in said
     made = Guard.load(folder / "out" / "guard.safetensors")
     assert made.context.parts == (240, 120, 120)
     assert made.context.classes == CLASSES
@@ -171,14 +171,14 @@ def test_another_preprocessing_is_refused(command: Command, fitted: Path) -> Non
     images = fitted.parent / "new"
     done = command("guard", "score", SUBJECT, images, "--guard", fitted, "--preprocess", other)
     assert done.status == 2
-    assert "but the preprocessing, or what the network computes" in done.error
+    assert "but with another preprocessing, or the network" in done.error
 
 
 def test_eval_measures_beside_baselines(command: Command, fitted: Path) -> None:
     found = evaluate(command, fitted, "--attack", "fgsm", "--attack", "pgd", "--eps",
                      "4/255,32/255", "--corrupt", "contrast:5")  # fmt: skip
     titles = [each["title"] for each in found["conditions"]]
-    assert titles[0] == "as they are"
+    assert titles[0] == "unmodified"
     assert titles[1:3] == ["FGSM, ε = 4/255", "FGSM, ε = 32/255"]
     assert titles[3].startswith("PGD, ε = 4/255")
     assert titles[5] == "contrast:5"
@@ -240,7 +240,7 @@ def test_a_stream_that_changes_is_reported_with_its_concepts(
     calm = command("guard", "score", SUBJECT, *images, "--guard", fitted, "--watch",
                    "--window", 60, "--fail-on-drift")  # fmt: skip
     assert calm.status == 0, calm.stderr
-    assert "no relation of concepts has left the reference" in calm.stderr
+    assert "no drift: no relation of concepts differs from the reference" in calm.stderr
     # Only blue comes any more.
     blue = [path for path in images if path.parent.name == "blue"] * 4
     done = command("guard", "score", SUBJECT, *blue, "--guard", fitted, "--watch",
@@ -248,7 +248,7 @@ def test_a_stream_that_changes_is_reported_with_its_concepts(
     assert done.status == 1
     assert "DRIFT" in done.stderr
     assert "blue > " in done.stderr
-    assert "has left the reference" in done.error
+    assert "have drifted from the reference" in done.error
     assert len(done.stdout.splitlines()) == len(blue) + 1
 
 
@@ -342,7 +342,7 @@ def test_a_view_for_which_the_network_gives_nan(
     # Nothing can be learned from it …
     done = fit_on(tmp_path / "more")
     assert done.status == 2
-    assert "half.png: for this image or a view of it (mirrored)" in done.error
+    assert "half.png: for this image or an augmented view of it (mirrored)" in done.error
     assert fit_on(folder / "fit").status == 0
     # … and it is not believed.
     done = command(
@@ -414,9 +414,9 @@ def test_eval_looks_at_views_of_attacked_images_too(
     assert all(set(each["views"]) == {"mirrored", "up"} for each in examples)
     with chromium() as browser, opened(browser, Path(found["report"])) as view:
         text = view.page.inner_text("body")
-        assert "2 further views of each image (mirrored, up;" in text
-        assert "3 forward passes in place of one" in text
-        assert "Called the same otherwise." in text
+        assert "2 augmented views of each image (mirrored, up;" in text
+        assert "3 forward passes instead of one" in text
+        assert "Augmented views: the same prediction." in text
         assert view.complaints == []
 
 
@@ -435,10 +435,10 @@ def test_right_answers_alone_teach_what_they_can(
     done = fit_on(command, folder, tmp_path / "images", tmp_path / "out", "--rule", rule)
     if "typicality" not in rule:
         assert done.status == 2
-        assert "learns from right answers alone (typicality, msp+typicality)" in done.error
+        assert "needs only correct predictions (typicality, msp+typicality)" in done.error
         return
     assert done.status == 0, done.stderr
-    assert "none of the 24 images fitted on is answered wrongly" in done.stderr
+    assert "none of the 24 images fitted on is misclassified" in done.stderr
     # What it has never seen is strange to it, all the same, and it says why.
     red = tmp_path / "images" / "red"
     mixed = folder / "new" / "red"
@@ -458,27 +458,27 @@ def test_a_guard_of_few_images_says_that_it_flags_nothing(
     done = fit_on(command, folder, tmp_path / "few", tmp_path / "out")
     assert done.status == 0, done.stderr
     said = (
-        "warning: nothing is flagged, whatever it shows: no threshold but infinity keeps the "
-        "promise that at most 5 % of right answers are flagged; "
+        "warning: no image is flagged: no threshold except infinity guarantees "
+        "that at most 5 % of correct predictions are flagged; "
     )
     assert said in done.stderr
     made = Guard.load(tmp_path / "out" / "guard.safetensors")
     right = int((~made.calibration.wrong).sum())
     least = int(np.ceil(100 / (right + 1))) / 100
     assert (
-        f"{right} right answers were there to set it on, it takes 19 right answers: ask for {least}"
-        " or more, or give more images (a quarter of the images that fit is given"
+        f"it was set on {right} correct predictions; 19 correct predictions are needed: choose a "
+        f"level of {least} or more, or give more images (the threshold is set on a quarter"
     ) in done.stderr
-    assert "fewer than 3 right answers among the 12 images fitted on" in done.stderr
+    assert "fewer than 3 correct predictions among the 12 images fitted on" in done.stderr
     # Whoever uses it is told again, and what was said helps.
     score = ("guard", "score", SUBJECT, folder / "new", "--guard", tmp_path / "out")
     assert said in command(*score).stderr
     done = command(*score, "--false-alarms", least)
-    assert "nothing is flagged" not in done.stderr
+    assert "no image is flagged" not in done.stderr
     assert "flag" in done.stdout
     done = command(*score, "--risk", "0.05")
     assert "everything is flagged" in done.stderr
-    assert "it takes 107 images, if none of them is wrong" in done.stderr
+    assert "107 images without any error are needed" in done.stderr
 
 
 def test_outputs_that_are_called_otherwise_are_refused_by_name(
@@ -522,7 +522,7 @@ def test_the_same_weights_in_another_network_are_not_wrapped(fitted: Path) -> No
     made = Guard.load(fitted / "guard.safetensors")
     assert made.context.shape == (3, 8, 8)
     made.wrap(TinyNet())
-    with pytest.raises(ContextError, match="computes something else with them"):
+    with pytest.raises(ContextError, match="now gives other outputs"):
         made.wrap(Squared())
 
 
@@ -562,14 +562,14 @@ def test_a_guard_belongs_to_what_is_computed(
     other = score(NET.replace("super().forward(images)", "super().forward(images.clamp(max=9))"))
     assert other.stdout == plain.stdout
     assert "the code of" in other.stderr
-    assert "has changed since the guard was made" in other.stderr
+    assert "has changed since the guard was fitted" in other.stderr
     for changed in (
         NET.replace("super().forward(images)", "super().forward(images.clamp(max=0.9))"),
         NET.replace("tiny.to_tensor()", "lambda image: 0.99 * tiny.to_tensor()(image)"),
     ):
         done = score(changed)
         assert done.status == 2
-        assert "or what the network computes with them, is not" in done.error
+        assert "or the network now computes other outputs" in done.error
         assert done.stdout == ""
 
 
@@ -608,7 +608,7 @@ def test_the_reference_of_another_network_is_refused(
         *("guard", "eval", SUBJECT, "--guard", tmp_path / "out", "--data", fitted.parent / "new"),
     )
     assert done.status == 2
-    assert "holds the answers of another network" in done.error
+    assert "belongs to another network" in done.error
 
 
 # --- the page ------------------------------------------------------------------------------------
@@ -625,7 +625,7 @@ def test_the_page_tells_the_finding_and_fits_every_screen(command: Command, fitt
                 assert view.sideways == 0
                 text = page.inner_text("main")
                 clean = found["conditions"][0]
-                assert f"{clean['flagged_defects']} of the {clean['defects']} wrong" in text
+                assert f"{clean['flagged_defects']} of the {clean['defects']} incorrect" in text
                 assert page.locator("#curves svg.curves").count() == 2
                 assert page.locator("#curves path.own").count() == 2
                 assert page.locator("#tables .numbers-of").count() == 3

@@ -1,4 +1,4 @@
-"""Thresholds: by hand, and their promises on hundreds of random splits."""
+"""Thresholds: by hand, and their guarantees on hundreds of random splits."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_by_hand() -> None:
     wrong[[4, 12, 17]] = True  # at 5, 13 and 18
     # (19 + 1) · 0.9 = 18: the 18th lowest score.
     assert threshold("share", 0.1, scores, wrong).value == 18.0
-    # Of 16 right answers the 16th (17 · 0.9 = 15.3, up): the highest, 19.
+    # Of 16 correct predictions the 16th (17 · 0.9 = 15.3, up): the highest, 19.
     assert threshold("false-alarms", 0.1, scores, wrong).value == 19.0
     # (errors passed + 1)/20 ≤ 0.1 allows one: up to just below the second error.
     found = threshold("passed-errors", 0.1, scores, wrong)
@@ -60,7 +60,7 @@ def test_a_larger_level_moves_the_cut_one_way(seed: int, target: str, level: flo
         ("risk", 0.1, "scores of other images"),
     ],
 )
-def test_wrong_wishes_are_refused(target: str, level: float, said: str) -> None:
+def test_bad_targets_are_refused(target: str, level: float, said: str) -> None:
     with pytest.raises((UnknownNameError, UsageError), match=said):
         threshold(target, level, np.arange(4.0), np.zeros(4, bool))
 
@@ -78,7 +78,7 @@ def test_an_infinite_score_is_flagged_whatever_the_cut() -> None:
 
 def test_promises_are_told_in_words() -> None:
     assert AlarmThreshold(0, "risk", 0.05, 9, 0, 0, 0.9).text == (
-        "at most 5 % of what passes is wrong, with 90 % confidence"
+        "at most 5 % of the predictions that pass are incorrect, with 90 % confidence"
     )
 
 
@@ -152,12 +152,12 @@ def test_flagged_shares_hold_on_200_random_splits(splits: list[tuple], target: s
 def test_so_many_images_it_takes_and_no_fewer(target: str, level: float) -> None:
     needed = images_needed(target, level)
     for count in (needed - 1, needed):
-        # Two wrong answers besides, which do not count where right answers are meant.
+        # Two incorrect predictions besides, which do not count for correct ones.
         size = count + 2 if target == "false-alarms" else count
         wrong = np.arange(size) >= size - 2
         cut = threshold(target, level, np.arange(float(size)), wrong)
         assert np.isfinite(cut.value) == (count == needed)
-        assert (f"it takes {needed} " in remark(cut, wrong)) is (count < needed)
+        assert (f"; {needed} " in remark(cut, wrong)) is (count < needed)
         assert bool(remark(cut, wrong)) is (count < needed)
 
 
@@ -168,16 +168,16 @@ def test_so_many_images_without_an_error_it_takes(level: float) -> None:
         scores, wrong = np.arange(float(count)), np.zeros(count, dtype=bool)
         cut = threshold("risk", level, scores, wrong, candidates=scores)
         assert np.isfinite(cut.value) == (count == needed)
-        assert (f"it takes {needed} images, if none" in remark(cut, wrong)) is (count < needed)
+        assert (f"; {needed} images without any error" in remark(cut, wrong)) is (count < needed)
 
 
-def test_a_promise_that_holds_by_itself_is_told_as_such() -> None:
+def test_a_guarantee_that_holds_by_itself_is_reported_as_such() -> None:
     wrong = np.arange(200) < 3
     cut = threshold("passed-errors", 0.05, np.arange(200.0), wrong)
     assert cut.value == np.inf
     assert remark(cut, wrong) == (
-        "nothing is flagged: 3 of 200 images are answered wrongly, so it holds without a threshold "
-        "that at most 5 % of inputs are wrong and pass"
+        "nothing is flagged: 3 of 200 images are misclassified, so it holds without a threshold "
+        "that at most 5 % of inputs are misclassified and pass"
     )
     assert remark(threshold("share", 0.05, np.arange(200.0), wrong), wrong) == ""
 
@@ -185,5 +185,5 @@ def test_a_promise_that_holds_by_itself_is_told_as_such() -> None:
 def test_too_many_errors_are_not_too_few_images() -> None:
     wrong = np.arange(400) % 2 == 0
     cut = threshold("risk", 0.05, np.arange(400.0), wrong, candidates=np.arange(400.0))
-    said = "400 images were there to set it on, 200 of them wrong, ask for less"
+    said = "it was set on 400 images, 200 of them misclassified; choose a weaker target"
     assert said in remark(cut, wrong)

@@ -316,12 +316,12 @@ class Gives(nn.Module):
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda x: x, r"needs logits \(B, C\) of two classes or more, got \(2, 3, 4, 4\)"),
+        (lambda x: x, r"needs logits \(B, C\) of at least two classes, got \(2, 3, 4, 4\)"),
         (lambda x: {"logits": x.flatten(1)}, "got dict"),
         (lambda x: x.flatten(1)[:, :1], r"got \(2, 1\)"),
         (lambda x: x.flatten(1).detach(), "no gradient with respect to its input"),
         (lambda x: torch.ones(2, 3, requires_grad=True), "no gradient with respect to its input"),
-        (lambda x: x.flatten(1) * math.nan, "gives NaN for 2 of 2 images"),
+        (lambda x: x.flatten(1) * math.nan, "gives NaN for 2 of the 2 images"),
     ],
 )
 @pytest.mark.parametrize("method", ["fgsm", "pgd"])
@@ -340,7 +340,7 @@ def test_what_does_not_fit() -> None:
         attack(model, inputs(), torch.zeros(2).long(), normalised())
     with pytest.raises(InputError, match="1 indices"):
         attack(model, inputs(), torch.zeros(3).long(), normalised(), indices=[1])
-    with pytest.raises(InputError, match="not in the range that black and white have"):
+    with pytest.raises(InputError, match="needs images between black and white"):
         attack(model, inputs(), torch.zeros(3).long(), PLAIN)
     assert attack(model, inputs()[:0], torch.zeros(0).long(), normalised()).shape == (0, 3, 4, 4)
 
@@ -357,7 +357,9 @@ def test_eps_in_steps_of_255(levels: int) -> None:
 
 @pytest.mark.parametrize("text", ["8", "-0.1", "", "/", "8/", "1/0", "nan", "inf", "8/255/2", "x"])
 def test_eps_is_a_share_of_white(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--eps '.*' is no share of white .* 0.03 or 8/255"):
+    with pytest.raises(
+        UsageError, match=r"--eps '.*' is not a number from 0 to 1 .* 0.03 or 8/255"
+    ):
         parse_eps(text)
 
 
@@ -366,13 +368,13 @@ def test_an_attack_says_what_it_is() -> None:
     assert Attack("pgd", 0.03, steps=20, seed=1).text == "PGD, ε = 0.03, 20 steps, seed 1"
     with pytest.raises(UnknownNameError, match="unknown attack 'fgms'; near names: fgsm"):
         Attack("fgms", 0.1)
-    with pytest.raises(UsageError, match=r"share of white from 0 to 1, got 8\.0"):
+    with pytest.raises(UsageError, match=r"from 0 to 1 \(white\), got 8\.0"):
         Attack("fgsm", 8.0)
-    with pytest.raises(UsageError, match="share of white from 0 to 1, got nan"):
+    with pytest.raises(UsageError, match=r"from 0 to 1 \(white\), got nan"):
         Attack("fgsm", math.nan)
     with pytest.raises(UsageError, match="at least 1 step, got 0"):
         Attack("pgd", 0.1, steps=0)
-    with pytest.raises(UsageError, match="must not be negative, but is -1"):
+    with pytest.raises(UsageError, match="must not be negative, got -1"):
         Attack("pgd", 0.1, seed=-1)
 
 
@@ -431,11 +433,11 @@ def test_an_attack_on_inverted_colors_goes_the_right_way() -> None:
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        (lambda x: (x - x.mean()) / (x.std() + 1e-3), "black and white look the same"),
+        (lambda x: (x - x.mean()) / (x.std() + 1e-3), "black and white to the same value"),
         (lambda x: x.mean(dim=0, keepdim=True).expand(3, -1, -1), "it mixes the colours"),
-        (lambda x: x[[0, 0, 0]], "it leaves out a colour"),
+        (lambda x: x[[0, 0, 0]], "it drops a colour"),
         (lambda x: x**2.2, "it is not linear"),
-        (lambda x: nn.functional.pad(x, (2, 2, 2, 2)), "not of one colour after it"),
+        (lambda x: nn.functional.pad(x, (2, 2, 2, 2)), "one colour to several values"),
         (lambda x: x[:1], r"does not give a tensor \(3, H, W\)"),
         (lambda x: 1 / 0, "fails on an RGB image of 256 × 256 pixels: ZeroDivisionError"),
     ],

@@ -94,11 +94,11 @@ def test_networks_without_a_head_are_refused() -> None:
     with pytest.raises(InputError, match="has no linear layer"):
         Classifier.find(as_subject(flat, 8))
     tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5))
-    with pytest.raises(InputError, match=r"it reads \(3, 64\) for an image"):
+    with pytest.raises(InputError, match=r"for an image has shape \(3, 64\), not one row"):
         Classifier.find(as_subject(tokens, 8))
     with pytest.raises(UnknownNameError, match="fc"):
         Classifier.find(tiny_subject(), "fx")
-    with pytest.raises(InputError, match="AdaptiveAvgPool2d is no linear layer"):
+    with pytest.raises(InputError, match="AdaptiveAvgPool2d is not a linear layer"):
         Classifier.find(tiny_subject(), "pool")
     one = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
     with pytest.raises(InputError, match="one output"):

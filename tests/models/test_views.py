@@ -304,23 +304,23 @@ def test_views_have_to_be_those_the_rule_knows() -> None:
     seen, looks = answered(*pictures(20, 8))
     rule = EVERY.rule
     assert isinstance(rule, WithSoftmax)
-    with pytest.raises(InputError, match=r"5 views of each image \(mirrored, right"):
+    with pytest.raises(InputError, match=r"5 augmented views of each image \(mirrored, right"):
         rule.score(seen.features, seen.logits)
     with pytest.raises(InputError, match="0 given"):
         EVERY.score_features(seen.features)
-    with pytest.raises(InputError, match="0 views of each image are needed, but 5 given"):
+    with pytest.raises(InputError, match="0 augmented views of each image are needed, but 5 given"):
         PLAIN.score_features(seen.features, views=looks)
     few = looks.take(np.arange(5))
     for judge in (rule.score, EVERY.score_features):
-        with pytest.raises(InputError, match="20 images, but views of 5"):
+        with pytest.raises(InputError, match="20 images, but augmented views of 5"):
             judge(seen.features, logits=seen.logits, views=few)
-    with pytest.raises(InputError, match="20 images, but views of 5"):
+    with pytest.raises(InputError, match="20 images, but augmented views of 5"):
         rule.weigh(seen.features, seen.logits, seen.truth, views=few)
     with pytest.raises(InputError, match="need features"):
         Views(looks.features, looks.logits[:, :2])
     with pytest.raises(UsageError, match=r"msp\+cosine"):
         make_rule("cosine", EVERY.space, ("up",))
-    with pytest.raises(InputError, match="needs views"):
+    with pytest.raises(InputError, match="needs augmented views"):
         EVERY.core()(torch.from_numpy(seen.features), torch.from_numpy(seen.logits))
 
 
@@ -438,8 +438,8 @@ def test_a_guard_with_views_survives_its_file_and_says_that_it_has_them(tmp_path
     ("damage", "said"),
     [
         ({"views": ["zoomed", "up"]}, "no view named 'zoomed'|zoomed"),
-        ({"views": ["up"]}, "1 views"),
-        ({"rule": "cosine"}, "reads no views"),
+        ({"views": ["up"]}, "2 log-odds per image"),
+        ({"rule": "cosine"}, "uses no augmented views"),
         ({"views": None}, "is not a guard"),
         ({"format": 3}, "reads 1 and 2"),
     ],

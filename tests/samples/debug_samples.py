@@ -21,11 +21,11 @@ from profiler.data.records import ConceptRecord, DataRecord
 from profiler.debug.encoder_or_head import Fault, Localization, Shares
 from profiler.debug.result import (
     LEVELS,
+    Accuracy,
     Confusion,
     Diagnosis,
     Level,
     MapQuality,
-    Right,
     RuleRecord,
     Told,
     WrongImage,
@@ -42,8 +42,9 @@ RULES = ("witnesses", "zero-shot", "heatmap", "class-mean", "fresh-head", "corre
 """The first one counts."""
 
 POOR = (
-    "on held-out images the map explains 12% of what the VLM sees (less than 30%): concept "
-    "strengths are unreliable; fitted on 40 images, more may help"
+    "on held-out images the linear alignment explains 12% of the variance of the VLM's embeddings "
+    "(less than 30%), so concept strengths are unreliable; it is fitted on 40 images, and more may "
+    "help"
 )
 
 
@@ -71,10 +72,10 @@ def fake_diagnosis(
         classes: their names.
         concepts: their names.
         strengths: (2, N, M) at the levels of encoder and VLM; by default each class has a
-            direction, and wrong answers look half like the class they are taken for.
+            direction, and the features of errors are half like those of the predicted class.
         seed: of everything.
         a_class: images of a class.
-        share: of wrong answers.
+        share: of errors.
         undetermined: share of verdicts.
         explained: wrong images listed, at most.
         pictures: thumbnails by number of the image.
@@ -130,9 +131,9 @@ def fake_diagnosis(
         "words": tuple(concepts),
         "classes": tuple(classes),
         "change": "",
-        "before": Right(int((true == said).sum()), len(true)),
+        "before": Accuracy(int((true == said).sum()), len(true)),
         "confusion": confusion,
-        "quality": MapQuality(0.61, 0.01, 5000, "", Right(int(0.7 * len(true)), len(true)), Right(int(0.8 * len(true)), len(true))),
+        "quality": MapQuality(0.61, 0.01, 5000, "", Accuracy(int(0.7 * len(true)), len(true)), Accuracy(int(0.8 * len(true)), len(true))),
         "heatmaps": heatmaps,
         "rules": rules,
         "rule": RULES[0],
@@ -191,7 +192,9 @@ def _confusions(
             right = heatmaps[level].summary(label=t, right=True)
             differential[level] = None if right is None else Differential(right, made)
         shares = {name: Shares.of(each[own[errors]]) for name, each in verdicts.items()}
-        told = Told(f"{int(own.sum())} images of class {t} were taken for {p}.", "a fixed template")
+        told = Told(
+            f"{int(own.sum())} images of class {t} were classified as {p}.", "a fixed template"
+        )
         found.append(Confusion(t, p, int(own.sum()), wrong, differential, shares, told))
     return tuple(sorted(found, key=lambda confusion: -confusion.errors))
 
@@ -199,7 +202,7 @@ def _confusions(
 def of_two(errors: int = 30, right: int = 60) -> Diagnosis:
     """Two classes, three concepts, and a planted reason.
 
-    In right answers sea > sand; in those where a ship is taken for a beach, sand > sea. Grass is
+    In correct predictions sea > sand; where a ship is classified as a beach, sand > sea. Grass is
     below both, in all images. The VLM sees the sea in all of them.
     """
     true = np.array([0] * right + [0] * errors + [1] * right)
@@ -232,17 +235,17 @@ def many_classes(images: int = 1, count: int = 1000) -> Diagnosis:
 def attacked() -> Diagnosis:
     """Images changed by an adversary; most were right before."""
     found = fake_diagnosis(share=0.45, change="PGD, ε = 8/255 in ℓ∞, 10 steps of 2/255")
-    return replace(found, before=Right(570, 600))
+    return replace(found, before=Accuracy(570, 600))
 
 
 def lopsided() -> Diagnosis:
-    """Frogs are never misclassified; deer always are; one bird is taken for a frog."""
+    """Frogs are never misclassified; deer always are; one bird is classified as a frog."""
     true = [6] * 30 + [4] * 20 + [2] * 20 + [3] * 40
     return fake_diagnosis(true, [6] * 30 + [5] * 20 + [2] * 19 + [6] + [3] * 25 + [5] * 15)
 
 
 def poor() -> Diagnosis:
-    """The map misses most of what the VLM sees."""
+    """The linear alignment misses most of the variance of the VLM's embeddings."""
     found = fake_diagnosis(a_class=8, share=0.4, warnings=("The " + POOR,))
     return replace(found, quality=replace(found.quality, r2=0.12, images=40, warning=POOR))
 

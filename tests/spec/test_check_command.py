@@ -1,4 +1,4 @@
-"""``profiler check`` from end to end, on a classifier of colours whose answers are arithmetic."""
+"""``profiler check`` from end to end, on colours whose classification is arithmetic."""
 
 import json
 from pathlib import Path
@@ -190,7 +190,7 @@ def test_a_class_without_images_has_no_region(command: Command, folder: Path) ->
 
 def test_annotations(command: Command, folder: Path) -> None:
     specs = "concepts red, blue spec wet: hasCon(x, blue) => predict(x, blue)"
-    assert "asks for annotated images" in command(*arguments(folder, specs)).error
+    assert "needs annotated images" in command(*arguments(folder, specs)).error
     names = [
         f"{path.parent.name}/{path.name}" for path in sorted((folder / "images").rglob("*.png"))
     ]
@@ -208,9 +208,9 @@ def test_annotations(command: Command, folder: Path) -> None:
 def test_wrong_calls(command: Command, folder: Path) -> None:
     assert "write: profiler check" in command("check").error
     assert "reads a file of certificates" in command("check", "a", "--verify", "b").error
-    assert "is no region" in command(*arguments(folder, SPECS, "--region", "box")).error
+    assert "is not a region" in command(*arguments(folder, SPECS, "--region", "box")).error
     assert "unknown class of --on" in command(*arguments(folder, SPECS, "--on", "rad")).error
-    assert "this is no file of certificates" in _verify(command, folder, '{"proofs": []}')
+    assert "this is not a file of certificates" in _verify(command, folder, '{"proofs": []}')
     assert "is damaged: it is no JSON or was cut off" in _verify(command, folder, "{")
     assert "nested too deeply" in _verify(command, folder, "[" * 100_000)
 

@@ -85,8 +85,8 @@ def test_the_finding_counts_what_holds_and_what_fails(found: Checked, html: str)
         "s8": "undecided",
     }
     said = " ".join(summary(found))
-    assert "Of 8 specs, 2 hold, 4 fail and 2 stay undecided." in said
-    assert "“green” holds least: for 0" in said.replace("\u202f", " ")
+    assert "Of 8 specs, 2 hold, 4 fail and 2 are undecided." in said
+    assert "“green” has the lowest rate: it holds for 0" in said.replace("\u202f", " ")
     text = text_of(html)
     assert "4 of 8 specs fail" in text
     assert "predict(x, green) =&gt; &gt;(x, red, green)" in text
@@ -111,7 +111,7 @@ def test_pictures_yield_before_the_page_is_too_large(found: Checked, html: str) 
     limit = (len(html.encode()) - pictures // 2) / 1e6
     small = render_check(found, max_mb=limit)
     assert len(small.encode()) <= limit * 1e6
-    assert re.search(r"\d+ pictures? left out to stay within", text_of(small))
+    assert re.search(r"\d+ pictures? (is|are) left out, to keep this file below", text_of(small))
     with pytest.raises(OutputError, match="without any picture"):
         render_check(found, max_mb=0.001)
 
@@ -128,7 +128,7 @@ def test_a_check_of_images_alone_says_nothing_of_regions(found: Checked) -> None
     assert "Proved regions" not in text
     assert "Counterexample" not in text
     # Nothing was required of six of them, and no proof asked for.
-    assert "6 were only measured" in text
+    assert "6 are only measured" in text
 
 
 def test_the_terminal_says_each_spec_in_a_line(found: Checked) -> None:
@@ -143,7 +143,7 @@ def test_the_terminal_says_each_spec_in_a_line(found: Checked) -> None:
     "text", ["box", "box:", "box:-1", "box:inf", "ball:x", "hull:2", "max:1", ""]
 )
 def test_regions_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="is no region"):
+    with pytest.raises(UsageError, match="is not a region"):
         RegionChoice.parse(text)
 
 

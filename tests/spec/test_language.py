@@ -303,7 +303,7 @@ def test_words_in_any_order_are_read_or_refused(text: str) -> None:
         ("classes cat, cat spec a: predict(x, cat)", "1:14", "class 'cat' is declared twice"),
         ("set s = {}", "1:10", "a set has at least one member"),
         ("clases cat", "1:1", "did you mean 'classes'?"),
-        ("classes cat", "1:12", "no spec in it"),
+        ("classes cat", "1:12", "the file holds no spec"),
     ],
 )
 def test_an_error_says_where_and_what_would_be_right(source: str, place: str, said: str) -> None:
@@ -339,8 +339,8 @@ DECLARED = "classes cat, dog concepts ears, wheels set animals = {cat, dog} spec
         ("hasCon(x, horns)", "unknown concept 'horns'; known: ears, wheels"),
         ("for c in animal: predict(x, c)", "unknown set 'animal'; near names: animals"),
         ("for c in {cat, dgo}: predict(x, c)", "unknown class or concept 'dgo'; near names: dog"),
-        ("for c in concepts: predict(x, c)", "'ears' is a concept; predict(x, …) wants a class"),
-        (">(x, cat, ears)", "'cat' is a class; a concept is wanted here"),
+        ("for c in concepts: predict(x, c)", "'ears' is a concept; predict(x, …) needs a class"),
+        (">(x, cat, ears)", "'cat' is a class; a concept is needed here"),
         ("for cat in animals: predict(x, cat)", "has the name of a class or concept"),
         ("for c in animals: some c in animals: predict(x, c)", "bound already"),
         (">(x, ears, ears)", "'ears', is never stronger than itself"),

@@ -64,13 +64,13 @@ def test_pairs_of_a_table() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("class,a\ncat,1", "needs a header"),
+        ("class,a\ncat,1", "expected a header"),
         ("class,a,b\ncat,1", "line 2: 2 fields, but the header has 3"),
         ("class,a,b\ncat,1,2", "line 2: expected 2 shares"),
         ("class;a;b\ncat;0,5;nan", "line 2: expected 2 shares"),
         ("class,a,b\ncat,1,x", "line 2: expected 2 shares"),
-        ("class,a,a\ncat,1,0", "an? attribute stands there twice"),
-        ("class,a,b\ncat,1,0\ncat,0,1", "a class stands there twice"),
+        ("class,a,a\ncat,1,0", "the same attribute is listed twice"),
+        ("class,a,b\ncat,1,0\ncat,0,1", "the same class is listed twice"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
@@ -104,7 +104,7 @@ def test_mined_specs_hold_when_they_are_checked(command: Command, folder: Path) 
     assert all(each["relevant"] != each["irrelevant"] for each in found)
     text = (folder / "mined.conspec").read_text(encoding="utf-8")
     assert "Chosen on 96 images, measured on 64 others" in text
-    assert "16 images predicted so" in text
+    assert "16 images with this prediction" in text
     specs = read(folder / "mined.conspec")
     check(specs)
     assert len(specs.specs) == len(found)
@@ -122,7 +122,7 @@ def test_a_file_without_a_spec_is_said_so(command: Command, folder: Path) -> Non
         *("--out", folder / "mined.conspec"),
     )
     assert done.status == 0
-    assert "nothing holds often enough to be proposed" in done.stderr
+    assert "no pair holds often enough to be proposed" in done.stderr
 
 
 def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:

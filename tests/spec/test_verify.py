@@ -604,7 +604,7 @@ def test_floats_say_yes_only_where_rationals_would() -> None:
 
 
 def test_worlds_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="the head reads 2 features, the concepts' map 3"):
+    with pytest.raises(InputError, match="the head reads 2 features, the linear alignment 3"):
         Interpretation(
             Linear(("a",), np.zeros((1, 2)), np.zeros(1)),
             Linear(("p",), np.zeros((1, 3)), np.zeros(1)),

@@ -1,4 +1,4 @@
-"""What a detector is: fitted on a classifier's answers, it scores others. Higher is stranger."""
+"""The interface of detectors, fitted on predictions of a classifier. Higher is more anomalous."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from profiler.errors import InputError
 
 @dataclass(frozen=True)
 class Views:
-    """What a classifier gives for L views of each of n images.
+    """Outputs of a classifier for L augmented views of each of n images.
 
     Attributes:
         features: (n, L, f).
@@ -27,7 +27,9 @@ class Views:
     def __post_init__(self) -> None:
         z, y = self.features.shape, self.logits.shape
         if len(z) != 3 or len(y) != 3 or z[:2] != y[:2]:
-            raise InputError(f"views need features (n, L, f) and logits (n, L, C), got {z} and {y}")
+            raise InputError(
+                f"augmented views need features (n, L, f) and logits (n, L, C), got {z} and {y}"
+            )
 
     def __len__(self) -> int:
         return len(self.features)
@@ -63,21 +65,23 @@ def check_views_given(views: Views | None, names: Sequence[str], images: int) ->
     given = 0 if views is None else views.logits.shape[1]
     if given != len(names):
         named = f" ({', '.join(names)})" if names else ""
-        raise InputError(f"{len(names)} views of each image{named} are needed, but {given} given")
+        raise InputError(
+            f"{len(names)} augmented views of each image{named} are needed, but {given} given"
+        )
     if views is not None and len(views) != images:
-        raise InputError(f"there are {images} images, but views of {len(views)}")
+        raise InputError(f"there are {images} images, but augmented views of {len(views)}")
 
 
 class Detector(Protocol):
-    """Learns from labelled answers of one classifier, and scores its further answers.
+    """Learns from labelled predictions of one classifier, and scores its other predictions.
 
-    Features are what the classifier's last linear layer reads (n, f); logits what it gives (n, C).
+    Features (n, f) are the inputs of the classifier's last linear layer, logits (n, C) its outputs.
     The predicted class is that of the highest logit.
     """
 
     @property
     def name(self) -> str:
-        """As people choose it."""
+        """Its name in options and results."""
         ...
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
@@ -97,11 +101,11 @@ def checked(
     if not len(z) == len(y) == len(truth) or not len(z):
         raise InputError(
             f"{len(z)} rows of features, {len(y)} of logits and {len(truth)} true classes: a "
-            "detector is fitted on at least one image, and needs all three of each"
+            "detector needs all three for each image, and at least one image"
         )
     if truth.min() < 0 or truth.max() >= y.shape[1]:
         raise InputError(
-            f"true classes must be 0 … {y.shape[1] - 1}; got {truth.min()} … {truth.max()}"
+            f"true classes must lie in 0 … {y.shape[1] - 1}; got {truth.min()} … {truth.max()}"
         )
     return z, y, truth, y.argmax(axis=1)
 
@@ -145,7 +149,7 @@ class Sound:
 
 
 class ConceptRule(Sound):
-    """Base of the detectors that look at concepts.
+    """Base of the detectors that use concepts.
 
     Args:
         concepts: in the classifier's features.
@@ -153,9 +157,9 @@ class ConceptRule(Sound):
 
     name: str
     views: tuple[str, ...] = ()
-    """Names of the further views of each image that are read: none."""
+    """Names of the augmented views that are used: none."""
     corrected = False
-    """Whether the softmax is that of a corrected head: none is read."""
+    """Whether the softmax is that of a corrected head: no softmax is used."""
     kept: tuple[str, ...] = ()
     """What of the arrays that were learned a file keeps, by their names without the ``_``."""
 
@@ -164,7 +168,7 @@ class ConceptRule(Sound):
 
     @property
     def plain(self) -> "ConceptRule":
-        """The rule without the softmax."""
+        """The method without the softmax."""
         return self
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
@@ -172,12 +176,12 @@ class ConceptRule(Sound):
         raise NotImplementedError
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as a file keeps it."""
+        """What was learned, as arrays for a file."""
         return {f"{self.name}.{what}": getattr(self, f"{what}_") for what in self.kept}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
-        """The rule that gave these arrays, among others."""
+        """The method that gave these arrays, among others."""
         rule = cls(concepts)
         for what in cls.kept:
             setattr(rule, f"{what}_", arrays[f"{cls.name}.{what}"])

@@ -1,4 +1,4 @@
-"""Detectors that know nothing of concepts, to be shown beside those that do.
+"""Baselines: detectors without concepts.
 
 =============== ===================================================================================
 msp             1 − the largest softmax probability (Hendrycks & Gimpel, ICLR 2017), as the log of
@@ -147,7 +147,7 @@ class Neighbours(Sound):
     k_: int
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Remember the images."""
+        """Keep the images."""
         z, *_ = checked(features, logits, truth)
         self.known_ = _units(z)
         self.k_ = min(NEIGHBOURS, max(1, len(z) // 10))

@@ -1,26 +1,27 @@
-"""Two detectors as one: an answer is strange if either finds it so.
+"""Two detectors combined: a prediction is anomalous if either score is.
 
-Each score is turned into how rare it is among right answers, −log p(x), p(x) being the share of
-right answers at least as strange as x; the rarities are added up, as in Fisher's way to combine
-tests:
+Each score is converted to its rarity among correct predictions, −log p(x), p(x) being the share of
+correct predictions that are at least as anomalous as x. The rarities are added, as in Fisher's
+method of combining tests:
 
-    score(x) = rarity(softmax) + weight · rarity(rule of concepts).
+    score(x) = rarity(softmax) + weight · rarity(concepts).
 
-Of the softmax both tails count. An attack makes a classifier *surer* of itself than it is of its
-right answers, which is as telling as doubt. But wrong answers are hardly ever sure, so for telling
-those it only does harm: the sure end counts as far as its rarity exceeds an *allowance*.
+For the softmax both tails count. An attack makes a classifier *more confident* than it is in its
+correct predictions, which is as informative as doubt. But ordinary errors are rarely confident, so
+for detecting those the confident tail only does harm. It counts as far as its rarity exceeds an
+*allowance*.
 
-The softmax is that of the classifier's head, weight and allowance are 1 and log 5, unless images
-that neither score was fitted on say otherwise: then the setting is the one, among few, that tells
-wrong answers from right ones best; one may take the softmax of the head as the images fitted on
-correct it (:mod:`profiler.guard.rules.corrected`). They say so if the lead of a setting over the
-usual one is beyond chance (:data:`DRAWS` draws of the images, 95 %).
+By default the softmax is that of the classifier's head, and weight and allowance are 1 and log 5.
+Images that neither score was fitted on may select another of a few settings: the one that separates
+incorrect predictions from correct ones best, if its lead over the default is significant
+(:data:`DRAWS` bootstrap draws of the images, 95 %). A setting may also use the softmax of the
+corrected head (:mod:`profiler.guard.rules.corrected`).
 
-A classifier may be asked about further *views* of each image as well. Then the softmax's score is
-the mean over image and views of the log-odds against the class predicted for the image, and how
-much the views change it counts besides, as far as its rarity exceeds an allowance, log 5 again:
+A guard may use *augmented views* of each image as well. Then the softmax score is the mean over
+image and views of the log-odds against the class predicted for the image. The change of the
+log-odds under the views is a third score, which counts as far as its rarity exceeds log 5:
 
-    score(x) = rarity(mean softmax) + weight · rarity(rule of concepts)
+    score(x) = rarity(mean softmax) + weight · rarity(concepts)
                + max(0, rarity(change) − log 5),
 
 with the change of :mod:`profiler.guard.rules.steadiness`.
@@ -47,20 +48,20 @@ from profiler.guard.rules.strengths import StrengthsRule
 from profiler.guard.rules.typicality import TypicalityRule
 
 WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
-"""Of the rule, beside the softmax."""
+"""Of the concepts' rarity, beside the softmax."""
 ALLOWANCES = tuple(float(np.log(rare)) for rare in (5, 20, 100))
-"""Answers so sure count as strange if fewer than one right answer in 5, 20, 100 is as sure."""
+"""Confident predictions are anomalous if less than 1 in 5, 20, 100 correct ones is as confident."""
 USUAL = (False, 1.0, ALLOWANCES[0])
-"""Whether the head is corrected, weight and allowance, where nothing speaks against them."""
+"""The default: whether the head is corrected, weight and allowance."""
 CHANGE_ALLOWANCE = ALLOWANCES[0]
-"""Taken off the rarity of what views change."""
+"""Subtracted from the rarity of the change under augmented views."""
 DRAWS = 200
-"""Of the bootstrap that says whether something does."""
+"""Of the bootstrap that tests the lead of a setting."""
 
 TAIL = 0.1
-"""Share of the right answers from which each tail is extrapolated."""
+"""Share of the correct predictions from which each tail is extrapolated."""
 FEWEST = 5
-"""… but at least so many, as far as they are no more than half of them."""
+"""… but at least so many, and at most half of them."""
 
 _ROUNDING = 1e-5
 
@@ -70,10 +71,10 @@ class Rarity:
     """How rare a score is among others: −log p, as a table between two tails.
 
     With r known scores, k of them below s, p = (1 + r − k)/(1 + r) at the upper end and
-    (1 + k)/(1 + r) at the lower; the smaller one counts. Beyond the most extreme tenth a table has
-    nothing to tell apart, so there the tail goes on exponentially, at the mean excess of that tenth
-    (peaks over a threshold; Pickands, 1975, with shape 0): rarity grows linearly. Rarity at the
-    lower end is lessened by an allowance, and never negative.
+    (1 + k)/(1 + r) at the lower; the smaller one counts. In the most extreme tenth a table is too
+    coarse, so the tail is extrapolated exponentially, with the mean excess of that tenth (peaks
+    over a threshold; Pickands, 1975, with shape 0): rarity grows linearly. Rarity at the lower end
+    is reduced by an allowance, and never negative.
 
     Attributes:
         known: (r,) scores, ascending.
@@ -100,12 +101,12 @@ class Rarity:
 
         Args:
             scores: known ones.
-            allowance: taken off the rarity of low scores; None: low scores are not rare at all.
+            allowance: subtracted from the rarity of low scores; None: low scores are never rare.
         """
         known = np.sort(np.asarray(scores, dtype=np.float64))
         count = len(known)
         if not count or not np.isfinite(known).all():
-            raise InputError("rarity is told among one finite score or more")
+            raise InputError("rarity needs at least one score, all of them finite")
         tail = min(max(FEWEST, round(TAIL * count)), count // 2)
         edges = known + _ROUNDING * max(1.0, float(np.abs(known).max()))
         below = np.arange(count + 1)
@@ -178,20 +179,20 @@ def _rate(excess: Float64, known: Float64) -> float:
 
 
 class WithSoftmax:
-    """A rule of concepts, and the largest softmax probability.
+    """A method with concepts, combined with the largest softmax probability.
 
     Args:
-        rule: of concepts.
-        views: names of the L further views of each image that the classifier is asked about.
+        rule: the method with concepts.
+        views: names of the L augmented views of each image.
 
     Attributes:
-        softmax_: whose score counts: of the head as it is, or as corrected.
-        weight_: of the rule's rarity.
-        allowance_: of the sure end of the softmax.
-        doubts_: (r, 1 + L) log-odds of right answers by ``softmax_``, see :meth:`doubts`.
+        softmax_: whose score counts: that of the classifier's head, or of the corrected head.
+        weight_: of the rarity of ``rule``.
+        allowance_: of the confident tail of the softmax.
+        doubts_: (r, 1 + L) log-odds of correct predictions by ``softmax_``, see :meth:`doubts`.
         softmax_rarity_: of their means over image and views, at both ends.
-        rule_rarity_: of the scores of the rule.
-        steadiness_: what right answers let expect of views; None without any.
+        rule_rarity_: of the scores of ``rule``.
+        steadiness_: the expected change under augmented views; None without any.
         change_rarity_: of the changes under views, beyond its allowance; None without any.
     """
 
@@ -211,12 +212,12 @@ class WithSoftmax:
 
     @property
     def name(self) -> str:
-        """As people choose it."""
+        """Its name in options and results."""
         return f"msp+{self.rule.name}"
 
     @property
     def plain(self) -> ConceptRule:
-        """The rule without the softmax."""
+        """The method without the softmax."""
         return self.rule
 
     @property
@@ -225,7 +226,7 @@ class WithSoftmax:
         return isinstance(self.softmax_, CorrectedSoftmax)
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Fit the rule and the correction; :meth:`weigh`, on other images, has to follow."""
+        """Fit the method and the correction; call :meth:`weigh`, on other images, afterwards."""
         self.rule.fit(features, logits, truth)
         self.softmax_ = CorrectedSoftmax().fit(features, logits, truth)
         return self
@@ -238,19 +239,25 @@ class WithSoftmax:
         groups: IntArray | None = None,
         views: Views | None = None,
     ) -> Self:
-        """Learn how rare scores are, and the weight, on images that the rule has not seen.
+        """Learn the rarity of scores, and the weight, on images that were not used in :meth:`fit`.
 
         Args:
             features: (n, f).
             logits: (n, C).
             truth: (n,) true classes.
-            groups: (n,) number of the picture that a row shows; None: each shows its own.
-            views: of the same images.
+            groups: (n,) number of the picture that a row shows; None: every row shows another one.
+            views: augmented views of the same images.
+
+        Raises:
+            InputError: no prediction is correct.
         """
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if not right.any():
-            raise InputError("how rare a score is cannot be learned without right answers")
+            raise InputError(
+                "none of the images to choose the method on is classified correctly; the rarity of "
+                "a score needs correct predictions"
+            )
         strange, corrected = self.rule.score(z, y), self.softmax_
         doubts = {
             False: self.doubts(z, y, views, MaxSoftmax()),
@@ -270,16 +277,16 @@ class WithSoftmax:
         return self.set(doubts[setting[0]][right], strange[right], *setting[1:])
 
     def set(self, doubts: FloatArray, strange: FloatArray, weight: float, allowance: float) -> Self:
-        """Fix what :meth:`weigh` learns: right answers' :meth:`doubts` and scores of the rule.
+        """Set what :meth:`weigh` learns: :meth:`doubts` and scores of correct predictions.
 
-        Without views the doubts may be a row.
+        Without augmented views the doubts may be a row.
         """
         self.weight_, self.allowance_ = weight, allowance
         self.doubts_ = np.asarray(doubts, dtype=np.float64).reshape(len(doubts), -1)
         if self.doubts_.shape[1] != 1 + len(self.views):
             raise InputError(
-                f"log-odds of right answers must be those of the image and {len(self.views)} views,"
-                f" but there are {self.doubts_.shape[1]} an image"
+                f"there must be {1 + len(self.views)} log-odds per image, of the image and its "
+                f"augmented views, but there are {self.doubts_.shape[1]}"
             )
         self.softmax_rarity_ = Rarity.of(self.doubts_.mean(axis=1), allowance)
         self.rule_rarity_ = Rarity.of(strange)
@@ -297,7 +304,7 @@ class WithSoftmax:
         views: Views | None,
         softmax: MaxSoftmax | CorrectedSoftmax | None = None,
     ) -> Float64:
-        """(n, 1 + L) log-odds against the class predicted for the image, of it and of its views."""
+        """(n, 1 + L) log-odds against the class predicted for the image, of image and views."""
         softmax = softmax or self.softmax_
         check_views_given(views, self.views, len(features))
         found = [softmax.score(features, logits)]
@@ -324,7 +331,7 @@ class WithSoftmax:
         return judged(fine, judge)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as a file keeps it."""
+        """What was learned, as arrays for a file."""
         arrays = {
             **self.rule.to_arrays(),
             "rarity.softmax": self.doubts_ if self.views else self.softmax_rarity_.known,
@@ -340,7 +347,7 @@ class WithSoftmax:
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], rule: ConceptRule, views: tuple[str, ...]
     ) -> Self:
-        """The combination that gave these arrays, around its rule of concepts."""
+        """The combination that gave these arrays, around its method with concepts."""
         found = cls(rule, views)
         if "correction.weights" in arrays:
             found.softmax_ = CorrectedSoftmax()
@@ -362,7 +369,7 @@ Setting = tuple[bool, float, float]
 
 
 def _best(scores: Mapping[Setting, Float64], wrong: BoolArray, draws: Draws) -> Setting:
-    """The setting of highest AUROC among those better than the usual one beyond chance."""
+    """The setting of highest AUROC among those significantly better than the default."""
     value = {each: metrics(row, wrong).auroc for each, row in scores.items()}
     usual = draws.metrics(scores[USUAL], wrong).auroc
     for each in sorted(value, key=lambda each: -value[each]):
@@ -383,15 +390,15 @@ RULES: dict[str, type[ConceptRule]] = {
     StrengthsRule.name: StrengthsRule,
 }
 CHOICES = (*RULES, *(f"msp+{name}" for name in RULES))
-"""Every rule on offer, by name."""
+"""Every detection method, by name."""
 DEFAULT = f"msp+{TypicalityRule.name}"
-"""The rule that finds most kinds of defects (``benchmarks/guard.py``)."""
+"""The method that finds most kinds of defects (``benchmarks/guard.py``)."""
 
 
 def make_rule(
     name: str, concepts: ConceptSpace, views: tuple[str, ...] = ()
 ) -> ConceptRule | WithSoftmax:
-    """A rule by its name, not fitted; ``views`` are those a combination reads besides."""
+    """A method by its name, not fitted; ``views``: augmented views that a combination uses."""
     plain = _kind(name, views)(concepts)
     return WithSoftmax(plain, views) if name.startswith("msp+") else plain
 
@@ -402,19 +409,21 @@ def load_rule(
     views: tuple[str, ...],
     arrays: Mapping[str, NDArray[Any]],
 ) -> ConceptRule | WithSoftmax:
-    """The rule of that name that gave these arrays, among others."""
+    """The method of that name that gave these arrays, among others."""
     plain = _kind(name, views).from_arrays(arrays, concepts)
     return WithSoftmax.from_arrays(arrays, plain, views) if name.startswith("msp+") else plain
 
 
 def _kind(name: str, views: Sequence[str]) -> type[ConceptRule]:
     if name not in CHOICES:
-        raise UnknownNameError("rule", name, CHOICES)
+        raise UnknownNameError("detection method", name, CHOICES)
     check_reads(name, views)
     return RULES[name.removeprefix("msp+")]
 
 
 def check_reads(name: str, views: Sequence[str]) -> None:
-    """Raise :class:`UsageError` if there are views and the rule of that name reads none."""
+    """Raise :class:`UsageError` if there are views and the method of that name uses none."""
     if views and not name.startswith("msp+"):
-        raise UsageError(f"the rule {name!r} reads no views; a combination does: msp+{name}")
+        raise UsageError(
+            f"the detection method {name!r} uses no augmented views; a combination does: msp+{name}"
+        )

@@ -1,23 +1,23 @@
-"""Detectors that look at which concepts are stronger than which.
+"""Detectors that compare concepts in pairs.
 
 H(x)[i, j] says whether concept i is stronger than j in image x (:mod:`profiler.concepts.heatmap`).
-For each predicted class c there is a summary of right answers O_c⁺ and of wrong ones O_c⁻. Both
-rules are linear in the comparisons: with σ_ij(x) = sign(s_i − s_j), i < j, and P = n(n−1)/2 of
-them,
+For each predicted class c there is a summary O_c⁺ of correct predictions and O_c⁻ of incorrect
+ones. Both methods are linear in the comparisons: with σ_ij(x) = sign(s_i − s_j), i < j, and
+P = n(n−1)/2 of them,
 
     score(x) = b_c + Σ_{i<j} w_c[i, j] · σ_ij(x),          c the class predicted for x.
 
 ``cosine``
-    cos(H(x), O_c⁻) − cos(H(x), O_c⁺) over the cells off the diagonal: the rule of Hu et al.
+    cos(H(x), O_c⁻) − cos(H(x), O_c⁺) over the cells off the diagonal: the method of Hu et al.
     (*Debugging and Runtime Analysis of Neural Networks with VLMs*, 2025). Without ties ‖H(x)‖ = √P,
-    which is taken for all x.
+    which is used for all x.
 ``likelihood``
     (1/P) Σ_{i<j} log p_c⁻(H_ij) / p_c⁺(H_ij): the ratio of the likelihoods of the comparisons in
-    wrong and in right answers, as if they were independent. A tie counts half to each side.
+    incorrect and in correct predictions, as if they were independent. A tie counts half for each.
 
-A class with few wrong answers has no summary of its own worth the name. Summaries are shrunk
-towards those of all classes, as if :data:`PRIOR` images of the common kind had been seen besides;
-a class without any is judged by the common summary alone, and is listed.
+A class with few incorrect predictions has no reliable summary of them. Summaries are therefore
+shrunk towards those of all classes, as if there were :data:`PRIOR` more images like those of all
+classes. A class without any is judged by the common summary alone, and is listed.
 """
 
 from collections.abc import Mapping
@@ -34,26 +34,26 @@ from profiler.errors import InputError
 from profiler.guard.rules.base import ConceptRule, checked
 
 PRIOR = 5.0
-"""Images of the common kind that are added to each class's summary."""
+"""Images like those of all classes that are added to each class's summary."""
 FLOOR = 0.01
-"""No comparison is held to be surer than 1 − this."""
+"""Probabilities of comparisons are clipped to at least this, and at most 1 − this."""
 
 _BLOCK_CELLS = 2**22
 
 
 @dataclass(frozen=True)
 class Summaries:
-    """Summary heatmaps of right and of wrong answers for each predicted class, shrunk.
+    """Summary heatmaps of correct and of incorrect predictions for each predicted class, shrunk.
 
-    Only cells i < j are held, in the order of :func:`numpy.triu_indices`: the others are one less
-    them. In single precision, as a file keeps them, so that what was kept scores as what was
-    fitted.
+    Only cells i < j are held, in the order of :func:`numpy.triu_indices`: the others are one minus
+    these. They are in single precision, like the file, so that a loaded guard gives the scores of
+    the fitted one.
 
     Attributes:
         right: (C, P) O_c⁺.
         wrong: (C, P) O_c⁻.
-        right_count: (C,) images behind them, without what was added.
-        wrong_count: (C,).
+        right_count: (C,) images in O_c⁺, without those added.
+        wrong_count: (C,) images in O_c⁻, without those added.
     """
 
     right: NDArray[np.float32]
@@ -73,22 +73,24 @@ class Summaries:
     ) -> "Summaries":
         """From strengths (n, M), or these times ‖r(z)‖, of labelled images.
 
-        Where no answer is wrong and none has to be, each comparison of wrong ones counts as open.
+        If no prediction is incorrect, and none has to be, each cell of O_c⁻ is ½.
 
         Raises:
-            InputError: none of the answers is right, or none is wrong and ``need_wrong``.
+            InputError: no prediction is correct, or none is incorrect and ``need_wrong``.
         """
         found = HeatmapCollector(classes)
         found.add(strengths, truth, predicted)
         maps = found.result()
         usual, unusual = maps.summary(right=True), maps.summary(right=False)
         if usual is None:
-            raise InputError(f"none of the {len(strengths)} images to fit on is answered rightly")
+            raise InputError(
+                f"none of the {len(strengths)} images to fit on is classified correctly"
+            )
         if unusual is None and need_wrong:
             raise InputError(
-                f"none of the {len(strengths)} images to fit on is answered wrongly: such a rule "
-                "learns from the difference; give more images, or take a rule that learns from "
-                "right answers alone (typicality, msp+typicality)"
+                f"none of the {len(strengths)} images to fit on is misclassified, but this method "
+                "compares correct and incorrect predictions; give more images, or use a method "
+                "that needs only correct predictions (typicality, msp+typicality)"
             )
         cells = np.triu_indices(strengths.shape[1], k=1)
         open_ = np.full(len(cells[0]), 0.5)
@@ -112,7 +114,7 @@ def _shrunk(own: Heatmap | None, common: Float64) -> tuple[Float64, int]:
 
 
 class Comparisons(ConceptRule):
-    """Base of the two rules.
+    """Base of the two methods.
 
     Args:
         concepts: in the classifier's features.
@@ -120,8 +122,8 @@ class Comparisons(ConceptRule):
     Attributes:
         weights_: (C, P) w, for i < j in the order of :func:`numpy.triu_indices`.
         bias_: (C,) b.
-        usual_: (C, P) the mean of σ in right answers: what a comparison usually is.
-        summaries_: what they were made of.
+        usual_: (C, P) the mean of σ over correct predictions.
+        summaries_: from which they are computed.
     """
 
     weights_: Float64
@@ -130,7 +132,7 @@ class Comparisons(ConceptRule):
     summaries_: Summaries
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn the summaries of right and wrong answers of each predicted class."""
+        """Learn the summaries of correct and incorrect predictions of each predicted class."""
         z, y, truth, predicted = checked(features, logits, truth)
         return self.fit_on(Summaries.of(self.levels(z), truth, predicted, y.shape[1]))
 
@@ -143,12 +145,12 @@ class Comparisons(ConceptRule):
         return self
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as a file keeps it."""
+        """What was learned, as arrays for a file."""
         return vars(self.summaries_).copy()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
-        """The rule that gave these arrays, among others."""
+        """The method that gave these arrays, among others."""
         names = (field.name for field in fields(Summaries))
         return cls(concepts).fit_on(Summaries(**{name: arrays[name] for name in names}))
 
@@ -182,7 +184,7 @@ def signs(levels: Float64) -> Float64:
 
 
 class CosineRule(Comparisons):
-    """More like wrong answers than like right ones, by the cosine of heatmaps."""
+    """More similar to incorrect predictions than to correct ones, by the cosine of heatmaps."""
 
     name = "cosine"
 
@@ -198,7 +200,7 @@ class CosineRule(Comparisons):
 
 
 class LikelihoodRule(Comparisons):
-    """More likely as a wrong answer than as a right one, comparison by comparison."""
+    """Log-likelihood ratio of the comparisons: incorrect over correct predictions."""
 
     name = "likelihood"
 

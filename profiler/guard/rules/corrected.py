@@ -1,13 +1,13 @@
 """The softmax of a classifier's head as held-out images correct it.
 
-A head fitted on the images that its encoder was trained on is too sure of itself, and of some
-classes more than of others. Images that neither was trained on say by how much: they correct the
-head's weights W (C, f) and biases b by Δ and δ, which minimise
+A head fitted on the images that its encoder was trained on is overconfident, for some classes more
+than for others. Images that neither was trained on correct the head's weights W (C, f) and biases b
+by Δ and δ, which minimise
 
     mean over images of −log softmax((W + Δ) z + b + δ)[truth] + ½ penalty · Σ (σ_k Δ_ck)²,
 
-σ_k being the deviation of feature k. So with few images the head stays what it is. The predicted
-class is that of the head as it is; the corrected one only says how sure it may be.
+σ_k being the deviation of feature k. So with few images the head hardly changes. The predicted
+class is that of the uncorrected head; the corrected head only gives the confidence.
 """
 
 from typing import Self
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from profiler.concepts.space import dealt
+from profiler.concepts.space import folds
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.guard.rules.base import Sound, checked
 from profiler.guard.rules.baselines import log_odds_against
@@ -45,7 +45,7 @@ class CorrectedSoftmax(Sound):
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
         """Learn the correction."""
         z, y, truth, _ = checked(features, logits, truth)
-        held = dealt(np.arange(len(z)), seed=0) == 0
+        held = folds(np.arange(len(z)), seed=0) == 0
         self.penalty_ = PENALTIES[0]
         if held.any() and not held.all():
             loss = []

@@ -1,12 +1,13 @@
-"""What speaks against an input: the relations of concepts that count most in its score.
+"""The reasons of a score: the comparisons of concepts that raise it most.
 
-A rule that is linear in the comparisons σ_ij (:mod:`profiler.guard.rules.comparisons`) exceeds what
-it gives a right answer of the same predicted class, on average, by
+The score of a method that is linear in the comparisons σ_ij
+(:mod:`profiler.guard.rules.comparisons`) exceeds its mean over correct predictions of the same
+predicted class by
 
-    score(x) − E[score | right, c] = Σ_{i<j} w_c[i, j] · (σ_ij(x) − E[σ_ij | right, c]).
+    score(x) − E[score | correct, c] = Σ_{i<j} w_c[i, j] · (σ_ij(x) − E[σ_ij | correct, c]).
 
-The relations with the largest terms are the reasons. A term is large where the relation is unusual
-for right answers of the class and usual for wrong ones.
+The comparisons with the largest terms are the reasons. A term is large if the comparison is unusual
+for correct predictions of the class and usual for incorrect ones.
 """
 
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """A relation that speaks against an input.
+    """A comparison of two concepts that raises the score of an input.
 
     Attributes:
-        more: concept that is stronger in this input …
-        less: … than this one.
-        usual: share of the right answers of the predicted class in which it is.
-        weight: what the relation adds to the score, over what it adds to right answers.
+        more: concept that is stronger in this input than ``less``.
+        less: the other concept.
+        usual: share of correct predictions of the predicted class in which ``more`` is stronger.
+        weight: contribution to the score, less its mean over correct predictions.
     """
 
     more: int
@@ -39,13 +40,13 @@ class Reason:
 def reasons(
     rule: Comparisons, levels: Float64, predicted: IntArray, limit: int = SHOWN
 ) -> list[tuple[Reason, ...]]:
-    """For each input its relations with the largest positive terms, largest first.
+    """For each input its comparisons with the largest positive terms, largest first.
 
     Args:
         rule: fitted.
         levels: (n, M) strengths, or strengths times ‖r(z)‖.
         predicted: (n,) classes.
-        limit: relations an input. Fewer are given where fewer speak against it.
+        limit: comparisons per input. There are fewer if fewer raise the score.
     """
     i, j = np.triu_indices(levels.shape[1], k=1)
     found = []

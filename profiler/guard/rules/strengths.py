@@ -1,10 +1,10 @@
-"""A detector that looks at how strong concepts are, and asks a logistic regression.
+"""A detector by logistic regression on the strengths of concepts.
 
-An image is described by how far its strengths are from what is usual for the class predicted, in
-standard deviations: d_i = (s_i − μ_ci)/σ_i, μ_c being the mean over right answers of class c and σ
-the deviation within classes. The regression reads d, and the mean of d² (strange in whatever
-direction), and gives the log-odds that the answer is wrong. Its ridge is the one under which
-answers held out are most probable.
+An image is described by the deviations of its strengths from their mean for the predicted class, in
+standard deviations: d_i = (s_i − μ_ci)/σ_i, μ_c being the mean over correct predictions of class c
+and σ the deviation within classes. The regression reads d, and the mean of d² (deviation in any
+direction), and gives the log-odds that the prediction is incorrect. Its ridge maximises the
+likelihood of held-out predictions.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from profiler.concepts.space import ConceptSpace, dealt
+from profiler.concepts.space import ConceptSpace, folds
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.errors import InputError
 from profiler.guard.rules.base import ConceptRule, checked
@@ -22,7 +22,7 @@ from profiler.guard.rules.base import ConceptRule, checked
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridges tried, as shares of the number of images."""
 PRIOR = 5.0
-"""Right answers of all classes that are added to each class's mean."""
+"""Correct predictions of all classes that are added to each class's mean."""
 
 _STEPS = 50
 _CONVERGED = 1e-10
@@ -52,15 +52,16 @@ class StrengthsRule(ConceptRule):
     penalty_: float
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn what is usual for each class, and what wrong answers deviate in."""
+        """Learn the mean of each class, and how incorrect predictions deviate from it."""
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if right.all() or not right.any():
             raise InputError(
-                f"all {len(z)} images to fit on are answered {'right' if right.all() else 'wrong'}"
-                "ly: such a rule learns from the difference; give more images"
+                f"all {len(z)} images to fit on are "
+                f"{'classified correctly' if right.all() else 'misclassified'}, but this method "
+                "compares correct and incorrect predictions; give more images"
                 + (
-                    ", or take a rule that learns from right answers alone (typicality, "
+                    ", or use a method that needs only correct predictions (typicality, "
                     "msp+typicality)"
                     if right.all()
                     else ""
@@ -81,12 +82,12 @@ class StrengthsRule(ConceptRule):
         return self
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as a file keeps it."""
+        """What was learned, as arrays for a file."""
         return {**super().to_arrays(), "strengths.bias": np.array([self.bias_, self.penalty_])}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], concepts: ConceptSpace) -> Self:
-        """The rule that gave these arrays, among others."""
+        """The method that gave these arrays, among others."""
         rule = super().from_arrays(arrays, concepts)
         rule.bias_, rule.penalty_ = arrays["strengths.bias"].tolist()
         return rule
@@ -102,8 +103,8 @@ class StrengthsRule(ConceptRule):
 
 
 def _best_penalty(rows: Float64, positive: BoolArray) -> float:
-    """The ridge under which held-out fifths are most probable; the largest of equals."""
-    parts = dealt(np.arange(len(rows)), seed=0)
+    """The ridge of highest held-out likelihood (five folds); the largest of equals."""
+    parts = folds(np.arange(len(rows)), seed=0)
     loss = np.zeros(len(PENALTIES))
     for part in np.unique(parts):
         held = parts == part

@@ -1,13 +1,14 @@
-"""A detector that asks whether an input looks, in concepts, like right answers of its class do.
+"""A detector by the distance of an input, in concepts, from correct predictions of its class.
 
-For the predicted class c the strengths of right answers have a mean μ_c; Σ is their covariance
-within classes, shrunk towards a multiple of the identity. The score is the squared distance
+For the predicted class c the strengths of correct predictions have a mean μ_c; Σ is their
+covariance within classes, shrunk towards a multiple of the identity. The score is the squared
+distance
 
     (s(x) − μ_c)ᵀ Σ⁻¹ (s(x) − μ_c).
 
-Wrong answers are not needed, so neither is a guess of what an attack looks like. It is the distance
-of Mahalanobis in the space of concepts, to the class that was *given*, not the nearest one: an
-input that lies well within another class is strange.
+Neither incorrect predictions nor assumptions about attacks are needed. It is the Mahalanobis
+distance in the space of concepts, to the *predicted* class, not the nearest one: an input that lies
+well within another class is anomalous.
 """
 
 from typing import Self
@@ -21,13 +22,13 @@ from profiler.errors import InputError
 from profiler.guard.rules.base import ConceptRule, checked
 
 PRIOR = 2.0
-"""Right answers of all classes that are added to each class's mean."""
+"""Correct predictions of all classes that are added to each class's mean."""
 SHRINKAGE = 0.1
-"""Share of Σ that is even in all directions; from 0.02 to 0.3 little changes."""
+"""Share of Σ that is a multiple of the identity; results hardly change from 0.02 to 0.3."""
 
 
 class TypicalityRule(ConceptRule):
-    """Distance of the strengths from those usual for the predicted class.
+    """Distance of the strengths from their mean for the predicted class.
 
     Args:
         concepts: in the classifier's features.
@@ -45,11 +46,11 @@ class TypicalityRule(ConceptRule):
     whitening_: NDArray[np.float32]
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn from the right answers."""
+        """Learn from the correct predictions."""
         z, y, truth, predicted = checked(features, logits, truth)
         right = predicted == truth
         if not right.any():
-            raise InputError(f"none of the {len(z)} images to fit on is answered rightly")
+            raise InputError(f"none of the {len(z)} images to fit on is classified correctly")
         strengths, labels = self.concepts.strengths(z[right]), predicted[right]
         common = strengths.mean(axis=0)
         usual = np.empty((y.shape[1], len(common)))

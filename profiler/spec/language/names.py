@@ -89,13 +89,13 @@ class _Known:
     def label(self, name: str, at: int) -> None:
         if self.classes is not None and name not in self.classes:
             if name in (self.concepts or ()):
-                self.fail(f"{name!r} is a concept; predict(x, …) wants a class", at)
+                self.fail(f"{name!r} is a concept; predict(x, …) needs a class", at)
             self.unknown("class", name, self.classes, at)
 
     def concept(self, name: str, at: int) -> None:
         if self.concepts is not None and name not in self.concepts:
             if name in (self.classes or ()):
-                self.fail(f"{name!r} is a class; a concept is wanted here", at)
+                self.fail(f"{name!r} is a class; a concept is needed here", at)
             self.unknown("concept", name, self.concepts, at)
 
     def formula(self, root: Formula) -> None:

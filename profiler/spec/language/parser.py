@@ -154,7 +154,7 @@ class _Parser:
                 self.fail(said + (near(start.text, _TOP) if start.kind == "word" else ""))
             if start.text == "model":
                 if model is not None:
-                    self.fail("a second model: a file is about one", start.at)
+                    self.fail("a second model; a file is about one model", start.at)
                 model = self.name("the name of a model")
             elif start.text in entries:
                 self.entries(entries[start.text], start.text)
@@ -172,7 +172,7 @@ class _Parser:
             self.title,
         )
         if not specs:
-            self.fail("no spec in it; write: spec NAME: FORMULA")
+            self.fail("the file holds no spec; write: spec NAME: FORMULA")
         return file
 
     def entries(self, known: list[Entry], word: str) -> None:
@@ -218,7 +218,7 @@ class _Parser:
             at = self.now.at
             name = self.name("a member of the set")
             if name in found:
-                self.fail(f"{name!r} stands twice in the set", at)
+                self.fail(f"{name!r} is twice in the set", at)
             found.append(name)
             if not self.take(","):
                 break

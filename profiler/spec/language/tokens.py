@@ -136,7 +136,7 @@ def _token(source: str, at: int, title: str) -> Token:
             return Token("string", json.loads(found[0], strict=False), at, found[0])
         except ValueError:
             raise SpecError(
-                f"{found[0]} holds a backslash that means nothing; write \\\\ for a backslash, "
+                f"{found[0]} holds a backslash without a meaning; write \\\\ for a backslash, "
                 '\\" for a quote',
                 source,
                 at,

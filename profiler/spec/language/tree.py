@@ -182,11 +182,11 @@ class _Quantified(Formula):
 
 
 class ForEach(_Quantified):
-    """``for variable in over: body``: the body holds of every member."""
+    """``for variable in over: body``: the body holds for every member."""
 
 
 class ForSome(_Quantified):
-    """``some variable in over: body``: the body holds of at least one member."""
+    """``some variable in over: body``: the body holds for at least one member."""
 
 
 def fold(root: Formula, make: Callable[[Formula, list[T]], T]) -> T:

@@ -112,7 +112,7 @@ def to_json(certificates: Sequence[Certificate], context: Mapping[str, Any]) -> 
 def from_json(content: Any) -> list[Certificate]:
     """What :func:`to_json` wrote; raises :class:`InputError` for anything else."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"this is no file of certificates (format {FORMAT})")
+        raise InputError(f"this is not a file of certificates (format {FORMAT})")
     try:
         width = int(content["features"])
         interpretation = Interpretation(
@@ -182,7 +182,7 @@ def _row_json(row: Above) -> list[Any]:
 def _row(content: Any) -> Above:
     of, high, low, strict = content
     if of not in ("class", "concept"):
-        raise InputError(f"the certificates are damaged: no row of a {of!r}")
+        raise InputError(f"the certificates are damaged: unknown row {of!r}")
     return Above(of, str(high), str(low), bool(strict))
 
 
@@ -230,7 +230,7 @@ def _region(content: Any, width: int) -> Region:
         return Hull(_unpacked(content["points"]).reshape(-1, width))
     if kind == "ball":
         return Ball(_unpacked(content["middle"]), float.fromhex(content["radius"]))
-    raise InputError(f"the certificates are damaged: no region {kind!r}")
+    raise InputError(f"the certificates are damaged: unknown region {kind!r}")
 
 
 def _packed(values: FloatArray) -> str:

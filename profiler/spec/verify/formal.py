@@ -1,4 +1,4 @@
-"""The formal reading: whether a spec holds of every point of a region.
+"""The formal check: whether a spec holds for every point of a region.
 
 Each way in which the spec can fail (:mod:`profiler.spec.verify.normal`) asks whether some rows can
 all be positive at once. A single row has a closed form; for several, a linear program says how far

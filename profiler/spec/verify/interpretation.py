@@ -54,7 +54,7 @@ class Linear:
                 f"{len(self.names)} names, {len(self.rows)} rows and {len(self.offsets)} offsets"
             )
         if len(set(self.names)) < len(self.names):
-            raise InputError("a name stands twice in the list")
+            raise InputError("a name is twice in the list")
 
     def __call__(self, z: FloatArray) -> Float64:
         """Features (N, f) → values (N, n)."""
@@ -82,7 +82,7 @@ class Interpretation:
     def __post_init__(self) -> None:
         if self.classes.rows.shape[1] != self.concepts.rows.shape[1]:
             raise InputError(
-                f"the head reads {self.classes.rows.shape[1]} features, the concepts' map "
+                f"the head reads {self.classes.rows.shape[1]} features, the linear alignment "
                 f"{self.concepts.rows.shape[1]}"
             )
 
@@ -92,7 +92,7 @@ class Interpretation:
         return int(self.classes.rows.shape[1])
 
     def of(self, z: FloatArray, annotations: Mapping[str, BoolArray] | None = None) -> "ImageFacts":
-        """What holds of features (N, f).
+        """The atoms of features (N, f).
 
         Args:
             z: of N images.
@@ -100,7 +100,7 @@ class Interpretation:
         """
         z = checked_rows(z, "features")
         if z.shape[1] != self.features:
-            raise InputError(f"features of {z.shape[1]} numbers; {self.features} are read")
+            raise InputError(f"rows have {z.shape[1]} features; {self.features} are expected")
         return ImageFacts(self, self.classes(z), self.concepts(z), annotations or {})
 
 
@@ -152,11 +152,11 @@ class ImageFacts:
         return holds
 
     def applies(self, formula: Formula) -> BoolArray:
-        """Whether a formula says something of an image, (N,).
+        """Whether a formula applies to an image, (N,).
 
-        An implication does where its premise holds; formulas joined by ``and`` do where one of
-        them does; every other formula always does. So ``predict(x, truck) => …`` applies to what is
-        taken for a truck, and holds of everything else without saying anything.
+        An implication applies where its premise holds; formulas joined by ``and`` apply where one
+        of them does; every other formula always applies. So ``predict(x, truck) => …`` applies to
+        images that are predicted to be a truck, and holds trivially for all others.
         """
         always = np.ones(len(self), dtype=bool)
         found = np.zeros(len(self), dtype=bool)

@@ -1,4 +1,4 @@
-"""Specs that images suggest: in what is taken for a class, which concepts beat which.
+"""Specs that images suggest: which concepts are stronger than which, by predicted class.
 
 A proposal is ``predict(x, class) => >(x, relevant, irrelevant)``. Its *rate* is the share of the
 images predicted as the class in which the one concept is stronger than the other; its *lift* is
