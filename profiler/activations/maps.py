@@ -170,18 +170,30 @@ class MapSource:
     layer: Layer
     linear: nn.Linear | None = None
 
-    def map_of(self, output: torch.Tensor, most_cells: int | None = None) -> torch.Tensor:
-        """An output → (B, K, h, w), of at most so many cells along each side."""
+    def map_of(self, output: torch.Tensor) -> torch.Tensor:
+        """An output → (B, K, h, w)."""
+        return self._linear(self.layer.pool.map_of(output))
+
+    def coarse(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with at most :data:`MOST_CELLS` cells along each side, and what is pooled.
+
+        Returns:
+            (B, K, h, w), and the mean or largest value of the whole map (B, K).
+        """
         found = self.layer.pool.map_of(output)
+        largest = self.layer.pool.largest
+        pooled = found.amax(dim=(2, 3)) if largest else found.mean(dim=(2, 3))
         height, width = found.shape[2:]
-        size = (min(height, most_cells or height), min(width, most_cells or width))
+        size = (min(height, MOST_CELLS), min(width, MOST_CELLS))
         if size != (height, width):
-            largest = self.layer.pool.largest
             pool = functional.adaptive_max_pool2d if largest else functional.adaptive_avg_pool2d
             found = pool(found.contiguous(), size)
+        return self._linear(found), self._linear(pooled[:, :, None, None])[:, :, 0, 0]
+
+    def _linear(self, maps: torch.Tensor) -> torch.Tensor:
         if self.linear is None:
-            return found
-        made = torch.einsum("kc,bchw->bkhw", self.linear.weight.float(), found)
+            return maps
+        made = torch.einsum("kc,bchw->bkhw", self.linear.weight.float(), maps)
         return made if self.linear.bias is None else made + self.linear.bias.float()[:, None, None]
 
 
@@ -247,16 +259,16 @@ def _look(
     for each in mapped:
         if each.source:
             sources.setdefault(each.source.layer.name, (each.source.layer, []))[1].append(each)
-    taken: dict[int, torch.Tensor] = {}
+    taken: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def take(layer: Layer, output: torch.Tensor) -> None:
         for each in sources[layer.name][1]:
             if each.source:
-                taken[id(each)] = each.source.map_of(output, MOST_CELLS)[: len(images)]
+                taken[id(each)] = each.source.coarse(output)
 
     subject.watch([layer for layer, _ in sources.values()], pixels, take)
     for each in mapped:
-        each.add(images, taken[id(each)])
+        each.add(images, *(part[: len(images)] for part in taken[id(each)]))
 
 
 def _cover(
@@ -294,7 +306,7 @@ class _Gathering:
     activations: FloatArray
     places: dict[int, tuple[IntArray, IntArray]] = field(default_factory=dict)
     _upper: "_Upper | None" = None
-    _found: list[tuple[IntArray, IntArray, IntArray, FloatArray]] = field(default_factory=list)
+    _found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         units, ranks = np.nonzero(self.shown >= 0)
@@ -308,15 +320,21 @@ class _Gathering:
         """So many images, the first, decide where values stand out."""
         self._upper = _Upper(images)
 
-    def add(self, images: Sequence[int], maps: torch.Tensor) -> None:
-        """Take in (B, K, h, w) maps."""
+    def add(
+        self, images: Sequence[int], maps: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> None:
+        """Take in (B, K, h, w) maps, and what is pooled of the whole of them (B, K)."""
         if self._upper is not None:
             self._upper.add(maps)
-        for image, own in zip(images, maps, strict=True):
+        for row, image in enumerate(images):
             if image in self.places:
                 units, ranks = self.places[image]
-                kept = own[torch.from_numpy(units).to(own.device)].float().cpu().numpy()
-                self._found.append((units, ranks, np.full(len(units), image), kept))
+                chosen = torch.from_numpy(units).to(maps.device)
+                known = (
+                    torch.full((len(units),), torch.nan) if pooled is None else pooled[row, chosen]
+                )
+                own, whole = (part.float().cpu().numpy() for part in (maps[row, chosen], known))
+                self._found.append((units, ranks, own, whole))
 
     def result(self, tolerance: float) -> LayerMaps:
         """What was kept, as far as it is what it should be."""
@@ -329,25 +347,18 @@ class _Gathering:
                 self.layer.name, not self.source, nothing, nothing,
                 np.zeros((0, 1, 1), np.float32), threshold,
             )  # fmt: skip
-        unit, rank, _, maps = (np.concatenate(column) for column in zip(*self._found, strict=True))
+        unit, rank, maps, pooled = (
+            np.concatenate(column) for column in zip(*self._found, strict=True)
+        )
         if self.source:
-            true = self._off(unit, rank, maps) <= tolerance
+            size = np.abs(self.activations).max(axis=1) + 1e-3 * np.abs(maps).max(initial=1e-9)
+            off = np.abs(pooled - self.activations[unit, rank]) / size[unit]
+            true = off <= tolerance
             unit, rank, maps = unit[true], rank[true], maps[true]
         order = np.lexsort((rank, unit))
         return LayerMaps(
             self.layer.name, not self.source, unit[order], rank[order], maps[order], threshold
         )
-
-    def _off(self, unit: IntArray, rank: IntArray, maps: FloatArray) -> FloatArray:
-        """(P,) how far the mean or largest value of each map is from what was pooled."""
-        pooled = maps.max(axis=(1, 2)) if self._largest else maps.mean(axis=(1, 2))
-        size = np.abs(self.activations).max(axis=1) + 1e-3 * np.abs(maps).max(initial=1e-9)
-        off: FloatArray = np.abs(pooled - self.activations[unit, rank]) / size[unit]
-        return off
-
-    @property
-    def _largest(self) -> bool:
-        return self.source is not None and self.source.layer.pool.largest
 
 
 def _most_shared(layers: Sequence[_Gathering], most: int) -> list[int]:

@@ -67,6 +67,7 @@ from profiler.profile.quality import HeldOut, LayerQuality, QualitySummary, Stab
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import Threshold
 from profiler.profile.variants import Variants
+from profiler.profile.word_map import WordMap
 
 FORMAT = 4
 """Version of ``run.json``; 3 did not know which labels other images confirm, 2 had no range
@@ -232,6 +233,8 @@ class ProfileRun:
         drivers: what drives each unit by experiment, layer by layer; empty without one.
         outlines: where in their strongest images units respond; None where that was not looked at.
         variants: scenes with each level in turn; None without an experiment, and in older runs.
+        word_map: where the units' words lie by their meaning; None of annotations, of very few
+            words, and in older runs.
     """
 
     record: Record
@@ -250,6 +253,7 @@ class ProfileRun:
     drivers: tuple[LayerDrivers, ...] = ()
     outlines: Outlines | None = None
     variants: Variants | None = None
+    word_map: WordMap | None = None
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -329,6 +333,12 @@ class ProfileRun:
             # A threshold trusts what lies above it; here what reaches the cut counts.
             return math.nextafter(self.range_threshold.value, math.inf)
         return explained_cut(self.ranges) if self.ranges else math.inf
+
+    @property
+    def unit_words(self) -> list[IntArray]:
+        """Of each layer, what its units go by on the map: the leading word, or else the label."""
+        layers = self.ranges or self.layers
+        return [layer.concept[:, 0] for layer in layers]
 
     def leading_words(self, layer: LayerRange) -> list[str | None]:
         """The leading word of each unit that is explained; None for the others."""
@@ -675,9 +685,9 @@ def _pack(run: ProfileRun) -> bytes:
                 arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
     if run.outlines:
         arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
-    if run.variants:
-        for name, values in run.variants.to_arrays().items():
-            arrays[f"variants.{name}"] = np.ascontiguousarray(values)
+    for kind, extra in {"variants": run.variants, "map": run.word_map}.items():
+        for name, values in (extra.to_arrays() if extra else {}).items():
+            arrays[f"{kind}.{name}"] = np.ascontiguousarray(values)
     return save(arrays)
 
 
@@ -798,6 +808,7 @@ def _from_json(content: Mapping[str, Any], folder: Path) -> ProfileRun:
         Variants.from_arrays(len(names), arrays, "variants.")
         if "variants.base" in arrays
         else None,
+        WordMap.from_arrays(arrays, "map."),
     )
 
 

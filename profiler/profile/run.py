@@ -76,6 +76,7 @@ from profiler.profile.threshold import (
 )
 from profiler.profile.variants import Variants, run_variants
 from profiler.profile.view import render_profile
+from profiler.profile.word_map import WordMap
 from profiler.session import (
     NONE,
     Clock,
@@ -257,6 +258,9 @@ def profile(
         variants=experiment.variants,
     )
     with clock("words"):
+        if not isinstance(vlm, AnnotatedVLM):
+            words = np.concatenate(unsorted.unit_words).tolist()
+            unsorted = replace(unsorted, word_map=WordMap.of(words, concept_rows))
         texts = vlm.words if isinstance(vlm, AnnotatedVLM) else vlm
         run = judge(unsorted, options, texts, services)
     run = _with_timings(run, {**clock.seconds, **experiment.seconds})

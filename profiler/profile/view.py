@@ -23,7 +23,7 @@ from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
-from profiler.report.columns import Index, encoded, rounded, significant
+from profiler.report.columns import LETTERS, Index, encoded, lettered, rounded, significant
 from profiler.report.text import count, decimals, number, percent, plural, probability
 
 LABELS_SHOWN = 10
@@ -52,6 +52,7 @@ def render_profile(run: ProfileRun, *, max_mb: float = 20.0) -> str:
         *(["profile/quality"] if run.quality else []),
         *(["profile/range"] if run.ranges else []),
         *(["profile/outlines"] if run.outlines else []),
+        *(["profile/map"] if run.word_map else []),
         # Comes last, as its part of an opened row comes first.
         *(["profile/drivers"] if run.drivers else []),
     ]
@@ -306,6 +307,7 @@ class _View:
             "quality": self.quality,
             "drivers": self.drivers,
             "outlines": self.outlines,
+            "map": self._map(),
             "ranges": self.ranges,
             "range_data": self.ranges.data(self.image_index) if self.ranges else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
@@ -317,6 +319,21 @@ class _View:
                 for layer in profile.layers
             ),
             "thumbnails": thumbnails,
+        }
+
+    def _map(self) -> dict[str, Any] | None:
+        """Where the words of units lie, with their categories, for the script."""
+        found, run = self.run.word_map, self.run
+        if found is None:
+            return None
+        codes = {name: code for code, name in enumerate(self.styles)}
+        known = run.sorting.category
+        words = [run.concepts[i] for i in found.concept.tolist()]
+        return {
+            "letters": LETTERS,
+            "words": words,
+            "category": [codes.get(known.get(word, ""), -1) for word in words],
+            "place": lettered(found.place, 0, 1, 2),
         }
 
     def _tiles(self, total: LayerProfile) -> list[tuple[str, str, str]]:

@@ -121,6 +121,23 @@ def test_a_head_that_reads_means_has_the_map_of_its_own_function(probe: ImageFol
     assert head.maps[head.unit == 1].max() == pytest.approx(1.0)
 
 
+def test_a_map_that_is_cut_into_unequal_cells_counts_by_its_own_mean(probe: ImageFolder) -> None:
+    class Fine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Conv2d(3, 2, 3, stride=3, bias=False)  # 56 / 3: 18 x 18 cells
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.map(images).mean(dim=(2, 3))
+            return found
+
+    torch.manual_seed(0)
+    net = subject(Fine())
+    found, _, top = looked_at(net, net.layers(("map",)), probe)
+    layer = found.layers[0]
+    assert layer.maps.shape == (top[0].size, 14, 14)
+
+
 def test_so_many_values_stand_out_and_no_more(probe: ImageFolder) -> None:
     net = subject()
     layers = net.layers(("map",))

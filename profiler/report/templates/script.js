@@ -206,7 +206,7 @@ class Thumbnails {
 // -- the unit table ---------------------------------------------------------------------------------
 
 const EMPTY_VIEW = Object.freeze({
-  q: "", layer: null, category: "", is: "", min: null, max: null, sort: "-score", page: 1, open: Object.freeze([]),
+  q: "", layer: null, category: "", is: "", min: null, max: null, box: "", sort: "-score", page: 1, open: Object.freeze([]),
 });
 const ROW_THUMBNAILS = 5;
 
