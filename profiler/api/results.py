@@ -192,7 +192,7 @@ class Profile(Result):
 
     @in_parameters
     def find(self, word: str, *, layer: str | None = None) -> "pd.DataFrame":
-        """The units whose label or explanation is or holds a word, trusted labels first.
+        """The units whose label or explanation is or holds a word, labels first.
 
         Args:
             word: as a whole, in capitals or not: ``stripes`` finds ``zebra stripes``.

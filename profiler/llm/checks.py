@@ -37,7 +37,10 @@ def marked(text: str, names: Sequence[str]) -> str:
     ['0xf0000', '0xf0001']
     """
     text = "".join(c for c in text if ord(c) < FIRST_MARK)
+    folded = text.casefold()
     for index, name in enumerate(names):
+        if name.casefold() not in folded:
+            continue  # a pattern for each of a thousand names would take a second
         mark = chr(FIRST_MARK + index)
         body = re.escape(name)
         text = re.sub(rf"([“\"‘'`«]){body}[.,;]?([”\"’'`»])", mark, text, flags=re.IGNORECASE)

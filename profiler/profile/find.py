@@ -64,7 +64,9 @@ def holds_word(run: ProfileRun, word: str) -> BoolArray:
 def find_units(
     run: ProfileRun, wanted: BoolArray, layer: str | None = None, *, trusted: bool = False
 ) -> list[UnitPlace]:
-    """Units whose label or explanation is a wanted word; trusted labels first, then the best.
+    """Units whose label or explanation is a wanted word.
+
+    Those come first whose label it is; among them and the others, trusted labels and high scores.
 
     Args:
         run: a finished one.
@@ -75,25 +77,25 @@ def find_units(
     Raises:
         UnknownNameError: there is no such layer.
     """
-    found: list[tuple[bool, float, UnitPlace]] = []
+    found: list[tuple[bool, bool, float, UnitPlace]] = []
     for place in _places(run, layer):
         labels = run.layers[place]
         sure = run.trusted(labels)
         label = _among(wanted, labels.concept[:, 0])
-        explained: BoolArray = np.zeros_like(label)
+        explained = np.zeros(len(label), dtype=bool)
         if run.ranges:
             ranges = run.ranges[place]
-            explained = _among(wanted, ranges.concept).any(axis=1)
+            explained = np.any(_among(wanted, ranges.concept), axis=1)
             if trusted:
-                explained = explained & ranges.explained(run.explained_cut)
+                explained &= ranges.explained(run.explained_cut)
         holds = (label & sure if trusted else label) | explained
         score = np.nan_to_num(np.asarray(labels.score[:, 0], np.float64), nan=-np.inf)
         found += [
-            (bool(sure[unit]), float(score[unit]), UnitPlace(place, unit))
+            (bool(label[unit]), bool(sure[unit]), float(score[unit]), UnitPlace(place, unit))
             for unit in np.flatnonzero(holds).tolist()
         ]
-    found.sort(key=lambda each: (not each[0], -each[1]))
-    return [place for _, _, place in found]
+    found.sort(key=lambda each: (not each[0], not each[1], -each[2]))
+    return [place for *_, place in found]
 
 
 def responding(
@@ -168,12 +170,17 @@ class WordRows:
     @classmethod
     def of(cls, run: ProfileRun, texts: TextEncoder) -> "WordRows":
         """Embed the words of a run; of thousands of words, that takes seconds."""
-        carried = [layer.concept[:, 0] for layer in run.layers]
-        carried += [layer.concept.ravel() for layer in run.ranges]
-        concepts = np.unique(np.concatenate([*carried, np.array([-1])]))
-        words = tuple(run.concepts[i] for i in concepts.tolist() if i >= 0)
+        words = carried_words(run)
         rows = for_words(texts).embed_texts(words) if words else np.zeros((0, 1))
         return cls(words, np.asarray(rows, np.float64))
+
+
+def carried_words(run: ProfileRun) -> tuple[str, ...]:
+    """The words that some unit has as its label or in its explanation."""
+    carried = [layer.concept[:, 0] for layer in run.layers]
+    carried += [layer.concept.ravel() for layer in run.ranges]
+    concepts = np.unique(np.concatenate([*carried, np.array([-1])]))
+    return tuple(run.concepts[i] for i in concepts.tolist() if i >= 0)
 
 
 def _by_effect(run: ProfileRun, wanted: BoolArray, place: int) -> list[Response]:
