@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from profiler.ask.facts import (
     with_interval,
 )
 from profiler.ask.results import OpenResult, named
+from profiler.core.arrays import BoolArray
 from profiler.errors import InputError
 from profiler.models.vlm.base import TextEncoder
 from profiler.profile.drivers import FEWEST_ASKED, Following, followed_of
@@ -37,6 +39,7 @@ from profiler.profile.find import (
     nearest_words,
     responding,
 )
+from profiler.profile.result import ProfileRun
 
 Encoder = Callable[[OpenResult], TextEncoder]
 """What compares words of a result in meaning; opened when needed."""
@@ -53,6 +56,7 @@ DRAWN = "measured on drawn scenes, which are no photographs"
 _LAYERS_NAMED = 40
 _LABELS = 5
 """Most frequent labels of a layer."""
+_WORDS_NAMED = 3
 _NEAR = 5
 """Words nearest in meaning that are searched for."""
 
@@ -189,9 +193,9 @@ def units_found(
     layer = _layer(result, layer)
     where = f"of {quoted(layer)} " if layer else ""
     about = {"layer": safe(layer)} if layer else {}
-    sure = " and is trusted" if trusted else ""
+    sure = ", trusted ones alone" if trusted else ""
     wanted = holds_word(run, word)
-    words: tuple[str, ...] = (safe(word),)
+    words: tuple[str, ...] = (safe(word), *_held(run, wanted))
     heads = []
     if how == "meaning":
         texts = encoder(result)
@@ -213,14 +217,14 @@ def units_found(
         )
     found = find_units(run, wanted, layer, trusted=trusted)
     many = sum(la.units for la in run.layers if layer in (None, la.layer))
-    what = quoted(word) if how == "word" else f"a word near {quoted(word)}"
+    what = _asked_for(run, word, wanted) if how == "word" else f"a word near {quoted(word)}"
     heads.append(
         result.fact(
             f"found/{how}/{word}/{layer}/{trusted}",
-            f"units {where}of {result.id} whose label or explanation holds {what}{sure}",
+            f"units {where}of {result.id} found by {how}{sure}",
             f"{share(len(found), many)} with {what} as label or in the explanation",
             "units",
-            view={"q": word, **({"layer": layer} if layer else {})},
+            view={"q": (*_held(run, wanted), word)[0], **({"layer": layer} if layer else {})},
             value=len(found),
             n=many,
             about=about,
@@ -303,28 +307,29 @@ def responses(result: OpenResult, concept: str, layer: str | None, by: Measure) 
     units = len({each.place for each in found})
     caveats = (DRAWN,) if by == "effect" else (*_said(result), FIVE_WORDS)
     among, _ = _MEASURES[by]
+    what = _asked_for(run, concept, wanted)
     heads = []
     if not wanted.any():
         heads.append(
             result.fact(
                 f"unknown/{concept}",
                 f"whether the concept set of {result.id} holds {quoted(concept)}",
-                f"the concept set does not hold {quoted(concept)}",
+                f"the concept set does not hold {quoted(concept)}{_spelled_alike(run, concept)}",
                 "made",
-                names=(safe(concept),),
+                names=(safe(concept), *get_close_matches(concept, run.concepts)),
             )
         )
     heads.append(
         result.fact(
             f"responding/{by}/{concept}/{layer}",
-            f"units{where} of {result.id} that have {quoted(concept)} {among}",
-            f"{share(units, many)} with {quoted(concept)} {among}",
+            f"units{where} of {result.id} that respond, by {by}",
+            f"{share(units, many)} with {what} {among}",
             "units",
-            view={"q": concept, **({"layer": layer} if layer else {})},
+            view={"q": (*_held(run, wanted), concept)[0], **({"layer": layer} if layer else {})},
             value=units,
             n=many,
             about={"layer": safe(layer)} if layer else {},
-            names=(safe(concept),),
+            names=(safe(concept), *_held(run, wanted)),
             caveats=caveats,
         )
     )
@@ -593,6 +598,25 @@ def _drivers_of(result: OpenResult, place: UnitPlace, fact: _Make) -> Iterator[F
 
 def _count(result: OpenResult, key: str, what: str, stated: str, value: int) -> Fact:
     return result.fact(key, what, stated, "layers", value=value)
+
+
+def _held(run: ProfileRun, wanted: BoolArray) -> tuple[str, ...]:
+    """The first few concepts that are looked for."""
+    return tuple(safe(run.concepts[i]) for i in np.flatnonzero(wanted)[:_WORDS_NAMED].tolist())
+
+
+def _asked_for(run: ProfileRun, word: str, wanted: BoolArray) -> str:
+    """What was looked for, and by which concepts where none is it."""
+    held = _held(run, wanted)
+    if not held or safe(word).casefold() in {each.casefold() for each in held}:
+        return quoted(word)
+    more = " …" if np.count_nonzero(wanted) > len(held) else ""
+    return f"{quoted(word)} (as {listing([quoted(each) for each in held])}{more})"
+
+
+def _spelled_alike(run: ProfileRun, word: str) -> str:
+    alike = get_close_matches(word, run.concepts)
+    return f"; spelled alike: {listing([quoted(each) for each in alike])}" if alike else ""
 
 
 def _said(result: OpenResult) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from profiler.cli.allocator import keep_freed_memory
 from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
 
 _STORY = (
-    *("run", "layers", "drivers", "compare", "debug", "guard", "check", "mine"),
+    *("run", "layers", "drivers", "compare", "debug", "guard", "check", "mine", "ask", "mcp"),
     *("rate", "calibrate", "categorize", "import", "scenes", "vlms", "cache"),
 )
 """The commands in the order in which one comes to need them."""

@@ -33,7 +33,7 @@ def marked(text: str, names: Sequence[str]) -> str:
         text: as it was written.
         names: those that hold another one come before it.
 
-    >>> [hex(ord(c)) for c in marked("“layer1.0” and layer1s", ["layer1.0", "layer1"]) if c > "z"]
+    >>> [hex(ord(c)) for c in marked("“layer1.0” and layer1", ["layer1.0", "layer1"]) if c > "z"]
     ['0xf0000', '0xf0001']
     """
     text = "".join(c for c in text if ord(c) < FIRST_MARK)

@@ -14,7 +14,7 @@ import numpy as np
 from profiler.core.arrays import BoolArray, Float64, IntArray
 from profiler.errors import UnknownNameError
 from profiler.models.vlm.base import TextEncoder, for_words
-from profiler.profile.drivers import columns_of, half_interval
+from profiler.profile.drivers import columns_of, half_interval, usual_name
 from profiler.profile.result import ProfileRun
 
 Measure = Literal["score", "weight", "effect"]
@@ -56,9 +56,19 @@ def layer_place(run: ProfileRun, name: str) -> int:
 
 
 def holds_word(run: ProfileRun, word: str) -> BoolArray:
-    """(M,) which concepts are or hold a word, as a whole, in capitals or not."""
-    pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
-    return np.array([bool(pattern.search(concept)) for concept in run.concepts], dtype=bool)
+    """(M,) which concepts are or hold a word, as a whole, in capitals or not.
+
+    Where none does, those that are or hold it by its usual name or in the singular: ``stripes``
+    are then ``striped``.
+    """
+    plain = word.strip().casefold()
+    forms = (word.strip(), usual_name(plain), plain.removesuffix("s"), plain.removesuffix("es"))
+    for form in dict.fromkeys(filter(None, forms)):
+        pattern = re.compile(rf"(?<!\w){re.escape(form)}(?!\w)", re.IGNORECASE)
+        found = np.array([bool(pattern.search(each)) for each in run.concepts], dtype=bool)
+        if found.any():
+            return found
+    return np.zeros(len(run.concepts), dtype=bool)
 
 
 def find_units(

@@ -1,0 +1,282 @@
+"""``profiler ask`` and ``profiler mcp``."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from profiler.cli.app import app
+from profiler.cli.options import grouped
+from profiler.cli.words import AsJSON, Asking
+from profiler.errors import CheckFailed, Undecided, UsageError
+
+if TYPE_CHECKING:
+    from profiler.ask.agent import Answered, Conversation
+    from profiler.ask.tools import ToolBox
+
+LLMName = Annotated[
+    str,
+    typer.Option("--llm", help="Answers: a model's name, scripted:FILE, or none to list facts."),
+]
+
+
+@dataclass(frozen=True)
+class Answering(Asking):
+    """Which language model answers."""
+
+    llm: LLMName = "none"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one question may cost."""
+
+    max_turns: Annotated[int, typer.Option(help="Replies of the LLM.", min=1)] = 8
+    max_tool_calls: Annotated[int, typer.Option(help="Calls of tools.", min=1)] = 24
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens sent and received.  [default: any number]", min=1)
+    ] = None
+    max_cost: Annotated[
+        float | None, typer.Option(help="US dollars.  [default: any number]", min=0)
+    ] = None
+    timeout: Annotated[float, typer.Option(help="Seconds.", min=0.1)] = 600.0
+
+
+@app.command()
+@grouped()
+def ask(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN… [QUESTION]",
+            help="Folders of finished results, then a question, or arguments of a tool.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    answering: Answering,
+    bounds: Bounds,
+    tool: Annotated[
+        str | None,
+        typer.Option(help="Call this tool alone, with argument=value …, and list its facts."),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(help="Compute the facts of an answer (made with --json) again."),
+    ] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="File for everything that was said, as JSON lines.")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Answer a question from finished results, every number a fact of one.
+
+    Results are folders that run, compare, debug, guard eval or check wrote. Without a question,
+    questions are read line by line until an empty one. Without --llm, the question is matched to
+    tools by its words, and their facts are listed.
+    """
+    folders, rest = _split(words or [])
+    if verify is not None:
+        _verify(verify, folders, rest)
+        return
+    if not folders:
+        raise UsageError("no finished result is named; give the folder that profiler run wrote")
+    if transcript is not None:
+        from profiler.session import check_writable
+
+        check_writable(transcript.parent)
+    if tool is not None:
+        _show_facts(_opened(folders), [(tool, _arguments(rest))], as_json)
+        return
+    if len(rest) > 1:
+        raise UsageError(
+            f"{rest[0]!r} is no folder; put the question in quotes, behind the folders"
+        )
+    question = rest[0].strip() if rest else ""
+    if rest and not question:
+        raise UsageError("the question is empty")
+    with answering.model() as llm:
+        box = _opened(folders)
+        if llm is None:
+            for each in [question] if question else _questions():
+                _matched(box, each, as_json)
+            return
+        from profiler.ask.agent import Conversation, Limits
+
+        limits = Limits(
+            bounds.max_turns,
+            bounds.max_tool_calls,
+            bounds.max_tokens,
+            bounds.max_cost,
+            bounds.timeout,
+        )
+        talk = Conversation(box, llm, limits, answering.prompts)
+        try:
+            if question:
+                _print(talk.ask(question), box, as_json)
+                return
+            _converse(talk, box, as_json)
+        finally:
+            if transcript is not None:
+                _write_transcript(transcript, talk)
+
+
+@app.command()
+def mcp(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders of finished results.")
+    ],
+) -> None:
+    """Give assistants the tools of ask over the Model Context Protocol, on standard input.
+
+    Needs the extra mcp. In an assistant's configuration, the command is profiler, with mcp and
+    the folders as its arguments.
+    """
+    try:
+        import mcp as _  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "profiler mcp needs the package mcp: pip install 'profiler[mcp]'"
+        ) from error
+    from profiler.ask.mcp_server import serve
+
+    serve(_opened(folders))
+
+
+def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The folders at the beginning, and what stands behind them."""
+    folders = []
+    for word in words:
+        if not Path(word).is_dir():
+            break
+        folders.append(Path(word))
+    return folders, list(words[len(folders) :])
+
+
+def _arguments(rest: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"{word!r} is no argument of a tool; write name=value")
+        found[name] = value
+    return found
+
+
+def _opened(folders: Sequence[Path]) -> "ToolBox":
+    from profiler.ask.results import OpenResult, OpenResults
+    from profiler.ask.tools import ToolBox
+    from profiler.models.vlm.base import TextEncoder
+    from profiler.models.vlm.choose import texts_of
+    from profiler.session import choose_device
+
+    encoders: dict[str, TextEncoder] = {}
+
+    def encoder(result: OpenResult) -> TextEncoder:
+        if result.id not in encoders:
+            record = result.profile.record
+            encoders[result.id] = texts_of(record.vlm, record.settings, choose_device("auto"))
+        return encoders[result.id]
+
+    return ToolBox(OpenResults.open(folders), encoder)
+
+
+def _questions() -> "Any":
+    """Lines from standard input, until an empty one."""
+    while True:
+        if sys.stdin.isatty():
+            typer.echo("? ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return
+        yield line.strip()
+
+
+def _converse(talk: "Conversation", box: "ToolBox", as_json: bool) -> None:
+    for question in _questions():
+        try:
+            _print(talk.ask(question), box, as_json)
+        except Undecided as error:
+            typer.echo(f"profiler: {error}", err=True)
+
+
+def _print(done: "Answered", box: "ToolBox", as_json: bool) -> None:
+    from profiler.ask.records import answer_json, answer_text
+    from profiler.core.json_text import json_text
+
+    if as_json:
+        typer.echo(json_text(answer_json(done, box.results), None))
+        return
+    typer.echo(answer_text(done))
+    typer.echo(f"{done.author}; {done.usage}", err=True)
+
+
+def _matched(box: "ToolBox", question: str, as_json: bool) -> None:
+    from profiler.ask.matching import match
+
+    if not as_json:
+        typer.echo("Matched by the words of the question, without a language model:\n")
+    calls = [(each.tool, each.arguments) for each in match(question, box)]
+    _show_facts(box, calls, as_json, question)
+
+
+def _show_facts(
+    box: "ToolBox", calls: Sequence[tuple[str, Any]], as_json: bool, question: str = ""
+) -> None:
+    from profiler.ask.records import fact_lines, facts_json
+    from profiler.core.json_text import json_text
+
+    found = [(tool, arguments, box.call(tool, arguments)) for tool, arguments in calls]
+    facts = tuple({fact.id: fact for _, _, given in found for fact in given.facts}.values())
+    notes = [given.note for _, _, given in found if given.note]
+    caveats = list(dict.fromkeys(c for fact in facts for c in fact.caveats))
+    if as_json:
+        content = {
+            "question": question,
+            "calls": [
+                {"tool": tool, "arguments": arguments, "next": given.next}
+                for tool, arguments, given in found
+            ],
+            "notes": notes,
+            "caveats": caveats,
+            **facts_json(facts, box.results),
+        }
+        typer.echo(json_text(content, None))
+        return
+    lines, first = list[str](), 1
+    for _, _, given in found:
+        lines += [given.note] if given.note else []
+        lines += fact_lines(given.facts, first=first, commands=False)
+        first += len(given.facts)
+        if given.facts:
+            more = f"; there are more from start={given.next}" if given.next is not None else ""
+            lines += [f"({given.facts[0].command}{more})", ""]
+    if caveats:
+        lines += ["What limits this:", *(f"- {caveat}" for caveat in caveats)]
+    typer.echo("\n".join(lines).rstrip())
+
+
+def _verify(path: Path, folders: Sequence[Path], rest: Sequence[str]) -> None:
+    from profiler.ask.records import read_answer_file, verified
+
+    if rest:
+        raise UsageError(f"{rest[0]!r} is no folder; --verify takes the folders of the answer")
+    content, facts = read_answer_file(path)
+    known = [Path(run["folder"]) for run in content["runs"]]
+    if folders and len(folders) != len(known):
+        raise UsageError(f"the answer is about {len(known)} results, {len(folders)} are given")
+    wrong = verified(content, facts, _opened(folders or known))
+    if wrong:
+        raise CheckFailed("; ".join(wrong[:5]))
+    typer.echo(f"{len(facts)} facts computed again: the answer holds")
+
+
+def _write_transcript(path: Path, talk: "Conversation") -> None:
+    from profiler.core.store import write_atomically
+
+    lines = [json.dumps(each, ensure_ascii=False) for each in talk.log]
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
