@@ -103,6 +103,7 @@ class Conversation:
     _given: dict[str, str] = field(default_factory=dict)
     _opening: str = ""
     _history: tuple[Turn, ...] = ()
+    _native: bool = True
 
     def __post_init__(self) -> None:
         self._prompts: Prompts = load_prompts(self.prompts_dir)
@@ -165,7 +166,8 @@ class Conversation:
             if not said:
                 complaint = _why_nothing(reply)
                 then = self._prompts.fill("ask-again", complaint=complaint)
-                then += f"\n\n{self._actions(self._tools)}"
+                # A server may take tools that its model has never heard of.
+                self._native = False
             self.log += [{"result": text} for text in (*results, *filter(None, [then]))]
             turns.append(Turn(reply.text if not said else "", said, tuple(results), then))
             if tries >= TRIES or (last and limit):
@@ -181,6 +183,8 @@ class Conversation:
 
     def _request(self, turns: list[Turn], last: bool, spent: float) -> Request:
         tools = self._tools[-1:] if last else self._tools
+        if not (last or self._native or self._known):
+            tools = tools[:-1]  # a weak model submits at once; before it has a fact, it cannot
         if last and turns:
             note = self._prompts.fill("ask-last")
             end = turns[-1]
@@ -199,6 +203,7 @@ class Conversation:
             prompts=self._prompts.digest,
             tools=tools,
             without_tools=self._actions(tools),
+            native=self._native,
             turns=tuple(turns),
             seconds=None if seconds is None else max(seconds - spent, 0.1),
         )

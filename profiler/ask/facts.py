@@ -148,8 +148,8 @@ def quoted(name: object) -> str:
 def share(part: int, whole: int, noun: str = "units") -> str:
     """A count of a whole.
 
-    >>> share(12, 512), share(1, 4096), share(1, 1, "images"), share(0, 0)
-    ('12 of 512 units (2.3 %)', '1 of 4,096 units (<0.1 %)', '1 of 1 image (100.0 %)', '0 of 0 units')
+    >>> share(12, 512), share(1, 4096), share(0, 0, "images")
+    ('12 of 512 units (2.3 %)', '1 of 4,096 units (<0.1 %)', '0 of 0 images')
     """
     text = f"{part:,} of {counted(whole, noun)}"
     return f"{text} ({percent(part, whole, 1).replace(THIN, ' ')})" if whole else text

@@ -118,6 +118,7 @@ class Request:
         without_tools: what is added to ``system`` for a server that takes no tools: the same
             functions in words, and the JSON by which to ask for them. ``schema`` is that of this
             JSON then.
+        native: whether tools go out as tools; False: in words, for a model that does not call them.
         turns: the conversation since ``user``.
         seconds: the longest time that the request may take with all its attempts; None leaves it
             to the client. It changes no answer.
@@ -134,6 +135,7 @@ class Request:
     prompts: str = ""
     tools: tuple[Tool, ...] = ()
     without_tools: str = ""
+    native: bool = True
     turns: tuple[Turn, ...] = ()
     seconds: float | None = None
 
@@ -148,7 +150,11 @@ class Request:
             "seed": self.seed,
             "max_tokens": self.max_tokens,
             "prompts": self.prompts,
-            **({"tools": [vars(tool) for tool in self.tools]} if self.tools else {}),
+            **(
+                {"tools": [vars(tool) for tool in self.tools], "native": self.native}
+                if self.tools
+                else {}
+            ),
             **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
         }
 

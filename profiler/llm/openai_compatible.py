@@ -300,7 +300,7 @@ class Dialect:
 
     def sends_tools(self, request: Request) -> bool:
         """Whether a request goes out with its tools, rather than with a schema in their place."""
-        return bool(request.tools) and self.takes_tools
+        return bool(request.tools) and request.native and self.takes_tools
 
     def arguments(self, model: str, request: Request) -> dict[str, Any]:
         """Put the request in this dialect."""
@@ -313,7 +313,7 @@ class Dialect:
         }
         given = {k: v for k, v in optional.items() if v is not None and k not in self.omitted}
         system = request.system
-        if request.tools and not self.takes_tools:
+        if request.tools and not self.sends_tools(request):
             system = f"{system}\n\n{request.without_tools}"
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": system},
@@ -322,41 +322,13 @@ class Dialect:
         if not self.takes_system:
             messages = [{"role": "user", "content": f"{system}\n\n{request.user}"}]
         for number, turn in enumerate(request.turns):
-            messages += self._turn(turn, number)
+            messages += _messages(turn, number, as_tools=self.sends_tools(request))
         return {"model": model, "messages": messages, **given}
 
     def _tools(self, request: Request) -> list[dict[str, Any]] | None:
         if not self.sends_tools(request):
             return None
         return [{"type": "function", "function": dict(vars(tool))} for tool in request.tools]
-
-    def _turn(self, turn: Turn, number: int) -> list[dict[str, Any]]:
-        """What was said, and the answer to it; calls in JSON where the server takes no tools."""
-        if not turn.calls:
-            return [
-                {"role": "assistant", "content": turn.said},
-                {"role": "user", "content": turn.then},
-            ]
-        if not self.takes_tools:
-            called = "\n".join(action_text(call) for call in turn.calls)
-            given = "\n\n".join(turn.results)
-            return [{"role": "assistant", "content": called}, {"role": "user", "content": given}]
-        names = [f"call_{number}_{place}" for place in range(len(turn.calls))]
-        asked = [
-            {
-                "id": name,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for name, call in zip(names, turn.calls, strict=True)
-        ]
-        return [
-            {"role": "assistant", "content": turn.said or None, "tool_calls": asked},
-            *(
-                {"role": "tool", "tool_call_id": name, "content": result}
-                for name, result in zip(names, turn.results, strict=True)
-            ),
-        ]
 
     def may_lie_below(self, url: str) -> bool:
         """Whether the server's interface may begin at ``/v1`` below the address that was given."""
@@ -411,6 +383,35 @@ class Dialect:
             return {"type": "json_object"}
         schema = {"name": request.schema_name, "schema": request.schema, "strict": True}
         return {"type": "json_schema", "json_schema": schema}
+
+
+def _messages(turn: Turn, number: int, *, as_tools: bool) -> list[dict[str, Any]]:
+    """What was said, and the answer to it; calls in JSON where the server takes no tools."""
+    if not turn.calls:
+        return [
+            {"role": "assistant", "content": turn.said},
+            {"role": "user", "content": turn.then},
+        ]
+    if not as_tools:
+        called = "\n".join(action_text(call) for call in turn.calls)
+        given = "\n\n".join(turn.results)
+        return [{"role": "assistant", "content": called}, {"role": "user", "content": given}]
+    names = [f"call_{number}_{place}" for place in range(len(turn.calls))]
+    asked = [
+        {
+            "id": name,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for name, call in zip(names, turn.calls, strict=True)
+    ]
+    return [
+        {"role": "assistant", "content": turn.said or None, "tool_calls": asked},
+        *(
+            {"role": "tool", "tool_call_id": name, "content": result}
+            for name, result in zip(names, turn.results, strict=True)
+        ),
+    ]
 
 
 def action_text(call: ToolCall) -> str:
