@@ -108,7 +108,7 @@ class Conversation:
     def __post_init__(self) -> None:
         self._prompts: Prompts = load_prompts(self.prompts_dir)
         self._check = AnswerCheck(self.box.results, self._prompts.plain_words)
-        self._tools = described(self.box.fitting())
+        self._tools = described(self.box)
         if self.limits.cost is not None and not self.llm.knows_cost:
             raise UsageError(
                 f"--max-cost: the price of {self.llm.name} is not known; bound it by --max-tokens"

@@ -95,10 +95,11 @@ def _of_comparison(result: OpenResult, question: str) -> Iterator[SuggestedCall]
         return
     if _says(question, r"unit"):
         yield SuggestedCall("changed_units", {**run, **where}, 2)
-    if _says(question, r"word|label|concept|new\b|gain"):
-        yield SuggestedCall("changed_words", {**run, **where, "direction": "gained"}, 2)
-    if _says(question, r"word|label|concept|gone|lost|los[et]"):
-        yield SuggestedCall("changed_words", {**run, **where, "direction": "lost"}, 2)
+    gone, new = _says(question, r"gone|lost|los[et]"), _says(question, r"new\b|gain|appear")
+    if gone or new or _says(question, r"word|label|concept"):
+        for direction, wanted in (("gained", new or not gone), ("lost", gone or not new)):
+            if wanted:
+                yield SuggestedCall("changed_words", {**run, **where, "direction": direction}, 2)
     yield SuggestedCall("compare_summary", {**run, **where}, 2)
 
 

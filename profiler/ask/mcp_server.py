@@ -103,7 +103,7 @@ class _Service:
                 output_schema=_OUTPUT,
                 annotations=_READS,
             )
-            for tool in described(self.box.fitting())
+            for tool in described(self.box)
         ]
         if any(result.kind == "profile" for result in self.box.results):
             found.append(

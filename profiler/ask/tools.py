@@ -332,15 +332,22 @@ def schema(kind: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-def described(names: Iterable[str]) -> tuple[Tool, ...]:
-    """Tools as a language model is told of them, and with them how it submits an answer."""
-    tools = [Tool(name, TOOLS[name].description, schema(TOOLS[name].arguments)) for name in names]
-    submit = Tool(
-        SUBMIT,
-        "Gives the answer: sentences with a place {id} for each fact.",
-        schema(Submission),
-    )
-    return (*tools, submit)
+def described(box: ToolBox) -> tuple[Tool, ...]:
+    """The tools that fit, as a model is told of them, and last how it submits an answer.
+
+    Which result is read is an argument only where there are several of the kind.
+    """
+    tools = []
+    for name in box.fitting():
+        found = schema(TOOLS[name].arguments)
+        fitting = [each.id for each in box.results if each.kind == TOOLS[name].kind]
+        if len(fitting) > 1:
+            found["properties"]["run"] = {"type": "string", "enum": fitting}
+        else:
+            found["properties"].pop("run", None)
+        tools.append(Tool(name, TOOLS[name].description, found))
+    answer = "Gives the answer: sentences with a place {id} for each fact."
+    return (*tools, Tool(SUBMIT, answer, schema(Submission)))
 
 
 def _listed(facts: Iterable[Fact]) -> FactList:
