@@ -34,7 +34,7 @@ _FEW_WORDS = 5_000
 """Concept sets of more words hold most of the language; of these, only words that units carry are
 names."""
 _PARTS = re.compile(r"[,;:()—–]|\b(?:and|or|but|while|whereas|versus|against|than)\b")
-_PER_CENT = re.compile(r"%|\bper\s?cent\b|\bpercentage\b", re.IGNORECASE)
+_PER_CENT = re.compile(r"[%‰％]|\bper\s?mille\b|\bper\s?cent\b|\bpercentage\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,17 @@ _NUMBER_WORDS = {
         14: "fourteen", 15: "fifteen", 16: "sixteen", 17: "seventeen", 18: "eighteen",
         19: "nineteen", 20: "twenty", 30: "thirty", 40: "forty", 50: "fifty", 60: "sixty",
         70: "seventy", 80: "eighty", 90: "ninety", 100: "hundred", 1000: "thousand",
-        1_000_000: "million",
+        1_000_000: "million", 1_000_000_000: "billion", 1_000_000_000_000: "trillion",
     }.items()
     for word in words.split()
 }  # fmt: skip
 _FRACTIONS = re.compile(
-    r"hal(?:f|ves)|(?:third|quarter|fifth|tenth|dozen|hundred|thousand|million)s|twice|thrice"
+    r"hal(?:f|ves)|couple|twice|thrice"
+    r"|(?:third|quarter|fifth|tenth|dozen|hundred|thousand|million|billion|trillion)s"
     r"|(?:double|triple|quadruple)[sd]?|(?:two|three|four|five|ten)fold"
+)
+_ROMAN = re.compile(
+    r"\b(?=[MDCLXVI]{2,}\b)M*(?:C[MD]|D?C{0,3})(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})\b"
 )
 _COUNTABLE = re.compile(r"(?:unit|layer|categor|class|concept|channel|label|image|neuron)\w*")
 _FRACTION_PHRASE = re.compile(
@@ -163,7 +167,7 @@ class Checker:
         for match in _TECHNICAL.finditer(rest):
             yield f'"{self._readable(match[0])}" is neither a number nor a name in the facts'
         rest = _TECHNICAL.sub(" ", rest)
-        for match in _FRACTION_PHRASE.finditer(rest):
+        for match in (*_FRACTION_PHRASE.finditer(rest), *_ROMAN.finditer(rest)):
             yield f'"{match[0]}": write numbers in digits, as they stand in the facts'
         words = [word.casefold() for word in _WORD.findall(rest)]
         yield from self._check_number_words(words, present)
