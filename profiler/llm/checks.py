@@ -85,7 +85,7 @@ _FRACTIONS = re.compile(
     r"|(?:double|triple|quadruple)[sd]?|(?:two|three|four|five|ten)fold"
 )
 _ROMAN = re.compile(
-    r"\b(?=[MDCLXVI]{2,}\b)M*(?:C[MD]|D?C{0,3})(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})\b"
+    r"\b(?=[MDCLXVI]{2,}\b)M*(?:C[MD]|D?C{0,3})(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?!\w)"
 )
 _COUNTABLE = re.compile(r"(?:unit|layer|categor|class|concept|channel|label|image|neuron)\w*")
 _FRACTION_PHRASE = re.compile(
