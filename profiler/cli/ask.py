@@ -171,12 +171,14 @@ def _opened(folders: Sequence[Path]) -> "ToolBox":
     from profiler.ask.results import OpenResult, OpenResults
     from profiler.ask.tools import ToolBox
     from profiler.models.vlm.base import TextEncoder
-    from profiler.models.vlm.choose import texts_of
-    from profiler.session import choose_device
 
     encoders: dict[str, TextEncoder] = {}
 
     def encoder(result: OpenResult) -> TextEncoder:
+        # Opened only for a search by meaning.
+        from profiler.models.vlm.choose import texts_of
+        from profiler.session import choose_device
+
         if result.id not in encoders:
             record = result.profile.record
             encoders[result.id] = texts_of(record.vlm, record.settings, choose_device("auto"))
