@@ -93,7 +93,12 @@ def read_answer_file(path: Path) -> tuple[dict[str, Any], tuple[Fact, ...]]:
     return content, facts
 
 
-def verified(content: Mapping[str, Any], facts: Sequence[Fact], box: ToolBox) -> list[str]:
+def verified(
+    content: Mapping[str, Any],
+    facts: Sequence[Fact],
+    box: ToolBox,
+    prompts_dir: Path | None = None,
+) -> list[str]:
     """What no longer holds of an answer; empty where all of it does.
 
     Every fact is computed again by the call that gave it, and the sentences are checked and filled
@@ -103,6 +108,7 @@ def verified(content: Mapping[str, Any], facts: Sequence[Fact], box: ToolBox) ->
         content: of the file.
         facts: cited by it.
         box: the tools on its results, in the same order.
+        prompts_dir: folder of prompt files that replace those shipped.
     """
     wrong: list[str] = []
     for run, result in zip(content["runs"], box.results, strict=True):
@@ -130,7 +136,7 @@ def verified(content: Mapping[str, Any], facts: Sequence[Fact], box: ToolBox) ->
     if wrong or not content["sentences"]:
         return wrong
     given = Submission(sentences=tuple(content["sentences"]), missing=content.get("missing", ""))
-    check = AnswerCheck(box.results, load_prompts().plain_words)
+    check = AnswerCheck(box.results, load_prompts(prompts_dir).plain_words)
     if found_wrong := check.complaints(given, known):
         return found_wrong
     if check.fill(given, known).text != content["answer"]:

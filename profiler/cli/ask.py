@@ -81,7 +81,7 @@ def ask(
     """
     folders, rest = _split(words or [])
     if verify is not None:
-        _verify(verify, folders, rest)
+        _verify(verify, folders, rest, answering.prompts)
         return
     if not folders:
         raise UsageError("no finished result is named; give the folder that profiler run wrote")
@@ -262,8 +262,11 @@ def _show_facts(
     typer.echo("\n".join(lines).rstrip())
 
 
-def _verify(path: Path, folders: Sequence[Path], rest: Sequence[str]) -> None:
+def _verify(
+    path: Path, folders: Sequence[Path], rest: Sequence[str], prompts: Path | None
+) -> None:
     from profiler.ask.records import read_answer_file, verified
+    from profiler.llm.wording import counted
 
     if rest:
         raise UsageError(f"{rest[0]!r} is no folder; --verify takes the folders of the answer")
@@ -271,10 +274,11 @@ def _verify(path: Path, folders: Sequence[Path], rest: Sequence[str]) -> None:
     known = [Path(run["folder"]) for run in content["runs"]]
     if folders and len(folders) != len(known):
         raise UsageError(f"the answer is about {len(known)} results, {len(folders)} are given")
-    wrong = verified(content, facts, _opened(folders or known))
+    wrong = verified(content, facts, _opened(folders or known), prompts)
     if wrong:
         raise CheckFailed("; ".join(wrong[:5]))
-    typer.echo(f"{len(facts)} facts computed again: the answer holds")
+    many = counted(len(facts), "fact")
+    typer.echo(f"{many} computed again: the answer holds")
 
 
 def _write_transcript(path: Path, talk: "Conversation") -> None:
