@@ -35,6 +35,7 @@ from profiler.profile.find import (
     WordRows,
     find_units,
     holds_word,
+    is_word,
     layer_place,
     nearest_words,
     responding,
@@ -300,7 +301,7 @@ def responses(result: OpenResult, concept: str, layer: str | None, by: Measure) 
     """Units that respond to a word: how many, and each with the measure of the word itself."""
     run = result.profile
     layer = _layer(result, layer)
-    wanted = holds_word(run, concept)
+    wanted = is_word(run, concept)
     found = responding(run, wanted, layer, by=by)
     where = f" of {quoted(layer)}" if layer else ""
     many = sum(la.units for la in run.layers if layer in (None, la.layer))

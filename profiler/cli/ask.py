@@ -262,9 +262,7 @@ def _show_facts(
     typer.echo("\n".join(lines).rstrip())
 
 
-def _verify(
-    path: Path, folders: Sequence[Path], rest: Sequence[str], prompts: Path | None
-) -> None:
+def _verify(path: Path, folders: Sequence[Path], rest: Sequence[str], prompts: Path | None) -> None:
     from profiler.ask.records import read_answer_file, verified
     from profiler.llm.wording import counted
 

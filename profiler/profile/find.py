@@ -71,6 +71,13 @@ def holds_word(run: ProfileRun, word: str) -> BoolArray:
     return np.zeros(len(run.concepts), dtype=bool)
 
 
+def is_word(run: ProfileRun, word: str) -> BoolArray:
+    """(M,) which concept is a word; where none is, those that hold it (:func:`holds_word`)."""
+    plain = word.strip().casefold()
+    found = np.array([concept.casefold() == plain for concept in run.concepts], dtype=bool)
+    return found if found.any() else holds_word(run, word)
+
+
 def find_units(
     run: ProfileRun, wanted: BoolArray, layer: str | None = None, *, trusted: bool = False
 ) -> list[UnitPlace]:

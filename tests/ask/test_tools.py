@@ -5,6 +5,7 @@ import random
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asked_results
 import pytest
@@ -114,6 +115,18 @@ def test_what_responds_ranks_by_the_words_own_score_and_weight(box: ToolBox) -> 
     assert [fact.value for fact in by_weight.facts] == [2, 0.5, 0.2]
     by_effect = box.call("what_responds", {"concept": "red", "by": "effect", "layer": "late"})
     assert by_effect.facts[1].stated.startswith("unit 0 of “late” with the effect 2.00")
+
+
+def test_a_concept_of_its_own_is_not_every_one_that_holds_it(tmp_path: Path) -> None:
+    words = ("dog", "hot dog", *asked_results.WORDS[2:])
+    with mock.patch.object(asked_results, "WORDS", words):
+        asked_results.profile(tmp_path, {"late": [["hot dog"], ["dog"], ["hot dog", "dog"]]})
+    box = ToolBox(OpenResults.open([tmp_path]), lambda _: TinyVLM())
+    found = box.call("what_responds", {"concept": "dog"})
+    assert [fact.stated.partition(" with")[0] for fact in found.facts[1:]] == [
+        "unit 1 of “late”", "unit 2 of “late”",
+    ]  # fmt: skip
+    assert len(box.call("find_units", {"query": "dog"}).facts) == 4
 
 
 def test_nothing_found_is_a_fact_that_can_be_cited(box: ToolBox) -> None:

@@ -60,8 +60,8 @@ def profile(
         labels.append(replace(labelled, concept=concept, score=score, dead=dead))
     ranges = [_range(name, len(units), (explained or {}).get(name, {}))
               for name, units in layers.items()] if explained else []  # fmt: skip
-    done = replace(made, layers=tuple(labels), ranges=tuple(ranges),
-                   sorting=Sorting("exemplar", CATEGORY))  # fmt: skip
+    sorting = Sorting("exemplar", {word: CATEGORY.get(word, "object") for word in WORDS})
+    done = replace(made, layers=tuple(labels), ranges=tuple(ranges), sorting=sorting)
     write_run(done, folder, 20.0)
     return done
 
