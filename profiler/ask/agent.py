@@ -101,6 +101,8 @@ class Conversation:
     log: list[dict[str, Any]] = field(default_factory=list)
     _known: dict[str, Fact] = field(default_factory=dict)
     _given: dict[str, str] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
+    """Calls for the present question."""
     _opening: str = ""
     _history: tuple[Turn, ...] = ()
     _native: bool = True
@@ -123,6 +125,7 @@ class Conversation:
         """
         started, usage, calls, tries = self.clock(), Usage(), 0, 0
         turns = list(self._history)
+        self._asked.clear()
         if turns:
             turns[-1] = replace(turns[-1], then=question)
             self._history = tuple(turns)
@@ -231,13 +234,17 @@ class Conversation:
         try:
             arguments = _arguments(call)
             key = f"{call.name} {json.dumps(arguments, sort_keys=True)}"
+            if key in self._asked:
+                return "This was called before, and its facts stand above. Submit, or call another."
+            self._asked.add(key)
             if key in self._given:
-                return f"As before:\n{self._given[key]}"
+                return self._given[key]
             found = self.box.call(call.name, arguments)
         except ProfilerError as error:
             return f"Error: {error}"
+        told = {caveat for fact in self._known.values() for caveat in fact.caveats}
+        text = found.to_text(told)
         self._known |= {fact.id: fact for fact in found.facts}
-        text = found.to_text()
         if len(text) > _LONGEST_RESULT:
             text = f"{text[:_LONGEST_RESULT]} … (cut; ask for less with limit)"
         self._given[key] = text

@@ -34,6 +34,8 @@ _FEW_WORDS = 5_000
 """Concept sets of more words hold most of the language; of these, only words that units carry are
 names."""
 _PARTS = re.compile(r"[,;:()—–]|\b(?:and|or|but|while|whereas|versus|against|than)\b")
+_IN_DIGITS = "write numbers in digits, as they stand in the facts"
+"""What the check asks of a narrative."""
 _PER_CENT = re.compile(r"[%‰％]|\bper\s?mille\b|\bper\s?cent\b|\bpercentage\b", re.IGNORECASE)
 
 
@@ -141,7 +143,7 @@ class AnswerCheck:
         names = tuple(dict.fromkeys(name for fact in cited for name in self._own(fact)))
         checker = Checker(_Cited(names, self._vocabulary), self.plain_words)
         for each in checker.check(bare) if re.search(r"\w", bare) else ():
-            yield f"{each}; numbers and names come from cited facts" if "facts" in each else each
+            yield each.replace(_IN_DIGITS, "numbers come from facts, by their ids")
         if not unknown:
             yield from self._conflicts(sentence, known)
 

@@ -7,7 +7,7 @@ what could be read as part of the text around them.
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,12 @@ class ToolResult(BaseModel):
     note: str = ""
     next: int | None = None
 
-    def to_text(self) -> str:
-        """For a language model: a line a fact, and the caveats by letter."""
+    def to_text(self, told: Collection[str] = ()) -> str:
+        """For a language model: a line a fact, and the caveats by letter.
+
+        Args:
+            told: caveats that it knows in full.
+        """
         caveats = list(dict.fromkeys(c for fact in self.facts for c in fact.caveats))
         lines = [self.note] if self.note else []
         for fact in self.facts:
@@ -95,7 +99,10 @@ class ToolResult(BaseModel):
             lines.append(f"{{{fact.id}}} {fact.what}: {fact.stated}{marks}")
         if self.next is not None:
             lines.append(f"There are more: start={self.next}.")
-        lines += [f"Caveat ({_letter(place)}): {text}" for place, text in enumerate(caveats)]
+        lines += [
+            f"Caveat ({_letter(place)}): {f'{text[:50]}… (as before)' if text in told else text}"
+            for place, text in enumerate(caveats)
+        ]
         return "\n".join(lines) or "Nothing was found."
 
 

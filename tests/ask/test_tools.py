@@ -389,7 +389,7 @@ def test_what_may_be_printed(box: ToolBox, sentence: str, printed: str) -> None:
     [
         (f"In early 3 of {EARLY} are interpretable.", "3 is not a number in the facts"),
         (f"In early {EARLY} are interpretable, which is three in four.", '"three"'),
-        (f"In early {EARLY} are interpretable, which is ¾.", "write numbers in digits"),
+        (f"In early {EARLY} are interpretable, which is ¾.", "numbers come from facts"),
         (f"In early {EARLY} are interpretable, half of them well.", '"half"'),
         (f"In early {EARLY} are interpretable, IX in all.", '"IX"'),
         (f"In early {EARLY} are interpretable, of billions.", '"billions"'),
