@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.ask.answers import AnswerCheck, Filled
-from profiler.ask.facts import Fact
+from profiler.ask.facts import Fact, quoted
 from profiler.ask.tools import SUBMIT, Submission, ToolBox, checked, described
 from profiler.errors import ProfilerError, Undecided, UsageError
 from profiler.llm.answers import actions, json_objects, without_thoughts
@@ -220,13 +220,10 @@ class Conversation:
         """What is open, in a line each."""
         lines = []
         for result in self.box.results:
-            layers = [json.dumps(name, ensure_ascii=False) for name in result.layers]
+            layers = [quoted(name) for name in result.layers]
             shown = ", ".join(layers[:_LAYERS_NAMED]) + (", …" if layers[_LAYERS_NAMED:] else "")
             named = f"; layers {shown}" if layers else ""
-            lines.append(
-                f"- {result.id}: a {result.kind} of {json.dumps(result.name, ensure_ascii=False)}"
-                f"{named}"
-            )
+            lines.append(f"- {result.id}: a {result.kind} of {quoted(result.name)}{named}")
         return "\n".join(lines)
 
     def _called(self, call: ToolCall) -> str:

@@ -198,7 +198,9 @@ class AnswerCheck:
             about["run"] = fact.run
         left = []
         for dimension, name in about.items():
-            same = {name.casefold()} | ({result.name.casefold()} if dimension == "run" else set())
+            same = {name.casefold()}
+            if dimension == "run" and [each.name for each in self.results].count(result.name) == 1:
+                same.add(result.name.casefold())
             if same & part or (dimension != "run" and quoted(name) in fact.stated):
                 continue
             rivals = self._dimension(dimension, known) - same

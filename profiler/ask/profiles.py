@@ -503,7 +503,7 @@ def _driven(result: OpenResult, place: int) -> Iterator[Fact]:
             about["factor"] = safe(name)
         yield result.fact(
             f"layer/{place}/driver/{name}",
-            f"share of the variance in {quoted(layer.layer)} of {result.id} caused by {name}",
+            f"what drives {quoted(layer.layer)} of {result.id}",
             f"{with_interval(value, low, high, 1, ' %')} of the variance caused by {name}",
             "drivers",
             value=value,

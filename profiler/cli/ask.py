@@ -1,6 +1,7 @@
 """``profiler ask`` and ``profiler mcp``."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from profiler.errors import CheckFailed, Undecided, UsageError
 if TYPE_CHECKING:
     from profiler.ask.agent import Answered, Conversation
     from profiler.ask.tools import ToolBox
+
+log = logging.getLogger("profiler")
 
 LLMName = Annotated[
     str,
@@ -106,6 +109,7 @@ def ask(
                 _matched(box, each, as_json)
             return
         from profiler.ask.agent import Conversation, Limits
+        from profiler.llm.wording import counted
 
         limits = Limits(
             bounds.max_turns,
@@ -123,6 +127,8 @@ def ask(
         finally:
             if transcript is not None:
                 _write_transcript(transcript, talk)
+            if left := getattr(llm, "left", 0):
+                log.warning("warning: the script holds %s more", counted(left, "reply", "replies"))
 
 
 @app.command()

@@ -150,6 +150,10 @@ def test_a_script_in_a_file(command: Command, folder: Path, tmp_path: Path) -> N
     script.write_text("\n".join(map(json.dumps, steps)))
     done = command("ask", folder / "run", "How many?", "--llm", f"scripted:{script}")
     assert done.stdout.startswith(PRINTED)
+    assert "warning" not in done.stderr
+    script.write_text("\n".join(map(json.dumps, [*steps, "more"])))
+    done = command("ask", folder / "run", "How many?", "--llm", f"scripted:{script}")
+    assert "the script holds 1 reply more" in done.stderr
     script.write_text(json.dumps({"tool_calls": [{"arguments": {}}]}))
     done = command("ask", folder / "run", "How many?", "--llm", f"scripted:{script}")
     assert done.status == 2
