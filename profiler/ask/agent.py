@@ -100,9 +100,6 @@ class Conversation:
     clock: Callable[[], float] = time.monotonic
     log: list[dict[str, Any]] = field(default_factory=list)
     _known: dict[str, Fact] = field(default_factory=dict)
-    _given: dict[str, str] = field(default_factory=dict)
-    _asked: set[str] = field(default_factory=set)
-    """Calls for the present question."""
     _opening: str = ""
     _history: tuple[Turn, ...] = ()
     _native: bool = True
@@ -123,66 +120,70 @@ class Conversation:
             Undecided: the model gave no answer that passed, within the limits.
             LLMError: it could not be asked.
         """
-        started, usage, calls, tries = self.clock(), Usage(), 0, 0
-        turns = list(self._history)
-        self._asked.clear()
-        if turns:
-            turns[-1] = replace(turns[-1], then=question)
-            self._history = tuple(turns)
-        else:
-            self._opening = self._prompts.fill("ask-user", question=question, runs=self._runs())
-        asked: list[tuple[Request, str]] = []
-        complaint = ""
         self.log.append({"question": question})
-        for number in range(1, self.limits.turns + 1):
-            spent = self.clock() - started
-            limit = self.limits.reached(usage, calls, spent)
-            if limit and limit.startswith("--timeout"):
+        asked = _Asked(self._opened_by(question), self.clock())
+        while True:
+            limit = self._limit(asked)
+            if limit.startswith("--timeout"):
                 break
-            last = bool(limit) or number == self.limits.turns
-            request = self._request(turns, last, spent)
-            reply = self.llm.complete(request)
-            usage += reply.usage
-            said = tuple(_calls_of(reply))
-            self.log.append(_reply_record(reply, said))
-            if reply.refusal is not None:
-                raise Undecided(f"{self.llm.name} refused to answer: {reply.refusal}")
-            asked.append((request, _kept_text(reply, said)))
-            results: list[str] = []
+            last = bool(limit) or asked.replies == self.limits.turns - 1
+            said = self._replied(asked, last)
             for call in said:
                 if call.name == SUBMIT:
-                    tries += 1
+                    asked.submitted += 1
                     outcome = self._submitted(call)
                     if isinstance(outcome, Filled):
-                        return self._accept(question, outcome, asked, usage, number, calls)
-                    complaint = outcome
-                    results.append(self._prompts.fill("ask-again", complaint=complaint))
-                elif last:
-                    complaint = complaint or "it went on calling tools"
-                    results.append(self._prompts.fill("ask-last"))
-                elif calls >= self.limits.tool_calls:
-                    results.append(f"Not called: --max-tool-calls {self.limits.tool_calls}.")
+                        return self._accepted(question, outcome, asked)
+                    asked.complaint = outcome
+                    result = self._prompts.fill("ask-again", complaint=outcome)
+                elif last or asked.calls >= self.limits.tool_calls:
+                    asked.complaint = asked.complaint or "it went on calling tools"
+                    result = self._prompts.fill("ask-last")
                 else:
-                    calls += 1
-                    results.append(self._called(call))
-            then = ""
-            if not said:
-                complaint = _why_nothing(reply)
-                then = self._prompts.fill("ask-again", complaint=complaint)
-                # A server may take tools that its model has never heard of.
-                self._native = False
-            self.log += [{"result": text} for text in (*results, *filter(None, [then]))]
-            turns.append(Turn(reply.text if not said else "", said, tuple(results), then))
-            if tries >= TRIES or (last and limit):
+                    asked.calls += 1
+                    result = self._called(call, asked)
+                asked.told(result)
+            self.log += [{"result": text} for text in asked.turns[-1].results]
+            if last or asked.submitted >= TRIES:
                 break
-        bound = self.limits.reached(usage, calls, self.clock() - started)
-        bound = bound or f"--max-turns {self.limits.turns}"
-        why = complaint or "it submitted nothing"
+        bound = self._limit(asked) or f"--max-turns {self.limits.turns}"
+        why = asked.complaint or "it submitted nothing"
         self.log.append({"unanswered": why})
         raise Undecided(
             f"{self.llm.name} gave no answer that can be checked ({why}; the bound is {bound}); "
             "without --llm the matching facts are listed"
         )
+
+    def _opened_by(self, question: str) -> list[Turn]:
+        """The conversation so far, with a question at its end."""
+        if not self._history:
+            self._opening = self._prompts.fill("ask-user", question=question, runs=self._runs())
+            return []
+        return [*self._history[:-1], replace(self._history[-1], then=question)]
+
+    def _limit(self, asked: "_Asked") -> str:
+        return self.limits.reached(asked.usage, asked.calls, self.clock() - asked.started)
+
+    def _replied(self, asked: "_Asked", last: bool) -> tuple[ToolCall, ...]:
+        """The calls that the model asks for; where it asks for none, it is told so."""
+        request = self._request(asked.turns, last, self.clock() - asked.started)
+        reply = self.llm.complete(request)
+        said = tuple(_calls_of(reply))
+        asked.replies += 1
+        asked.usage += reply.usage
+        asked.requests.append((request, _kept_text(reply, said)))
+        self.log.append(_reply_record(reply, said))
+        if reply.refusal is not None:
+            raise Undecided(f"{self.llm.name} refused to answer: {reply.refusal}")
+        then = ""
+        if not said:
+            asked.complaint = _why_nothing(reply)
+            then = self._prompts.fill("ask-again", complaint=asked.complaint)
+            self.log.append({"result": then})
+            # A server may take tools that its model has never heard of.
+            self._native = False
+        asked.turns.append(Turn("" if said else reply.text, said, then=then))
+        return said
 
     def _request(self, turns: list[Turn], last: bool, spent: float) -> Request:
         tools = self._tools[-1:] if last else self._tools
@@ -226,25 +227,22 @@ class Conversation:
             lines.append(f"- {result.id}: a {result.kind} of {quoted(result.name)}{named}")
         return "\n".join(lines)
 
-    def _called(self, call: ToolCall) -> str:
+    def _called(self, call: ToolCall, asked: "_Asked") -> str:
         """What a call gives, or what is wrong with it."""
         try:
             arguments = _arguments(call)
-            key = f"{call.name} {json.dumps(arguments, sort_keys=True)}"
-            if key in self._asked:
+            key = f"{call.name} {json.dumps(arguments, sort_keys=True, default=str)}"
+            if key in asked.given:
                 return "This was called before, and its facts stand above. Submit, or call another."
-            self._asked.add(key)
-            if key in self._given:
-                return self._given[key]
             found = self.box.call(call.name, arguments)
         except ProfilerError as error:
             return f"Error: {error}"
+        asked.given.add(key)
         told = {caveat for fact in self._known.values() for caveat in fact.caveats}
         text = found.to_text(told)
         self._known |= {fact.id: fact for fact in found.facts}
         if len(text) > _LONGEST_RESULT:
             text = f"{text[:_LONGEST_RESULT]} … (cut; ask for less with limit)"
-        self._given[key] = text
         return text
 
     def _submitted(self, call: ToolCall) -> Filled | str:
@@ -257,24 +255,45 @@ class Conversation:
             return "; ".join(found[:6])
         return self._check.fill(given, self._known)
 
-    def _accept(
-        self,
-        question: str,
-        filled: Filled,
-        asked: list[tuple[Request, str]],
-        usage: Usage,
-        turns: int,
-        calls: int,
-    ) -> Answered:
-        for request, text in asked:
+    def _accepted(self, question: str, filled: Filled, asked: "_Asked") -> Answered:
+        for request, text in asked.requests:
             self.llm.keep(request, text)
         self.log.append({"answer": filled.text, "missing": filled.missing})
         if not filled.sentences:
             raise Undecided(f"the results do not answer it; missing: {filled.missing}")
         cited = "\n".join(f"{{{fact.id}}} {fact.what}: {fact.stated}" for fact in filled.facts)
-        self._history = (*self._history, Turn(f"{' '.join(filled.sentences)}\n{cited}"))
+        before = self._opened_by(question)
+        self._history = (*before, Turn(f"{' '.join(filled.sentences)}\n{cited}"))
         author = f"{self.llm.name}, each number a fact of the results"
-        return Answered(question, filled, author, usage, turns, calls)
+        return Answered(question, filled, author, asked.usage, asked.replies, asked.calls)
+
+
+@dataclass
+class _Asked:
+    """How far one question has come.
+
+    Attributes:
+        turns: the conversation since it began.
+        started: when the question was asked, by the clock.
+        given: the calls that have given facts.
+        requests: every request, with the reply as it is kept once an answer is accepted.
+        complaint: what was wrong last.
+    """
+
+    turns: list[Turn]
+    started: float
+    usage: Usage = field(default_factory=Usage)
+    replies: int = 0
+    calls: int = 0
+    submitted: int = 0
+    given: set[str] = field(default_factory=set)
+    requests: list[tuple[Request, str]] = field(default_factory=list)
+    complaint: str = ""
+
+    def told(self, result: str) -> None:
+        """Add what a call of the last turn gave."""
+        turn = self.turns[-1]
+        self.turns[-1] = replace(turn, results=(*turn.results, result))
 
 
 def _arguments(call: ToolCall) -> dict[str, Any]:

@@ -368,6 +368,10 @@ def streamed(_: Model, __: Body) -> Behaviour:
         pytest.param([call("nope"), LOOK, RIGHT], id="an unknown tool"),
         pytest.param([call("layer_profile", layers="last"), LOOK, RIGHT], id="an unknown layer"),
         pytest.param([call("layer_profile", size=3), LOOK, RIGHT], id="an unknown argument"),
+        pytest.param(
+            [lambda m, _: m.calls(("layer_profile", '{"layers": "a", "layers": "b"}')), LOOK, RIGHT],
+            id="an argument given twice",
+        ),
         pytest.param([lambda m, _: m.calls(("layer_profile", '{"layers": la')), LOOK, RIGHT],
                      id="malformed arguments"),
         pytest.param([lambda m, _: m.calls(("layer_profile", '"{\\"layers\\": \\"late\\"}"')),
