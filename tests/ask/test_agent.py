@@ -369,7 +369,7 @@ def streamed(_: Model, __: Body) -> Behaviour:
         pytest.param([call("layer_profile", layers="last"), LOOK, RIGHT], id="an unknown layer"),
         pytest.param([call("layer_profile", size=3), LOOK, RIGHT], id="an unknown argument"),
         pytest.param(
-            [lambda m, _: m.calls(("layer_profile", '{"layers": "a", "layers": "b"}')), LOOK, RIGHT],
+            [lambda m, _: m.calls(("unit", '{"layer": "a", "layer": "b"}')), LOOK, RIGHT],
             id="an argument given twice",
         ),
         pytest.param([lambda m, _: m.calls(("layer_profile", '{"layers": la')), LOOK, RIGHT],

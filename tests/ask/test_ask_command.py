@@ -14,6 +14,7 @@ from compare_samples import fake_comparison, fake_page
 from llm_server import LLMServer
 from test_agent import LOOK, PRINTED, RIGHT, Model, call
 
+import profiler
 from profiler.ask.results import OpenResults
 from profiler.ask.tools import ToolBox
 from profiler.compare.view import render_compare
@@ -246,3 +247,33 @@ def test_the_sections_of_a_comparison_are_there(tmp_path: Path) -> None:
         for fact in box.call(name, {"limit": 20}).facts:
             section = fact.address.partition("#")[2].partition("?")[0]
             assert section in ids or section in ("drivers", "ranges"), section
+
+
+@pytest.mark.parametrize(
+    ("make", "template", "calls"),
+    [
+        (asked_results.diagnosis, "debug/debug.html",
+         [("confusions", {}), ("why_confused", {"true": "ship", "predicted": "beach"})]),
+        (asked_results.guard, "guard/guard.html", [("guard_numbers", {})]),
+        (asked_results.check, "spec/check.html",
+         [("check_results", {}), ("check_results", {"spec": "sky-is-red"})]),
+    ],
+)  # fmt: skip
+def test_the_sections_of_other_pages_are_there(
+    tmp_path: Path, make: Any, template: str, calls: list[tuple[str, dict[str, str]]]
+) -> None:
+    make(tmp_path)
+    box = ToolBox(OpenResults.open([tmp_path]), lambda _: None)  # type: ignore[arg-type,return-value]
+    package = Path(profiler.__file__).parent
+    places = ("report/templates/base.html", template)
+    ids = {
+        name
+        for place in places
+        for name in re.findall(r'\bid="([^"]+)"', (package / place).read_text(encoding="utf-8"))
+    }
+    for name, arguments in calls:
+        for fact in box.call(name, arguments).facts:
+            section = fact.address.partition("#")[2].partition("?")[0]
+            # A spec has a section of its own, by its place among the specs.
+            own = section in ("spec-0", "spec-1") and "{{ r.id }}" in ids
+            assert section in ids or own, section
