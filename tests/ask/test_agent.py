@@ -450,6 +450,30 @@ def test_a_server_that_crashes_over_tools_is_asked_without(folders: dict[str, Pa
     assert not model.steps
 
 
+@pytest.mark.parametrize(
+    "objection",
+    [
+        Fail(400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'),
+        Fail(404, "No endpoints found that support tool use"),
+        Fail(422, "tools: extra fields not permitted"),
+        Fail(500, "this chat template does not support tools"),
+        Fail(501, "not implemented"),
+        Fail(400, "does not work"),
+    ],
+    ids=lambda objection: str(objection.status) + " " + objection.message[:20],
+)
+def test_what_servers_say_of_tools_is_understood(folders: dict[str, Path], objection: Fail) -> None:
+    """One request is lost to it, and the next question begins without tools."""
+    model = Model(LOOK, RIGHT, RIGHT, form="json_schema")
+    with LLMServer(lambda body: objection if "tools" in body else model(body)) as server:
+        conversation = talk(server.url, [folders["interpretable"]])
+        with closing(conversation.llm):
+            assert conversation.ask("How many?").filled.text == PRINTED
+            assert conversation.ask("How many again?").filled.text == PRINTED
+        assert ["tools" in body for body in server.bodies] == [True, False, False, False]
+    assert not model.steps
+
+
 # --- limits ------------------------------------------------------------------------------------
 
 
