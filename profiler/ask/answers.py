@@ -111,7 +111,8 @@ class AnswerCheck:
             found.append("there are neither sentences nor what is missing")
         for place, sentence in enumerate(given.sentences, start=1):
             found += [f"sentence {place}: {each}" for each in self._sentence(sentence, known)]
-        if given.missing and (wrong := Checker(_NOTHING, self.plain_words).check(given.missing)):
+        open_names = _Cited(tuple(self._fixed), frozenset())
+        if given.missing and (wrong := Checker(open_names, self.plain_words).check(given.missing)):
             found.append(f"missing: {wrong[0]}")
         return list(dict.fromkeys(found))
 
@@ -174,15 +175,15 @@ class AnswerCheck:
         names = self._names(known)
         read = marked(sentence, names)
         whole = {names[ord(c) - FIRST_MARK].casefold() for c in read if ord(c) >= FIRST_MARK}
-        parts = {
-            found: {names[ord(c) - FIRST_MARK].casefold() for c in part if ord(c) >= FIRST_MARK}
+        parts = iter([
+            {names[ord(c) - FIRST_MARK].casefold() for c in part if ord(c) >= FIRST_MARK}
             for part in _PARTS.split(read)
-            for found in ID.findall(part)
-        }
+            for _ in ID.findall(part)
+        ])  # fmt: skip
 
         def put(place: re.Match[str]) -> str:
             fact = known[place[1]]
-            added = self._left_out(fact, parts.get(place[1], set()), whole, known)
+            added = self._left_out(fact, next(parts), whole, known)
             more = f" ({', '.join(added)})" if added else ""
             return f"{fact.stated}{more} [{numbers[place[1]]}]"
 
@@ -259,6 +260,3 @@ class AnswerCheck:
                 words = carried_words(result.profile) if result.run else ()
             found |= {*map(safe, words)}
         return frozenset(found)
-
-
-_NOTHING = _Cited((), frozenset())

@@ -369,6 +369,11 @@ DEAD = "<layer/0/status/dead>"
             "in late.",
         ),
         (
+            f"{EARLY} here, in late {LATE}, and in early {EARLY} are interpretable.",
+            "3 of 4 units (75.0 %) (“early”) [1] here, in late 3 of 4 units (75.0 %) [2], and in "
+            "early 3 of 4 units (75.0 %) [1] are interpretable.",
+        ),
+        (
             "The strongest is <response/score/striped/0/0>.",
             "The strongest is unit 0 of “early” with the score 3.00 of “striped” (word 1 of 5) "
             "[1].",
