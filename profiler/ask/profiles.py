@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -153,20 +154,13 @@ def describe(result: OpenResult) -> Iterator[Fact]:
 
 
 def layers(result: OpenResult, wanted: str, view: View) -> Iterator[Fact]:
-    """Facts of every layer whose name fits a pattern such as ``layer4`` or ``blocks.*``."""
-    places = _fitting(result, wanted)
-    if view in ("interpretable", "category"):
-        for place in places:
-            yield from _counts(result, place, view)
-    elif view == "label":
-        for place in places:
-            yield from _labels(result, place)
-    elif view == "explained":
-        for place in places if result.profile.ranges else ():
-            yield from _explained(result, place)
-    elif result.profile.experiment:
-        for place in places:
-            yield from _driven(result, place)
+    """Facts of every layer whose name fits a pattern such as ``layer4`` or ``blocks.*``.
+
+    The first fact of every layer comes first, then the second of every layer, and so on.
+    """
+    made = [list(_VIEWS[view](result, place)) for place in _fitting(result, wanted)]
+    for of_layers in zip_longest(*made):
+        yield from filter(None, of_layers)
 
 
 def without_view(result: OpenResult, view: View) -> str:
@@ -396,19 +390,29 @@ def _response(result: OpenResult, each: Response, by: Measure) -> Fact:
     )
 
 
-def _counts(result: OpenResult, place: int, view: View) -> Iterator[Fact]:
+def _statuses(result: OpenResult, place: int) -> Iterator[Fact]:
+    counts = result.profile.profile.layers[place]
+    found = {
+        "interpretable": counts.interpretable,
+        "uninterpretable": counts.uninterpretable,
+        "dead": counts.dead,
+    }
+    yield from _counts(result, place, "status", found)
+
+
+def _by_category(result: OpenResult, place: int) -> Iterator[Fact]:
+    counts = result.profile.profile.layers[place].counts
+    yield from _counts(result, place, "category", counts)
+
+
+def _counts(
+    result: OpenResult, place: int, dimension: str, groups: Mapping[str, int]
+) -> Iterator[Fact]:
     counts = result.profile.profile.layers[place]
     layer, address = counts.layer, f"layer-{place + 1}"
-    groups = (
-        (("interpretable", counts.interpretable),
-         ("uninterpretable", counts.uninterpretable), ("dead", counts.dead))
-        if view == "interpretable"
-        else tuple(counts.counts.items())
-    )  # fmt: skip
-    dimension = "status" if view == "interpretable" else "category"
-    for name, many in groups:
+    for name, many in groups.items():
         about = {"layer": safe(layer), dimension: safe(name)}
-        kind = f"{name} units" if view == "interpretable" else f"units with a label of {name}"
+        kind = f"{name} units" if dimension == "status" else f"units with a label of {name}"
         yield result.fact(
             f"layer/{place}/{dimension}/{name}",
             f"{kind} in {quoted(layer)} of {result.id}",
@@ -534,6 +538,13 @@ def _driven(result: OpenResult, place: int) -> Iterator[Fact]:
         )
 
 
+_VIEWS: Mapping[View, Callable[[OpenResult, int], Iterator[Fact]]] = {
+    "interpretable": _statuses,
+    "category": _by_category,
+    "label": _labels,
+    "explained": _explained,
+    "driver": _driven,
+}
 _Make = Callable[..., Fact]
 
 

@@ -73,6 +73,16 @@ def test_layer_profile_counts(box: ToolBox, arguments: dict[str, Any], first: st
     assert stated(box.call("layer_profile", arguments))[0] == first
 
 
+def test_layers_take_turns(box: ToolBox) -> None:
+    """The first page says the same of every layer, rather than everything of the first ones."""
+    found = box.call("layer_profile", {"limit": 3})
+    assert [fact.about for fact in found.facts] == [
+        {"layer": "early", "status": "interpretable"},
+        {"layer": "late", "status": "interpretable"},
+        {"layer": "early", "status": "uninterpretable"},
+    ]
+
+
 def test_what_drives_a_layer_is_the_share_of_its_units_on_average(box: ToolBox) -> None:
     """Of four units one is colour alone: a share of 1, and nothing of the noise of the others."""
     found = box.call("layer_profile", {"layers": "early", "by": "driver"})
