@@ -9,7 +9,7 @@ import base64
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -265,15 +265,6 @@ def serve(box: ToolBox) -> None:
             await made.run(read, write, made.create_initialization_options())
 
     anyio.run(run)
-
-
-def unit_uri(run: str, layer: str, unit: int) -> str:
-    """The address of a unit among the resources.
-
-    >>> unit_uri("R1", "a/b", 3)
-    'profiler://R1/units/a%2Fb/3'
-    """
-    return f"{_SCHEME}://{run}/units/{quote(layer, safe='')}/{unit}"
 
 
 def _files(result: OpenResult) -> dict[str, tuple[str, Any]]:

@@ -194,9 +194,9 @@ def units_found(
     heads = []
     if how == "meaning":
         texts = encoder(result)
-        if result.id not in result.word_rows:
-            result.word_rows[result.id] = WordRows.of(run, texts)
-        near = nearest_words(run, word, texts, result.word_rows[result.id])[:_NEAR]
+        if texts.fingerprint not in result.word_rows:
+            result.word_rows[texts.fingerprint] = WordRows.of(run, texts)
+        near = nearest_words(word, texts, result.word_rows[texts.fingerprint])[:_NEAR]
         names = {name for name, _ in near}
         wanted = np.array([concept in names for concept in run.concepts], dtype=bool)
         words = (safe(word), *(safe(name) for name, _ in near))

@@ -160,7 +160,7 @@ class OpenResult:
 
     @cached_property
     def word_rows(self) -> dict[str, WordRows]:
-        """The words that its units carry, embedded, once they were needed."""
+        """The words that its units carry, embedded, by the encoder's fingerprint; when needed."""
         return {}
 
     def fact(self, key: str, what: str, stated: str, section: str, **given: Any) -> Fact:

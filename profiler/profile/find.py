@@ -155,21 +155,17 @@ def responding(
     return sorted(found, key=lambda each: -each.value)
 
 
-def nearest_words(
-    run: ProfileRun, query: str, texts: TextEncoder, known: "WordRows | None" = None
-) -> list[tuple[str, float]]:
+def nearest_words(query: str, texts: TextEncoder, known: "WordRows") -> list[tuple[str, float]]:
     """The words that units carry, nearest in meaning to a query first, with their cosines.
 
     Args:
-        run: a finished one.
         query: some words.
         texts: the text side of the VLM of the run.
-        known: the words' embeddings, where they were made before.
+        known: the words, embedded by it.
     """
-    rows = known or WordRows.of(run, texts)
-    cosines = rows.rows @ np.asarray(for_words(texts).embed_texts([query]), np.float64)[0]
+    cosines = known.rows @ np.asarray(for_words(texts).embed_texts([query]), np.float64)[0]
     order = np.argsort(-cosines, kind="stable")
-    return [(rows.words[i], float(cosines[i])) for i in order.tolist()]
+    return [(known.words[i], float(cosines[i])) for i in order.tolist()]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from test_tools import made_from
 from tiny import TinyVLM
 
-from profiler.ask.mcp_server import PICTURES, server, unit_uri
+from profiler.ask.mcp_server import PICTURES, server
 from profiler.ask.results import OpenResults
 from profiler.ask.tools import SUBMIT, TOOLS, ToolBox
 
@@ -153,7 +153,7 @@ def test_resources_are_reports_tables_and_units(box: ToolBox) -> None:
         assert [each.uri_template for each in templates] == [
             "profiler://{run}/units/{layer}/{unit}"
         ]
-        found = await client.read_resource(unit_uri("R1", "late", 1))
+        found = await client.read_resource("profiler://R1/units/l%61te/1")
         assert "unit 1 of “late” (trusted label “truck”" in found.contents[0].text
         for uri in ("profiler://R9/report", "profiler://R1/../../etc/passwd",
                     "file:///etc/passwd", "profiler://R1/units/late/9999"):  # fmt: skip
