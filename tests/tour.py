@@ -10,6 +10,7 @@ import http.cookiejar
 import io
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -40,7 +41,7 @@ REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "tests" / "samples"
 sys.path.insert(0, str(SAMPLES))
 
-from llm_server import LLMServer, Say, asked  # noqa: E402
+from llm_server import LLMServer, Raw, Say, asked, message  # noqa: E402
 from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
@@ -287,6 +288,7 @@ def way(server: str) -> Iterator[Step]:
     yield from profiles(sorted_by)
     yield from classifiers(llm)
     yield from people(llm)
+    yield from questions(llm)
     yield from cache()
 
 
@@ -480,6 +482,19 @@ def people(llm: str) -> Iterator[Step]:
     )
 
 
+def questions(llm: str) -> Iterator[Step]:
+    """Questions about what was found, with and without a language model, and the tools alone."""
+    results = "vlm0/run vlm0/timeline vlm0/debug judged vlm0/check"
+    yield step(f"ask {results}", "Which units of block2 are red?")
+    yield step(f"ask {results} --tool layer_profile run=R1 by=driver --json")
+    asked = (*results.split(), "How many units are interpretable?", *llm.split())
+    yield step("ask", *asked, "--transcript", "said.jsonl", "--timeout", 60, "--max-turns", 6)
+    yield step("ask", *asked, "--max-cost", 1, statuses=(2,))  # the server has no known price
+    yield step("ask", *asked, "--max-tool-calls", 3, "--max-tokens", 90_000, "--json")
+    yield step("ask --verify answer.json")
+    yield step("mcp vlm0/run vlm0/debug")
+
+
 def cache() -> Iterator[Step]:
     """The cache that all of this has filled."""
     yield step("cache list")
@@ -519,12 +534,22 @@ def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
         LLMServer(answer) as server,
     ):
         for taken in way(server.url):
-            yield rate(taken) if "--no-browser" in taken.arguments else take(taken)
+            if taken.arguments[0] == "mcp":
+                yield serve(taken)
+                continue
+            yield (done := rate(taken) if "--no-browser" in taken.arguments else take(taken))
+            if taken.arguments[0] == "ask" and done.stdout.startswith('{"format"'):
+                Path("answer.json").write_text(done.stdout, encoding="utf-8")
 
 
-def answer(body: dict[str, Any]) -> Say:
-    """What the language model says: sorts words, proposes attributes, or tells a short story."""
+def answer(body: dict[str, Any]) -> Say | Raw:
+    """What the language model says: sorts, proposes, tells a short story, or calls tools."""
     text = body["messages"][-1]["content"]
+    if "tools" in body:
+        ids = re.findall(r"^\{([a-z]{8})\} units of R1 with", text, re.MULTILINE)
+        told = {"sentences": [f"In all, {{{ids[0]}}} are interpretable."]} if ids else {}
+        function = {"name": "submit" if ids else "describe_runs", "arguments": json.dumps(told)}
+        return message(None, "tool_calls", tool_calls=[{"id": "c", "function": function}])
     if "attributes" in text:
         return Say(json.dumps({"attributes": list(WORDS)}))
     try:
@@ -551,6 +576,21 @@ def take(taken: Step) -> Done:
             status = -1
             traceback.print_exc()
     return Done(taken, status, time.perf_counter() - began, out.getvalue(), err.getvalue())
+
+
+def serve(taken: Step) -> Done:
+    """Start a server that reads its standard input, which is at its end already."""
+    began = time.perf_counter()
+    program = subprocess.run(
+        [sys.executable, "-m", "profiler", *taken.arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    seconds = time.perf_counter() - began
+    return Done(taken, program.returncode, seconds, program.stdout, program.stderr)
 
 
 def rate(taken: Step, answers: int = 40) -> Done:

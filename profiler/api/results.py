@@ -9,15 +9,17 @@ import webbrowser
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from profiler.api.objects import in_parameters
 from profiler.data.images import spread
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError
 from profiler.models.vlm.base import VLM
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
+from profiler.profile.find import find_units, holds_word, layer_place
 from profiler.profile.result import ProfileRun
 from profiler.profile.run import write_run
 from profiler.profile.view import render_profile
@@ -199,7 +201,7 @@ class Profile(Result):
 
     @in_parameters
     def find(self, word: str, *, layer: str | None = None) -> "pd.DataFrame":
-        """The units whose label or explanation is or holds a word, trusted labels first.
+        """The units whose label or explanation is or holds a word, labels first.
 
         Args:
             word: as a whole, in capitals or not: ``stripes`` finds ``zebra stripes``.
@@ -211,18 +213,10 @@ class Profile(Result):
         Raises:
             UnknownNameError: there is no such layer.
         """
-        frame = self.to_frame()
-        if layer is not None:
-            frame = frame[frame["layer"] == self._layer(layer)]
-        pattern = rf"\b{re.escape(word)}\b"
-        holds = [
-            frame[column].str.contains(pattern, case=False, regex=True)
-            for column in ("description", "explanation")
-        ]
-        found = frame[holds[0] | holds[1]]
-        return found.sort_values(
-            ["interpretable", "similarity"], ascending=False, kind="stable", ignore_index=True
-        )
+        found = find_units(self.run, holds_word(self.run, word), layer)
+        first = [0, *accumulate(each.units for each in self.run.layers)]
+        rows = [first[place.layer] + place.unit for place in found]
+        return self.to_frame().iloc[rows].reset_index(drop=True)
 
     @in_parameters
     def unit(self, layer: str, number: int) -> "ProfiledUnit":
@@ -236,8 +230,7 @@ class Profile(Result):
             UnknownNameError: there is no such layer.
             InputError: the layer has no unit of that number.
         """
-        names = [each.layer for each in self.run.layers]
-        place = names.index(self._layer(layer))
+        place = layer_place(self.run, layer)
         labels, info = self.run.layers[place], self.run.record.subject.layers[place]
         numbers = [info.number(unit) for unit in range(labels.units)]
         if number not in numbers:
@@ -254,12 +247,6 @@ class Profile(Result):
             tuple(self.run.image_names[i] for i in images),
             tuple(self.run.thumbnails[i] for i in images),
         )
-
-    def _layer(self, name: str) -> str:
-        known = [each.layer for each in self.run.layers]
-        if name not in known:
-            raise UnknownNameError("layer of the profile", name, known)
-        return name
 
     @property
     def _max_mb(self) -> float:

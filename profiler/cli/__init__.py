@@ -16,6 +16,7 @@
     guard.py      guard fit, score, eval
     spec.py       check, mine
     rate.py       rate, calibrate
+    ask.py        ask and mcp
     cache.py      cache list, prune, clear, verify
     vlms.py       vlms
     allocator.py  memory that was freed is used again
@@ -24,6 +25,7 @@ Commands import what they need when they are called: ``--help`` must not wait fo
 """
 
 from profiler.cli import (
+    ask,
     cache,
     compare,
     debug,
@@ -41,6 +43,7 @@ from profiler.cli.app import app, main
 
 __all__ = [
     "app",
+    "ask",
     "cache",
     "compare",
     "debug",

@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 ORDER = (
-    *("run", "compare", "debug", "guard", "check", "mine", "rate", "calibrate"),
-    *("layers", "drivers", "try", "vlms", "categorize", "import", "scenes", "cache"),
+    *("run", "compare", "debug", "guard", "check", "mine", "rate", "calibrate", "ask"),
+    *("layers", "drivers", "try", "vlms", "categorize", "import", "scenes", "cache", "mcp"),
 )
 """The commands in the order in which one comes to need them."""
 

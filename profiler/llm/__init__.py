@@ -13,5 +13,6 @@
     answers.py             reading and checking what a model wrote
     facts.py               typed facts that a narrative may use
     wording.py             numbers and lists in the sentences of facts
+    checks.py              the check that a text says nothing but the facts
     narrate.py             facts into a paragraph, checked against them
 """

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from profiler.llm.base import ToolCall
+
 _BEGINS = r"(?:<(?:seed:)?(?:think|thinking|thought|reasoning)>|\[THINK\])"
 _ENDS = (
     r"(?:</(?:seed:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]"
@@ -73,6 +75,39 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         values.setdefault(name, []).append(value)
     return {name: v[0] if len(v) == 1 else Repeated(tuple(v)) for name, v in values.items()}
+
+
+def actions(text: str) -> list[ToolCall]:
+    r"""Find the calls that a model wrote into its answer as JSON, in order.
+
+    >>> actions('I look first. {"tool": "unit", "arguments": {"unit": 3}}')
+    [ToolCall(name='unit', arguments='{"unit": 3}')]
+    >>> actions('[{"name": "a", "parameters": {}}, {"function": {"name": "b", "arguments": "{}"}}]')
+    [ToolCall(name='a', arguments='{}'), ToolCall(name='b', arguments='{}')]
+    >>> actions('{"sentences": []}'), actions('{"tool": "a", "argum')
+    ([], [])
+    """
+    return [call for found in json_objects(text) for call in _calls_in(found)]
+
+
+def _calls_in(found: Mapping[str, Any]) -> Iterator[ToolCall]:
+    match found:
+        case {"tool_calls": [*several]} | {"actions": [*several]}:
+            for each in several:
+                yield from _calls_in(each) if isinstance(each, dict) else ()
+        case {"function": dict(inner)}:
+            yield from _calls_in(inner)
+        case {"tool": str(name), **rest} | {"name": str(name), **rest}:
+            given: Any = next((rest[key] for key in _ARGUMENTS if key in rest), {})
+            yield ToolCall(name, given if isinstance(given, str) else _json(given))
+
+
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+"""What models call the arguments of a call."""
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True)
@@ -149,5 +184,5 @@ def _unwrapped(found: dict[str, Any], asked: Collection[str]) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     """Show a value as short JSON; a model's own words come back to it as data only."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = _json(value)
     return text if len(text) <= 60 else text[:59] + "…"

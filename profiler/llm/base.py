@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 
@@ -60,6 +60,46 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Tool:
+    """A function that a language model may ask to be called.
+
+    Attributes:
+        name: of the function.
+        description: what it gives, for the model.
+        parameters: JSON schema of its arguments, an object.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that a model asks for; ``arguments`` is the JSON as the model wrote it, unchecked."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model said earlier in a conversation, and what it was told next.
+
+    Attributes:
+        said: its text.
+        calls: the calls that it asked for.
+        results: what each of them gave.
+        then: what it was told where it asked for no call.
+    """
+
+    said: str
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[str, ...] = ()
+    then: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """One question to a language model.
 
@@ -74,6 +114,14 @@ class Request:
         items: the things asked about by their number, where there are such. Not sent: they are
             in ``user`` already. A scripted stand-in answers by them.
         prompts: digest of the prompt files the texts were made from.
+        tools: functions that the model may ask for instead of an answer.
+        without_tools: what is added to ``system`` for a server that takes no tools: the same
+            functions in words, and the JSON by which to ask for them. ``schema`` is that of this
+            JSON then.
+        native: whether tools go out as tools; False: in words, for a model that does not call them.
+        turns: the conversation since ``user``.
+        seconds: the longest time that the request may take with all its attempts; None leaves it
+            to the client. It changes no answer.
     """
 
     system: str
@@ -85,6 +133,11 @@ class Request:
     max_tokens: int | None = None
     items: tuple[tuple[str, str], ...] = ()
     prompts: str = ""
+    tools: tuple[Tool, ...] = ()
+    without_tools: str = ""
+    native: bool = True
+    turns: tuple[Turn, ...] = ()
+    seconds: float | None = None
 
     def content(self) -> dict[str, Any]:
         """Everything in the request that may change the answer."""
@@ -97,6 +150,12 @@ class Request:
             "seed": self.seed,
             "max_tokens": self.max_tokens,
             "prompts": self.prompts,
+            **(
+                {"tools": [vars(tool) for tool in self.tools], "native": self.native}
+                if self.tools
+                else {}
+            ),
+            **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
         }
 
     def digest(self, **more: str) -> str:
@@ -115,6 +174,7 @@ class Reply:
         cached: whether it came from the cache.
         refusal: the model's words where it refused to answer.
         truncated: whether the answer stops at the limit of tokens.
+        calls: the calls that it asks for.
     """
 
     text: str
@@ -122,6 +182,7 @@ class Reply:
     cached: bool = False
     refusal: str | None = None
     truncated: bool = False
+    calls: tuple[ToolCall, ...] = ()
 
 
 class LLM(Protocol):
@@ -138,6 +199,10 @@ class LLM(Protocol):
     @property
     def max_concurrency(self) -> int | None:
         """How many requests may run at once; None for any number."""
+
+    @property
+    def knows_cost(self) -> bool:
+        """Whether its replies say what they cost in dollars."""
 
     def complete(self, request: Request) -> Reply:
         """Answer; raises ``LLMError`` where no answer can be had."""

@@ -21,7 +21,7 @@ import openai
 import tenacity
 
 from profiler.errors import CERTIFICATES, InputError, LLMError, first_line, proxy_variable
-from profiler.llm.base import Reply, Request, Usage
+from profiler.llm.base import Reply, Request, ToolCall, Turn, Usage
 from profiler.llm.cache import FORMAT, ReplyCache
 from profiler.llm.prices import Price, openai_price
 from profiler.llm.replies import BadBodyError, read_answer
@@ -39,6 +39,7 @@ _FORMS = ("json_schema", "json_object", "text")
 _ABOUT_FORM = re.compile(
     r"response_format|json|schema|grammar|structured|guided|parameters", re.IGNORECASE
 )
+_ABOUT_TOOLS = re.compile(r"tool|function|jinja|template", re.IGNORECASE)
 _ABOUT_SYSTEM = re.compile(r"system role|role.{0,30}system|roles must alternate", re.IGNORECASE)
 _ABOUT_MODEL = re.compile(r"model|deployment", re.IGNORECASE)
 _NO_SUCH_PLACE = frozenset({404, 405})
@@ -67,6 +68,11 @@ class OpenAICompatible:
     """
 
     max_concurrency: int | None = None
+
+    @property
+    def knows_cost(self) -> bool:
+        """Whether the price of its tokens is known."""
+        return self._price is not None
 
     def __init__(
         self,
@@ -152,11 +158,12 @@ class OpenAICompatible:
     def _persist(self, request: Request) -> Reply:
         """Ask, and ask again where that may help, within the bounds."""
         start = self._clock()
+        total_time = min(self.total_time, request.seconds or self.total_time)
 
         def out_of_bounds(state: tenacity.RetryCallState) -> bool:
             if self._closed.is_set() or state.attempt_number >= self.max_attempts:
                 return True
-            return self._clock() - start + state.upcoming_sleep >= self.total_time
+            return self._clock() - start + state.upcoming_sleep >= total_time
 
         retrying = tenacity.Retrying(
             sleep=self._wait,
@@ -170,7 +177,7 @@ class OpenAICompatible:
         def attempt() -> Reply:
             nonlocal attempts, crashes
             attempts += 1
-            left = self.total_time - (self._clock() - start)
+            left = total_time - (self._clock() - start)
             # One crash may be chance. A server that crashes twice may do so over the form.
             dialect = self._dialect.lowered(crashes - 1, request)
             try:
@@ -218,7 +225,12 @@ class OpenAICompatible:
 
     def _learn(self, dialect: "Dialect", request: Request) -> None:
         if not dialect.knows(request):
-            dialect = replace(dialect, form_is_known=True)
+            tools = dialect.sends_tools(request)
+            dialect = replace(
+                dialect,
+                tools_are_known=dialect.tools_are_known or tools,
+                form_is_known=dialect.form_is_known or not tools,
+            )
         if dialect != self._dialect:
             with self._learning:
                 self._dialect = dialect
@@ -277,10 +289,18 @@ class Dialect:
     takes_system: bool = True
     below: str = ""
     """What is added to the server's address."""
+    takes_tools: bool = True
+    tools_are_known: bool = False
 
     def knows(self, request: Request) -> bool:
         """Whether a request like this one has nothing more to teach."""
+        if self.sends_tools(request):
+            return self.tools_are_known
         return self.form_is_known or request.schema is None
+
+    def sends_tools(self, request: Request) -> bool:
+        """Whether a request goes out with its tools, rather than with a schema in their place."""
+        return bool(request.tools) and request.native and self.takes_tools
 
     def arguments(self, model: str, request: Request) -> dict[str, Any]:
         """Put the request in this dialect."""
@@ -289,15 +309,26 @@ class Dialect:
             "seed": request.seed,
             self.limit_name: request.max_tokens,
             "response_format": self._response_format(request),
+            "tools": self._tools(request),
         }
         given = {k: v for k, v in optional.items() if v is not None and k not in self.omitted}
-        messages = [
-            {"role": "system", "content": request.system},
+        system = request.system
+        if request.tools and not self.sends_tools(request):
+            system = f"{system}\n\n{request.without_tools}"
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": system},
             {"role": "user", "content": request.user},
         ]
         if not self.takes_system:
-            messages = [{"role": "user", "content": f"{request.system}\n\n{request.user}"}]
+            messages = [{"role": "user", "content": f"{system}\n\n{request.user}"}]
+        for number, turn in enumerate(request.turns):
+            messages += _messages(turn, number, as_tools=self.sends_tools(request))
         return {"model": model, "messages": messages, **given}
+
+    def _tools(self, request: Request) -> list[dict[str, Any]] | None:
+        if not self.sends_tools(request):
+            return None
+        return [{"type": "function", "function": dict(vars(tool))} for tool in request.tools]
 
     def may_lie_below(self, url: str) -> bool:
         """Whether the server's interface may begin at ``/v1`` below the address that was given."""
@@ -307,6 +338,8 @@ class Dialect:
         """Ask for a form so many steps less strict, as far as none is known to work."""
         if steps < 1 or self.knows(request):
             return self
+        if self.sends_tools(request):
+            return replace(self, takes_tools=False).lowered(steps - 1, request)
         place = _FORMS.index(self.form) + steps
         return replace(self, form=_FORMS[min(place, len(_FORMS) - 1)])
 
@@ -321,8 +354,10 @@ class Dialect:
         about_system = error.status_code in {400, 500} and _ABOUT_SYSTEM.search(complaint)
         if self.takes_system and about_system:
             return replace(self, takes_system=False)
+        about_tools = self.sends_tools(request) and _ABOUT_TOOLS.search(complaint) is not None
         if error.status_code not in _OBJECTIONS and not (
-            error.status_code in _SOMETIMES_OBJECTIONS and _ABOUT_FORM.search(complaint)
+            error.status_code in _SOMETIMES_OBJECTIONS
+            and (about_tools or _ABOUT_FORM.search(complaint))
         ):
             return None
         sent = self.arguments("", request)
@@ -331,6 +366,9 @@ class Dialect:
         for name in ("temperature", "seed", self.limit_name):
             if name in sent and re.search(rf"\b{name}\b", complaint):
                 return replace(self, omitted=self.omitted | {name})
+        if "tools" in sent:
+            objects = about_tools or not self.tools_are_known
+            return replace(self, takes_tools=False) if objects else None
         if "response_format" not in sent:
             return None
         # A server that has not accepted this form before may mean it without saying so.
@@ -339,12 +377,54 @@ class Dialect:
         return replace(self, form=_FORMS[_FORMS.index(self.form) + 1])
 
     def _response_format(self, request: Request) -> Mapping[str, Any] | None:
-        if request.schema is None or self.form == "text":
+        if request.schema is None or self.form == "text" or self.sends_tools(request):
             return None
         if self.form == "json_object":
             return {"type": "json_object"}
         schema = {"name": request.schema_name, "schema": request.schema, "strict": True}
         return {"type": "json_schema", "json_schema": schema}
+
+
+def _messages(turn: Turn, number: int, *, as_tools: bool) -> list[dict[str, Any]]:
+    """What was said, and the answer to it; calls in JSON where the server takes no tools."""
+    if not turn.calls:
+        return [
+            {"role": "assistant", "content": turn.said},
+            {"role": "user", "content": turn.then},
+        ]
+    if not as_tools:
+        called = "\n".join(action_text(call) for call in turn.calls)
+        given = "\n\n".join(turn.results)
+        return [{"role": "assistant", "content": called}, {"role": "user", "content": given}]
+    names = [f"call_{number}_{place}" for place in range(len(turn.calls))]
+    asked = [
+        {
+            "id": name,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for name, call in zip(names, turn.calls, strict=True)
+    ]
+    return [
+        {"role": "assistant", "content": turn.said or None, "tool_calls": asked},
+        *(
+            {"role": "tool", "tool_call_id": name, "content": result}
+            for name, result in zip(names, turn.results, strict=True)
+        ),
+    ]
+
+
+def action_text(call: ToolCall) -> str:
+    """A call as a model writes it in its answer, where the server takes no tools.
+
+    >>> action_text(ToolCall("unit", '{"unit": 3}'))
+    '{"tool": "unit", "arguments": {"unit": 3}}'
+    """
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:  # as a model wrote it
+        arguments = call.arguments
+    return json.dumps({"tool": call.name, "arguments": arguments}, ensure_ascii=False)
 
 
 def _may_heal(error: BaseException) -> bool:

@@ -33,6 +33,11 @@ NAMES: Mapping[str, _Names] = {
     "propose-system": _names(),
     "propose-user": _names("classes", "count"),
     "propose-again": _names("classes complaint", "count"),
+    "ask-system": _names(),
+    "ask-user": _names("question", "runs"),
+    "ask-actions": _names("tools"),
+    "ask-again": _names("complaint"),
+    "ask-last": _names(),
 }
 _WORDS = "plain-words"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from profiler.core.json_text import parse_json
-from profiler.llm.base import Reply, Request, Usage
+from profiler.llm.base import Reply, Request, ToolCall, Usage
 from profiler.llm.prices import Price
 
 _THOUGHTS = ("reasoning_content", "reasoning")
@@ -52,6 +52,8 @@ def read_answer(body: str, request: Request, price: Price | None = None) -> Repl
         return Reply("", usage, refusal=refusal)
     text = _text(message.get("content"))
     cut = finish == "length"
+    if request.tools and (calls := _calls(message)):
+        return Reply(text, usage, truncated=cut, calls=calls)
     if not text.strip() and request.schema is not None:
         text = _called(message) or ("" if cut else _thought(message))
     return Reply(text, usage, truncated=cut)
@@ -78,6 +80,7 @@ def _data(body: str) -> Mapping[str, Any]:
 def _of_stream(text: str) -> Mapping[str, Any]:
     """Put together what came piece by piece, though it was not asked for so."""
     pieces: dict[str, list[str]] = {"content": [], "reasoning_content": [], "refusal": []}
+    calls: dict[int, dict[str, str]] = {}
     finish, usage = None, None
     for event in _events(text):
         if "error" in event:
@@ -89,7 +92,12 @@ def _of_stream(text: str) -> Mapping[str, Any]:
         for name, found in pieces.items():
             given = delta.get(name) or (delta.get("reasoning") if name == _THOUGHTS[0] else None)
             found.append(_text(given))
-    message = {name: "".join(found) for name, found in pieces.items()}
+        for piece in delta.get("tool_calls") or ():
+            call = calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
+            for name in call:
+                call[name] += _text((piece.get("function") or {}).get(name))
+    message: dict[str, Any] = {name: "".join(found) for name, found in pieces.items()}
+    message["tool_calls"] = [{"function": call} for call in calls.values()]
     if finish is None:
         raise BadBodyError("it is a stream of events without an end")
     return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
@@ -130,6 +138,18 @@ def _text(content: object) -> str:
             or (isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"))
         )
     return json.dumps(content) if isinstance(content, dict) and content else ""
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls that a model asks for, each with its arguments as they stand."""
+    listed = message.get("tool_calls")
+    found = [each.get("function") for each in listed or () if isinstance(each, dict)]
+    found = found or [message.get("function_call")]
+    return tuple(
+        ToolCall(str(each["name"]), _text(each.get("arguments")) or "{}")
+        for each in found
+        if isinstance(each, dict) and each.get("name")
+    )
 
 
 def _called(message: Mapping[str, Any]) -> str:

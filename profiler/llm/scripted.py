@@ -12,10 +12,10 @@ from typing import Any
 
 from profiler.core.json_text import parse_json
 from profiler.errors import InputError, LLMError
-from profiler.llm.base import Reply, Request, Usage
+from profiler.llm.base import Reply, Request, ToolCall, Usage
 
 _FORMS = (
-    'a reply: a JSON string, {"reply": …}, {"match": REGEX, "reply": …}, '
+    'a reply: a JSON string, {"reply": …}, {"tool_calls": […]}, {"match": REGEX, "reply": …}, '
     '{"key": DIGEST, "reply": …} or {"sort": {WORD: CATEGORY}, "otherwise": CATEGORY}'
 )
 
@@ -26,6 +26,7 @@ class Scripted:
     Each line is one of::
 
         {"reply": "text"}                                 the next reply in order; used once
+        {"tool_calls": [{"name": …, "arguments": {…}}]}   the same, asking for calls
         {"match": "regex", "reply": "text"}               for every request whose text it matches
         {"key": "digest", "reply": "text"}                for exactly this request
         {"sort": {"red": "color"}, "otherwise": "object"} sorts whatever words are asked about
@@ -37,6 +38,7 @@ class Scripted:
     """
 
     max_concurrency: int | None = 1  # replies in order need requests in order
+    knows_cost = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -53,14 +55,22 @@ class Scripted:
         with self._lock:
             self.history.append(request)
             text = self._script.find(request)
-            if text is None and self._queue:
-                text = self._queue.popleft()
-            if text is None:
+            if text is not None:
+                return Reply(text, Usage(requests=1))
+            if not self._queue:
                 raise LLMError(
                     f"the script {self.path} holds no reply for request {len(self.history)}, "
                     f"which begins {request.user[:60]!r}"
                 )
-        return Reply(text, Usage(requests=1))
+            said = self._queue.popleft()
+        if isinstance(said, str):
+            return Reply(said, Usage(requests=1))
+        return Reply("", Usage(requests=1), calls=said)
+
+    @property
+    def left(self) -> int:
+        """How many replies in order have not been asked for."""
+        return len(self._queue)
 
     def keep(self, request: Request, text: str) -> None:
         """Nothing to do: the script answers."""
@@ -71,7 +81,7 @@ class Scripted:
 
 @dataclass(frozen=True)
 class _Script:
-    in_order: tuple[str, ...]
+    in_order: tuple[str | tuple[ToolCall, ...], ...]
     matching: tuple[tuple[re.Pattern[str], str], ...]
     recorded: Mapping[str, str]
     sorting: Mapping[str, str] | None
@@ -79,7 +89,7 @@ class _Script:
 
     @classmethod
     def parse(cls, text: str, path: Path) -> "_Script":
-        in_order: list[str] = []
+        in_order: list[str | tuple[ToolCall, ...]] = []
         matching: list[tuple[re.Pattern[str], str]] = []
         recorded: dict[str, str] = {}
         sorting: dict[str, str] | None = None
@@ -96,6 +106,8 @@ class _Script:
                         matching.append((re.compile(pattern), _as_text(reply)))
                     case {"key": str(key), "reply": reply}:
                         recorded[key] = _as_text(reply)
+                    case {"tool_calls": [*calls]}:
+                        in_order.append(tuple(map(_as_call, calls)))
                     case {"reply": reply}:
                         in_order.append(_as_text(reply))
                     case str(reply):
@@ -119,6 +131,13 @@ class _Script:
             return None
         answer = {number: self.sorting.get(word, self.otherwise) for number, word in request.items}
         return json.dumps({number: name for number, name in answer.items() if name is not None})
+
+
+def _as_call(call: Any) -> ToolCall:
+    match call:
+        case {"name": str(name), **rest}:
+            return ToolCall(name, _as_text(rest.get("arguments", {})))
+    raise ValueError("a call is an object with a name and arguments")
 
 
 def _as_text(reply: Any) -> str:

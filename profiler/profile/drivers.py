@@ -426,15 +426,24 @@ def columns_of(word: str, factors: Factors) -> tuple[int, ...]:
     >>> columns_of("cherry red", factors)
     (0,)
     """
-    level = _SAME.get(word, word)
+    level = usual_name(word)
     names = {level, level.removesuffix("s")}
     shade = word.rpartition(" ")[2]
-    shades = {shade, _SAME.get(shade, shade)}
+    shades = {shade, usual_name(shade)}
     return tuple(
         i
         for i, (factor, name) in enumerate(factors.columns)
         if name in names or (name in shades and "color" in factor)
     )
+
+
+def usual_name(word: str) -> str:
+    """The name that levels and concepts have for what a word says.
+
+    >>> usual_name("stripes"), usual_name("zebra")
+    ('striped', 'zebra')
+    """
+    return _SAME.get(word, word)
 
 
 _SAME = {

@@ -9,7 +9,7 @@ from profiler.compare.pairs import compare
 from profiler.compare.result import Comparison
 from profiler.compare.rules import check_rules, parse_rule
 from profiler.errors import UnknownNameError, UsageError
-from profiler.llm.narrate import complaints
+from profiler.llm.checks import complaints
 
 CATEGORIES = ("color", "object", "scene")
 

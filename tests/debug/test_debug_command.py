@@ -380,5 +380,7 @@ def test_class_folders_in_another_order_are_suspected(command: Command, folder: 
     call = [part for part in arguments(folder) if part != "--classes"]
     done = command(*(part for part in call if part != folder / "classes.txt"))
     assert done.status == 2
-    assert "100.0 % of the predictions would be correct if the outputs came in another" in done.error
+    assert (
+        "100.0 % of the predictions would be correct if the outputs came in another" in done.error
+    )
     assert "that was assumed, it is 0.0 %: say what they are called with --classes" in done.error

@@ -4,7 +4,7 @@ import pytest
 from debug_samples import SAMPLES
 
 from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
-from profiler.llm.narrate import complaints
+from profiler.llm.checks import complaints
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))

@@ -831,3 +831,12 @@ def test_each_heavy_package_is_imported_in_one_module() -> None:
             if re.search(rf"^\s*(import|from) {name}\b", path.read_text(encoding="utf-8"), re.M)
         ]
         assert len(importing) == 1, (name, importing)
+
+
+def test_a_request_without_tools_is_keyed_as_it_always_was() -> None:
+    """Replies that were paid for are found again."""
+    request = Request("s", "u", native=False, seconds=3.0, without_tools="in words")
+    assert request.digest() == Request("s", "u").digest()
+    assert set(request.content()) == {
+        "system", "user", "schema", "schema_name", "temperature", "seed", "max_tokens", "prompts",
+    }  # fmt: skip

@@ -12,8 +12,9 @@ from llm_server import LLMServer, Say
 
 from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.core.resources import shipped
+from profiler.llm.checks import complaints
 from profiler.llm.facts import Facts, Number
-from profiler.llm.narrate import complaints, narrate
+from profiler.llm.narrate import narrate
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
 from profiler.profile.counts import LayerProfile, ModelProfile

@@ -14,7 +14,7 @@ from tiny import write_images
 
 from profiler.data.synthetic.design import FACTORS, ExperimentScenes
 from profiler.errors import InputError
-from profiler.llm.narrate import complaints
+from profiler.llm.checks import complaints
 from profiler.models.subject.network import Subject
 from profiler.profile.drivers import followed_of
 from profiler.profile.facts import ProfileFacts
