@@ -1,5 +1,6 @@
 """Outlines of where units respond: laid onto the picture, kept with the run."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from command import Command
 from PIL import Image
 from preprocessings import KINDS
+from safetensors.numpy import load_file, save_file
+from tiny import write_images
 from torch import nn
 
 from profiler.activations.maps import LayerMaps, read_maps
@@ -161,8 +164,6 @@ def test_outlines_are_kept_as_they_are() -> None:
 def test_a_run_keeps_its_outlines_and_one_without_them_is_read(
     command: Command, tmp_path: Path
 ) -> None:
-    from tiny import write_images
-
     write_images(tmp_path / "images", 60)
     for path in (tmp_path / "images").glob("*.png"):  # one half of each is black
         picture = Image.open(path)
@@ -189,3 +190,28 @@ def test_a_run_keeps_its_outlines_and_one_without_them_is_read(
     assert render_profile(replace(run, outlines=None))
     assert np.array_equal(bare.layers[0].score, run.layers[0].score, equal_nan=True)
     assert command(*call, "--outlines", -1, "--out", tmp_path / "x").status == 2
+
+
+def test_a_run_of_an_earlier_version_is_read_and_rendered(command: Command, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 60)
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\ngray\n")
+    out = tmp_path / "out"
+    done = command("run", f"{TINY}:subject", "--vlm", f"{TINY}:vlm", "--probe", tmp_path / "images",
+                   "--concepts", tmp_path / "words.txt", "-j", 0, "--out", out)  # fmt: skip
+    assert done.status == 0, done.stderr
+    late = ("outline", "variants", "map", "density", "low")
+    arrays = {
+        name: values
+        for name, values in load_file(out / "units.safetensors").items()
+        if not set(name.split(".")) & set(late)
+    }
+    save_file(arrays, out / "units.safetensors")
+    content = json.loads((out / "run.json").read_text())
+    del content["record"]["outlines"]
+    (out / "run.json").write_text(json.dumps(content))
+    run = load_run(out)
+    assert (run.outlines, run.variants, run.word_map) == (None, None, None)
+    assert not len(run.ranges[0].density)
+    page = render_profile(run)
+    assert 'id="outline-data"' not in page
+    assert '"density":' not in page
