@@ -114,7 +114,7 @@ def test_a_swin_has_its_channels_last_though_they_are_as_many_as_places(
 
 
 def test_what_cannot_be_told_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'block' gives \(2, 3, 4\) .* no axis of it can be told"):
+    with pytest.raises(InputError, match=r"'block' gives \(2, 3, 4\) .* no axis of it is known"):
         pooled(Given(torch.zeros(2, 3, 4)))
 
 
@@ -160,7 +160,7 @@ def test_tokens_that_fill_no_grid_and_that_nobody_explains() -> None:
     model = Given(TOKENS[1:])
     text, _ = pooled(model)
     assert text == "mean over 5 tokens"
-    with pytest.raises(InputError, match="which of them are patches cannot be told"):
+    with pytest.raises(InputError, match="it is unknown which of them are patches"):
         pooled(model, "patch-mean")
 
 
