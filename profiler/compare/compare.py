@@ -327,6 +327,11 @@ class _Evidence:
 def _evidence(
     runs: Sequence[NamedRun], texts: TextEncoder, services: Services
 ) -> tuple[_Evidence | None, tuple[str, ...]]:
+    if services.store is None:
+        return None, (
+            "each run keeps the labels of its own report, and labels have no noise floor, because "
+            "no image passes were given to the comparison",
+        )
     found = {each.name: _pass_of(each.run.record, services) for each in runs}
     gone = [name for name, kept in found.items() if kept is None]
     if gone:
