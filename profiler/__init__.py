@@ -29,7 +29,6 @@ __version__ = "0.2.0"
 __all__ = [
     "Guard",
     "ProfilerError",
-    "callbacks",
     "check",
     "compare",
     "debug",
@@ -56,6 +55,7 @@ _HOMES = {
 _STORIES = ("compare", "debug", "profile")
 """Functions that have the name of a package."""
 _PACKAGES = ("callbacks",)
+"""Packages whose names are public."""
 
 
 class _Story(ModuleType):
@@ -92,4 +92,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_PACKAGES, "__version__"]

@@ -68,7 +68,8 @@ class Watch:
         every_n_train_steps: profile where the step is a multiple of this.
         at: ``log`` for steps 0, 1, 2, 5, 10, 20, 50 …; or the steps. Of these three at most one is
             given; without any, every call profiles.
-        limit: how many of the images to use, evenly spread.
+        limit: how many of the images to use, evenly spread; of those that ``load_images``
+            returned, all.
         max_seconds: where a step after the first took longer, no further one is profiled; None
             for no limit. The first does not count, because it embeds the images.
         out: folder of the steps and the timeline.
@@ -141,7 +142,8 @@ class Watch:
         self._name, self._device, self._cache = name, device, cache
         self._on_error, self._most = on_error, max_seconds
         self._concepts: str | ConceptSet
-        self._images: ProbeSet = load_images(images, limit=limit)
+        loaded = hasattr(type(images), "fingerprint")
+        self._images: ProbeSet = load_images(images, limit=None if loaded else limit)
         self._vlm = vlm
         if isinstance(concepts, str) and is_annotated(concepts):
             self._concepts = concepts

@@ -12,6 +12,7 @@ import torch
 from tiny import TinyVLM, to_tensor, write_images
 from torch import nn
 
+import profiler as pf
 from profiler.callbacks import Watch
 from profiler.data.images import ImageFolder
 from profiler.errors import InputError, UsageError
@@ -122,7 +123,7 @@ def _after(plain_steps: int) -> torch.Tensor:
 
 def test_each_step_is_a_run_of_the_weights_at_that_step(watching: dict[str, Any]) -> None:
     net = Net()
-    watch = Watch(net, **watching)
+    watch = Watch(net, **{**watching, "images": pf.load_images(watching["images"])})
     first = watch(0)
     with torch.no_grad():
         net.conv.weight.mul_(-1)
