@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from profiler import callbacks
+    from profiler import callbacks as callbacks
     from profiler.api.file_results import load
     from profiler.api.guards import FittedGuard as Guard
     from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
