@@ -10,7 +10,7 @@ from torch import nn
 from profiler.callbacks.watch import Watch
 
 
-class ProfilerCallback(Callback):
+class ProfilerCallback(Callback):  # type: ignore[misc]  # not a dependency
     """Profiles the network of a Lightning module while it trains; see :class:`.Watch`.
 
     The network is profiled at the start and at the end of training, and in between as
@@ -102,7 +102,7 @@ class ProfilerCallback(Callback):
 
 def _average_in(trainer: Trainer, pl_module: LightningModule) -> nn.Module | None:
     """The average of the whole module that a callback keeps, once there is one."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:
         average = getattr(callback, "_average_model", None)
         if isinstance(average, torch.optim.swa_utils.AveragedModel) and int(average.n_averaged) > 0:
             return average.module

@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from profiler.callbacks.watch import Watch
 
 
-class ProfilerCallback(TrainerCallback):
+class ProfilerCallback(TrainerCallback):  # type: ignore[misc]  # not a dependency
     """Profiles the network of a ``Trainer`` while it trains; see :class:`.Watch`.
 
     The network is profiled at the start and at the end of training, and in between at each epoch
@@ -38,15 +38,16 @@ class ProfilerCallback(TrainerCallback):
         **arguments: Any,
     ) -> None:
         self._event = "step"
+        steps = cast(Literal["log"] | Collection[int] | None, at)
         if at in ("evaluate", "save"):
-            self._event, at = str(at), ()
+            self._event, steps = str(at), ()
         elif every_n_train_steps is None and at is None:
             every_n_epochs, self._event = every_n_epochs or 1, "epoch"
         self.watch = Watch(
             self._network,
             every_n_epochs=every_n_epochs,
             every_n_train_steps=every_n_train_steps,
-            at=at,
+            at=steps,
             log=tuple(log or ()),
             **arguments,
         )

@@ -250,10 +250,9 @@ class Watch:
         if not (folder / "run.json").is_file():
             return None
         found = load(folder)
-        same = (
-            isinstance(found, Profile)
-            and found.run.record.subject.fingerprint == subject.fingerprint
-        )
+        if not isinstance(found, Profile):
+            return None
+        same = found.run.record.subject.fingerprint == subject.fingerprint
         return found if same else None
 
     def _earlier(self, step: int) -> dict[int, Profile]:
