@@ -37,7 +37,7 @@ log = logging.getLogger("profiler")
 
 TIMELINE = ("timeline.json", "timeline.html")
 """The numbers and the page over all steps, beside the folders of the steps."""
-MOST_STEPS = 24
+MOST_STEPS = 12
 """Steps on the page; of more, an even choice with the first and the last two."""
 _FOLDER = re.compile(r"step-(\d+)")
 
