@@ -1,11 +1,14 @@
 """A small network trained on CIFAR-10, with checkpoints along the way.
 
     python benchmarks/train_cifar.py CIFAR10_TRAIN_TAR OUT [--epochs 8] [--steps 0,50,200,1000]
+        [--watch IMAGES]
     profiler compare benchmarks/train_cifar.py:net --checkpoint 'OUT/*.pt' --timeline step …
 
 The archive holds ``train/CLASS/NUMBER.jpg``, 32 × 32 pixels. Checkpoints are written at the given
 steps and at the end, as ``step-00050.pt`` with the step inside, so that a timeline can be drawn.
-One tenth of the images is held out; its accuracy is printed with every checkpoint.
+One tenth of the images is held out; its accuracy is printed with every checkpoint. With
+``--watch`` the network is profiled at the same steps, on 1 000 images of a folder, while it trains:
+the runs and their timeline are in ``OUT/profiles``.
 """
 
 import argparse
@@ -19,6 +22,8 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision import transforms
+
+from profiler.callbacks import Watch
 
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 """Of the training images, by channel."""
@@ -119,6 +124,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--steps", default="0,50,200,1000")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--watch", type=Path, metavar="IMAGES")
     chosen = parser.parse_args()
     wanted = {int(step) for step in chosen.steps.split(",")}
 
@@ -134,12 +140,28 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=rounds)
     chosen.out.mkdir(parents=True, exist_ok=True)
 
+    watch = None
+    if chosen.watch is not None:
+        watch = Watch(
+            model,
+            images=chosen.watch,
+            preprocess=preprocess(),
+            layers="block1,block2,block3,head",
+            vlm="conse:objects",
+            concepts="common-3k",
+            out=chosen.out / "profiles",
+            max_seconds=None,
+            keep_activations=True,
+        )
+
     def keep(step: int) -> None:
         share = accuracy(model, images[held], labels[held])
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         torch.save({"state_dict": state, "step": step}, chosen.out / f"step-{step:05}.pt")
         print(f"step {step}: {share:.1%} of {len(held)} held-out images, "
               f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
+        if watch is not None:
+            watch(step)
 
     start = time.perf_counter()
     step = 0

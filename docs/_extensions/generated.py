@@ -112,6 +112,9 @@ def public_names():
     yield from ("## What goes in, and what was written", "")
     yield from _directives("function", [name for name in functions if name not in stories])
     yield from ("## The guard", "", *_directives("class", guards, members=True))
+    watch = ".. autoclass:: profiler.callbacks.Watch"
+    members = ("   :members:", "   :special-members: __call__")
+    yield from ("## While a network trains", "", "```{eval-rst}", watch, *members, "```", "")
     yield from ("## Results", "", *_directives("class", [Result], members=True))
     yield from _directives("class", [*results, ProfiledUnit], members=True)
     yield from ("## Errors", "", "```{eval-rst}", ".. automodule:: profiler.errors", "```", "")

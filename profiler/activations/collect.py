@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -89,6 +89,19 @@ class Change(Protocol):
             indices: (B,) of the images in their set.
             images: (B, 3, H, W).
         """
+        ...
+
+
+@runtime_checkable
+class PreparedImages(Protocol):
+    """A probe set that keeps what the subject's preprocessing made of each image."""
+
+    def prepared(self, index: int) -> torch.Tensor | None:
+        """(3, H, W) as it was kept; None where it was not yet."""
+        ...
+
+    def keep(self, index: int, image: torch.Tensor) -> None:
+        """Keep what the preprocessing made of the image at ``index``."""
         ...
 
 
@@ -212,16 +225,24 @@ class _Decoded(Dataset[_Item]):
     def __getitem__(self, index: int) -> _Item:
         if index in self._unreadable:
             return _Item(index, unreadable=self._unreadable[index])
+        keeper = self._probe if isinstance(self._probe, PreparedImages) else None
+        if keeper is not None and self._for_vlm is None:
+            kept = keeper.prepared(index)
+            if kept is not None:
+                return _Item(index, kept)
         try:
             image = self._probe.read(index)
         except UnreadableImageError as error:
             return _Item(index, unreadable=str(error))
         name = self._probe.names[index]
         try:
-            if self._for_vlm is None:
-                return _Item(index, applied(self._for_subject, image, name))
             # A copy, because one of the two may change its image in place, as thumbnail() does.
-            for_subject = applied(self._for_subject, image.copy(), name)
+            own = image if self._for_vlm is None else image.copy()
+            for_subject = applied(self._for_subject, own, name)
+            if keeper is not None:
+                keeper.keep(index, for_subject)
+            if self._for_vlm is None:
+                return _Item(index, for_subject)
             return _Item(index, for_subject, applied(self._for_vlm, image, name))
         except InputError as error:
             return _Item(index, fault=str(error))

@@ -86,7 +86,8 @@ def compare(
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
-            help="Weights of one network, or a glob of such files in quotes; once for each run."
+            help="Weights of one network, a glob of such files in quotes, or a folder of them; "
+            "once for each run."
         ),
     ] = None,
     weights: Annotated[
@@ -306,7 +307,7 @@ def compare(
 
 
 def _checkpoints(given: Sequence[str]) -> list[Path]:
-    """The files, each glob in the order of its names."""
+    """The files, each glob and each folder in the order of its names."""
     found: list[Path] = []
     for text in given:
         if any(character in text for character in _CHECKPOINTS) and not Path(text).exists():
@@ -317,6 +318,10 @@ def _checkpoints(given: Sequence[str]) -> list[Path]:
             if not files:
                 raise InputError(f"--checkpoint {text!r} matches no file")
             found += files
+        elif Path(text).is_dir():
+            from profiler.models.subject.weight_files import checkpoints_in
+
+            found += checkpoints_in(Path(text))
         else:
             found.append(Path(text))
     return found
@@ -419,7 +424,8 @@ def _named(
 
 def _name_of(subject: str, checkpoint: Path | None, key: str | None, weights: str | None) -> str:
     if checkpoint is not None:
-        return "-".join(filter(None, (checkpoint.stem, key)))
+        named = checkpoint.stem.removesuffix(".pth")  # timm's end in .pth.tar
+        return "-".join(filter(None, (named, key)))
     stem = stem_of(subject)
     if weights == "none":
         return f"{stem}-random"

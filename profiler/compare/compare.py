@@ -171,6 +171,8 @@ def compare_runs(
     if out is not None:
         check_writable(out)
     runs = in_order(given, options.timeline)
+    if options.timeline == "step":
+        runs = _once_each(runs)
     records = [each.run.record for each in runs]
     evidence, warnings = _evidence(runs, texts, services)
 
@@ -295,6 +297,20 @@ def in_order(runs: Sequence[NamedRun], order: Order | None) -> list[NamedRun]:
     return sorted(runs, key=lambda each: each.run.record.subject.step or 0.0)
 
 
+def _once_each(runs: Sequence[NamedRun]) -> list[NamedRun]:
+    """Without runs of the same weights at the same step, as ``last`` and ``best`` files are."""
+    found: dict[tuple[float | None, str], NamedRun] = {}
+    for each in runs:
+        about = each.run.record.subject
+        first = found.setdefault((about.step, about.fingerprint), each)
+        if first is not each:
+            log.info("%s is left out: it has the weights and the step of %s", each.name, first.name)
+    if len(found) < 2:
+        names = ", ".join(each.name for each in runs)
+        raise UsageError(f"a timeline needs two different steps; {names} are one and the same")
+    return list(found.values())
+
+
 def _natural(name: str) -> list[tuple[int, float, str]]:
     """For sorting, "epoch-10" after "epoch-9"."""
     parts = re.split(r"(\d+)", name)
@@ -325,6 +341,11 @@ class _Evidence:
 def _evidence(
     runs: Sequence[NamedRun], texts: TextEncoder, services: Services
 ) -> tuple[_Evidence | None, tuple[str, ...]]:
+    if services.store is None:
+        return None, (
+            "each run keeps the labels of its own report, and labels have no noise floor, because "
+            "no image passes were given to the comparison",
+        )
     found = {each.name: _pass_of(each.run.record, services) for each in runs}
     gone = [name for name, kept in found.items() if kept is None]
     if gone:

@@ -8,8 +8,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from profiler.compare.result import ComparedRange, PairComparison, RangeChange
@@ -88,8 +91,8 @@ def with_ranges(
             one, other = own[layer.layer], others[layer.layer]
             matching = layer.matching
             partners = None if matching is None else (matching.before, matching.after)
-            rng = np.random.default_rng([seed, len(one.r), len(other.r)])
-            (r, error), (explained, _) = _change(one, other, cut, partners, rng)
+            seeds = (seed, len(one.r), len(other.r))
+            (r, error), (explained, _) = _change(one, other, cut, partners, seeds)
             words = [
                 Counter(word for word in each.leading_words(cut, run.concepts) if word)
                 for each, run in ((one, before), (other, after))
@@ -133,7 +136,7 @@ def _change(
     after: LayerRange,
     cut: float,
     partners: tuple[IntArray, IntArray] | None,
-    rng: np.random.Generator,
+    seeds: tuple[int, ...],
 ) -> tuple[tuple[Interval, float], tuple[Interval, float]]:
     """The differences, after − before, of mean r and of the share explained.
 
@@ -146,21 +149,38 @@ def _change(
     if after.fold_r.shape[1] != folds:  # one of them does not hold its folds
         before, after = (replace(each, fold_r=each.r[:, None]) for each in (before, after))
         folds = 1
-    weights = rng.multinomial(folds, np.full(folds, 1 / folds), size=DRAWS) / folds
+    weights = _draws(seeds, (folds,))[0] / folds
     sides = [_values(each, cut) for each in (before, after)]
     drawn = [_drawn(each, cut, weights) for each in (before, after)]
     paired = partners is not None and len(partners[0]) == len(before.r) == len(after.r)
+
+    sizes = [folds]
+
+    def resampled(values: Float64) -> Float64:
+        """(DRAWS,) mean over units drawn with replacement, of (DRAWS, K); units that vary alone."""
+        known = values[:, np.isfinite(values).all(axis=0)]
+        if not known.shape[1]:
+            return np.full(DRAWS, np.nan)
+        sizes.append(known.shape[1])
+        counts, _ = _draws(seeds, tuple(sizes))
+        return np.asarray((known * counts).sum(axis=1) / known.shape[1], np.float64)
 
     def change(which: int) -> tuple[Interval, float]:
         (x, y), (here, there) = ([side[which] for side in each] for each in (sides, drawn))
         if paired and partners is not None:
             own, other = partners
-            each_pair = there[:, other] - here[:, own]
-            return _interval(known_mean(y[other] - x[own]), _resampled(each_pair, rng))
-        moved = _resampled(there, rng) - _resampled(here, rng)
+            # A copy of all draws takes most of the time, and units mostly keep their numbers.
+            own_draws = here if _in_order(own) else here[:, own]
+            each_pair = (there if _in_order(other) else there[:, other]) - own_draws
+            return _interval(known_mean(y[other] - x[own]), resampled(each_pair))
+        moved = resampled(there) - resampled(here)
         return _interval(known_mean(y) - known_mean(x), moved)
 
     return change(0), change(1)
+
+
+def _in_order(units: IntArray) -> bool:
+    return bool(np.array_equal(units, np.arange(len(units))))
 
 
 def _values(layer: LayerRange, cut: float) -> tuple[Float64, Float64]:
@@ -174,14 +194,20 @@ def _drawn(layer: LayerRange, cut: float, weights: Float64) -> tuple[Float64, Fl
     return weights @ layer.shown_fold_r.T, (weights @ full.T >= cut).astype(np.float64)
 
 
-def _resampled(values: Float64, rng: np.random.Generator) -> Float64:
-    """(DRAWS,) mean over units drawn with replacement, of (DRAWS, K); units that vary alone."""
-    known = values[:, np.isfinite(values).all(axis=0)]
-    units = known.shape[1]
-    if not units:
-        return np.full(DRAWS, np.nan)
-    counts = rng.multinomial(units, np.full(units, 1 / units), size=DRAWS)
-    return np.asarray((known * counts).sum(axis=1) / units, np.float64)
+@lru_cache(maxsize=64)
+def _draws(
+    seeds: tuple[int, ...], sizes: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], Mapping[str, Any]]:
+    """How often each of ``sizes[-1]`` is drawn, with replacement: (DRAWS, size), and the state.
+
+    One generator draws one size after the other. The pairs of a timeline draw alike, and draws
+    take most of the time of a comparison, so they are kept. The mean of a count is 1.
+    """
+    rng = np.random.default_rng(seeds)
+    if sizes[:-1]:
+        rng.bit_generator.state = _draws(seeds, sizes[:-1])[1]
+    counts = rng.multinomial(sizes[-1], np.full(sizes[-1], 1 / sizes[-1]), size=DRAWS)
+    return counts.astype(np.uint8), rng.bit_generator.state
 
 
 def _interval(value: float, drawn: Float64) -> tuple[Interval, float]:

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -128,12 +129,21 @@ def code_of(spec: str, *made: object) -> str:
             continue
         seen.add(name)
         try:
-            tree = ast.parse(place.read_bytes())
+            imported, digests[place] = _read(
+                place, place.stat().st_mtime_ns, module.__package__ or ""
+            )
         except (OSError, SyntaxError, ValueError):  # compiled, or gone since
             continue
-        due += _imported(tree, module)
-        digests[place] = hashlib.sha256(_plain(tree).encode()).hexdigest()
+        due += imported
     return f"{function} {' '.join(sorted(digests.values()))}"
+
+
+@lru_cache(maxsize=1024)  # a network that is watched in training is asked at every step
+def _read(place: Path, written: int, package: str) -> tuple[tuple[str, ...], str]:
+    """What a file imports, and the hash of what it says; ``written`` is when it was written."""
+    tree = ast.parse(place.read_bytes())
+    imported = tuple(_imported(tree, package))
+    return imported, hashlib.sha256(_plain(tree).encode()).hexdigest()
 
 
 def _file_of(module: ModuleType | None) -> Path | None:
@@ -146,7 +156,7 @@ def _is_library(place: Path) -> bool:
     return bool(installed) or any(folder in place.parents for folder in _LIBRARIES)
 
 
-def _imported(tree: ast.Module, module: ModuleType) -> Iterator[str]:
+def _imported(tree: ast.Module, within: str) -> Iterator[str]:
     """Names of the modules that a file imports, wherever in it, and perhaps of what is in them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -154,7 +164,7 @@ def _imported(tree: ast.Module, module: ModuleType) -> Iterator[str]:
                 parts = each.name.split(".")
                 yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
         elif isinstance(node, ast.ImportFrom):
-            package = (module.__package__ or "").split(".")
+            package = within.split(".")
             above = package[: len(package) - node.level + 1] if node.level else []
             start = ".".join(filter(None, [*above, node.module or ""]))
             yield start

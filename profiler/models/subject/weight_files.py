@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ WHOLE = (
     "open_clip_pytorch_model.bin",
 )
 """What the weights in a folder are called, the first that is there."""
+
+_CHECKPOINTS = (".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar")
+"""How the checkpoints in a folder end; timm's end in ``.pth.tar``."""
 
 _ALONE = "save the weights alone: torch.save(model.state_dict(), FILE)"
 _CONVERT = "give its weights as safetensors or as a file of torch.save, under this network's names"
@@ -84,12 +87,51 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path: the file, the index of its shards, or a folder that holds one of these.
     """
     if path.is_dir():
-        path = _inside(path)
+        found = read_checkpoint(_inside(path))
+        return replace(found, numbers={**_noted_in(path), **found.numbers})
     if not path.is_file():
         raise InputError(f"checkpoint {str(path)!r} is absent")
     if path.name.endswith(INDEX):
         return _read_shards(path)
     return _read_file(path)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints that a training script left in a folder, in the order of their names.
+
+    These are files of weights, and folders with the weights of one network each, as the ``Trainer``
+    of transformers writes. A folder that itself holds the weights of one network is that.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        _inside(folder)
+    except InputError:
+        found = [path for path in folder.iterdir() if _is_checkpoint(path)]
+        if not found:
+            raise
+        return sorted(found)
+    return [folder]
+
+
+def _is_checkpoint(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix in _CHECKPOINTS and not path.name.startswith(".")
+    try:
+        return path.is_dir() and _inside(path).is_file()
+    except InputError:
+        return False
+
+
+def _noted_in(folder: Path) -> dict[str, float]:
+    """The step, where the ``Trainer`` of transformers has noted it beside the weights."""
+    try:
+        notes = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        step = number(notes["global_step"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {} if step is None else {"global_step": step}
 
 
 def join(*parts: str) -> str:

