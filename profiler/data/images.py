@@ -135,6 +135,8 @@ class ImageFolder:
 
     def digest(self, index: int) -> str:
         """SHA-256 of one file."""
+        if "_contents" in self.__dict__ and (written := self._contents[index])[0] != _NOWHERE:
+            return written[1].hex()
         path = self.folder / self.files[index]
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -149,6 +151,18 @@ class ImageFolder:
             path = self.folder / self.files[index]
             if _written(path) != written and _content(path)[1] != digest:
                 raise UnreadableImageError("the file was changed after the images were listed")
+
+
+def contents(probe: ProbeSet, images: Sequence[int]) -> str:
+    """Hash of the names of some images and, of files, of what they hold; else of the whole set."""
+    total = hashlib.sha256()
+    digest = getattr(probe, "digest", None)
+    for index in images:
+        total.update(probe.names[index].encode() + b"\0")
+        total.update(digest(index).encode() if digest else b"")
+    if digest is None:
+        total.update(probe.fingerprint.encode())
+    return total.hexdigest()
 
 
 @contextmanager
@@ -599,6 +613,10 @@ def spread(total: int, limit: int | None) -> list[int]:
     return [i * total // limit for i in range(limit)]
 
 
+_NOWHERE = (0, 0)
+"""When a file was written that cannot be read, and how long it is."""
+
+
 def _content(path: Path) -> tuple[tuple[int, int], bytes]:
     """When a file was written and how long it is; the hash of what it holds."""
     try:
@@ -607,7 +625,7 @@ def _content(path: Path) -> tuple[tuple[int, int], bytes]:
             return written, hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         # An unreadable file is skipped and counted when its turn comes; it has a name, no content.
-        return (0, 0), f"unreadable: {type(error).__name__}".encode()
+        return _NOWHERE, f"unreadable: {type(error).__name__}".encode()
 
 
 def _written(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from profiler.activations.collect import Collected, Known, Network, thumbnails
-from profiler.activations.kept import collect_once
+from profiler.activations.kept import Engine, collect_once
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import FloatArray, IntArray
@@ -116,6 +116,8 @@ class ProfileOptions:
     batch_size: int | None = None
     workers: int = 0
     allow_bad: bool = False
+    engine: Engine | None = None
+    """Where the image pass is made; None: in this process."""
     categories: tuple[Category, ...] = DEFAULT
     lenient: bool = False
     votes: int = 1
@@ -190,6 +192,7 @@ def profile(
             workers=options.workers,
             allow_bad=options.allow_bad,
             advance=advance,
+            engine=options.engine,
         )
     if top and len(found.kept) < top:
         raise UsageError(

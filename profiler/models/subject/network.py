@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -79,6 +79,8 @@ class Subject:
             where they lie; the preprocessing in words if empty.
         step: how far its training was, if the file of its weights says so.
         from_file: whether a user's own code made it, which its weights and settings do not tell.
+        again: opens the same network on a device, in another process too; None for one that came
+            from memory.
     """
 
     name: str
@@ -89,6 +91,9 @@ class Subject:
     identity: str = ""
     step: float | None = None
     from_file: bool = False
+    again: "Callable[[torch.device], Subject] | None" = field(
+        default=None, repr=False, compare=False
+    )
     _memory_format: list[torch.memory_format] = field(
         default_factory=lambda: [torch.channels_last], repr=False, compare=False
     )
