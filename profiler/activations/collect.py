@@ -390,17 +390,29 @@ def deadly_image(
         None if known else vlm.preprocess,
         known.unreadable if known else {},
     )
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+    # Forked, so that nothing has to be pickled: a preprocessing may be a function of any kind.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork, initializer=_hold, initargs=(decoded,)) as pool:
         for index in images:
             try:
-                pool.submit(_prepares, decoded, index).result()
+                pool.submit(_prepare, index).result()
             except BrokenProcessPool:
                 return probe.names[index]
     return None
 
 
-def _prepares(decoded: "_Decoded", index: int) -> None:
-    decoded[index]
+def _hold(decoded: _Decoded) -> None:
+    global _held
+    _held = decoded
+
+
+_held: _Decoded | None = None
+"""In a process that only reads images: where it finds them."""
+
+
+def _prepare(index: int) -> None:
+    if _held is not None:
+        _held[index]
 
 
 def try_first(

@@ -1,6 +1,7 @@
 """The options about where the image pass is made."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -104,6 +105,17 @@ class Scaling:
         return RayCluster(
             inputs, self.address or "auto", self.ray_cpus or 1, self.ray_gpus or 0.0, place
         )
+
+    @contextmanager
+    def unfinished(self) -> Iterator[None]:
+        """Ends the command well where its share is made and others are missing."""
+        from profiler.engine.share import UnfinishedError
+
+        try:
+            yield
+        except UnfinishedError as said:
+            typer.echo(f"{said}; no report yet", err=True)
+            raise typer.Exit from None
 
     def _share(self) -> tuple[int, int] | None:
         if self.shard is None:

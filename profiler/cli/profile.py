@@ -175,7 +175,7 @@ def run(
         network = load_subject(subject, place, own)
         network.layers(split(layers), pool)
         images, concept_set, eyes = here or inputs(place)
-        with scaling.open(inputs, device) as engine:
+        with scaling.unfinished(), scaling.open(inputs, device) as engine:
             done = profile(
                 network,
                 eyes(),

@@ -8,7 +8,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,10 +102,7 @@ class ImageFolder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the names and the contents of the files."""
-        total = hashlib.sha256()
-        for file, (_, digest) in zip(self.files, self._contents, strict=True):
-            total.update(os.fsencode(_composed(file)) + b"\0" + digest)
-        return total.hexdigest()
+        return total_digest(self.files, [digest for _, digest in self._contents])
 
     @cached_property
     def _contents(self) -> list[tuple[tuple[int, int], bytes]]:
@@ -125,7 +122,7 @@ class ImageFolder:
         return self._decode(index, (side, side))
 
     def _decode(self, index: int, draft: tuple[int, int] | None = None) -> Image.Image:
-        with _decoding():
+        with decoding():
             with Image.open(self.folder / self.files[index]) as image:
                 if draft is not None:
                     image.draft("RGB", draft)
@@ -153,6 +150,14 @@ class ImageFolder:
                 raise UnreadableImageError("the file was changed after the images were listed")
 
 
+def total_digest(files: Sequence[str], digests: Sequence[bytes]) -> str:
+    """Hash of files by their names and the hashes of what they hold."""
+    total = hashlib.sha256()
+    for file, digest in zip(files, digests, strict=True):
+        total.update(os.fsencode(composed(file)) + b"\0" + digest)
+    return total.hexdigest()
+
+
 def contents(probe: ProbeSet, images: Sequence[int]) -> str:
     """Hash of the names of some images and, of files, of what they hold; else of the whole set."""
     total = hashlib.sha256()
@@ -166,7 +171,7 @@ def contents(probe: ProbeSet, images: Sequence[int]) -> str:
 
 
 @contextmanager
-def _decoding() -> Iterator[None]:
+def decoding() -> Iterator[None]:
     """Within the context, whatever a decoder stumbles over is an unreadable image."""
     try:
         with warnings.catch_warnings():
@@ -187,7 +192,8 @@ class ImageSequence:
 
     Attributes:
         items: anything with a length and items by number: pictures, paths of files, or tuples
-            that begin with one of these and go on with a label, which is not read.
+            that begin with one of these and go on with a label, which is not read; or rows with a
+            picture among their values, as Hugging Face's datasets give them.
         places: numbers of the items that are used, in order.
         title: how a reader knows the set.
     """
@@ -264,7 +270,7 @@ class ImageSequence:
         return image
 
     def _read(self, index: int) -> Image.Image:
-        with _decoding():
+        with decoding():
             item = _without_label(self.items[self.places[index]])
             if isinstance(item, Image.Image):
                 return as_rgb(item)
@@ -273,6 +279,8 @@ class ImageSequence:
 
 
 def _without_label(item: Any) -> Any:
+    if isinstance(item, Mapping):  # a row of Hugging Face's datasets
+        return next((each for each in item.values() if isinstance(each, Image.Image)), item)
     return item[0] if isinstance(item, tuple | list) and item else item
 
 
@@ -344,7 +352,7 @@ def list_images(folder: Path) -> Listing:
                 examples.setdefault(suffix, entry.path)
             else:
                 others[kind] += 1
-    files.sort(key=lambda file: (_composed(file), file))
+    files.sort(key=lambda file: (composed(file), file))
     passed = dict(sorted(others.items(), key=lambda item: (-item[1], item[0])))
     if not files:
         raise InputError(_nothing(folder, passed))
@@ -392,7 +400,7 @@ def image_suffixes() -> frozenset[str]:
 
 def as_text(name: str) -> str:
     r"""A file's name as text: composed letters; bytes that are not UTF-8 are written ``\xff``."""
-    return os.fsencode(_composed(name)).decode("utf-8", errors="backslashreplace")
+    return os.fsencode(composed(name)).decode("utf-8", errors="backslashreplace")
 
 
 def no_folder(path: Path) -> str:
@@ -407,7 +415,7 @@ def no_folder(path: Path) -> str:
     return "is a file, not a folder; give the folder that the images lie in"
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """A name as it is compared: a Mac's file system takes letters and their accents apart."""
     return unicodedata.normalize("NFC", name)
 
@@ -549,7 +557,9 @@ class SyntheticProbe:
 
 
 def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 0) -> ProbeSet:
-    """A probe set by name: ``imagenette``, ``synthetic``, or the path of a folder.
+    """A probe set by name: ``imagenette``, ``synthetic``, or where images lie.
+
+    These are a folder, tar shards, Parquet files, or an address: see :mod:`profiler.data.encoded`.
 
     Args:
         name: built-in name or path; a folder called like a built-in set needs ``./``.
@@ -565,6 +575,11 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
         return ImageFolder.open(
             _imagenette(cache), limit=limit, title="imagenette (validation, 320 px)"
         )
+    # Which builds upon this module.
+    from profiler.data.encoded import is_encoded, open_encoded
+
+    if is_encoded(name):
+        return open_encoded(name, cache, limit)
     if not Path(name).exists() and "/" not in name and os.sep not in name:
         raise UnknownNameError(
             "probe set", name, BUILT_IN_PROBES, hint="or give the path of a folder of images"

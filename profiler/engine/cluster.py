@@ -35,7 +35,7 @@ from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
 from profiler.data.images import contents
-from profiler.engine.worker import Opening, OpenInputs, Reply, ShardTask, make_shard
+from profiler.engine.worker import Opening, OpenInputs, ShardReply, ShardTask, make_shard
 from profiler.errors import EnvironmentFailure, UsageError, first_line
 from profiler.models.subject.network import Subject
 from profiler.session import versions
@@ -55,7 +55,8 @@ _TICK = 1.0
 class RayCluster:
     """An :class:`~profiler.activations.kept.Engine`: every shard is a task of Ray.
 
-    Connected when the first shard is missing: what the store holds needs no cluster.
+    Connected when the first shard is missing: what the store holds needs no cluster. Where this
+    process is connected to a cluster already, that is the one.
 
     Attributes:
         inputs: opens images and VLM on a device, from names.
@@ -124,7 +125,9 @@ class RayCluster:
                 run.close()
 
     def _connected(self) -> Any:
-        ray = imported_ray()
+        ray = _imported_ray()
+        if ray.is_initialized():
+            return ray
         logging.getLogger("ray").setLevel(logging.ERROR)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         handler = signal.getsignal(signal.SIGTERM)
@@ -150,7 +153,7 @@ class RayCluster:
         return ray
 
 
-def imported_ray() -> Any:
+def _imported_ray() -> Any:
     """The package; raises :class:`UsageError` where it is missing."""
     try:
         import ray
@@ -226,7 +229,7 @@ class _Run:
                 continue
             number = self.pending.pop(finished[0])
             try:
-                reply: Reply = self.ray.get(finished[0])
+                reply: ShardReply = self.ray.get(finished[0])
             except self.ray.exceptions.RayError as error:
                 self._lost(number, error)
                 continue
@@ -257,7 +260,7 @@ class _Run:
             careful=self.failures[number] == TRIES - 1,
         )
 
-    def _is_good(self, number: int, reply: Reply) -> bool:
+    def _is_good(self, number: int, reply: ShardReply) -> bool:
         """Whether a shard was made; what is wrong otherwise is seen to."""
         self.last, self.stalled = time.monotonic(), False
         if reply.error is None:

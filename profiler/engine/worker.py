@@ -100,7 +100,7 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ShardReply:
     """What came of a task.
 
     Attributes:
@@ -133,7 +133,7 @@ _opened: dict[str, _Opened] = {}
 """What this process has opened last; by all that it was opened from."""
 
 
-def make_shard(task: ShardTask) -> Reply:
+def make_shard(task: ShardTask) -> ShardReply:
     """Make one shard; never raises what it can tell."""
     node, process = socket.gethostname(), os.getpid()
     try:
@@ -149,7 +149,7 @@ def make_shard(task: ShardTask) -> Reply:
             tried=True,
             **task.options,
         )
-        reply = Reply(node, process, time.perf_counter() - start, made.skipped, made)
+        reply = ShardReply(node, process, time.perf_counter() - start, made.skipped, made)
         if _is_shared(task):
             put_shard(Store(Path(task.store)), task.key, task.shard, made)
             return replace(reply, made=None)
@@ -157,10 +157,10 @@ def make_shard(task: ShardTask) -> Reply:
         # Of a name that is unknown the message is whole already.
         kind = InputError if isinstance(error, UsageError) else type(error)
         final = isinstance(error, UsageError | RefusedError | OutputError)
-        return Reply(node, process, error=kind, reason=str(error), is_final=final)
+        return ShardReply(node, process, error=kind, reason=str(error), is_final=final)
     except Exception as error:
         said = f"{type(error).__name__}: {first_line(error)}"
-        return Reply(node, process, error=ProfilerError, reason=said)
+        return ShardReply(node, process, error=ProfilerError, reason=said)
     return reply
 
 

@@ -161,7 +161,9 @@ def test_without_draws_every_place_of_noise_says_that_it_is_unknown() -> None:
     page = fake_page(fake_comparison(draws=0, activations=False, **CHANGED))
     html = render_compare(page)
     words = visible(html)
-    assert "No noise floor: activations were not kept, so it is unknown whether a difference" in words
+    assert (
+        "No noise floor: activations were not kept, so it is unknown whether a difference" in words
+    )
     assert "2 of 40 shares differ significantly" in words
     assert "significant, no noise floor" in {row[-1] for row in cells(html, "changes")}
     assert {row[5] for row in cells(html, "changes")} == {"–"}

@@ -291,7 +291,10 @@ def test_run_takes_a_range_threshold(command: Command, tmp_path: Path, folder: P
     assert "as given" in run.summary
     for layer in run.ranges:
         assert (layer.explained(run.explained_cut) == (layer.whole_r > 0.3)).all()
-    assert "lies above 0.30, as given with the command" in (tmp_path / "one" / "report.html").read_text()
+    assert (
+        "lies above 0.30, as given with the command"
+        in (tmp_path / "one" / "report.html").read_text()
+    )
 
     # One from ratings goes to a run of the same context, and nowhere else.
     basis = RatingBasis(0.75, 0.8, 0.1, None, 0.95, 80, 160, 2, 0.9, 80)
