@@ -123,10 +123,21 @@ class EncodedImages:
             known = self.__dict__.get("_contents")
             if known and hashlib.sha256(content).digest() != known[index]:
                 raise OSError("the file was changed after the images were listed")
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(_Named(content, self.blobs.names[self.places[index]])) as image:
                 if draft is not None:
                     image.draft("RGB", draft)
                 return as_rgb(image)
+
+
+class _Named(io.BytesIO):
+    """Bytes that errors call by a name, as they do files."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self._name = name
+
+    def __repr__(self) -> str:
+        return repr(self._name)
 
 
 def is_encoded(name: str) -> bool:

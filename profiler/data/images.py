@@ -122,7 +122,7 @@ class ImageFolder:
         return self._decode(index, (side, side))
 
     def _decode(self, index: int, draft: tuple[int, int] | None = None) -> Image.Image:
-        with decoding():
+        with decoding(str(self.folder)):
             with Image.open(self.folder / self.files[index]) as image:
                 if draft is not None:
                     image.draft("RGB", draft)
@@ -171,8 +171,11 @@ def contents(probe: ProbeSet, images: Sequence[int]) -> str:
 
 
 @contextmanager
-def decoding() -> Iterator[None]:
-    """Within the context, whatever a decoder stumbles over is an unreadable image."""
+def decoding(folder: str = "") -> Iterator[None]:
+    """Within the context, whatever a decoder stumbles over is an unreadable image.
+
+    Why is kept with the results, so it does not tell in which ``folder`` the image lies.
+    """
     try:
         with warnings.catch_warnings():
             # Damaged metadata leaves the pixels as they are. But Pillow only warns of a
@@ -183,7 +186,8 @@ def decoding() -> Iterator[None]:
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders raise whatever their format made them stumble over
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+        said = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
+        raise UnreadableImageError(f"{type(error).__name__}: {said}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -578,7 +582,7 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
     # Which builds upon this module.
     from profiler.data.encoded import is_encoded, open_encoded
 
-    if is_encoded(name):
+    if is_encoded(name) and not Path(name).is_dir():
         return open_encoded(name, cache, limit)
     if not Path(name).exists() and "/" not in name and os.sep not in name:
         raise UnknownNameError(
