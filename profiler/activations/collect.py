@@ -586,7 +586,8 @@ def merge(shards: Iterable[Collected], *, length: int) -> Collected:
             tops = tuple(
                 merge_tops(one, other, length) for one, other in zip(tops, named, strict=True)
             ) if tops else named  # fmt: skip
-            parts.append(replace(shard, moments=None, sample=None))
+            # Of each part what is on disk; top lists of many shards would fill memory.
+            parts.append(replace(shard, tops=(), moments=None, sample=None))
         if shard.moments is not None:
             moments.add_all(shard.moments)
         if shard.sample is not None:

@@ -22,7 +22,13 @@ VLMName = Annotated[
         "FILE.py:FACTORY; `profiler vlms` lists what is here."
     ),
 ]
-ProbeName = Annotated[str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")]
+ProbeName = Annotated[
+    str,
+    typer.Option(
+        help="Probe images: a folder, imagenette, synthetic, tar shards "
+        "('data-{000..010}.tar'), Parquet files, or an address (s3://…)."
+    ),
+]
 ConceptsName = Annotated[
     str,
     typer.Option(
