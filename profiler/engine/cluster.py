@@ -189,7 +189,7 @@ class _Run:
         nonce: str,
     ) -> None:
         self.ray, self.missing, self.size = ray, missing, size
-        self.cpus, self.gpus = engine.cpus, engine.gpus
+        self.address, self.cpus, self.gpus = engine.address, engine.cpus, engine.gpus
         self.waiting = deque(missing.shards)
         self.pending: dict[Any, int] = {}
         self.failures: Counter[int] = Counter()
@@ -242,11 +242,13 @@ class _Run:
             *(nodes := len({node for node, _ in self.workers}), "" if nodes == 1 else "s"),
         )
 
-    def close(self) -> None:
-        """Leave nothing under way."""
+    def close(self, force: bool = True) -> None:
+        """Leave nothing under way; by force, workers end that are at it."""
         for reference in self.pending:
             with contextlib.suppress(Exception):
-                self.ray.cancel(reference, force=True)
+                self.ray.cancel(reference, force=force)
+        if self.pending and not force:
+            self.ray.wait([*self.pending], num_returns=len(self.pending), timeout=PATIENCE)
         self.pending = {}
 
     def _task(self, number: int) -> ShardTask:
@@ -314,11 +316,11 @@ class _Run:
 
     def _halve(self, node: str) -> None:
         """Begin again with smaller batches: of one size, or the last bits of sums would differ."""
-        self.close()
-        for number in self.done:
-            shard = self.missing.shards[number]
+        self.close(force=False)
+        for number, shard in self.missing.shards.items():
             self.missing.store.drop("shards", shard_key(self.missing.key, shard))
-            self.missing.advance(-len(shard.images))
+            if number in self.done:
+                self.missing.advance(-len(shard.images))
         self.waiting, self.done, self.skipped = deque(self.missing.shards), [], []
         self.size //= 2
         log.warning("warning: memory ran out on node %s; batches of %d for all", node, self.size)
@@ -348,6 +350,8 @@ class _Run:
                 f"{n['Resources'].get('CPU', 0):g} CPUs and {n['Resources'].get('GPU', 0):g} GPUs"
                 for n in nodes
             )
+            if self.address == "local":
+                raise UsageError(f"a worker needs {wanted}, and this machine has {has}")
             # An autoscaler may add nodes; where none comes, the run stalls and says so.
             log.warning("warning: no node has %s (they have: %s); waiting for one", wanted, has)
 

@@ -64,6 +64,9 @@ class Moody(tiny.TinyNet):
 
 def moody():
     return Moody(), tiny.to_tensor()
+
+def hungry():
+    return tiny.hungry()
 """
 DRIVER = """
 import sys
@@ -332,6 +335,21 @@ def test_a_full_disk(
             observed(folder, disk / "cache", nodes.address)
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_batches_are_halved_for_all_workers(nodes: Any, harmed: Path, tmp_path: Path) -> None:
+    observed(harmed, tmp_path / "local", subject="hungry", batch_size=4)
+    found = observed(harmed, tmp_path / "ray", nodes.address, subject="hungry")
+    assert found.batch_size == 4
+    assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "ray")
+
+
+def test_a_run_that_stalls_says_what_is_pending(
+    nodes: Any, harmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_ray, "PATIENCE", 2.0)
+    with pytest.raises(EnvironmentFailure, match=r"shards 1, 2 of 2 are pending, .* 1 CPUs and"):
+        observed(harmed, tmp_path, nodes.address, engine={"cpus": 5})
 
 
 def test_a_file_that_a_worker_does_not_have(nodes: Any, folder: Path, tmp_path: Path) -> None:
