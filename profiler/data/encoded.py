@@ -35,7 +35,7 @@ from profiler.data.images import (
     spread,
     total_digest,
 )
-from profiler.errors import EnvironmentFailure, InputError, UsageError, first_line
+from profiler.errors import EnvironmentFailure, InputError, OutputError, UsageError, first_line
 
 _PARQUET = (".parquet", ".pq")
 _SHARDS = (".tar", *_PARQUET)
@@ -308,7 +308,8 @@ def _index_of(file: _File, cache: Path) -> list[tuple[str, int, int]]:
             ]
     except tarfile.TarError as error:
         raise InputError(f"{file.name!r} is no tar file: {first_line(error)}") from error
-    write_atomically(kept, json.dumps(found))
+    with contextlib.suppress(OutputError):  # a cache that may only be read is a good cache
+        write_atomically(kept, json.dumps(found))
     return found
 
 
