@@ -144,8 +144,10 @@ class RayCluster:
             else:
                 ray.init(self.address, **(local if self.address == "local" else quiet))
         except Exception as error:  # as many kinds as there are ways to fail
+            # Of several lines, the last is what a server far away said.
+            said = str(error).strip().splitlines() or [type(error).__name__]
             raise EnvironmentFailure(
-                f"--address {self.address}: there is no cluster to connect to: {first_line(error)}"
+                f"--address {self.address}: there is no cluster to connect to: {said[-1]}"
             ) from error
         self._open.callback(ray.shutdown)
         with contextlib.suppress(ValueError):  # not in the main thread
