@@ -41,7 +41,13 @@ def measure(images: int, concepts: int) -> None:
         names = range(images)
 
         def read(self, index: int) -> int:
-            return index
+            return Number(index)
+
+    class Number(int):
+        """In place of an image."""
+
+        def copy(self) -> "Number":
+            return self
 
     class Projection:
         """A VLM: a fixed random projection of the image."""

@@ -24,6 +24,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -382,6 +383,17 @@ def profiles(sorted_by: str) -> Iterator[Step]:
         f" {FEW} {see} --own-thresholds --draws 0 --out own -j 0 --scenes 220",
         *("--fail-on", "shape[block2]<-50%", "--fail-on", "background color<-100%"),
     )
+    yield step(f"run {NET_150} {FEW} {see} --shard 1/1 --out share -j 0")
+    cluster = "--engine ray --address local --ray-cpus 1 --ray-gpus 0"
+    yield step(
+        f"run {NET_150} {FEW.replace('stem', 'block1')} {see} --no-experiment {cluster}"
+        " --out cluster -j 0"
+    )
+    # All of it is in the cache, so no second cluster is started.
+    yield step(
+        f"compare net.py:net --checkpoint step-000.pt --checkpoint step-150.pt {FEW} {see}"
+        f" --draws 0 --out clusters -j 0 {cluster}"
+    )
     yield step(
         f"categorize full --vlm conse --device cpu --seed 1 {PAGE} --date 2026-01-01"
         f" --json {sorted_by}"
@@ -534,6 +546,8 @@ def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
         LLMServer(answer) as server,
     ):
         for taken in way(server.url):
+            if "ray" in taken.arguments and find_spec("ray") is None:
+                continue
             if taken.arguments[0] == "mcp":
                 yield serve(taken)
                 continue

@@ -1,7 +1,10 @@
 """One pass over the probe images: each is decoded once, for the subject and the VLM together."""
 
 import io
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -116,6 +119,10 @@ UNIT_TOLERANCE = 1e-2
 """How far from 1 the length of an embedding may be: half precision is allowed."""
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side: sharp where people rate, about 5 kB as WebP."""
+
+
+class BatchTooLargeError(ResourceError):
+    """Memory ran out with a batch size that was given."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +324,7 @@ def collect(
     batch_size: int | None = None,
     workers: int = 0,
     allow_bad: bool = False,
+    tried: bool = False,
     advance: Advance = lambda _: None,
 ) -> Iterator[Collected]:
     """Run both networks over the probe set once; yield what each shard of it brought home.
@@ -341,6 +349,7 @@ def collect(
         batch_size: None starts at 64 and halves it whenever memory runs out.
         workers: processes that decode; 0 decodes in this one. Does not change any result.
         allow_bad: go on although more than 5 % of the images cannot be read.
+        tried: whether :func:`try_first` was called before.
         advance: told after each batch how many images it held.
     """
     total = len(probe.names)
@@ -348,7 +357,7 @@ def collect(
     size = batch_size or AUTO_BATCH
     batches = [list(map(int, shard.images[lo : lo + size]))
                for shard in shards for lo in range(0, len(shard.images), size)]  # fmt: skip
-    if batches:
+    if batches and not tried:
         try_first(subject, layers, probe, vlm, known=known, precision=precision, batch_size=size)
     loader = DataLoader(
         _Decoded(
@@ -387,6 +396,44 @@ def collect(
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
         yield gathered.done(forward.size)
+
+
+def deadly_image(
+    subject: Network[L], vlm: VLM, probe: ProbeSet, images: Sequence[int], known: Known | None
+) -> str | None:
+    """Name of the first image that kills a process which reads and prepares it, if any does.
+
+    A decoder in C may crash on a damaged file, which no exception tells of.
+    """
+    decoded = _Decoded(
+        probe,
+        subject.preprocess,
+        None if known else vlm.preprocess,
+        known.unreadable if known else {},
+    )
+    # Forked, so that nothing has to be pickled: a preprocessing may be a function of any kind.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork, initializer=_hold, initargs=(decoded,)) as pool:
+        for index in images:
+            try:
+                pool.submit(_prepare, index).result()
+            except BrokenProcessPool:
+                return probe.names[index]
+    return None
+
+
+def _hold(decoded: _Decoded) -> None:
+    global _held
+    _held = decoded
+
+
+_held: _Decoded | None = None
+"""In a process that only reads images: where it finds them."""
+
+
+def _prepare(index: int) -> None:
+    if _held is not None:
+        _held[index]
 
 
 def try_first(
@@ -560,7 +607,8 @@ def merge(shards: Iterable[Collected], *, length: int) -> Collected:
             tops = tuple(
                 merge_tops(one, other, length) for one, other in zip(tops, named, strict=True)
             ) if tops else named  # fmt: skip
-            parts.append(replace(shard, moments=None, sample=None))
+            # Of each part what is on disk; top lists of many shards would fill memory.
+            parts.append(replace(shard, tops=(), moments=None, sample=None))
         if shard.moments is not None:
             moments.add_all(shard.moments)
         if shard.sample is not None:
@@ -684,7 +732,7 @@ class _Forward:
 
     def _shrink(self, tried: int) -> None:
         if not self.may_shrink:
-            raise ResourceError(
+            raise BatchTooLargeError(
                 f"memory ran out with batches of {tried}; use -b auto or a smaller --batch-size"
             )
         if tried == 1:

@@ -11,8 +11,7 @@ import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -67,6 +66,83 @@ def cut(images: int) -> list[range]:
     return [range(lo, min(lo + size, images)) for lo in range(0, images, size)]
 
 
+@dataclass(frozen=True)
+class MissingShards:
+    """What a pass lacks, and how it is made.
+
+    Attributes:
+        subject: the network under study.
+        layers: where it is read.
+        vlm: embeds the same images.
+        probe: the images.
+        shards: those that are missing, by number.
+        count: of all shards of the pass.
+        options: of :func:`~profiler.activations.collect.collect`, what the shards are about:
+            length, matrices, moments, precision.
+        known: what the VLM makes of the images, where that is known.
+        batch_size: None starts at 64 and halves it whenever memory runs out.
+        workers: processes that decode.
+        allow_bad: go on although more than 5 % of the images cannot be read.
+        advance: told how many images are finished.
+        store: where the shards go.
+        key: of the whole pass.
+    """
+
+    subject: Network[Any]
+    layers: Sequence[Any]
+    vlm: VLM
+    probe: ProbeSet
+    shards: Mapping[int, ImageShard]
+    count: int
+    options: Mapping[str, Any]
+    known: Known | None
+    batch_size: int | None
+    workers: int
+    allow_bad: bool
+    advance: Advance
+    store: Store
+    key: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """Where the shards of a pass are made."""
+
+    def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
+        """Shards by number, in any order; None for one that was put into the store already."""
+        ...
+
+
+class InThisProcess:
+    """Makes one shard after the other."""
+
+    def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
+        """See :class:`Engine`."""
+        made = collect(
+            missing.subject,
+            missing.layers,
+            missing.vlm,
+            missing.probe,
+            shards=list(missing.shards.values()),
+            known=missing.known,
+            batch_size=missing.batch_size,
+            workers=missing.workers,
+            allow_bad=missing.allow_bad,
+            advance=missing.advance,
+            **missing.options,
+        )
+        return zip(missing.shards, made, strict=True)
+
+
+def put_shard(store: Store, key: Mapping[str, Any], shard: ImageShard, made: Collected) -> None:
+    """Keep a shard of the pass with a key, until the whole takes its place."""
+    store.put("shards", shard_key(key, shard), _to_arrays(made), part_of=("passes", key))
+
+
+def shard_key(key: Mapping[str, Any], shard: ImageShard) -> dict[str, Any]:
+    """Under what a shard of the pass with a key is kept."""
+    return {**key, "places": [shard.start, shard.start + len(shard.images)]}
+
+
 def collect_once(
     subject: Network[L],
     layers: Sequence[L],
@@ -84,6 +160,7 @@ def collect_once(
     workers: int = 0,
     allow_bad: bool = False,
     advance: Advance = lambda _: None,
+    engine: Engine | None = None,
 ) -> Collected:
     """What both networks make of the probe images, from ``store`` as far as it is there.
 
@@ -98,31 +175,35 @@ def collect_once(
     alone = _ALONE if batch_size == 1 else {}
     order = order_of(total)
     shards = [ImageShard(each.start, order[each.start : each.stop].tolist()) for each in cut(total)]
-    make = partial(
-        collect,
-        subject,
-        layers,
-        vlm,
-        probe,
-        length=length,
-        matrices=matrices,
-        moments=moments,
-        change=change,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        allow_bad=allow_bad,
-        advance=advance,
-    )
+    options: dict[str, Any] = {
+        "length": length,
+        "matrices": matrices,
+        "moments": moments,
+        "change": change,
+        "precision": precision,
+    }
     if store is None:
-        return merge(make(shards=shards, known=known), length=length)
+        made = collect(
+            subject,
+            layers,
+            vlm,
+            probe,
+            shards=shards,
+            known=known,
+            batch_size=batch_size,
+            workers=workers,
+            allow_bad=allow_bad,
+            advance=advance,
+            **options,
+        )
+        return merge(made, length=length)
     prints = Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint)
     kept = {"matrices": matrices, "moments": moments}
     key = _key(prints, layers, length, precision, kept) | alone
     if change is not None:
         key["change"] = change.text
     whole = _find(store, key, layers)
-    keys = [key | {"places": [each.start, each.start + len(each.images)]} for each in shards]
+    keys = [shard_key(key, each) for each in shards]
     if whole is None:
         missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
         advance(total - sum(len(shards[i].images) for i in missing))
@@ -130,9 +211,26 @@ def collect_once(
         own = known is None and change is None
         if own and missing:
             known = _known(store, seen)
-        made = make(shards=[shards[i] for i in missing], known=known)
-        for i, shard in zip(missing, made, strict=True):
-            store.put("shards", keys[i], _to_arrays(shard), part_of=("passes", key))
+        if missing:
+            todo = MissingShards(
+                subject,
+                layers,
+                vlm,
+                probe,
+                {i: shards[i] for i in missing},
+                len(shards),
+                options,
+                known,
+                batch_size,
+                workers,
+                allow_bad,
+                advance,
+                store,
+                key,
+            )
+            for i, shard in (engine or InThisProcess()).make(todo):
+                if shard is not None:
+                    put_shard(store, key, shards[i], shard)
         whole = _merged(store, key, keys, layers, length)
         if own and known is None:
             store.put("embeddings", seen, _known_arrays(whole))

@@ -140,8 +140,10 @@ def load_images(
     """A set of images, in a fixed order, with a fingerprint.
 
     Args:
-        source: a folder; ``imagenette`` or ``synthetic``; a sequence of PIL images and paths; or a
-            data set of torch whose items are PIL images or begin with one, as (image, label).
+        source: a folder, tar shards, Parquet files or an address (:mod:`profiler.data.encoded`);
+            ``imagenette`` or ``synthetic``; a sequence of PIL images and paths; or a data set of
+            torch whose items are PIL images or begin with one, as (image, label), or of Hugging
+            Face.
         labels: of a sequence in memory: the number of its class for each image, counted from 0;
             None takes those of a data set when they are needed.
         classes: names of the classes, by number; None takes ``source.classes``, if there are any.

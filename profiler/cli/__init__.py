@@ -7,6 +7,7 @@
     words.py      categorize, import; the options of a language model
     subjects.py   layers; the options about the network under study
     images.py     the options about images and how they are read
+    engines.py    the options about where the image pass is made
     drivers.py    drivers
     trying.py     try
     profile.py    run, scenes

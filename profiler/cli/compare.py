@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.engines import Scaling
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
@@ -29,6 +30,7 @@ from profiler.cli.images import (
     check_profiling,
     scenes_of,
 )
+from profiler.cli.options import grouped
 from profiler.cli.subjects import (
     Device,
     Loading,
@@ -70,6 +72,7 @@ _CHECKPOINTS = "*?["
     "profiler compare NETS.py:small --checkpoint 'ckpt/*.pt' --timeline step --vlm conse",
     "profiler compare reports/main reports/pr --fail-on 'interpretable<-5%'",
 )
+@grouped(without=["shard"])
 def compare(
     context: typer.Context,
     targets: Annotated[
@@ -80,6 +83,7 @@ def compare(
             "profiled first. The others are compared with the first.",
         ),
     ],
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Output folder.  [default: reports/compare-A-B]")
     ] = None,
@@ -175,6 +179,7 @@ def compare(
     precision: Precision = "fp32",
     seed: Seed = 0,
     allow_bad: AllowBad = False,
+    scaling: Scaling,
     max_report_mb: Annotated[
         float, typer.Option(help="Largest size of each report in megabytes.")
     ] = 20.0,
@@ -187,6 +192,7 @@ def compare(
     """
     size = batch_size_of(batch_size)
     check_precision(precision, device)
+    scaling.check(device)
     check_votes(votes, llm)
     drawn = scenes_of(experiment, scenes)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
@@ -237,13 +243,17 @@ def compare(
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)
-    place = choose_device(device)
+    place = choose_device(scaling.device(device))
     cache = cache_folder()
     called = provenance(context, date, **in_words.used)
-    with language_model(llm, llm_base_url, llm_refresh) as model:
+    inputs = in_words.opener(cache, limit, seed)
+    with (
+        language_model(llm, llm_base_url, llm_refresh) as model,
+        scaling.open(inputs, device) as engine,
+    ):
         services = Services(model, Store(cache), TerminalProgress())
         if missing:
-            images, words, eyes = in_words.open(cache, place, limit, seed)
+            images, words, eyes = inputs(place)
         made = iter(
             profile_missing(
                 missing,
@@ -262,6 +272,7 @@ def compare(
                     reading=Reading(size, workers, precision, allow_bad),
                     scenes=drawn,
                     keep_activations=True,
+                    engine=engine,
                     categories=sorted_into,
                     lenient=llm_lenient,
                     votes=votes,

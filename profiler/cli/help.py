@@ -24,7 +24,8 @@ _PANELS = {
     "Concepts": "vlm concepts concepts-from propose-concepts similarity top null-draws",
     "Language model": "llm llm-base-url llm-refresh llm-lenient llm-concurrency votes categories "
     "prompts",
-    "Compute": "batch-size workers device precision compile seed keep-activations",
+    "Compute": "batch-size workers device precision compile seed keep-activations engine address "
+    "ray-cpus ray-gpus shard",
     "Output": "out json date max-report-mb",
 }
 PANELS: Mapping[str, str] = {

@@ -1,7 +1,7 @@
 """The options about images and how they are read, shared by the commands that read them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +10,8 @@ import typer
 from profiler.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    import torch
-
-    from profiler.data.concept_sets import ConceptSet
-    from profiler.data.images import ProbeSet
+    from profiler.engine.worker import OpenInputs
     from profiler.models.subject.loading import SubjectOptions
-    from profiler.models.vlm.base import VLM
     from profiler.profile.similarity.base import Similarity
 
 VLMName = Annotated[
@@ -26,7 +22,13 @@ VLMName = Annotated[
         "FILE.py:FACTORY; `profiler vlms` lists what is here."
     ),
 ]
-ProbeName = Annotated[str, typer.Option(help="Probe images: a folder, imagenette or synthetic.")]
+ProbeName = Annotated[
+    str,
+    typer.Option(
+        help="Probe images: a folder, imagenette, synthetic, tar shards "
+        "('data-{000..010}.tar'), Parquet files, or an address (s3://…)."
+    ),
+]
 ConceptsName = Annotated[
     str,
     typer.Option(
@@ -198,14 +200,12 @@ class InWords:
         """Options that count for other than they say, for the record."""
         return {"vlm": None, "similarity": self.similarity.name} if self.annotated else {}
 
-    def open(
-        self, cache: Path, place: "torch.device", limit: int | None, seed: int
-    ) -> "tuple[ProbeSet, ConceptSet, Callable[[], VLM]]":
-        """The images, the concepts, and what reads the one in terms of the other, once called."""
+    def opener(self, cache: Path, limit: int | None, seed: int) -> "OpenInputs":
+        """Opens images, concepts, and what reads the one in terms of the other, on a device."""
         from profiler.api.objects import open_inputs
 
-        return open_inputs(
-            self.probe, self.concepts, self.vlm, place, cache=cache, limit=limit, seed=seed
+        return partial(
+            open_inputs, self.probe, self.concepts, self.vlm, cache=cache, limit=limit, seed=seed
         )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from profiler.cli.app import app
+from profiler.cli.engines import Scaling
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
@@ -125,6 +126,7 @@ def run(
     ] = False,
     seed: Seed = 0,
     allow_bad: AllowBad = False,
+    scaling: Scaling,
     reporting: Reporting,
 ) -> None:
     """Profile a network: label and explain every unit, and report what each layer sees.
@@ -134,6 +136,7 @@ def run(
     # What costs nothing to check is checked before anything is loaded.
     size = batch_size_of(batch_size)
     check_precision(precision, device)
+    scaling.check(device, compile)
     if bootstrap is not None and not evaluate:
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     sorting.check()
@@ -166,41 +169,44 @@ def run(
             _folder_name(subject, loading, "annotations" if in_words.annotated else vlm, probe),
         )
         check_writable(out)
-        place = choose_device(device)
+        place = choose_device(scaling.device(device))
+        inputs = in_words.opener(cache, limit, seed)
         # Images that are here are looked at first; what has to be downloaded comes after the names
         # of layers, which only the network knows.
-        here = None if probe == DOWNLOADED else in_words.open(cache, place, limit, seed)
+        here = None if probe == DOWNLOADED else inputs(place)
         network = load_subject(subject, place, own)
         network.layers(split(layers), pool)
-        images, concept_set, eyes = here or in_words.open(cache, place, limit, seed)
-        done = profile(
-            network,
-            eyes(),
-            images,
-            concept_set,
-            out,
-            ProfileOptions(
-                layers=split(layers),
-                pool=pool,
-                similarity=in_words.similarity,
-                top=top,
-                threshold=cut,
-                range_threshold=range_cut,
-                null_draws=null_draws,
-                evaluate=evaluate,
-                bootstrap=DRAWS if bootstrap is None else bootstrap,
-                seed=seed,
-                reading=Reading(size, workers, precision, allow_bad),
-                compile=compile,
-                scenes=drawn,
-                outlines=outlines,
-                keep_activations=keep_activations,
-                max_report_mb=reporting.max_report_mb,
-                **wanted,
-                provenance=provenance(context, reporting.date, **in_words.used),
-            ),
-            Services(model, Store(cache), TerminalProgress()),
-        )
+        images, concept_set, eyes = here or inputs(place)
+        with scaling.unfinished(), scaling.open(inputs, device) as engine:
+            done = profile(
+                network,
+                eyes(),
+                images,
+                concept_set,
+                out,
+                ProfileOptions(
+                    layers=split(layers),
+                    pool=pool,
+                    similarity=in_words.similarity,
+                    top=top,
+                    threshold=cut,
+                    range_threshold=range_cut,
+                    null_draws=null_draws,
+                    evaluate=evaluate,
+                    bootstrap=DRAWS if bootstrap is None else bootstrap,
+                    seed=seed,
+                    reading=Reading(size, workers, precision, allow_bad),
+                    compile=compile,
+                    scenes=drawn,
+                    outlines=outlines,
+                    keep_activations=keep_activations,
+                    engine=engine,
+                    max_report_mb=reporting.max_report_mb,
+                    **wanted,
+                    provenance=provenance(context, reporting.date, **in_words.used),
+                ),
+                Services(model, Store(cache), TerminalProgress()),
+            )
     show(done, out, reporting.as_json)
 
 

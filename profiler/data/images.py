@@ -8,7 +8,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,10 +102,7 @@ class ImageFolder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the names and the contents of the files."""
-        total = hashlib.sha256()
-        for file, (_, digest) in zip(self.files, self._contents, strict=True):
-            total.update(os.fsencode(_composed(file)) + b"\0" + digest)
-        return total.hexdigest()
+        return total_digest(self.files, [digest for _, digest in self._contents])
 
     @cached_property
     def _contents(self) -> list[tuple[tuple[int, int], bytes]]:
@@ -125,7 +122,7 @@ class ImageFolder:
         return self._decode(index, (side, side))
 
     def _decode(self, index: int, draft: tuple[int, int] | None = None) -> Image.Image:
-        with _decoding():
+        with decoding(str(self.folder)):
             with Image.open(self.folder / self.files[index]) as image:
                 if draft is not None:
                     image.draft("RGB", draft)
@@ -135,6 +132,8 @@ class ImageFolder:
 
     def digest(self, index: int) -> str:
         """SHA-256 of one file."""
+        if "_contents" in self.__dict__ and (written := self._contents[index])[0] != _NOWHERE:
+            return written[1].hex()
         path = self.folder / self.files[index]
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -151,9 +150,32 @@ class ImageFolder:
                 raise UnreadableImageError("the file was changed after the images were listed")
 
 
+def total_digest(files: Sequence[str], digests: Sequence[bytes]) -> str:
+    """Hash of files by their names and the hashes of what they hold."""
+    total = hashlib.sha256()
+    for file, digest in zip(files, digests, strict=True):
+        total.update(os.fsencode(composed(file)) + b"\0" + digest)
+    return total.hexdigest()
+
+
+def contents(probe: ProbeSet, images: Sequence[int]) -> str:
+    """Hash of the names of some images and, of files, of what they hold; else of the whole set."""
+    total = hashlib.sha256()
+    digest = getattr(probe, "digest", None)
+    for index in images:
+        total.update(probe.names[index].encode() + b"\0")
+        total.update(digest(index).encode() if digest else b"")
+    if digest is None:
+        total.update(probe.fingerprint.encode())
+    return total.hexdigest()
+
+
 @contextmanager
-def _decoding() -> Iterator[None]:
-    """Within the context, whatever a decoder stumbles over is an unreadable image."""
+def decoding(folder: str = "") -> Iterator[None]:
+    """Within the context, whatever a decoder stumbles over is an unreadable image.
+
+    Why is kept with the results, so it does not tell in which ``folder`` the image lies.
+    """
     try:
         with warnings.catch_warnings():
             # Damaged metadata leaves the pixels as they are. But Pillow only warns of a
@@ -164,7 +186,8 @@ def _decoding() -> Iterator[None]:
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders raise whatever their format made them stumble over
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+        said = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
+        raise UnreadableImageError(f"{type(error).__name__}: {said}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +196,8 @@ class ImageSequence:
 
     Attributes:
         items: anything with a length and items by number: pictures, paths of files, or tuples
-            that begin with one of these and go on with a label, which is not read.
+            that begin with one of these and go on with a label, which is not read; or rows with a
+            picture among their values, as Hugging Face's datasets give them.
         places: numbers of the items that are used, in order.
         title: how a reader knows the set.
     """
@@ -250,7 +274,7 @@ class ImageSequence:
         return image
 
     def _read(self, index: int) -> Image.Image:
-        with _decoding():
+        with decoding():
             item = _without_label(self.items[self.places[index]])
             if isinstance(item, Image.Image):
                 return as_rgb(item)
@@ -259,6 +283,8 @@ class ImageSequence:
 
 
 def _without_label(item: Any) -> Any:
+    if isinstance(item, Mapping):  # a row of Hugging Face's datasets
+        return next((each for each in item.values() if isinstance(each, Image.Image)), item)
     return item[0] if isinstance(item, tuple | list) and item else item
 
 
@@ -330,7 +356,7 @@ def list_images(folder: Path) -> Listing:
                 examples.setdefault(suffix, entry.path)
             else:
                 others[kind] += 1
-    files.sort(key=lambda file: (_composed(file), file))
+    files.sort(key=lambda file: (composed(file), file))
     passed = dict(sorted(others.items(), key=lambda item: (-item[1], item[0])))
     if not files:
         raise InputError(_nothing(folder, passed))
@@ -378,7 +404,7 @@ def image_suffixes() -> frozenset[str]:
 
 def as_text(name: str) -> str:
     r"""A file's name as text: composed letters; bytes that are not UTF-8 are written ``\xff``."""
-    return os.fsencode(_composed(name)).decode("utf-8", errors="backslashreplace")
+    return os.fsencode(composed(name)).decode("utf-8", errors="backslashreplace")
 
 
 def no_folder(path: Path) -> str:
@@ -393,7 +419,7 @@ def no_folder(path: Path) -> str:
     return "is a file, not a folder; give the folder that the images lie in"
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """A name as it is compared: a Mac's file system takes letters and their accents apart."""
     return unicodedata.normalize("NFC", name)
 
@@ -535,7 +561,9 @@ class SyntheticProbe:
 
 
 def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 0) -> ProbeSet:
-    """A probe set by name: ``imagenette``, ``synthetic``, or the path of a folder.
+    """A probe set by name: ``imagenette``, ``synthetic``, or where images lie.
+
+    These are a folder, tar shards, Parquet files, or an address: see :mod:`profiler.data.encoded`.
 
     Args:
         name: built-in name or path; a folder called like a built-in set needs ``./``.
@@ -551,6 +579,11 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
         return ImageFolder.open(
             _imagenette(cache), limit=limit, title="imagenette (validation, 320 px)"
         )
+    # Which builds upon this module.
+    from profiler.data.encoded import is_encoded, open_encoded
+
+    if is_encoded(name) and not Path(name).is_dir():
+        return open_encoded(name, cache, limit)
     if not Path(name).exists() and "/" not in name and os.sep not in name:
         raise UnknownNameError(
             "probe set", name, BUILT_IN_PROBES, hint="or give the path of a folder of images"
@@ -599,6 +632,10 @@ def spread(total: int, limit: int | None) -> list[int]:
     return [i * total // limit for i in range(limit)]
 
 
+_NOWHERE = (0, 0)
+"""When a file was written that cannot be read, and how long it is."""
+
+
 def _content(path: Path) -> tuple[tuple[int, int], bytes]:
     """When a file was written and how long it is; the hash of what it holds."""
     try:
@@ -607,7 +644,7 @@ def _content(path: Path) -> tuple[tuple[int, int], bytes]:
             return written, hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         # An unreadable file is skipped and counted when its turn comes; it has a name, no content.
-        return (0, 0), f"unreadable: {type(error).__name__}".encode()
+        return _NOWHERE, f"unreadable: {type(error).__name__}".encode()
 
 
 def _written(path: Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from profiler.activations.collect import Collected, Known, Network, thumbnails
-from profiler.activations.kept import collect_once
+from profiler.activations.kept import Engine, collect_once
 from profiler.activations.maps import AT_A_TIME, SHARE, read_maps
 from profiler.activations.moments import by_layer
 from profiler.activations.top_lists import LayerTops
@@ -129,6 +129,8 @@ class ProfileOptions:
     for every four images, and at least :data:`OUTLINE_PASSES`."""
     keep_activations: bool = False
     """Keep every activation in the store, for a comparison unit by unit: 4 bytes each."""
+    engine: Engine | None = None
+    """Where the image pass is made; None: in this process."""
     categories: tuple[Category, ...] = DEFAULT
     lenient: bool = False
     votes: int = 1
@@ -201,6 +203,7 @@ def profile(
             workers=options.reading.workers,
             allow_bad=options.reading.allow_bad,
             advance=advance,
+            engine=options.engine,
         )
     if top and len(found.kept) < top:
         raise UsageError(

@@ -286,7 +286,7 @@ def test_folders_that_hold_nothing_to_see(tmp_path: Path, make: str) -> None:
     ("name", "wanted"),
     [
         ("images.zip", r"probe folder .* is an archive: unpack it \(tar xf, unzip\)"),
-        ("images.tar", "is an archive: unpack it"),
+        ("images.7z", "is an archive: unpack it"),
         ("labels.csv", "is a table, not a folder; give the folder that the images lie in"),
         ("photo.png", "is a file, not a folder"),
     ],

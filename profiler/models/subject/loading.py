@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -85,7 +86,8 @@ def load_subject(spec: str, device: torch.device, options: SubjectOptions | None
         device: where it is to run.
         options: other weights, another preprocessing.
     """
-    return _subject(spec, find_source(spec), device, options or SubjectOptions())
+    found = _subject(spec, find_source(spec), device, options or SubjectOptions())
+    return replace(found, again=partial(load_subject, spec, options=options))
 
 
 def subject_of(

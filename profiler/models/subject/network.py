@@ -80,6 +80,8 @@ class Subject:
             where they lie; the preprocessing in words if empty.
         step: how far its training was, if the file of its weights says so.
         from_file: whether a user's own code made it, which its weights and settings do not tell.
+        again: opens the same network on a device, in another process too; None for one that came
+            from memory.
     """
 
     name: str
@@ -90,6 +92,9 @@ class Subject:
     identity: str = ""
     step: float | None = None
     from_file: bool = False
+    again: "Callable[[torch.device], Subject] | None" = field(
+        default=None, repr=False, compare=False
+    )
     _memory_format: list[torch.memory_format] = field(
         default_factory=lambda: [torch.channels_last], repr=False, compare=False
     )
