@@ -220,6 +220,7 @@ def test_the_trainer_of_transformers_trains_the_same_with_and_without(
 ) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
+    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from profiler.callbacks.transformers import ProfilerCallback
