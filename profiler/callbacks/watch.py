@@ -137,7 +137,9 @@ class Watch:
         self._model = model
         self._every = every_n_epochs or every_n_train_steps
         self._at = at
-        self._how: dict[str, Any] = {"layers": layers, "seed": seed, "scenes": 0, **options}
+        # A step shall cost the network's passes alone: nothing is drawn, and nothing read again.
+        unread = {"scenes": 0, "outlines": 0}
+        self._how: dict[str, Any] = {"layers": layers, "seed": seed, **unread, **options}
         self._preprocess = preprocess
         self._name, self._device, self._cache = name, device, cache
         self._on_error, self._most = on_error, max_seconds
