@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from command import Command
 from PIL import Image
 
 from profiler.activations.collect import Collected
@@ -209,6 +210,27 @@ def test_one_worker(nodes: Any, folder: Path, tmp_path: Path, expected: dict[str
     found = observed(folder, tmp_path, nodes.address)
     assert bytes_of(tmp_path) == expected
     assert [item.name for item in found.skipped] == ["broken.png"]
+
+
+@pytest.mark.weights
+def test_the_command_writes_the_same_files(
+    nodes: Any, folder: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\nyellow\n")
+    written = []
+    for out, engine in (("local", []), ("ray", ["--engine", "ray", "--address", nodes.address])):
+        monkeypatch.setenv("PROFILER_CACHE_DIR", str(tmp_path / f"{out}-cache"))
+        done = command(
+            *("run", f"{tiny.__file__}:subject", "--vlm", f"{tiny.__file__}:vlm", "-j", 0),
+            *("--probe", folder / "photos", "--concepts", tmp_path / "words.txt"),
+            *("--threshold", 0, "--out", tmp_path / out, *engine),
+        )
+        assert done.status == 0, done.stderr
+        assert done.stdout.strip() == str(tmp_path / out / "report.html")
+        assert ("shards were made by" in done.stderr) == (out == "ray")
+        names = ("descriptions.csv", "units.safetensors", "profile.json")
+        written.append([(tmp_path / out / name).read_bytes() for name in names])
+    assert written[0] == written[1]
 
 
 def test_results_come_back_where_the_folder_is_not_shared(
