@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ from profiler.session import Progress, Reading, choose_device
 
 Cut = float | str | Path | Threshold | None
 """A number, ``null``, a ``threshold.json`` or what it holds; None for confirmed labels."""
-_REST = {each.name for each in fields(ProfileOptions)} - {"provenance"}
+_REST = {each.name for each in fields(ProfileOptions)} - {"provenance"} | {"date"}
 
 
 @in_parameters
@@ -143,7 +143,9 @@ def profile(
         **({"llm": llm} if isinstance(llm, str) else {}),
         **given,
     }
-    wanted = ProfileOptions(**given, provenance=provenance_of("profile", settings))
+    how = provenance_of("profile", settings)
+    how = replace(how, date=given.pop("date", how.date))
+    wanted = ProfileOptions(**given, provenance=how)
     kept = store.folder if store else None
     probe, words, eyes = open_inputs(
         images, concepts, vlm, place, cache=kept, limit=limit, seed=seed

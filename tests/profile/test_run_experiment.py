@@ -90,6 +90,7 @@ def test_a_run_keeps_the_experiment_and_makes_it_once(
         "experiment: drawing",
         "experiment: network",
         "experiment: drivers",
+        "experiment: variants",
     ]
     # unit 0 is redness, unit 3 never varies
     color = run.drivers[0]
