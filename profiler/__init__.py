@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from profiler.api.specs import check, mine
     from profiler.api.stories import compare, debug, profile
     from profiler.errors import ProfilerError
+    from profiler.session import Reading
 
 __version__ = "0.2.0"
 
 __all__ = [
     "Guard",
     "ProfilerError",
+    "Reading",
     "check",
     "compare",
     "debug",
@@ -44,6 +46,7 @@ __all__ = [
 _HOMES = {
     "Guard": "api.guards:FittedGuard",
     "ProfilerError": "errors",
+    "Reading": "session",
     "check": "api.specs",
     "load": "api.file_results",
     "load_concepts": "api.objects",

@@ -53,7 +53,7 @@ NONE = Services()
 
 @dataclass(frozen=True)
 class Reading:
-    """How images are read.
+    """How images are read: ``pf.profile(…, reading=pf.Reading(batch_size=64, workers=2))``.
 
     Attributes:
         batch_size: images at a time; None: as many as fit.
