@@ -60,7 +60,7 @@ def check(
     progress: Progress | None = None,
     out: Path | str | None = None,
 ) -> CheckResult:
-    """Hold a classifier against specifications: ``profiler check``.
+    """Check a classifier against specifications: ``profiler check``.
 
     A spec that fails raises nothing: see :attr:`CheckResult.passed`.
 
