@@ -23,6 +23,7 @@ from torchvision.datasets import ImageFolder
 
 import profiler as pf
 from profiler.api.results import FILLS
+from profiler.core.json_text import json_text
 from profiler.data.images import ImageSequence
 
 HERE = Path(__file__).parent
@@ -90,13 +91,16 @@ def test_a_profile_in_memory_is_that_of_the_command_line(here: Path, command: Co
     done = command(
         *("run", f"{tiny}:subject", "--vlm", f"{tiny}:vlm", "--probe", above / "images"),
         *("--concepts", above / "words.txt", "--top", 6, "--threshold", 0.1, "-j", 0),
-        *("--date", "2024-01-01", "--out", above / "run"),
+        *("--date", "2024-01-01", "--out", above / "run", "--json"),
     )
     assert done.status == 0, done.stderr
     profile = profiled(above / "images", concepts=above / "words.txt", date="2024-01-01")
     assert not list(here.iterdir())
     assert profile.to_csv() == (above / "run" / "descriptions.csv").read_text()
-    assert profile.to_json() == json.loads((above / "run" / "profile.json").read_text())
+    told = json.loads(done.stdout)
+    assert told.pop("report") == str(above / "run" / "report.html")
+    told["summary"] = told["summary"].replace(f"{tiny}:subject", "TinyNet")
+    assert json.loads(json_text(profile.to_json(), None)) == told
     assert pf.load(above / "run").to_html() == (above / "run" / "report.html").read_text()
     # Saved, it is a run that the command line reads.
     report = profile.save(above / "saved")
@@ -241,8 +245,42 @@ def test_a_comparison_in_memory_is_that_of_the_command_line(here: Path, command:
     assert found.save(above / "mine") == above / "mine" / "compare.html"
     loaded = pf.load(above / "mine")
     assert loaded == found
-    with pytest.raises(pf.ProfilerError, match="of profiles, not of other comparisons"):
+    with pytest.raises(pf.ProfilerError, match="mine' is not a finished run"):
         pf.compare(before, above / "mine")
+
+
+def test_networks_are_profiled_and_compared_in_one_call(here: Path, command: Command) -> None:
+    above = here.parent
+    for step in (1, 2):
+        torch.save({"model": tuned().state_dict(), "step": step}, above / f"step-{step}.pt")
+    tiny = HERE / "samples" / "tiny.py"
+    words = above / "words.txt"
+    words.write_text("\n".join(WORDS))
+    done = command(
+        *("compare", f"{tiny}:subject", "--checkpoint", above / "step-*.pt", "--timeline", "step"),
+        *("--vlm", f"{tiny}:vlm", "--probe", above / "images", "--concepts", words, "--top", 6),
+        *("--draws", 3, "-j", 0, "--out", above / "compared"),
+    )
+    assert done.status == 0, done.stderr
+    found = pf.compare(
+        f"{tiny}:subject", checkpoint=above / "step-*.pt", timeline="step", vlm=f"{tiny}:vlm",
+        images=above / "images", concepts=words, top=6, draws=3, scenes=0, cache=above / "kept",
+    )  # fmt: skip
+    assert not list(here.iterdir())
+    assert found.to_csv() == (above / "compared" / "units.csv").read_text()
+    written = json.loads((above / "compared" / "comparison.json").read_text())
+    differing = {"command", "folders", "date"}
+    assert {k: v for k, v in found.to_json().items() if k not in differing} == {
+        k: v for k, v in written.items() if k not in differing
+    }
+    # One that is loaded already stands beside one by name.
+    other = pf.load_model(f"{tiny}:subject")
+    both = pf.compare(
+        other, f"{tiny}:subject", vlm=TinyVLM(), images=above / "images", concepts=WORDS, top=6,
+        draws=0, cache=False, scenes=0, out=here / "out",
+    )  # fmt: skip
+    assert {path.name for path in (here / "out").iterdir()} >= {"tiny-1", "tiny-2", "compare.html"}
+    assert both.to_json()["runs"][0]["profile"] == both.to_json()["runs"][1]["profile"]
 
 
 # --- a diagnosis ----------------------------------------------------------------------------
@@ -545,7 +583,10 @@ def test_a_result_that_lacks_a_file_says_which(here: Path) -> None:
         (lambda _: pf.load_concepts([1, 2]), "concepts are words"),
         (lambda _: pf.load_concepts("visul"), "unknown concept set 'visul'; near names: visual"),
         (lambda here: pf.load(here), "holds no result: it lacks run.json (profile), comparison"),
-        (lambda _: pf.compare(), "a comparison needs at least two profiles, got 0"),
+        (lambda _: pf.compare(), "a comparison needs at least two runs; name"),
+        (lambda _: pf.compare("resnet18", "resnet34", vlm="conse"), "say with `images` on which"),
+        (lambda _: pf.compare("resnet18", checkpoint="no*.pt"), "`checkpoint` 'no*.pt' matches no"),
+        (lambda _: pf.compare("a", "b", names=["a"]), "1 `names` for 2 runs"),
         (lambda here: profiled(here, layres="all"), "unknown parameter of profile 'layres'; near"),
         (lambda here: profiled(here, device="gpu"), "unknown device 'gpu'"),
         (lambda here: profiled(here.parent / "images", top=99), "`top` 99 needs at least"),

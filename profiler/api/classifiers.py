@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from profiler.api.objects import Concepts, check_names, open_subject, open_words
+from profiler.api.objects import Concepts, Model, check_names, open_subject, open_words
 from profiler.api.results import Profile
 from profiler.concepts.attributes import attributes_for, check_concepts
 from profiler.core.text import text_of
@@ -22,12 +20,11 @@ from profiler.data.labelled.reading import find_labelled
 from profiler.errors import InputError, UsageError
 from profiler.models.attacks import Attack, parse_eps
 from profiler.models.classifier import Classifier
-from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.base import VLM
-from profiler.models.vlm.choose import open_vlm
+from profiler.models.vlm.choose import DEFAULT_VLM, open_vlm
 from profiler.profile.result import attributes_of
-from profiler.session import choose_device
+from profiler.session import check_writable, choose_device
 
 log = logging.getLogger("profiler")
 
@@ -36,10 +33,15 @@ Labelled = Path | str | LabelledSequence | Sequence[Any] | Any
 label, a data set of torch that gives them, or what ``load_images`` returned."""
 Classes = Path | str | Sequence[str]
 """What the outputs are called: a file, or names in their order."""
+Proposing = Callable[[Sequence[str]], Concepts]
+"""Names of classes → concepts that separate them; such as
+:func:`profiler.concepts.proposing.propose_concepts` with a language model."""
 
 
 def open_labels(source: Labelled, limit: int | None) -> tuple[Path | LabelledSequence, int | None]:
     """A path, or images in memory whose labels are checked; and the limit that is left to keep."""
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
     if isinstance(source, str | Path):
         return Path(source), limit
     if hasattr(type(source), "fingerprint") and hasattr(type(source), "read"):
@@ -51,14 +53,7 @@ def open_labels(source: Labelled, limit: int | None) -> tuple[Path | LabelledSeq
                 "folder with a subfolder for each class, or of a CSV of path,label"
             )
         return LabelledSequence.of(source), limit
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit must be at least 1, got {limit}")
     return LabelledSequence.of(ImageSequence.open(source, limit=limit)), None
-
-
-def class_names(classes: Classes | None) -> Path | Sequence[str] | None:
-    """Names as they are; a file as its path."""
-    return Path(classes) if isinstance(classes, str) else classes
 
 
 def check_data(data: Path | LabelledSequence, classes: Path | Sequence[str] | None) -> None:
@@ -68,26 +63,6 @@ def check_data(data: Path | LabelledSequence, classes: Path | Sequence[str] | No
         find_labelled(data)
     if isinstance(classes, Path):
         text_of(classes, "class file")
-
-
-def labelled_for(
-    data: Path | LabelledSequence,
-    classes: Path | Sequence[str] | None,
-    outputs: int,
-    limit: int | None,
-) -> LabelledImages:
-    """The labelled images, for a classifier with so many outputs.
-
-    Args:
-        data: a folder with a subfolder for each class, a CSV of path,label, or images in memory.
-        classes: what the outputs are called: names, or a file.
-        outputs: how many there are.
-        limit: keep that many images, evenly spread.
-    """
-    names, mapping = open_classes(classes, outputs, data=data)
-    if names.assumed:
-        log.warning("warning: %s", names.assumed)
-    return open_labelled(data, names, mapping, limit=limit)
 
 
 def change_of(
@@ -130,50 +105,68 @@ def changes_of(
 
 @dataclass(frozen=True)
 class LabelledCase:
-    """A classifier and its labelled images, as they were given in Python.
+    """A classifier, labelled images and concepts, of which nothing is loaded yet."""
 
-    Attributes:
-        classifier: the network, divided into encoder and head.
-        images: with the output that each should have highest.
-        words: the concepts that were given; None where none were.
-        eyes: opens the VLM.
-    """
-
-    classifier: Classifier
-    images: LabelledImages
-    words: ConceptSet | None
-    eyes: Callable[[], VLM]
+    model: Model
+    head: str | None
+    preprocess: str | Preprocess | None
+    device: str
+    data: Path | LabelledSequence
+    classes: Path | Sequence[str] | None
+    limit: int | None
+    words: ConceptSet | Proposing | None
+    vlm: str | VLM
 
     @classmethod
-    def open(
+    def given(
         cls,
-        model: str | nn.Module | Subject,
+        model: Model,
         images: Labelled,
-        concepts: Concepts | Profile | None,
-        classes: Classes | None,
-        head: str | None,
-        vlm: str | VLM,
-        preprocess: str | Preprocess | None,
-        limit: int | None,
-        device: str,
+        concepts: Concepts | Profile | Proposing | None = None,
+        *,
+        classes: Classes | None = None,
+        head: str | None = None,
+        vlm: str | VLM = DEFAULT_VLM,
+        preprocess: str | Preprocess | None = None,
+        limit: int | None = None,
+        device: str = "auto",
+        folder: Path | None = None,
     ) -> "LabelledCase":
-        """Names and labels are checked before the network is loaded, which knows its outputs."""
+        """What a function or a command was given; ``folder`` is where it will write to."""
         check_names(model, vlm)
+        choose_device(device)
         source, left = open_labels(images, limit)
-        names = class_names(classes)
+        names = Path(classes) if isinstance(classes, str) else classes
         check_data(source, names)
-        words = words_of(concepts)
-        place = choose_device(device)
-        classifier = Classifier.find(open_subject(model, preprocess, device), head)
-        data = labelled_for(source, names, classifier.outputs, left)
-        return cls(
-            classifier, data, words, lambda: open_vlm(vlm, place) if isinstance(vlm, str) else vlm
-        )
+        words = concepts if callable(concepts) else words_of(concepts)
+        if folder is not None:
+            check_writable(folder)
+        return cls(model, head, preprocess, device, source, names, left, words, vlm)
 
-    @property
-    def concepts(self) -> ConceptSet:
+    def open(self) -> tuple[Classifier, LabelledImages]:
+        """The network, divided into encoder and head, and images labelled with its outputs."""
+        subject = open_subject(self.model, self.preprocess, self.device)
+        classifier = Classifier.find(subject, self.head)
+        names, mapping = open_classes(self.classes, classifier.outputs, data=self.data)
+        if names.assumed:
+            log.warning("warning: %s", names.assumed)
+        return classifier, open_labelled(self.data, names, mapping, limit=self.limit)
+
+    def concepts(self, images: LabelledImages) -> ConceptSet:
         """Those that were given, or else those known for the classes that have images."""
-        return self.words or attributes_for(self.images.present)
+        if self.words is None:
+            return attributes_for(images.present)
+        if isinstance(self.words, ConceptSet):
+            return self.words
+        return check_concepts(open_words(self.words(images.present)))
+
+    def open_vlm(self) -> VLM:
+        """What reads the images beside the classifier."""
+        return (
+            self.vlm
+            if not isinstance(self.vlm, str)
+            else open_vlm(self.vlm, choose_device(self.device))
+        )
 
 
 def words_of(concepts: Concepts | Profile | None) -> ConceptSet | None:

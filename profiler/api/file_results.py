@@ -71,6 +71,11 @@ class FileResult(Result):
             write_atomically(Path(folder, name), content)
         return Path(folder, self.NAMES[-1])
 
+    @property
+    def report_name(self) -> str:
+        """Name of the file with the page of :meth:`to_html`."""
+        return self.NAMES[-1]
+
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the files back.

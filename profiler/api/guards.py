@@ -13,9 +13,9 @@ from profiler.api.classifiers import (
     Classes,
     Labelled,
     LabelledCase,
+    Proposing,
     changes_of,
     check_data,
-    class_names,
     open_labels,
 )
 from profiler.api.file_results import GuardAssessment
@@ -61,7 +61,7 @@ class FittedGuard(Guard):
         cls,
         model: str | nn.Module | Subject,
         images: Labelled,
-        concepts: Concepts | Profile | None = None,
+        concepts: Concepts | Profile | Proposing | None = None,
         *,
         classes: Classes | None = None,
         head: str | None = None,
@@ -137,13 +137,24 @@ class FittedGuard(Guard):
             provenance_of("Guard.fit", settings),
         )
         store = open_store(cache)
-        case = LabelledCase.open(
-            model, images, concepts, classes, head, vlm, preprocess, limit, device
+        folder = None if out is None else Path(out)
+        case = LabelledCase.given(
+            model,
+            images,
+            concepts,
+            classes=classes,
+            head=head,
+            vlm=vlm,
+            preprocess=preprocess,
+            limit=limit,
+            device=device,
+            folder=folder,
         )
-        words, folder = case.concepts, None if out is None else Path(out)
+        classifier, labelled = case.open()
+        words = case.concepts(labelled)
         services = services_of(progress, store=store)
         return cls._of(
-            fit_guard(case.classifier, case.eyes(), case.images, words, folder, options, services)
+            fit_guard(classifier, case.open_vlm(), labelled, words, folder, options, services)
         )
 
     @classmethod
@@ -274,7 +285,7 @@ class FittedGuard(Guard):
             "seed": seed,
         }
         source, left = open_labels(images, limit)
-        names = class_names(classes)
+        names = Path(classes) if isinstance(classes, str) else classes
         check_data(source, names)
         classifier = self._classifier(model, preprocess, device)
         found = assess_guard(

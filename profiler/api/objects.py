@@ -17,10 +17,9 @@ from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, Synthetic
 from profiler.data.labelled.memory import LabelledSequence
 from profiler.errors import InputError, ProfilerError, UsageError
 from profiler.llm.base import LLM
-from profiler.models.subject.loading import SubjectOptions, load_subject, subject_of
+from profiler.models.subject.loading import NamedSubject, SubjectOptions, load_subject, subject_of
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
-from profiler.models.subject.sources import find_source
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, check_vlm, late_words, open_vlm
@@ -31,6 +30,8 @@ T = TypeVar("T")
 
 CacheFolder = Path | str | Literal[False] | None
 """Where what takes time is kept: None for the user's cache folder, False for nowhere."""
+Model = str | nn.Module | Subject | NamedSubject
+"""A name, a module, or what ``load_model`` returned."""
 Images = Path | str | ProbeSet | Sequence[Any] | Any
 """A folder, the name of a built-in set, pictures or paths in a sequence, or a data set of torch."""
 Concepts = Path | str | Sequence[str] | ConceptSet
@@ -56,7 +57,7 @@ def _parameter(option: re.Match[str]) -> str:
     return f"`{_CALLED.get(name, name)}`"
 
 
-_CALLED = {"probe": "images", "data": "images", "region": "regions"}
+_CALLED = {"probe": "images", "data": "images", "region": "regions", "name": "names"}
 """Options that are called otherwise in Python."""
 
 
@@ -259,18 +260,20 @@ def services_of(
     return Services(llm, store, progress or Silent())
 
 
-def check_names(model: str | nn.Module | Subject, vlm: str | VLM) -> None:
+def check_names(model: Model, vlm: str | VLM) -> None:
     """Refuse names that are none, before anything is loaded."""
+    if isinstance(model, str):
+        model = NamedSubject(model)
+    if isinstance(model, NamedSubject):
+        model.check()
     if isinstance(vlm, str):
         check_vlm(vlm)
-    if isinstance(model, str):
-        find_source(model)
 
 
-def open_subject(
-    model: str | nn.Module | Subject, preprocess: str | Preprocess | None, device: str
-) -> Subject:
+def open_subject(model: Model, preprocess: str | Preprocess | None, device: str) -> Subject:
     """See :func:`load_model`."""
+    if isinstance(model, NamedSubject):
+        return model.load(choose_device(device))
     if not isinstance(model, Subject):
         return load_model(model, preprocess=preprocess, device=device)
     if preprocess is not None:

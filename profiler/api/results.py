@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 import tempfile
 import webbrowser
@@ -120,6 +119,11 @@ class Result(ABC):
         """The table of :meth:`to_csv`; empty numbers are NaN, empty texts stay empty."""
         return framed(self.to_csv())
 
+    @property
+    def report_name(self) -> str:
+        """Name of the file with the page of :meth:`to_html`."""
+        return "report.html"
+
     def show(self) -> None:
         """Open the report in a browser."""
         with tempfile.NamedTemporaryFile(
@@ -175,9 +179,8 @@ class Profile(Result):
         return self.run.descriptions_csv()
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``profile.json``: counts by layer and category."""
-        content: dict[str, Any] = json.loads(self.run.judged_files()["profile.json"])
-        return content
+        """Counts by layer and category, what drives each layer, and how labels were sorted."""
+        return self.run.to_json()
 
     def to_html(self) -> str:
         """The content of ``report.html``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from profiler.api.classifiers import Classes, Labelled, LabelledCase, words_of
+from profiler.api.classifiers import Classes, Labelled, LabelledCase, Proposing, words_of
 from profiler.api.file_results import CheckResult
 from profiler.api.objects import (
     CacheFolder,
@@ -118,16 +118,29 @@ def check(
         "seed": seed,
     }
     store = open_store(cache)
-    case = LabelledCase.open(model, images, None, classes, head, vlm, preprocess, limit, device)
+    folder = None if out is None else Path(out)
+    case = LabelledCase.given(
+        model,
+        images,
+        classes=classes,
+        head=head,
+        vlm=vlm,
+        preprocess=preprocess,
+        limit=limit,
+        device=device,
+        folder=folder,
+    )
+    classifier, labelled = case.open()
     with _pointing():
-        words = concepts_for(specs, words, case.images)
+        # The VLM and the images come last: what names no output is refused before.
+        words = concepts_for(specs, words, labelled)
         done = hold(
             specs,
             words,
-            case.classifier,
-            case.eyes(),
-            case.images,
-            None if out is None else Path(out),
+            classifier,
+            case.open_vlm(),
+            labelled,
+            folder,
             SpecOptions(
                 regions=wanted,
                 on=(on,) if isinstance(on, str) else tuple(on),
@@ -147,7 +160,7 @@ def check(
 def mine(
     model: str | nn.Module | Subject,
     images: Labelled,
-    concepts: Concepts | Profile | None = None,
+    concepts: Concepts | Profile | Proposing | None = None,
     *,
     table: Path | str | None = None,
     per_class: int = 10,
@@ -212,14 +225,28 @@ def mine(
         "seed": seed,
     }
     store = open_store(cache)
-    case = LabelledCase.open(model, images, concepts, classes, head, vlm, preprocess, limit, device)
-    words = case.concepts if named is None else case.words
+    file = None if out is None else Path(out)
+    case = LabelledCase.given(
+        model,
+        images,
+        concepts,
+        classes=classes,
+        head=head,
+        vlm=vlm,
+        preprocess=preprocess,
+        limit=limit,
+        device=device,
+        folder=file.parent if file else None,
+    )
+    classifier, labelled = case.open()
+    # Of a table, all columns, unless some are named.
+    words = case.concepts(labelled) if case.words or named is None else None
     done = propose(
         words,
-        case.classifier,
-        case.eyes(),
-        case.images,
-        None if out is None else Path(out),
+        classifier,
+        case.open_vlm(),
+        labelled,
+        file,
         MineOptions(per_class, least_rate, named, relevant, gap),
         SpecOptions(
             trust_labels=trust_labels,

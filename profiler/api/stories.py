@@ -1,15 +1,16 @@
 """The stories as functions: networks, images and words go in, by name or in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial as with_arguments
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from profiler.api.classifiers import Classes, Labelled, LabelledCase, change_of
-from profiler.api.file_results import ClassifierDiagnosis, ProfileComparison, load
+from profiler.api.classifiers import Classes, Labelled, LabelledCase, Proposing, change_of
+from profiler.api.file_results import ClassifierDiagnosis, ProfileComparison
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
@@ -23,35 +24,31 @@ from profiler.api.objects import (
     services_of,
 )
 from profiler.api.results import Profile
-from profiler.compare.compare import (
-    CompareOptions,
-    NamedRun,
-    common_categories,
-    compare_runs,
-    order_of,
-)
+from profiler.compare.compare import CompareOptions, common_categories, compare_runs, order_of
 from profiler.compare.rules import parse_rule
+from profiler.compare.slots import NamedRun, Tuning, Unprofiled, profile_missing, slots_of
 from profiler.core.store import Store
-from profiler.core.text import distinct, split
+from profiler.core.text import split
 from profiler.data.annotations import is_annotated
 from profiler.data.corruptions import Corruption
 from profiler.debug.debug import DebugOptions
 from profiler.debug.debug import debug as diagnose
 from profiler.debug.result import LEVELS
-from profiler.errors import InputError, UnknownNameError, UsageError
+from profiler.errors import UnknownNameError, UsageError
 from profiler.llm.base import LLM
 from profiler.llm.choose import open_llm
 from profiler.models.attacks import Attack
 from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import Preprocess
-from profiler.models.vlm.base import VLM
+from profiler.models.vlm.annotated import AnnotatedVLM
+from profiler.models.vlm.base import VLM, TextEncoder
 from profiler.models.vlm.choose import DEFAULT_VLM, texts_of
 from profiler.profile.evaluation import DRAWS
 from profiler.profile.run import ProfileOptions
 from profiler.profile.run import profile as profile_network
 from profiler.profile.similarity.base import Similarity
 from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
-from profiler.profile.sorting.categories import Category
+from profiler.profile.sorting.categories import DEFAULT, Category
 from profiler.profile.threshold import Threshold, read_cut, read_threshold
 from profiler.session import Progress, Reading, choose_device
 
@@ -109,29 +106,9 @@ def profile(
     Raises:
         ProfilerError: with the reason; see :mod:`profiler.errors`.
     """
-    if unknown := next((name for name in options if name not in _REST), None):
-        raise UnknownNameError("parameter of profile", unknown, sorted(_REST))
-    annotated = isinstance(concepts, str) and is_annotated(concepts)
-    if annotated and vlm != DEFAULT_VLM:
-        raise UsageError("`vlm` and annotations both say what the images show; give one")
     check_names(model, vlm)
-    if similarity is None:
-        similarity = OF_ANNOTATIONS[0] if annotated else "soft-wpmi"
-    formula = open_similarity(similarity) if isinstance(similarity, str) else similarity
-    if annotated and formula.name not in OF_ANNOTATIONS:
-        raise UsageError(
-            f"`similarity` {formula.name} is about cosines, and annotations are none; use "
-            f"{', '.join(OF_ANNOTATIONS)}"
-        )
-    given = {
-        **options,
-        "layers": (split(layers) if isinstance(layers, str) else tuple(layers)) or ("all",),
-        "similarity": formula,
-        "threshold": _cut(threshold),
-        "seed": seed,
-    }
-    if isinstance(on_r := options.get("range_threshold"), str | Path):
-        given["range_threshold"] = read_cut(str(on_r), "--range-threshold")
+    annotated, given = _profiling("profile", concepts, vlm, similarity, options)
+    given |= {"layers": _layers(layers), "threshold": _cut(threshold), "seed": seed}
     place = choose_device(device)
     store = open_store(cache)
     settings = {
@@ -161,41 +138,68 @@ def profile(
 
 @in_parameters
 def compare(
-    *profiles: Profile | Path | str,
+    *profiles: Profile | Subject | Path | str,
     names: Sequence[str] | None = None,
+    checkpoint: str | Path | Sequence[str | Path] = (),
+    checkpoint_key: str | Sequence[str] = (),
+    weights: str | Sequence[str] = (),
+    partial: bool = False,
+    images: Images | None = None,
+    concepts: Concepts = "common-20k",
+    vlm: str | VLM | None = None,
+    preprocess: str | None = None,
+    layers: str | Sequence[str] = "all",
+    similarity: str | Similarity | None = None,
+    limit: int | None = None,
     timeline: str | None = None,
     threshold: Cut = None,
     own_thresholds: bool = False,
     fail_on: Sequence[str] = (),
     draws: int = DRAWS,
-    vlm: VLM | None = None,
     seed: int = 0,
     llm: str | LLM | None = None,
     device: str = "auto",
     cache: CacheFolder = None,
     progress: Progress | None = None,
     out: Path | str | None = None,
+    **options: Any,
 ) -> ProfileComparison:
     """Say what changed between profiles, and whether it is more than noise: ``profiler compare``.
 
     Units are put side by side by what they respond to where the profiles were made with
-    ``keep_activations`` and the same cache.
+    ``keep_activations`` and the same cache. Networks are profiled first, so that ten checkpoints
+    take one call: ``pf.compare("resnet50", checkpoint="ckpt/*.pt", timeline="step", images=…)``.
 
     Args:
-        profiles: two or more of the same images, concepts and VLM, or folders of finished runs.
+        profiles: two or more of the same images, concepts and VLM, or folders of finished runs;
+            or networks, by name or as ``load_model`` returned them.
         names: what to call each; by default the folder's name, or else the network's.
+        checkpoint: weights of networks given by name: files, globs, or folders of a training; one
+            for each network, or all of them of one network.
+        checkpoint_key: which of several networks in a checkpoint; one for all, or for each.
+        weights: of networks given by name: ``default``, ``none``, or a name torchvision gives.
+        partial: load the weights that fit a network.
+        images: as in ``profile``, for networks.
+        concepts: as in ``profile``, for networks.
+        vlm: as in ``profile``, for networks; or embeds words that are not in the cache, by default
+            as the first profile names it.
+        preprocess: text as in ``load_model``, for networks given by name.
+        layers: as in ``profile``, for networks.
+        similarity: as in ``profile``, for networks.
+        limit: how many of the images to use, for networks.
         timeline: ``name``, ``step`` or ``given``: the profiles are steps of one training.
         threshold: cuts all profiles; None: labels that are confirmed on other images.
         own_thresholds: cut each profile at its own threshold.
         fail_on: rules such as ``js>0.1``, whose verdicts stand in the result.
         draws: bootstrap draws for the noise floor; 0 for none.
-        vlm: embeds words that are not in the cache; by default as the first profile names it.
         seed: of everything random.
         llm: sorts words and writes the summary; None keeps the categories of the profiles.
-        device: for the VLM.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         cache: as in ``profile``.
         progress: is told how far each stage has come.
-        out: folder to write to; None to write nothing.
+        out: folder to write to, with a folder for each network that is profiled; None to write
+            nothing.
+        options: as in ``profile``, for networks.
 
     Returns:
         What changed by layer and category, with intervals, and which units match.
@@ -204,52 +208,79 @@ def compare(
         InputError: the profiles differ in more than the network.
         UsageError: there are fewer than two profiles, or parameters exclude each other.
     """
-    given = [each if isinstance(each, Profile) else load(each) for each in profiles]
-    finished = [each for each in given if isinstance(each, Profile)]
-    if len(finished) < len(given):
-        raise InputError("a comparison is of profiles, not of other comparisons")
-    if names is not None and len(names) != len(finished):
-        raise UsageError(f"{len(names)} `names` for {len(finished)} profiles; give one for each")
-    called = names or [
-        each.folder.resolve().name if each.folder else each.run.record.subject.name
-        for each in finished
-    ]
-    runs = [
-        NamedRun(name, each.run, each.folder)
-        for name, each in zip(distinct(list(called)), finished, strict=True)
-    ]
-    if len(runs) < 2:
-        raise UsageError(f"a comparison needs at least two profiles, got {len(runs)}")
-    categories = tuple(Category(*pair) for pair in common_categories(runs))
+    slots = slots_of(
+        [_target(each) for each in profiles],
+        Tuning(
+            _several(checkpoint),
+            _several(checkpoint_key),
+            _several(weights),
+            partial,
+            preprocess,
+            seed,
+        ),
+        names or (),
+    )
+    place, store = choose_device(device), open_store(cache)
+    networks = [slot.network for slot in slots if isinstance(slot, Unprofiled)]
+    reader = vlm or DEFAULT_VLM
+    for network in networks:
+        check_names(network, reader)
+    if networks and images is None:
+        raise UsageError("networks are profiled first; say with `images` on which images")
+    _, given = _profiling("compare", concepts, reader, similarity, options)
+    finished = [slot for slot in slots if isinstance(slot, NamedRun)]
+    shared = common_categories(finished) if finished else ()
+    categories = tuple(Category(*pair) for pair in shared) or DEFAULT
     settings = {
-        "profiles": [each.name for each in runs],
+        "profiles": [each.name for each in slots],
         "timeline": timeline,
         "threshold": threshold,
         "own_thresholds": own_thresholds,
         "draws": draws,
         "seed": seed,
     }
-    options = CompareOptions(
+    how = provenance_of("compare", settings)
+    how = replace(how, date=given.pop("date", how.date))
+    words = ProfileOptions(**{"categories": categories, **given, "seed": seed})
+    wanted = CompareOptions(
         threshold=_cut(threshold),
         own_thresholds=own_thresholds,
         timeline=None if timeline is None else order_of(timeline),
         draws=draws,
-        rules=[parse_rule(rule, [each.name for each in categories]) for rule in fail_on],
+        rules=[parse_rule(rule, [each.name for each in words.categories]) for rule in fail_on],
         seed=seed,
-        words=ProfileOptions(categories=categories, seed=seed),
-        provenance=provenance_of("compare", settings),
-    )
-    first, store = finished[0], open_store(cache)
-    record = first.run.record
-    annotated = record.vlm is not None and record.vlm.annotated
-    texts = (
-        vlm
-        or (None if annotated else first.vlm)
-        or texts_of(record.vlm, record.settings, choose_device(device))
+        words=words,
+        new_categories="categories" in options,
+        provenance=how,
     )
     folder = None if out is None else Path(out)
+    inputs = with_arguments(
+        open_inputs,
+        images,
+        concepts,
+        reader,
+        cache=store.folder if store else None,
+        limit=limit,
+        seed=seed,
+    )
+    profiling = replace(
+        words,
+        layers=_layers(layers),
+        threshold=wanted.threshold,
+        keep_activations=True,
+        provenance=how,
+    )
     with _language_model(llm, store) as asked:
-        done = compare_runs(runs, folder, options, texts, services_of(progress, asked, store))
+        services = services_of(progress, asked, store)
+        runs = profile_missing(slots, inputs, folder, place, profiling, services)
+        record = runs[0].run.record
+        eyes = [vlm, *(each.vlm for each in profiles if isinstance(each, Profile))]
+        texts: TextEncoder = next(
+            # Annotations know no other words than their own.
+            (each for each in eyes if each and not isinstance(each, str | AnnotatedVLM)),
+            texts_of(record.vlm, record.settings, place),
+        )
+        done = compare_runs(runs, folder, wanted, texts, services)
     return ProfileComparison(done.files)
 
 
@@ -257,7 +288,7 @@ def compare(
 def debug(
     model: str | nn.Module | Subject,
     images: Labelled,
-    concepts: Concepts | Profile | None = None,
+    concepts: Concepts | Profile | Proposing | None = None,
     *,
     classes: Classes | None = None,
     head: str | None = None,
@@ -286,8 +317,10 @@ def debug(
             memory, a sequence of (image, label), a data set of torch that gives these, or what
             ``load_images`` returned with labels. Labels in memory are the numbers of classes,
             counted from 0.
-        concepts: to look for: as in ``profile``, or a profile, whose most frequent labels are
-            taken; None: RIVAL10's attributes, if the classes are RIVAL10's.
+        concepts: to look for: as in ``profile``; a profile, whose most frequent labels are taken;
+            or a function of the names of the classes, such as
+            :func:`profiler.concepts.proposing.propose_concepts` with a language model. None:
+            RIVAL10's attributes if the classes are RIVAL10's, else 120 visual attributes.
         classes: what the outputs are called: names in their order, or a file, which may also say
             which output each label means. By default ImageNet's for 1,000 outputs, the classes of
             images in memory if they are as many as the outputs, or the class folders, sorted.
@@ -335,15 +368,28 @@ def debug(
         "seed": seed,
     }
     store = open_store(cache)
-    case = LabelledCase.open(model, images, concepts, classes, head, vlm, preprocess, limit, device)
-    words = case.concepts
+    folder = None if out is None else Path(out)
+    case = LabelledCase.given(
+        model,
+        images,
+        concepts,
+        classes=classes,
+        head=head,
+        vlm=vlm,
+        preprocess=preprocess,
+        limit=limit,
+        device=device,
+        folder=folder,
+    )
     with _language_model(llm, store) as asked:
+        classifier, labelled = case.open()
+        words = case.concepts(labelled)
         done = diagnose(
-            case.classifier,
-            case.eyes(),
-            case.images,
+            classifier,
+            case.open_vlm(),
+            labelled,
             words,
-            None if out is None else Path(out),
+            folder,
             DebugOptions(
                 attacked,
                 harmed,
@@ -356,6 +402,48 @@ def debug(
             services_of(progress, asked, store),
         )
     return ClassifierDiagnosis(done.files)
+
+
+def _profiling(
+    function: str,
+    concepts: Concepts,
+    vlm: str | VLM,
+    similarity: str | Similarity | None,
+    options: Mapping[str, Any],
+) -> tuple[bool, dict[str, Any]]:
+    """Whether annotations take the part of the VLM, and fields of ``ProfileOptions``, checked."""
+    if unknown := next((name for name in options if name not in _REST), None):
+        raise UnknownNameError(f"parameter of {function}", unknown, sorted(_REST))
+    annotated = isinstance(concepts, str) and is_annotated(concepts)
+    if annotated and vlm != DEFAULT_VLM:
+        raise UsageError("`vlm` and annotations both say what the images show; give one")
+    if similarity is None:
+        similarity = OF_ANNOTATIONS[0] if annotated else "soft-wpmi"
+    formula = open_similarity(similarity) if isinstance(similarity, str) else similarity
+    if annotated and formula.name not in OF_ANNOTATIONS:
+        raise UsageError(
+            f"`similarity` {formula.name} is about cosines, and annotations are none; use "
+            f"{', '.join(OF_ANNOTATIONS)}"
+        )
+    given = {**options, "similarity": formula}
+    if isinstance(on_r := options.get("range_threshold"), str | Path):
+        given["range_threshold"] = read_cut(str(on_r), "--range-threshold")
+    return annotated, given
+
+
+def _target(given: Profile | Subject | Path | str) -> NamedRun | Subject | Path | str:
+    if not isinstance(given, Profile):
+        return given
+    name = given.folder.resolve().name if given.folder else given.run.record.subject.name
+    return NamedRun(name, given.run, given.folder)
+
+
+def _several(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))
+
+
+def _layers(layers: str | Sequence[str]) -> tuple[str, ...]:
+    return (split(layers) if isinstance(layers, str) else tuple(layers)) or ("all",)
 
 
 def _cut(threshold: Cut) -> Any:

@@ -1,7 +1,7 @@
 """The options about classifiers and labelled images, shared by the commands that judge answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,15 +18,14 @@ from profiler.cli.images import (
     check_precision,
 )
 from profiler.cli.subjects import Device, Loading
-from profiler.cli.words import Asking
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    from profiler.data.concept_sets import ConceptSet
-    from profiler.data.labelled.images import LabelledImages
+    from profiler.api.classifiers import LabelledCase, Proposing
+    from profiler.api.objects import Concepts
+    from profiler.api.results import Profile
     from profiler.llm.base import LLM
     from profiler.models.classifier import Classifier
-    from profiler.models.vlm.base import VLM
     from profiler.session import Reading
 
 DataPath = Annotated[
@@ -115,6 +114,33 @@ class Naming:
     propose_concepts: ProposeConcepts = False
     vlm: VLMName = "open_clip:ViT-B-16/openai"
 
+    def chosen(
+        self, llm: "LLM | None" = None, prompts: Path | None = None
+    ) -> "Concepts | Profile | Proposing | None":
+        """The concepts of the options; ``llm`` is asked to propose some, by these prompts."""
+        options = {
+            "--concepts": self.concepts,
+            "--concepts-from": self.concepts_from,
+            "--propose-concepts": self.propose_concepts,
+        }
+        if sum(bool(given) for given in options.values()) > 1:
+            raise UsageError(f"{', '.join(options)} exclude each other; give one")
+        from profiler.llm.prompts import load_prompts
+
+        load_prompts(prompts)
+        if self.concepts_from is not None:
+            from profiler.api.results import Profile
+            from profiler.profile.result import load_run
+
+            return Profile(load_run(self.concepts_from), self.concepts_from)
+        if self.propose_concepts:
+            from profiler.concepts.proposing import propose_concepts
+
+            if llm is None:
+                raise UsageError("--propose-concepts asks an LLM; name one with --llm")
+            return partial(propose_concepts, llm=llm, prompts_dir=prompts)
+        return self.concepts
+
 
 @dataclass(frozen=True)
 class Computing:
@@ -141,70 +167,30 @@ class Computing:
         return Reading(size, self.workers, self.precision, self.allow_bad)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A classifier and labelled images, as a command was told of them."""
+def case_of(
+    subject: str,
+    data: Path,
+    limit: int | None,
+    naming: Naming,
+    loading: Loading,
+    computing: Computing,
+    folder: Path,
+    concepts: "Concepts | Profile | Proposing | None" = None,
+) -> "LabelledCase":
+    """A classifier and labelled images, as a command was told of them; nothing is loaded yet."""
+    from profiler.api.classifiers import LabelledCase
 
-    subject: str
-    data: Path
-    limit: int | None
-    naming: Naming
-    loading: Loading
-    computing: Computing
-    asking: Asking = field(default_factory=Asking)
-
-    def check(self, out: Path) -> "ConceptSet | None":
-        """Check what costs nothing before the network is loaded.
-
-        Args:
-            out: the folder that will be written to.
-
-        Returns:
-            The concepts, where the classes need not be known for them.
-        """
-        from profiler.api.classifiers import check_data
-        from profiler.cli.images import check_profiling
-        from profiler.llm.prompts import load_prompts
-        from profiler.session import check_writable, choose_device
-
-        named = self.naming
-        own = self.loading.options(self.computing.seed)
-        check_profiling(self.subject, own, named.vlm, limit=self.limit)
-        choose_device(self.computing.device)
-        check_data(self.data, named.classes)
-        words = None
-        if named.concepts or named.concepts_from:
-            words = choose_concepts(
-                named.concepts, named.concepts_from, named.propose_concepts, (), None, None
-            )
-        load_prompts(self.asking.prompts)
-        with self.asking.model() as model:
-            if named.propose_concepts and model is None:
-                raise UsageError("--propose-concepts asks an LLM; name one with --llm")
-        check_writable(out)
-        return words
-
-    def open_classifier(self) -> "Classifier":
-        """The network, divided into encoder and head."""
-        return open_classifier(self.subject, self.naming.head, self.loading, self.computing)
-
-    def open_images(self, outputs: int) -> "LabelledImages":
-        """The labelled images, for a classifier with so many outputs."""
-        from profiler.api.classifiers import labelled_for
-
-        return labelled_for(self.data, self.naming.classes, outputs, self.limit)
-
-    def concepts_for(self, images: "LabelledImages", llm: "LLM | None") -> "ConceptSet":
-        """Those of the classes that have images, where no option names any."""
-        proposed = self.naming.propose_concepts
-        return choose_concepts(None, None, proposed, images.present, llm, self.asking.prompts)
-
-    def open_vlm(self) -> "VLM":
-        """What reads the images beside the classifier."""
-        from profiler.models.vlm.choose import open_vlm
-        from profiler.session import choose_device
-
-        return open_vlm(self.naming.vlm, choose_device(self.computing.device))
+    return LabelledCase.given(
+        loading.network(subject, computing.seed),
+        data,
+        concepts,
+        classes=naming.classes,
+        head=naming.head,
+        vlm=naming.vlm,
+        limit=limit,
+        device=computing.device,
+        folder=folder,
+    )
 
 
 def open_classifier(
@@ -212,50 +198,7 @@ def open_classifier(
 ) -> "Classifier":
     """The network of the options, divided into encoder and head."""
     from profiler.models.classifier import Classifier
-    from profiler.models.subject.loading import load_subject
     from profiler.session import choose_device
 
-    place = choose_device(computing.device)
-    return Classifier.find(load_subject(subject, place, loading.options(computing.seed)), head)
-
-
-def choose_concepts(
-    concepts: str | None,
-    concepts_from: Path | None,
-    propose: bool,
-    classes: Sequence[str],
-    llm: "LLM | None",
-    prompts: Path | None,
-) -> "ConceptSet":
-    """The concepts of the options.
-
-    Args:
-        concepts: ``--concepts``.
-        concepts_from: ``--concepts-from``.
-        propose: ``--propose-concepts``.
-        classes: names of the classes that have images.
-        llm: proposes.
-        prompts: its prompt files.
-    """
-    from profiler.concepts.attributes import attributes_for, check_concepts
-    from profiler.data.concept_sets import open_concepts
-    from profiler.profile.result import attributes_of
-
-    given = [bool(concepts), bool(concepts_from), propose]
-    if sum(given) > 1:
-        raise UsageError(
-            "--concepts, --concepts-from and --propose-concepts exclude each other; give one"
-        )
-    if concepts is not None:
-        return check_concepts(open_concepts(concepts))
-    if concepts_from is not None:
-        from profiler.profile.result import load_run
-
-        return attributes_of(load_run(concepts_from))
-    if propose:
-        from profiler.concepts.proposing import propose_concepts
-
-        if llm is None:
-            raise UsageError("--propose-concepts asks an LLM; name one with --llm")
-        return check_concepts(propose_concepts(classes, llm, prompts_dir=prompts))
-    return attributes_for(classes)
+    network = loading.network(subject, computing.seed)
+    return Classifier.find(network.load(choose_device(computing.device)), head)

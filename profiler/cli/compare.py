@@ -1,8 +1,7 @@
 """``profiler compare``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,16 +30,7 @@ from profiler.cli.images import (
     scenes_of,
 )
 from profiler.cli.options import grouped
-from profiler.cli.subjects import (
-    Device,
-    Loading,
-    Partial,
-    Pool,
-    PreprocessText,
-    file_name,
-    split,
-    stem_of,
-)
+from profiler.cli.subjects import Device, Partial, Pool, PreprocessText, split
 from profiler.cli.words import (
     AsJSON,
     Date,
@@ -54,16 +44,12 @@ from profiler.cli.words import (
     check_votes,
     language_model,
     provenance,
+    report,
 )
-from profiler.core.text import distinct
-from profiler.errors import CheckFailed, InputError, Undecided, UsageError
+from profiler.errors import CheckFailed, Undecided, UsageError
 
 if TYPE_CHECKING:
-    from profiler.compare.compare import ComparisonRun, NamedRun, Unprofiled
     from profiler.compare.rules import RuleVerdict
-
-_CHECKPOINTS = "*?["
-"""Characters of a glob."""
 
 
 @app.command(
@@ -206,35 +192,23 @@ def compare(
 
     wanted = read_categories(categories) if categories else None
     load_prompts(prompts)
-    from profiler.compare.compare import (
-        CompareOptions,
-        NamedRun,
-        Unprofiled,
-        common_categories,
-        compare_runs,
-        order_of,
-        profile_missing,
-    )
+    from profiler.compare.compare import CompareOptions, common_categories, compare_runs, order_of
     from profiler.compare.rules import parse_rule
+    from profiler.compare.slots import NamedRun, Tuning, Unprofiled, profile_missing, slots_of
 
     order = None if timeline is None else order_of(timeline)
-    own = _Own(
-        *_keyed(_checkpoints(checkpoint or []), checkpoint_key or []),
-        weights or [],
-        partial,
-        preprocess,
-        seed,
-    )
-    slots = _named(_slots(targets, own), name or [])
+    own = Tuning(checkpoint or (), checkpoint_key or (), weights or (), partial, preprocess, seed)
+    slots = slots_of(targets, own, name or ())
     finished = [slot for slot in slots if isinstance(slot, NamedRun)]
-    missing = [slot for slot in slots if isinstance(slot, Unprofiled)]
-    for slot in missing:
-        check_profiling(slot.subject, slot.options, vlm, pool, limit, top)
+    for slot in slots:
+        if isinstance(slot, Unprofiled):
+            check_profiling(slot, vlm, pool, limit, top)
     shared = common_categories(finished) if finished and wanted is None else ()
     sorted_into = wanted or tuple(Category(*pair) for pair in shared) or DEFAULT
     rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
 
-    from profiler.cli.terminal import TerminalProgress
+    from profiler.api.file_results import ProfileComparison
+    from profiler.cli.terminal import TerminalProgress, comparison_tables, stderr
     from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.choose import texts_of
     from profiler.profile.evaluation import DRAWS
@@ -252,41 +226,35 @@ def compare(
         scaling.open(inputs, device) as engine,
     ):
         services = Services(model, Store(cache), TerminalProgress())
-        if missing:
-            images, words, eyes = inputs(place)
-        made = iter(
-            profile_missing(
-                missing,
-                eyes(),
-                images,
-                words,
-                out,
-                place,
-                ProfileOptions(
-                    layers=split(layers),
-                    pool=pool,
-                    similarity=in_words.similarity,
-                    top=top,
-                    threshold=cut,
-                    seed=seed,
-                    reading=Reading(size, workers, precision, allow_bad),
-                    scenes=drawn,
-                    keep_activations=True,
-                    engine=engine,
-                    categories=sorted_into,
-                    lenient=llm_lenient,
-                    votes=votes,
-                    concurrency=llm_concurrency,
-                    prompts=prompts,
-                    max_report_mb=max_report_mb,
-                    provenance=called,
-                ),
-                services,
-            )
-            if missing
-            else ()
+        words = ProfileOptions(
+            categories=sorted_into,
+            lenient=llm_lenient,
+            votes=votes,
+            concurrency=llm_concurrency,
+            prompts=prompts,
+            seed=seed,
         )
-        runs = [slot if isinstance(slot, NamedRun) else next(made) for slot in slots]
+        runs = profile_missing(
+            slots,
+            inputs,
+            out,
+            place,
+            replace(
+                words,
+                layers=split(layers),
+                pool=pool,
+                similarity=in_words.similarity,
+                top=top,
+                threshold=cut,
+                reading=Reading(size, workers, precision, allow_bad),
+                scenes=drawn,
+                keep_activations=True,
+                engine=engine,
+                max_report_mb=max_report_mb,
+                provenance=called,
+            ),
+            services,
+        )
         first = runs[0].run.record
         done = compare_runs(
             runs,
@@ -298,14 +266,7 @@ def compare(
                 draws=DRAWS if draws is None else draws,
                 rules=rules,
                 seed=seed,
-                words=ProfileOptions(
-                    categories=sorted_into,
-                    lenient=llm_lenient,
-                    votes=votes,
-                    concurrency=llm_concurrency,
-                    prompts=prompts,
-                    seed=seed,
-                ),
+                words=words,
                 new_categories=wanted is not None,
                 max_report_mb=max_report_mb,
                 provenance=called,
@@ -313,151 +274,15 @@ def compare(
             texts_of(first.vlm, first.settings, place),
             services,
         )
-    _show(done, out, as_json)
+    if not as_json:
+        for table in comparison_tables(done.comparison):
+            stderr.print(table)
+    report(ProfileComparison(done.files), out, as_json)
     _judge(done.verdicts)
-
-
-def _checkpoints(given: Sequence[str]) -> list[Path]:
-    """The files, each glob and each folder in the order of its names."""
-    found: list[Path] = []
-    for text in given:
-        if any(character in text for character in _CHECKPOINTS) and not Path(text).exists():
-            path = Path(text)
-            fixed = next(i for i, part in enumerate(path.parts) if set(part) & set(_CHECKPOINTS))
-            folder = Path(*path.parts[:fixed])
-            files = sorted(folder.glob(str(Path(*path.parts[fixed:]))))
-            if not files:
-                raise InputError(f"--checkpoint {text!r} matches no file")
-            found += files
-        elif Path(text).is_dir():
-            from profiler.models.subject.weight_files import checkpoints_in
-
-            found += checkpoints_in(Path(text))
-        else:
-            found.append(Path(text))
-    return found
-
-
-def _keyed(files: list[Path], keys: list[str]) -> tuple[list[Path], list[str]]:
-    """The files and the keys in them, as many of one as of the other, if there are keys."""
-    if len(files) == 1 and len(keys) > 1:
-        files = files * len(keys)
-    if len(keys) == 1:
-        keys = keys * max(len(files), 1)
-    if keys and len(keys) != len(files):
-        raise UsageError(
-            f"{len(keys)} --checkpoint-key for {len(files)} --checkpoint; give one for all, or "
-            "one for each"
-        )
-    return files, keys
-
-
-@dataclass(frozen=True)
-class _Own:
-    """What the networks to be profiled have of their own."""
-
-    checkpoints: Sequence[Path]
-    keys: Sequence[str]
-    weights: Sequence[str]
-    partial: bool
-    preprocess: str | None
-    seed: int
-
-    def networks(self, subjects: Sequence[str]) -> "list[Unprofiled]":
-        """One for each subject or, of a single one, for each of its weights."""
-        from profiler.compare.compare import Unprofiled
-
-        tuned = max(len(self.checkpoints), len(self.weights))
-        if not subjects and tuned:
-            raise UsageError("--checkpoint and --weights are about networks; only runs were named")
-        many = tuned if len(subjects) == 1 and tuned else len(subjects)
-        for what, given in (("--checkpoint", self.checkpoints), ("--weights", self.weights)):
-            if len(given) not in (0, many):
-                raise UsageError(
-                    f"{len(given)} {what} for {many} networks; give one for each, or name one "
-                    "network and several weights"
-                )
-        every = list(subjects) * (many if len(subjects) == 1 else 1)
-        return [
-            Unprofiled(
-                _name_of(subject, file, key, weights),
-                subject,
-                Loading(
-                    file, key or "", self.partial, weights or "default", self.preprocess
-                ).options(self.seed),
-            )
-            for subject, file, key, weights in zip_longest(
-                every, self.checkpoints, self.keys, self.weights
-            )
-        ]
-
-
-def _slots(targets: Sequence[str], own: _Own) -> "list[NamedRun | Unprofiled]":
-    """The runs in the order of the command line; one network may stand for several."""
-    from profiler.compare.compare import NamedRun
-    from profiler.profile.result import load_run
-
-    finished = {target: (Path(target) / "run.json").is_file() for target in targets}
-    for target, found in finished.items():
-        if not found and Path(target).is_dir():
-            raise InputError(f"{target!r} is not a finished run: 'run.json' is missing")
-    networks = own.networks([target for target in targets if not finished[target]])
-    one_each = len(networks) == sum(not finished[target] for target in targets)
-    slots: list[NamedRun | Unprofiled] = []
-    for target in targets:
-        if finished[target]:
-            path = Path(target)
-            slots.append(NamedRun(path.resolve().name, load_run(path), path))
-        elif one_each:
-            slots.append(networks.pop(0))
-        else:
-            slots += networks
-    if len(slots) < 2:
-        raise UsageError(
-            "a comparison needs at least two runs; name two folders or networks, or one network "
-            "with --checkpoint or --weights more than once"
-        )
-    return slots
-
-
-def _named(
-    slots: "Sequence[NamedRun | Unprofiled]", given: Sequence[str]
-) -> "list[NamedRun | Unprofiled]":
-    """Under names that are unique and fit for a folder."""
-    if given and len(given) != len(slots):
-        raise UsageError(f"{len(given)} --name for {len(slots)} runs; give one for each")
-    if len(set(given)) < len(given):
-        raise UsageError("--name has to differ from run to run")
-    wanted = given or [slot.name for slot in slots]
-    names = distinct([file_name(each) for each in wanted])
-    return [replace(slot, name=name) for slot, name in zip(slots, names, strict=True)]
-
-
-def _name_of(subject: str, checkpoint: Path | None, key: str | None, weights: str | None) -> str:
-    if checkpoint is not None:
-        named = checkpoint.stem.removesuffix(".pth")  # timm's end in .pth.tar
-        return "-".join(filter(None, (named, key)))
-    stem = stem_of(subject)
-    if weights == "none":
-        return f"{stem}-random"
-    return stem if weights in (None, "default") else f"{stem}-{weights}"
 
 
 def _folder_name(names: Sequence[str]) -> str:
     return "-".join(("compare", names[0], names[-1]))
-
-
-def _show(done: "ComparisonRun", out: Path, as_json: bool) -> None:
-    from profiler.cli.terminal import comparison_tables, stderr
-    from profiler.core.json_text import json_text, read_json
-
-    if as_json:
-        content = read_json(out / "comparison.json", "outcome")
-        typer.echo(json_text({"report": str(out / "compare.html"), **content}, None))
-        return
-    for table in comparison_tables(done.comparison):
-        stderr.print(table)
-    typer.echo(str(out / "compare.html"))
 
 
 def _judge(verdicts: "Sequence[RuleVerdict]") -> None:

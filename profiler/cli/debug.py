@@ -1,7 +1,7 @@
 """``profiler debug``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,7 +9,6 @@ from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackName,
     AttackSteps,
-    Case,
     Computing,
     Corrupt,
     DataLimit,
@@ -17,14 +16,13 @@ from profiler.cli.classifiers import (
     Eps,
     Naming,
     TrustLabels,
+    case_of,
 )
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
-from profiler.cli.words import Narrating, Reporting, provenance
+from profiler.cli.subjects import Loading, SubjectName
+from profiler.cli.words import Narrating, Reporting, provenance, report
+from profiler.core.text import file_name, stem_of
 from profiler.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from profiler.debug.result import Diagnosis
 
 
 @app.command(
@@ -67,6 +65,7 @@ def debug(
     linear alignment of the classifier's features with the VLM's space.
     """
     from profiler.api.classifiers import change_of
+    from profiler.api.file_results import ClassifierDiagnosis
     from profiler.debug.result import LEVELS
 
     computing.check()
@@ -74,16 +73,15 @@ def debug(
         raise UnknownNameError("level", level, LEVELS)
     changed = change_of(attack, eps, attack_steps, corrupt, computing.seed)
     out = out or Path("reports", file_name(f"debug-{stem_of(subject)}"))
-    case = Case(subject, data, limit, naming, loading, computing, asking)
-    words = case.check(out)
     from profiler.cli.terminal import services
     from profiler.debug.debug import DebugOptions
     from profiler.debug.debug import debug as tell
 
-    classifier = case.open_classifier()
-    images = case.open_images(classifier.outputs)
     with asking.model() as model:
-        words = words or case.concepts_for(images, model)
+        concepts = naming.chosen(model, asking.prompts)
+        case = case_of(subject, data, limit, naming, loading, computing, out, concepts)
+        classifier, images = case.open()
+        words = case.concepts(images)
         done = tell(
             classifier,
             case.open_vlm(),
@@ -102,15 +100,6 @@ def debug(
             ),
             services(model),
         )
-    _show(done, out, reporting.as_json)
-
-
-def _show(done: "Diagnosis", out: Path, as_json: bool) -> None:
-    from profiler.core.json_text import json_text, read_json
-
-    if as_json:
-        content = read_json(out / "diagnosis.json", "outcome")
-        typer.echo(json_text({"report": str(out / "debug.html"), **content}, None))
-        return
-    typer.echo(done.told.text, err=True)
-    typer.echo(str(out / "debug.html"))
+    if not reporting.as_json:
+        typer.echo(done.told.text, err=True)
+    report(ClassifierDiagnosis(done.files), out, reporting.as_json)

@@ -77,8 +77,8 @@ def drivers(
     """
     size = batch_size_of(batch_size)
     check_precision(precision, device)
-    own = loading.options(seed)
-    check_profiling(subject, own, pool=pool)
+    named = loading.network(subject, seed)
+    check_profiling(named, pool=pool)
     from profiler.data.image_tables import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
     from profiler.profile.drivers import check_enough
@@ -90,13 +90,12 @@ def drivers(
     if given is not None:
         check_enough(len(given.factors), "the images of --annotations")
     from profiler.cli.terminal import services
-    from profiler.models.subject.loading import load_subject
     from profiler.profile.experiment import describe, run_experiment
     from profiler.session import Reading, check_writable, choose_device
 
     if out is not None:
         check_writable(out)
-    network = load_subject(subject, choose_device(device), own)
+    network = named.load(choose_device(device))
     wanted, reading = (
         network.layers(split(layers), pool),
         Reading(size, workers, precision, allow_bad),

@@ -1,20 +1,18 @@
 """``profiler guard fit``, ``score`` and ``eval``."""
 
 import csv
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackSteps,
-    Case,
     ClassesFile,
     Computing,
     DataLimit,
@@ -22,13 +20,15 @@ from profiler.cli.classifiers import (
     HeadName,
     Naming,
     TrustLabels,
+    case_of,
     open_classifier,
 )
 from profiler.cli.help import App
 from profiler.cli.images import batch_size_of
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
-from profiler.cli.words import Asking, Date, Reporting, provenance
+from profiler.cli.subjects import Loading, SubjectName
+from profiler.cli.words import Asking, Date, Reporting, provenance, report
+from profiler.core.text import file_name, stem_of
 from profiler.errors import CheckFailed, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -156,12 +156,11 @@ def fit(
     wanted = parse_views(views)
     check_rule(rule, wanted)
     out = out or _folder(subject)
-    case = Case(subject, data, limit, naming, loading, computing, asking)
-    words = case.check(out)
-    classifier = case.open_classifier()
-    images = case.open_images(classifier.outputs)
     with asking.model() as model:
-        words = words or case.concepts_for(images, model)
+        concepts = naming.chosen(model, asking.prompts)
+        case = case_of(subject, data, limit, naming, loading, computing, out, concepts)
+        classifier, images = case.open()
+        words = case.concepts(images)
         guard = fit_guard(
             classifier,
             case.open_vlm(),
@@ -328,11 +327,10 @@ def evaluate(
     Writes guard.html, the page to read, and guard.json. Images that the guard was fitted on are
     recognised by their content and left out.
     """
-    from profiler.core.json_text import json_text, read_json
-
     size = batch_size_of(computing.batch_size)
     flagging.target()
     from profiler.api.classifiers import changes_of, check_data
+    from profiler.api.file_results import GuardAssessment
 
     attacks, corruptions = changes_of(
         attack or (), eps, attack_steps, corrupt or (), computing.seed
@@ -369,12 +367,9 @@ def evaluate(
         ),
         Services(progress=TerminalProgress()),
     )
-    if reporting.as_json:
-        content = read_json(out / "guard.json", "outcome")
-        typer.echo(json_text({"report": str(out / "guard.html"), **content}, None))
-        return
-    _show(found)
-    typer.echo(str(out / "guard.html"))
+    if not reporting.as_json:
+        _show(found)
+    report(GuardAssessment(found.files), out, reporting.as_json)
 
 
 def _folder(subject: str) -> Path:
@@ -450,17 +445,7 @@ def _write_rows(rows: "Iterable[Scored]", file: IO[str], as_json: bool) -> None:
         writer.writerow(COLUMNS)
     for row in rows:
         if as_json:
-            content: dict[str, Any] = {
-                "image": row.name,
-                "prediction": row.prediction or None,
-                "class": row.predicted if row.predicted >= 0 else None,
-                "score": row.score if math.isfinite(row.score) else None,
-                "verdict": "flag" if row.flagged else "accept",
-                "against": row.reasons,
-                "problem": row.problem or None,
-                "views": row.views,
-            }
-            file.write(json_text(content, None) + "\n")
+            file.write(json_text(row.to_json(), None) + "\n")
         else:
             writer.writerow(row.cells)
         # Whoever reads the other end of a pipe should not wait for a whole block.

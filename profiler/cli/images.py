@@ -10,8 +10,9 @@ import typer
 from profiler.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from profiler.compare.slots import Unprofiled
     from profiler.engine.worker import OpenInputs
-    from profiler.models.subject.loading import SubjectOptions
+    from profiler.models.subject.loading import NamedSubject
     from profiler.profile.similarity.base import Similarity
 
 VLMName = Annotated[
@@ -120,19 +121,17 @@ def scenes_of(experiment: bool, scenes: int | None) -> int:
 
 
 def check_profiling(
-    subject: str,
-    own: "SubjectOptions",
+    network: "NamedSubject | Unprofiled",
     vlm: str | None = None,
     pool: str = "auto",
     limit: int | None = None,
     top: int | None = None,
 ) -> None:
     """What costs nothing to check of the options about profiling."""
-    from profiler.models.subject.loading import check_subject
     from profiler.models.subject.pooling import RULES
     from profiler.models.vlm.choose import check_vlm
 
-    check_subject(subject, own)
+    network.check()
     if vlm is not None:
         check_vlm(vlm)
     if pool not in RULES:

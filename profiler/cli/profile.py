@@ -29,8 +29,9 @@ from profiler.cli.images import (
     scenes_of,
 )
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Device, Loading, Pool, SubjectName, file_name, split, stem_of
+from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
 from profiler.cli.words import Categorizing, Reporting, provenance, show
+from profiler.core.text import file_name, stem_of
 from profiler.errors import UsageError
 
 
@@ -141,8 +142,8 @@ def run(
         raise UsageError(f"--bootstrap {bootstrap} belongs to --evaluate, which is not given")
     sorting.check()
     drawn = scenes_of(experiment, scenes)
-    own = loading.options(seed)
-    check_profiling(subject, own, vlm, pool, limit, top)
+    named = loading.network(subject, seed)
+    check_profiling(named, vlm, pool, limit, top)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_cut, read_threshold
 
@@ -159,7 +160,6 @@ def run(
     cache = cache_folder()
     with sorting.model() as model:
         from profiler.cli.terminal import TerminalProgress
-        from profiler.models.subject.loading import load_subject
         from profiler.profile.evaluation import DRAWS
         from profiler.profile.run import ProfileOptions, profile
         from profiler.session import Reading, Services, check_writable, choose_device
@@ -174,7 +174,7 @@ def run(
         # Images that are here are looked at first; what has to be downloaded comes after the names
         # of layers, which only the network knows.
         here = None if probe == DOWNLOADED else inputs(place)
-        network = load_subject(subject, place, own)
+        network = named.load(place)
         network.layers(split(layers), pool)
         images, concept_set, eyes = here or inputs(place)
         with scaling.unfinished(), scaling.open(inputs, device) as engine:

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.app import app
-from profiler.cli.classifiers import (
-    Case,
-    Computing,
-    DataLimit,
-    DataPath,
-    Naming,
-    TrustLabels,
-    choose_concepts,
-)
+from profiler.cli.classifiers import Computing, DataLimit, DataPath, Naming, TrustLabels, case_of
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Loading, SubjectName, file_name, stem_of
-from profiler.cli.words import AsJSON, Reporting, provenance
+from profiler.cli.subjects import Loading, SubjectName
+from profiler.cli.words import AsJSON, Reporting, provenance, report
+from profiler.core.text import file_name, stem_of
 from profiler.errors import CheckFailed, Undecided, UsageError
 
 if TYPE_CHECKING:
@@ -120,6 +113,7 @@ def check(
     if file is None or subject is None or data is None:
         raise UsageError("write: profiler check FILE.conspec SUBJECT --data DIR")
     computing.check()
+    from profiler.api.classifiers import words_of
     from profiler.core.text import text_of
     from profiler.spec.language.names import check as check_names
     from profiler.spec.language.parser import read
@@ -130,22 +124,21 @@ def check(
     with _pointing():
         specs = read(file)
         # Refused now, before the network is loaded, as far as the file itself can tell.
-        words = None
-        if not specs.concepts and naming.concepts is not None:
-            words = choose_concepts(naming.concepts, None, False, (), None, None)
+        given = words_of(naming.concepts)
+        words = None if specs.concepts else given
         check_names(specs, None, words.words if words else None)
     out = out or Path("reports", file_name(f"check-{file.stem}-{stem_of(subject)}"))
-    case = Case(subject, data, limit, naming, loading, computing)
-    case.check(out)
+    case = case_of(subject, data, limit, naming, loading, computing, out)
     if annotations is not None:
         text_of(annotations, "file of annotations")
 
-    from profiler.cli.terminal import services
+    from profiler.api.file_results import CheckResult
+    from profiler.cli.terminal import services, stderr
     from profiler.spec.check import check as hold
+    from profiler.spec.page import check_table
     from profiler.spec.world import SpecOptions, concepts_for
 
-    classifier = case.open_classifier()
-    images = case.open_images(classifier.outputs)
+    classifier, images = case.open()
     with _pointing():
         # The VLM and the images come last: what names no output is refused before.
         words = concepts_for(specs, words, images)
@@ -169,7 +162,10 @@ def check(
             ),
             services(None),
         )
-    _show(done, out, reporting.as_json)
+    if not reporting.as_json:
+        for line in check_table(done):
+            stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    report(CheckResult(done.files), out, reporting.as_json)
     _judge(done)
 
 
@@ -208,20 +204,6 @@ def _verify(path: Path, as_json: bool) -> None:
             f"{len(broken)} of {len(found)} proofs do not hold; first: {each.spec} on {each.on}: "
             f"{said}"
         )
-
-
-def _show(done: "Checked", out: Path, as_json: bool) -> None:
-    from profiler.cli.terminal import stderr
-    from profiler.core.json_text import json_text, read_json
-    from profiler.spec.page import check_table
-
-    if as_json:
-        content = read_json(out / "check.json", "outcome")
-        typer.echo(json_text({"report": str(out / "check.html"), **content}, None))
-        return
-    for line in check_table(done):
-        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
-    typer.echo(str(out / "check.html"))
 
 
 def _judge(done: "Checked") -> None:
@@ -300,14 +282,12 @@ def mine(
     if table is not None:
         read_table(table)
     out = out or Path("reports", file_name(f"mined-{stem_of(subject)}") + ".conspec")
-    case = Case(subject, data, limit, naming, loading, computing)
-    words = case.check(out.parent)
+    case = case_of(subject, data, limit, naming, loading, computing, out.parent, naming.chosen())
     from profiler.cli.terminal import services
 
-    classifier = case.open_classifier()
-    images = case.open_images(classifier.outputs)
-    if table is None and words is None:
-        words = case.concepts_for(images, None)
+    classifier, images = case.open()
+    # Of a table, all columns, unless some are named.
+    words = case.concepts(images) if case.words or table is None else None
     done = propose(
         words,
         classifier,
@@ -332,22 +312,4 @@ def mine(
     if not as_json:
         typer.echo(str(out))
         return
-    content = {
-        "file": str(out),
-        "chosen_on": done.chosen_on,
-        "measured_on": done.measured_on,
-        "specs": [
-            {
-                "class": each.label,
-                "relevant": each.relevant,
-                "irrelevant": each.irrelevant,
-                "formula": str(each.formula),
-                "holds": each.inside.holds,
-                "images": each.inside.images,
-                "outside_holds": each.outside.holds,
-                "outside_images": each.outside.images,
-            }
-            for each in done.proposals
-        ],
-    }
-    typer.echo(json_text(content, None))
+    typer.echo(json_text({"file": str(out), **done.to_json()}, None))

@@ -12,7 +12,7 @@ from profiler.cli.words import AsJSON
 from profiler.core import text
 
 if TYPE_CHECKING:
-    from profiler.models.subject.loading import SubjectOptions
+    from profiler.models.subject.loading import NamedSubject
     from profiler.models.subject.network import Layer, Subject
 
 SubjectName = Annotated[
@@ -88,13 +88,14 @@ class Loading:
     weights: Weights = "default"
     preprocess: PreprocessText = None
 
-    def options(self, seed: int) -> "SubjectOptions":
-        """As one value for the loader."""
-        from profiler.models.subject.loading import SubjectOptions
+    def network(self, name: str, seed: int) -> "NamedSubject":
+        """The network of that name, which is not loaded yet."""
+        from profiler.models.subject.loading import NamedSubject, SubjectOptions
 
-        return SubjectOptions(
+        options = SubjectOptions(
             self.checkpoint, self.partial, self.weights, self.preprocess, seed, self.checkpoint_key
         )
+        return NamedSubject(name, options)
 
 
 @app.command(
@@ -124,31 +125,19 @@ def list_layers(
     For each layer: its kind, the shape of its output for one image, its number of units, how
     they are pooled, and how often it runs in one pass (the last run counts).
     """
-    from profiler.core.json_text import json_text
-
-    options = loading.options(seed)
     from profiler.cli.images import check_profiling
-    from profiler.models.subject.loading import load_subject
+    from profiler.core.json_text import json_text
     from profiler.session import choose_device
 
-    check_profiling(subject, options, pool=pool)
-    network = load_subject(subject, choose_device(device), options)
+    named = loading.network(subject, seed)
+    check_profiling(named, pool=pool)
+    network = named.load(choose_device(device))
     wanted = split(layers) if layers else [g for g, names in network.groups.items() if names]
     found = network.layers(wanted, pool)
     if as_json:
         typer.echo(json_text(_as_json(network, found), None))
     else:
         _print(network, found)
-
-
-def stem_of(subject: str) -> str:
-    """A subject's name without its function: ``nets.py:small`` is called ``nets``."""
-    return Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file: what may mean something there becomes a dash."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
 
 
 def split(layers: str) -> tuple[str, ...]:

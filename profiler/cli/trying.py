@@ -7,7 +7,7 @@ import typer
 
 from profiler.cli.app import app
 from profiler.cli.images import BatchSize, Precision, Workers, batch_size_of, check_precision
-from profiler.cli.subjects import Device, file_name
+from profiler.cli.subjects import Device
 from profiler.cli.words import AsJSON, Date, provenance
 
 
@@ -57,6 +57,7 @@ def try_(
     from profiler.cli.terminal import print_table, services
     from profiler.core.json_text import json_text
     from profiler.core.store import write_atomically
+    from profiler.core.text import file_name
     from profiler.profile.trying_view import tried_page
     from profiler.session import Reading, check_writable, choose_device
 

@@ -15,6 +15,7 @@ from profiler.cli.options import grouped
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
+    from profiler.api.results import Result
     from profiler.llm.base import LLM
     from profiler.profile.result import ProfileRun
     from profiler.profile.sorting.categories import Category
@@ -342,28 +343,21 @@ def provenance(context: typer.Context, date: str | None, **used: Any) -> "Proven
 
 
 def show(done: "ProfileRun", out: Path, as_json: bool) -> None:
-    """The outcome on standard output: the report's path, or everything as JSON."""
+    """The outcome of a profile: a table, and what :func:`report` prints."""
+    from profiler.api.results import Profile
     from profiler.cli.terminal import profile_table, stderr
+
+    if not as_json and stderr.is_terminal:
+        stderr.print(profile_table(done))
+    report(Profile(done), out, as_json)
+
+
+def report(found: "Result", out: Path, as_json: bool) -> None:
+    """The outcome on standard output: the report's path, or everything as JSON."""
     from profiler.core.json_text import json_text
 
-    if as_json:
-        content = {
-            "report": str(out / "report.html"),
-            "threshold": done.threshold.value if done.threshold else None,
-            "sorter": done.sorting.sorter,
-            "profile": done.profile.to_json(),
-            **done.drivers_json(),
-            **({"quality": done.quality_json()} if done.quality else {}),
-            "doubtful": dict(done.sorting.doubtful()),
-            "usage": done.usage.to_json(),
-            "summary": done.summary,
-            "warnings": list(done.warnings),
-        }
-        typer.echo(json_text(content, None))
-        return
-    if stderr.is_terminal:
-        stderr.print(profile_table(done))
-    typer.echo(str(out / "report.html"))
+    path = str(out / found.report_name)
+    typer.echo(json_text({"report": path, **found.to_json()}, None) if as_json else path)
 
 
 def _name_of(file: Path) -> str:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from profiler.activations.collect import Collected
 from profiler.activations.kept import Fingerprints, kept_pass
 from profiler.activations.top_lists import LayerTops
@@ -28,24 +26,22 @@ from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import has_prior, label_together
+from profiler.compare.slots import NamedRun
 from profiler.compare.view import render_compare
 from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray, split
 from profiler.core.categories import UNKNOWN
 from profiler.core.store import write_atomically
-from profiler.data.concept_sets import ConceptSet
-from profiler.data.images import ProbeSet
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.llm.narrate import Narrative, narrate_in_any_case
 from profiler.models.compiled import fingerprint_of
-from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.annotated import attribute_rows
-from profiler.models.vlm.base import VLM, TextEncoder, embed_captions
+from profiler.models.vlm.base import TextEncoder, embed_captions
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
 from profiler.profile.evaluation import DRAWS, Sample
 from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
-from profiler.profile.run import FDR, ProfileOptions, profile, sort_words, words_known_to
+from profiler.profile.run import FDR, ProfileOptions, sort_words, words_known_to
 from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import (
@@ -70,25 +66,6 @@ def order_of(text: str) -> Order:
         if text == order:
             return order
     raise UnknownNameError("order of --timeline", text, orders)
-
-
-@dataclass(frozen=True)
-class NamedRun:
-    """A finished run, by the name it goes by among those compared with it."""
-
-    name: str
-    run: ProfileRun
-    folder: Path | None = None
-    """None of a run that was not written."""
-
-
-@dataclass(frozen=True)
-class Unprofiled:
-    """A network that has no run yet."""
-
-    name: str
-    subject: str
-    options: SubjectOptions
 
 
 @dataclass(frozen=True)
@@ -125,30 +102,6 @@ class ComparisonRun:
     verdicts: tuple[RuleVerdict, ...]
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The same as files, by name."""
-
-
-def profile_missing(
-    networks: Sequence[Unprofiled],
-    vlm: VLM,
-    probe: ProbeSet,
-    concepts: ConceptSet,
-    out: Path,
-    device: torch.device,
-    options: ProfileOptions,
-    services: Services = NONE,
-) -> list[NamedRun]:
-    """Profile each network into a folder of its name within ``out``.
-
-    What an earlier call did is in the cache, so only what is missing takes time.
-    """
-    found = []
-    for network in networks:
-        log.info("— %s", network.name)
-        subject = load_subject(network.subject, device, network.options)
-        folder = out / network.name
-        run = profile(subject, vlm, probe, concepts, folder, options, services)
-        found.append(NamedRun(network.name, run, folder))
-    return found
 
 
 def compare_runs(

@@ -229,3 +229,13 @@ def text_of(path: Path, what: str) -> str:
         return decoded(path.read_bytes(), f"{what} {str(path)!r}")
     except OSError as error:
         raise InputError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def stem_of(subject: str) -> str:
+    """A network's name without its function: ``nets.py:small`` is called ``nets``."""
+    return Path(subject.rpartition(":")[0]).stem if ".py:" in subject else subject
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file: what may mean something there becomes a dash."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

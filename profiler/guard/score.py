@@ -1,6 +1,7 @@
 """Images scored by a guard, one after the other."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,19 @@ class Scored:
             self.problem,
             seen,
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values; None where the image cannot be scored."""
+        return {
+            "image": self.name,
+            "prediction": self.prediction or None,
+            "class": self.predicted if self.predicted >= 0 else None,
+            "score": self.score if math.isfinite(self.score) else None,
+            "verdict": "flag" if self.flagged else "accept",
+            "against": self.reasons,
+            "problem": self.problem or None,
+            "views": self.views,
+        }
 
 
 def score_images(

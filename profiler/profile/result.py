@@ -430,6 +430,21 @@ class ProfileRun:
         decided = self.range_threshold.source if self.range_threshold else "decoys"
         return {"range": {**found, "cut": self.explained_cut, "cut_source": decided}}
 
+    def to_json(self) -> dict[str, Any]:
+        """What is told of the run as a whole, as plain values; its units are a table."""
+        return {
+            "threshold": self.threshold.value if self.threshold else None,
+            "sorter": self.sorting.sorter,
+            "profile": self.profile.to_json(),
+            **self._range_json(),
+            **self.drivers_json(),
+            **({"quality": self.quality_json()} if self.quality else {}),
+            "doubtful": dict(self.sorting.doubtful()),
+            "usage": self.usage.to_json(),
+            "summary": self.summary,
+            "warnings": list(self.warnings),
+        }
+
     def quality_json(self) -> dict[str, Any]:
         """Summaries of the quality of the labels, of interpretable units and of all units."""
         masks = [self.trusted(layer) for layer in self.layers]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,26 @@ class Mined:
     proposals: tuple[Proposal, ...]
     chosen_on: int
     measured_on: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The specs with their rates, as plain values."""
+        return {
+            "chosen_on": self.chosen_on,
+            "measured_on": self.measured_on,
+            "specs": [
+                {
+                    "class": each.label,
+                    "relevant": each.relevant,
+                    "irrelevant": each.irrelevant,
+                    "formula": str(each.formula),
+                    "holds": each.inside.holds,
+                    "images": each.inside.images,
+                    "outside_holds": each.outside.holds,
+                    "outside_images": each.outside.images,
+                }
+                for each in self.proposals
+            ],
+        }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,13 +66,29 @@ class SubjectOptions:
             check_preprocess(self.preprocess)
 
 
-def check_subject(spec: str, options: SubjectOptions) -> None:
-    """Refuse names of networks and weights that are none; nothing is downloaded yet, nor built."""
-    source = find_source(spec)
-    if options.checkpoint is None:
-        source.check_weights(options.weights, spec)
-    if ".py:" in spec:
-        factory_file(spec)
+@dataclass(frozen=True)
+class NamedSubject:
+    """A network that is not loaded yet.
+
+    Attributes:
+        name: as in :func:`load_subject`.
+        options: other weights, another preprocessing.
+    """
+
+    name: str
+    options: SubjectOptions = field(default_factory=SubjectOptions)
+
+    def check(self) -> None:
+        """Refuse names of networks and weights that are none; nothing is downloaded, nor built."""
+        source = find_source(self.name)
+        if self.options.checkpoint is None:
+            source.check_weights(self.options.weights, self.name)
+        if ".py:" in self.name:
+            factory_file(self.name)
+
+    def load(self, device: torch.device) -> Subject:
+        """The network, where it is to run."""
+        return load_subject(self.name, device, self.options)
 
 
 def load_subject(spec: str, device: torch.device, options: SubjectOptions | None = None) -> Subject:
