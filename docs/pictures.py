@@ -21,8 +21,10 @@ REPORTS = HERE / "_build" / "gallery" / "reports"
 CHROMIUM = "/usr/bin/chromium"
 GAP = 14
 """Pixels between the parts."""
-MOST = 400
+MOST = 450
 """Pixels of a small picture's height: it shows what a page looks like, not all of it."""
+FADE = 50
+"""Pixels over which it fades out."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ PICTURES = {
         640,
     ),
     "debug-small": Picture(("#confusions .confused",), "diagnosis/debug.html", 440),
-    "guard-small": Picture(("#curves .legend", "#curves .plots"), "guard/guard.html", 640),
+    "guard-small": Picture(
+        ("#curves .legend", "#curves .plots > :first-child"), "guard/guard.html", 640
+    ),
     "check-small": Picture(("#specs .keys", "#specs .spec-table"), "check/check.html", 640),
 }
 
@@ -81,9 +85,13 @@ def draw(page: Page, picture: Picture, report: Path) -> Image.Image:
     for each in cut:
         whole.paste(each, (GAP, top))
         top += each.height + GAP
-    return (
-        whole if picture.width == 1400 else whole.crop((0, 0, whole.width, min(MOST, whole.height)))
-    )
+    if picture.width == 1400 or whole.height <= MOST:
+        return whole
+    # Faded out below, so that nobody takes the cut for the end.
+    small = whole.crop((0, 0, whole.width, MOST))
+    ramp = Image.linear_gradient("L").resize((small.width, FADE))
+    small.paste(whole.getpixel((0, 0)), (0, MOST - FADE), ramp)
+    return small
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
 
 app = App(
     name="profiler",
-    help="Profiler says in words what a vision network has learned and where it fails.",
+    help="State in words what a vision network has learned and where it fails.",
     epilog=ENVIRONMENT,
     add_completion=True,
     context_settings={"auto_envvar_prefix": "PROFILER", "help_option_names": ["-h", "--help"]},

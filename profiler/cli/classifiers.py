@@ -41,7 +41,7 @@ ClassesFile = Annotated[
     typer.Option(
         "--classes",
         help="Names of the outputs: a file with one name on each line, or JSON; or a "
-        "CSV label,class that says which output each label of the data means.  "
+        "CSV label,class that maps each label of the data to an output.  "
         "[default: the names that come with the weights; ImageNet's for 1000 "
         "outputs; or the sorted class folders of --data]",
     ),

@@ -84,13 +84,13 @@ def compare(
         list[str] | None,
         typer.Option(help="default, none or a name torchvision gives; once for each run."),
     ] = None,
-    name: Annotated[list[str] | None, typer.Option(help="Name of each run; once for each.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Name of a run; once for each.")] = None,
     timeline: Annotated[
         str | None,
         typer.Option(
             metavar="ORDER",
             help="Treat the runs as steps of one training, in the order of: name, step "
-            "(as the checkpoints say) or given.",
+            "(as the checkpoints state) or given.",
         ),
     ] = None,
     threshold: Annotated[
@@ -109,10 +109,10 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="Exit with status 1 if this holds: js>0.1, interpretable<-5%, "
+            help="Exit with status 1 if this condition holds: js>0.1, interpretable<-5%, "
             "color[layer1]>3%, kept<90%, correlation<0.5, cka<0.9, changed>0, "
             "shape[layer4]<-3% (of the variance, by experiment; driver_color for "
-            "what is also a category). Once for each.",
+            "what is also a category). May be given more than once.",
         ),
     ] = None,
     draws: Annotated[

@@ -50,8 +50,8 @@ def debug(
     level: Annotated[
         str,
         typer.Option(
-            help="Space whose concepts come first: encoder (the classifier's own "
-            "features) or vlm; the report shows both."
+            help="Space that the report shows first: encoder (the classifier's own "
+            "features) or vlm; it has both."
         ),
     ] = "encoder",
     trust_labels: TrustLabels = False,
@@ -59,7 +59,7 @@ def debug(
     computing: Computing,
     reporting: Reporting,
 ) -> None:
-    """Explain why a classifier is incorrect: encoder or head, and which concepts.
+    """Explain the errors of a classifier: encoder or head, and which concepts.
 
     Writes debug.html, the page to read, diagnosis.json, heatmaps.npz and map.safetensors, the
     linear alignment of the classifier's features with the VLM's space.

@@ -50,7 +50,7 @@ def drivers(
         Path | None,
         typer.Option(
             help="Describe your own images instead of drawn scenes: a CSV with a column "
-            "image, of paths, and columns that sort them. The result is association, "
+            "path and columns that sort the images. The result is association, "
             "not cause."
         ),
     ] = None,

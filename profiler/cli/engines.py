@@ -25,7 +25,7 @@ class Scaling:
         str,
         typer.Option(
             metavar="local|ray",
-            help="Where the image pass is made: local, in this process; or ray, by the workers "
+            help="Where the networks run on images: local, in this process; or ray, by the workers "
             "of a Ray cluster.",
         ),
     ] = "local"
@@ -51,7 +51,7 @@ class Scaling:
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Make the I-th of N shares of the image pass and leave it in the cache, as one "
+            help="Compute the I-th of N shares of the image pass and leave it in the cache, as one "
             "of an array of jobs. The job that finds the pass complete writes the report.",
         ),
     ] = None

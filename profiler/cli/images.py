@@ -33,7 +33,7 @@ ProbeName = Annotated[
 ConceptsName = Annotated[
     str,
     typer.Option(
-        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file "
+        help="Concepts: common-20k, common-3k, imagenet-1k, visual, attributes, or a text file "
         "with one concept a line."
     ),
 ]
@@ -83,7 +83,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
 ProfiledConceptsName = Annotated[
     str,
     typer.Option(
-        help="Concepts: common-20k, common-3k, imagenet-1k, visual, or a text file "
+        help="Concepts: common-20k, common-3k, imagenet-1k, visual, attributes, or a text file "
         "with one concept a line. Or annotations of the images, in place of a "
         "VLM: annotations:FILE.csv (a path and one column for each attribute, or "
         "a path and tags), annotations:folders, or annotations:truth of the "

@@ -60,7 +60,7 @@ def check(
             metavar="REGION",
             help="Region of a class's encodings: box:GAMMA (mean ± GAMMA standard "
             "deviations), hull, ball:R (R times their spread), or max (the largest "
-            "box that can be proved). Once for each; implies --formal.  [default: "
+            "box that can be proved). May be given more than once; implies --formal.  [default: "
             f"{DEFAULT_REGION}]",
         ),
     ] = None,
@@ -68,7 +68,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="CLASS",
-            help="Prove on the regions of these classes; once for each.  [default: the "
+            help="Prove on the regions of this class; may be given more than once.  [default: the "
             "classes that a spec predicts, or else all]",
         ),
     ] = None,
