@@ -414,7 +414,6 @@ def classifiers(llm: str) -> Iterator[Step]:
     yield step(
         f"debug {known} {see} {QUICK} {PAGE} {whole} --propose-concepts --out proposed {llm}"
     )
-    yield step(f"debug {known} {see} --concepts-from full --out from-run -j 0")
     yield step(
         f"guard fit {known} {see} {QUICK} {whole} --propose-concepts --out asked {llm}"
         " --rule msp+typicality --views mirrored --share 0.1"
@@ -425,7 +424,13 @@ def classifiers(llm: str) -> Iterator[Step]:
     yield step(
         f"guard fit {known} {see} --concepts words.txt --out passed -j 0 --passed-errors 0.8"
     )
-    yield step(f"guard fit {known} {see} --concepts words.txt --out alarms -j 0 --false-alarms 0.1")
+    # The pass is in the cache, so no second cluster is started.
+    cluster = "--engine ray --address local --ray-cpus 1 --ray-gpus 0"
+    yield step(f"debug {known} {see} --concepts-from full --out from-run -j 0 {cluster}")
+    yield step(
+        f"guard fit {known} {see} --concepts words.txt --out alarms -j 0 --false-alarms 0.1"
+        f" {cluster}"
+    )
     judged = f"{NET_150} --guard asked --head head --partial --weights default"
     judged += f" {PIXELS} -b 32 --device cpu --seed 0"
     yield step(f"guard score {judged} others --watch --window 10 --fail-on-drift", statuses=(0, 1))

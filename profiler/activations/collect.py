@@ -83,6 +83,11 @@ class Change(Protocol):
         """What it does; two changes of the same words do the same."""
         ...
 
+    @property
+    def again(self) -> "Callable[[Any, VLM, Any], Change]":
+        """Makes it in another process, of the subject, VLM and probe set that are opened there."""
+        ...
+
     def __call__(
         self, indices: Sequence[int], images: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

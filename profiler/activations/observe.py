@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import torch
 
 from profiler.activations.collect import AUTO_BATCH, Collected, Skipped
-from profiler.activations.kept import collect_once
+from profiler.activations.kept import Engine, collect_once
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, checked_rows
 from profiler.core.store import Store
 from profiler.data.corruptions import Corruption, corrupted
@@ -116,6 +117,7 @@ def observe(
     workers: int = 0,
     allow_bad: bool = False,
     advance: Advance = lambda _: None,
+    engine: Engine | None = None,
 ) -> Observation:
     """Pass labelled images through both networks, once; results in ``store`` are reused.
 
@@ -133,6 +135,7 @@ def observe(
         workers: processes that decode.
         allow_bad: continue although more than 5 % of the images cannot be read.
         advance: called with the number of images done.
+        engine: where the shards of the pass are made; None: in this process.
 
     Raises:
         InputError: the classifier gives NaN or infinite numbers for an image; a label is not one
@@ -155,12 +158,13 @@ def observe(
         top=1,
         store=store,
         matrices=True,
-        change=None if attack is None else _Attacked(classifier, vlm, attack, data.truth),
+        change=None if attack is None else _Attacked(classifier, vlm, data, attack),
         precision=precision,
         batch_size=batch_size,
         workers=workers,
         allow_bad=allow_bad,
         advance=advance,
+        engine=engine,
     )
     return _observation(classifier, found, data)
 
@@ -185,13 +189,16 @@ def _observation(classifier: Classifier, found: Collected, data: LabelledImages)
 class _Attacked:
     """An attack as a change of images: away from the true class."""
 
-    def __init__(self, classifier: Classifier, vlm: VLM, attack: Attack, truth: IntArray) -> None:
+    def __init__(
+        self, classifier: Classifier, vlm: VLM, data: LabelledImages, attack: Attack
+    ) -> None:
         self.text = f"{attack.text}, version {ATTACKS_VERSION}"
+        self.again = partial(_Attacked, attack=attack)
         self._classifier = classifier
         self._model = classifier.logits()
         self._vlm = vlm
         self._attack = attack
-        self._truth = truth
+        self._truth = data.truth
         self._scale = PixelScale.measure(classifier.preprocess, classifier.name)
 
     def __call__(
@@ -297,6 +304,7 @@ def examine(
     corruption: Corruption | None = None,
     attack: Attack | None = None,
     seed: int = 0,
+    engine: Engine | None = None,
 ) -> Observation:
     """:func:`~profiler.activations.observe.observe` with the store and progress of a story.
 
@@ -310,6 +318,7 @@ def examine(
         corruption: applied to the images first.
         attack: on the classifier, applied first.
         seed: of the corruption.
+        engine: where the pass is made.
     """
     with services.progress.stage(title, len(data.names)) as advance:
         return observe(
@@ -325,4 +334,5 @@ def examine(
             workers=reading.workers,
             allow_bad=reading.allow_bad,
             advance=advance,
+            engine=engine,
         )

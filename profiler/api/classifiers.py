@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from profiler.api.objects import Concepts, Model, check_names, open_subject, open_words
 from profiler.api.results import Profile
@@ -147,10 +150,10 @@ class LabelledCase:
         """The network, divided into encoder and head, and images labelled with its outputs."""
         subject = open_subject(self.model, self.preprocess, self.device)
         classifier = Classifier.find(subject, self.head)
-        names, mapping = open_classes(self.classes, classifier.outputs, data=self.data)
-        if names.assumed:
-            log.warning("warning: %s", names.assumed)
-        return classifier, open_labelled(self.data, names, mapping, limit=self.limit)
+        images = _labelled(self.data, self.classes, self.limit, classifier.outputs)
+        if images.classes.assumed:
+            log.warning("warning: %s", images.classes.assumed)
+        return classifier, images
 
     def concepts(self, images: LabelledImages) -> ConceptSet:
         """Those that were given, or else those known for the classes that have images."""
@@ -160,13 +163,39 @@ class LabelledCase:
             return self.words
         return check_concepts(open_words(self.words(images.present)))
 
+    def inputs(self, outputs: int) -> partial[tuple[LabelledImages, None, Callable[[], VLM]]]:
+        """Opens images and VLM on a device, in another process too, where they have names."""
+        return partial(open_labelled_inputs, self.data, self.classes, self.limit, self.vlm, outputs)
+
     def open_vlm(self) -> VLM:
         """What reads the images beside the classifier."""
-        return (
-            self.vlm
-            if not isinstance(self.vlm, str)
-            else open_vlm(self.vlm, choose_device(self.device))
-        )
+        return _opened(self.vlm, choose_device(self.device))
+
+
+def open_labelled_inputs(
+    data: Path | LabelledSequence,
+    classes: Path | Sequence[str] | None,
+    limit: int | None,
+    vlm: str | VLM,
+    outputs: int,
+    place: torch.device,
+) -> tuple[LabelledImages, None, Callable[[], VLM]]:
+    """Labelled images for a classifier with so many outputs, and what opens the VLM."""
+    return _labelled(data, classes, limit, outputs), None, lambda: _opened(vlm, place)
+
+
+def _labelled(
+    data: Path | LabelledSequence,
+    classes: Path | Sequence[str] | None,
+    limit: int | None,
+    outputs: int,
+) -> LabelledImages:
+    names, mapping = open_classes(classes, outputs, data=data)
+    return open_labelled(data, names, mapping, limit=limit)
+
+
+def _opened(vlm: str | VLM, place: torch.device) -> VLM:
+    return open_vlm(vlm, place) if isinstance(vlm, str) else vlm
 
 
 def words_of(concepts: Concepts | Profile | None) -> ConceptSet | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from profiler.cli.engines import Scaling
 from profiler.cli.images import (
     AllowBad,
     BatchSize,
@@ -167,6 +168,10 @@ class Computing:
         return Reading(size, self.workers, self.precision, self.allow_bad)
 
 
+_HERE = Scaling()
+"""The passes are made in this process."""
+
+
 def case_of(
     subject: str,
     data: Path,
@@ -176,8 +181,9 @@ def case_of(
     computing: Computing,
     folder: Path,
     concepts: "Concepts | Profile | Proposing | None" = None,
+    scaling: Scaling = _HERE,
 ) -> "LabelledCase":
-    """A classifier and labelled images, as a command was told of them; nothing is loaded yet."""
+    """A classifier and labelled images, as a command was given them; nothing is loaded yet."""
     from profiler.api.classifiers import LabelledCase
 
     return LabelledCase.given(
@@ -188,7 +194,7 @@ def case_of(
         head=naming.head,
         vlm=naming.vlm,
         limit=limit,
-        device=computing.device,
+        device=scaling.device(computing.device),
         folder=folder,
     )
 

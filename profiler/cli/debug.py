@@ -1,5 +1,6 @@
 """``profiler debug``."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from profiler.cli.classifiers import (
     TrustLabels,
     case_of,
 )
+from profiler.cli.engines import ONE_COMMAND, Scaling
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName
 from profiler.cli.words import Narrating, Reporting, provenance, report
@@ -31,7 +33,7 @@ from profiler.errors import UnknownNameError
     "profiler debug resnet50 --data VAL --corrupt gaussian_noise:3",
     "profiler debug NETS.py:small --checkpoint small.pt --data VAL --concepts words.txt",
 )
-@grouped()
+@grouped(ONE_COMMAND)
 def debug(
     context: typer.Context,
     subject: SubjectName,
@@ -57,6 +59,7 @@ def debug(
     trust_labels: TrustLabels = False,
     asking: Narrating,
     computing: Computing,
+    scaling: Scaling,
     reporting: Reporting,
 ) -> None:
     """Explain the errors of a classifier: encoder or head, and which concepts.
@@ -69,6 +72,7 @@ def debug(
     from profiler.debug.result import LEVELS
 
     computing.check()
+    scaling.check(computing.device)
     if level not in LEVELS:
         raise UnknownNameError("level", level, LEVELS)
     changed = change_of(attack, eps, attack_steps, corrupt, computing.seed)
@@ -77,11 +81,15 @@ def debug(
     from profiler.debug.debug import DebugOptions
     from profiler.debug.debug import debug as tell
 
-    with asking.model() as model:
+    with ExitStack() as opened:
+        model = opened.enter_context(asking.model())
         concepts = naming.chosen(model, asking.prompts)
-        case = case_of(subject, data, limit, naming, loading, computing, out, concepts)
+        case = case_of(subject, data, limit, naming, loading, computing, out, concepts, scaling)
         classifier, images = case.open()
         words = case.concepts(images)
+        engine = opened.enter_context(
+            scaling.open(case.inputs(classifier.outputs), computing.device)
+        )
         done = tell(
             classifier,
             case.open_vlm(),
@@ -96,6 +104,7 @@ def debug(
                 prompts=asking.prompts,
                 max_report_mb=reporting.max_report_mb,
                 reading=computing.reading,
+                engine=engine,
                 provenance=provenance(context, reporting.date),
             ),
             services(model),

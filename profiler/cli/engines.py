@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from profiler.engine.worker import OpenInputs
 
 ENGINES = ("local", "ray")
+ONE_COMMAND = ("shard",)
+"""What a command that makes several passes does without: an array of jobs."""
 
 
 @dataclass(frozen=True)

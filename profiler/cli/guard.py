@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ from profiler.cli.classifiers import (
     case_of,
     open_classifier,
 )
+from profiler.cli.engines import ONE_COMMAND, Scaling
 from profiler.cli.help import App
 from profiler.cli.images import batch_size_of
 from profiler.cli.options import grouped
@@ -106,7 +107,7 @@ class Flagging:
     "fit",
     "profiler guard fit resnet50 --data HELD_OUT --out reports/guard",
 )
-@grouped()
+@grouped(ONE_COMMAND)
 def fit(
     context: typer.Context,
     subject: SubjectName,
@@ -138,6 +139,7 @@ def fit(
     trust_labels: TrustLabels = False,
     asking: Asking,
     computing: Computing,
+    scaling: Scaling,
     date: Date = None,
 ) -> None:
     """Fit a guard to labelled images that the network was not trained on.
@@ -147,6 +149,7 @@ def fit(
     quarter. By default it flags at most 5 % of the correct predictions.
     """
     computing.check()
+    scaling.check(computing.device)
     target, level = flagging.target() or ("false-alarms", 0.05)
     from profiler.cli.terminal import services
     from profiler.guard.fit import GuardOptions, check_rule, fit_guard
@@ -156,11 +159,15 @@ def fit(
     wanted = parse_views(views)
     check_rule(rule, wanted)
     out = out or _folder(subject)
-    with asking.model() as model:
+    with ExitStack() as opened:
+        model = opened.enter_context(asking.model())
         concepts = naming.chosen(model, asking.prompts)
-        case = case_of(subject, data, limit, naming, loading, computing, out, concepts)
+        case = case_of(subject, data, limit, naming, loading, computing, out, concepts, scaling)
         classifier, images = case.open()
         words = case.concepts(images)
+        engine = opened.enter_context(
+            scaling.open(case.inputs(classifier.outputs), computing.device)
+        )
         guard = fit_guard(
             classifier,
             case.open_vlm(),
@@ -176,6 +183,7 @@ def fit(
                 trust_labels=trust_labels,
                 seed=computing.seed,
                 reading=computing.reading,
+                engine=engine,
                 provenance=provenance(context, date),
             ),
             services(model),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from profiler.activations.collect import thumbnails
+from profiler.activations.kept import Engine
 from profiler.activations.observe import (
     CAPTIONS,
     Observation,
@@ -96,6 +97,8 @@ class DebugOptions:
     max_report_mb: float = 20.0
     reading: Reading = field(default_factory=Reading)
     provenance: Provenance = field(default_factory=Provenance)
+    engine: Engine | None = None
+    """Where the shards of a pass are made; None: in this process."""
 
     @property
     def change(self) -> str:
@@ -143,7 +146,7 @@ def debug(
         classifier.outputs,
     )
     with clock("images"):
-        clean = examine(classifier, vlm, data, options.reading, services)
+        clean = examine(classifier, vlm, data, options.reading, services, engine=options.engine)
     numbering = check_numbering(
         clean,
         classifier.outputs,
@@ -165,6 +168,7 @@ def debug(
                 corruption=options.corruption,
                 attack=options.attack,
                 seed=options.seed,
+                engine=options.engine,
             )
 
     with clock("concepts"):

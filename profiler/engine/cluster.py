@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from profiler.activations.collect import (
     AUTO_BATCH,
     BatchTooLargeError,
+    Change,
     Collected,
     ImageShard,
     Known,
@@ -34,9 +36,11 @@ from profiler.activations.collect import (
 from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
+from profiler.data.corruptions import CorruptedProbe, corrupted
 from profiler.data.images import contents
 from profiler.engine.worker import Opening, OpenInputs, ShardReply, ShardTask, make_shard
 from profiler.errors import EnvironmentFailure, UsageError, first_line
+from profiler.models.classifier import Classifier
 from profiler.models.subject.network import Subject
 from profiler.session import versions
 
@@ -92,7 +96,7 @@ class RayCluster:
                 failed three times, or nothing was finished for too long.
         """
         subject = missing.subject
-        if not isinstance(subject, Subject) or subject.again is None:
+        if not isinstance(subject, Subject | Classifier) or subject.again is None:
             raise UsageError(
                 "--engine ray opens networks by name in every worker, and this one is in memory; "
                 "give its name, or a FILE.py:FACTORY that every node has"
@@ -208,9 +212,15 @@ class _Run:
             "workers": min(missing.workers, engine.cpus - 1),
             "allow_bad": True,  # counted here, over all shards
         }
+        self.probe, corrupt = missing.probe, None
+        if isinstance(self.probe, CorruptedProbe):
+            corrupt = partial(corrupted, corruption=self.probe.corruption, seed=self.probe.seed)
+            self.probe = self.probe.probe
+        change: Change | None = missing.options.get("change")
         self.task = ShardTask(
             *(opening, tuple(missing.layers), options, ImageShard(0, ()), "", None),
             *(str(missing.store.folder.absolute()), nonce, missing.key),
+            *(corrupt, change.again if change else None),
         )
         # Without max_calls a worker with a GPU would be a new process for every shard. Ray's own
         # retries would hide a lost worker.
@@ -259,7 +269,7 @@ class _Run:
             self.task,
             options={**self.task.options, "batch_size": self.size},
             shard=shard,
-            contents=contents(missing.probe, shard.images),
+            contents=contents(self.probe, shard.images),
             known=None if missing.known is None else _part(missing.known, shard),
             careful=self.failures[number] == TRIES - 1,
         )

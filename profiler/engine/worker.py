@@ -16,16 +16,17 @@ import torch
 
 from profiler.activations.alone import Blind
 from profiler.activations.collect import (
+    Change,
     Collected,
     ImageShard,
     Known,
+    Network,
     Skipped,
     collect,
     deadly_image,
 )
 from profiler.activations.kept import put_shard
 from profiler.core.store import Store
-from profiler.data.concept_sets import ConceptSet
 from profiler.data.images import ProbeSet, contents
 from profiler.errors import (
     EnvironmentFailure,
@@ -35,12 +36,12 @@ from profiler.errors import (
     UsageError,
     first_line,
 )
-from profiler.models.subject.network import Subject
 from profiler.models.vlm.base import VLM
 from profiler.session import choose_device, versions
 
-OpenInputs = Callable[..., tuple[ProbeSet, ConceptSet, Callable[[], VLM]]]
-"""``open_inputs`` of :mod:`profiler.api.objects` with its names, which lacks the device."""
+OpenInputs = Callable[..., tuple[ProbeSet, Any, Callable[[], VLM]]]
+"""``open_inputs`` of :mod:`profiler.api.objects` with its names, which lacks the device; or
+``open_labelled_inputs`` of :mod:`profiler.api.classifiers`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Opening:
     """What a worker opens, and what has to come of it.
 
     Attributes:
-        subject: opens the network on a device.
+        subject: opens the network, or the classifier, on a device.
         inputs: opens images and VLM on a device.
         folder: where the command was called; paths are relative to it.
         device: where the networks run.
@@ -59,7 +60,7 @@ class Opening:
         versions: of the packages that may move a number.
     """
 
-    subject: Callable[[torch.device], Subject]
+    subject: Callable[[torch.device], Network[Any]]
     inputs: OpenInputs
     folder: str
     device: str
@@ -84,6 +85,8 @@ class ShardTask:
         store: folder of the driver's store.
         nonce: a file in it, by which a worker knows that it has the same one.
         key: of the whole pass.
+        corrupt: makes of the images those of the pass; None where they are the same.
+        change: makes the change of the pass, of subject, VLM and images; None without one.
         careful: the shard has killed workers: look for the image that does.
     """
 
@@ -96,6 +99,8 @@ class ShardTask:
     store: str
     nonce: str
     key: Mapping[str, Any]
+    corrupt: Callable[[ProbeSet], ProbeSet] | None = None
+    change: Callable[[Any, VLM, Any], Change] | None = None
     careful: bool = False
 
 
@@ -128,7 +133,7 @@ class RefusedError(EnvironmentFailure):
     """A worker that is not what the driver is."""
 
 
-_Opened = tuple[Subject, ProbeSet, VLM]
+_Opened = tuple[Network[Any], ProbeSet, VLM]
 _opened: dict[str, _Opened] = {}
 """What this process has opened last; by all that it was opened from."""
 
@@ -143,9 +148,10 @@ def make_shard(task: ShardTask) -> ShardReply:
         # After the networks are opened: libraries set it as they like.
         torch.set_num_threads(task.opening.threads)
         (made,) = collect(
-            *(subject, task.layers, vlm, probe),
+            *(subject, task.layers, vlm, task.corrupt(probe) if task.corrupt else probe),
             shards=[task.shard],
             known=task.known,
+            change=task.change(subject, vlm, probe) if task.change else None,
             tried=True,
             **task.options,
         )
@@ -164,7 +170,9 @@ def make_shard(task: ShardTask) -> ShardReply:
     return reply
 
 
-def _check_images(task: ShardTask, node: str, subject: Subject, probe: ProbeSet, vlm: VLM) -> None:
+def _check_images(
+    task: ShardTask, node: str, subject: Network[Any], probe: ProbeSet, vlm: VLM
+) -> None:
     if contents(probe, task.shard.images) != task.contents:
         raise RefusedError(
             f"node {node} has other images than the driver: their contents differ; let every "

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from profiler.activations.kept import Engine
 from profiler.activations.observe import Observation, caption_rows, check_numbering, examine
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import Float64, FloatArray
@@ -68,6 +69,8 @@ class GuardOptions:
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
     provenance: Provenance = field(default_factory=Provenance)
+    engine: Engine | None = None
+    """Where the shards of a pass are made; None: in this process."""
 
 
 # --- fit -------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def fit_guard(
     check_rule(options.rule, options.views)
     if out is not None:
         check_writable(out)
-    seen = examine(classifier, vlm, data, options.reading, services)
+    seen = examine(classifier, vlm, data, options.reading, services, engine=options.engine)
     views = None
     if options.views:
         seen, views = with_views(classifier, data, seen, options, services)

@@ -2,10 +2,10 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,12 @@ class Classifier:
         return hashlib.sha256(f"{self.subject.fingerprint} {self.head}".encode()).hexdigest()
 
     @property
+    def again(self) -> "Callable[[torch.device], Classifier] | None":
+        """Opens the same on a device, in another process too; None for one from memory."""
+        reopen = self.subject.again
+        return None if reopen is None else partial(_found_again, reopen, self.head)
+
+    @property
     def readings(self) -> tuple[Readout, ...]:
         """What :meth:`read` gives."""
         known = [
@@ -251,6 +257,12 @@ class Classifier:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _found_again(
+    reopen: Callable[[torch.device], Subject], head: str, device: torch.device
+) -> Classifier:
+    return Classifier.find(reopen(device), head)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ import pytest
 import tiny
 import torch
 from command import Command
+from guard_samples import WORDS, write_mixed
 from PIL import Image
 
 from profiler.activations.collect import Collected
@@ -230,6 +231,52 @@ def test_the_command_writes_the_same_files(
         assert ("shards were made by" in done.stderr) == (out == "ray")
         names = ("descriptions.csv", "units.safetensors", "profile.json")
         written.append([(tmp_path / out / name).read_bytes() for name in names])
+    assert written[0] == written[1]
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled images of two shards, some of them misclassified; names of classes; words."""
+    made = write_mixed(tmp_path_factory.mktemp("classes") / "images", 320, seed=1).parent
+    (made / "classes.txt").write_text("\n".join(tiny.CLASSES))
+    (made / "words.txt").write_text("\n".join(WORDS))
+    return made
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("name", "change", "files"),
+    [
+        ("debug", "", "heatmaps.npz map.safetensors"),
+        ("debug", "--corrupt gaussian_noise:3", "heatmaps.npz map.safetensors"),
+        ("debug", "--attack pgd --eps 16/255", "heatmaps.npz map.safetensors"),
+        ("guard fit", "", "reference.safetensors"),
+    ],
+)
+def test_passes_of_classifiers(
+    name: str,
+    change: str,
+    files: str,
+    nodes: Any,
+    classes: Path,
+    tmp_path: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = []
+    for out, engine in (("local", []), ("ray", ["--engine", "ray", "--address", nodes.address])):
+        monkeypatch.setenv("PROFILER_CACHE_DIR", str(tmp_path / f"{out}-cache"))
+        done = command(
+            *(*name.split(), f"{tiny.__file__}:subject", "--data", classes / "images"),
+            *("--classes", classes / "classes.txt", "--concepts", classes / "words.txt"),
+            *("--vlm", f"{tiny.__file__}:caption_vlm", "-j", 0, "--out", tmp_path / out),
+            *(*change.split(), *engine),
+        )
+        assert done.status == 0, done.stderr
+        made = done.stderr.count("2 shards were made by")
+        assert made == (0 if not engine else 2 if change else 1)
+        content = [(tmp_path / out / each).read_bytes() for each in files.split()]
+        written.append((content, bytes_of(tmp_path / f"{out}-cache" / "passes")))
     assert written[0] == written[1]
 
 

@@ -61,6 +61,11 @@ class LabelledImages:
         """Decode one image as RGB; raises :class:`profiler.data.images.UnreadableImageError`."""
         return self.images.read(index)
 
+    def digest(self, index: int) -> str:
+        """SHA-256 of one image and of its label."""
+        known = f"{self.images.digest(index)} {self.truth[index]} {self.labels[index]}"
+        return hashlib.sha256(known.encode()).hexdigest()
+
     def preview(self, index: int, side: int) -> Image.Image:
         """Decode a small picture of one image (:class:`profiler.data.images.Previews`)."""
         if isinstance(self.images, Previews):
