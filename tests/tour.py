@@ -368,7 +368,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     tiny = SAMPLES / "tiny.py"
     yield step(
         f"run {tiny}:subject --vlm {tiny}:vlm --probe probe --concepts words.txt --compile"
-        " --out compiled -j 0 --no-experiment"
+        " --out compiled -j 0 --no-experiment --report-dir"
     )
     yield step(
         "compare net.py:net net.py:net --weights default --weights default --name a --name b"
@@ -395,7 +395,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
         f" --draws 0 --out clusters -j 0 {cluster}"
     )
     yield step(
-        f"categorize full --vlm conse --device cpu --seed 1 {PAGE} --date 2026-01-01"
+        f"categorize full --vlm conse --device cpu --seed 1 {PAGE} --report-dir --date 2026-01-01"
         f" --json {sorted_by}"
     )
     yield step(

@@ -186,11 +186,12 @@ class Profile(Result):
         """The content of ``report.html``."""
         return render_profile(self.run, max_mb=self._max_mb)
 
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Path | str, *, report_dir: bool = False) -> Path:
         """Write the files of ``profiler run``.
 
         Args:
             folder: made if it is not there.
+            report_dir: write a page for each layer, and ``report.html`` as a small main page.
 
         Returns:
             The path of ``report.html``.
@@ -199,7 +200,7 @@ class Profile(Result):
             OutputError: the folder cannot be written.
         """
         check_writable(Path(folder))
-        write_run(self.run, Path(folder), self._max_mb)
+        write_run(self.run, Path(folder), self._max_mb, report_dir)
         return Path(folder, "report.html")
 
     @in_parameters

@@ -26,7 +26,7 @@ _PANELS = {
     "prompts",
     "Compute": "batch-size workers device precision compile seed keep-activations engine address "
     "ray-cpus ray-gpus shard",
-    "Output": "out json date max-report-mb",
+    "Output": "out json date max-report-mb report-dir",
 }
 PANELS: Mapping[str, str] = {
     f"--{option}": panel for panel, options in _PANELS.items() for option in options.split()

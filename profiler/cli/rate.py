@@ -195,6 +195,7 @@ def calibrate(
                 prompts=Path(prompts) if prompts else None,
                 seed=record.seed,
                 max_report_mb=float(record.settings.get("max_report_mb", 20.0)),
+                report_dir=bool(record.settings.get("report_dir", False)),
                 provenance=provenance(context, date),
             ),
             texts,

@@ -76,6 +76,10 @@ LargestReport = Annotated[
     float, typer.Option("--max-report-mb", help="Largest size of the report in megabytes.")
 ]
 
+REPORT_DIR = (
+    "Write a page for each layer to the folder layers/, and a small main page, report.html."
+)
+
 
 @dataclass(frozen=True)
 class Asking:
@@ -196,6 +200,10 @@ def categorize(
         float | None,
         typer.Option(help="Largest size of the report in megabytes.  [default: the run's]"),
     ] = None,
+    report_dir: Annotated[
+        bool | None,
+        typer.Option("--report-dir/--no-report-dir", help=f"{REPORT_DIR}  [default: as the run]"),
+    ] = None,
     date: Date = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -211,6 +219,8 @@ def categorize(
     wanted = sorting.options([Category(name, text) for name, text in run.record.categories])
     if max_report_mb is None:
         max_report_mb = float(run.record.settings.get("max_report_mb", 20.0))
+    if report_dir is None:
+        report_dir = bool(run.record.settings.get("report_dir", False))
     with sorting.model() as model:
         from profiler.cli.terminal import services
         from profiler.models.vlm.choose import late_words, texts_of
@@ -229,6 +239,7 @@ def categorize(
                 **wanted,
                 seed=seed,
                 max_report_mb=max_report_mb,
+                report_dir=report_dir,
                 provenance=provenance(context, date),
             ),
             texts,

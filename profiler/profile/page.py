@@ -81,7 +81,9 @@ def profile_prose(run: ProfileRun) -> dict[str, Any]:
         "warnings": run.warnings,
     }
     return {
-        "title": f"What {record.subject.name} has learned, layer by layer",
+        "title": f"What {record.subject.name} has learned, layer by layer"
+        if run.whole is None
+        else f"What {run.layers[0].layer} of {record.subject.name} has learned",
         "examined": _examined(run),
         "summary": [typeset(run.summary)],
         "summary_author": run.summary_author,

@@ -167,11 +167,11 @@ class RangeView:
             ),
         ]
 
-    def data(self, images: Index) -> dict[str, Any]:
+    def data(self, images: Index | None) -> dict[str, Any]:
         """The units' words, weights, correlations and images as columns, for the script.
 
         Args:
-            images: those of the page.
+            images: those of the page; None where it shows none.
         """
         words = Index()
         layers = []
@@ -187,17 +187,24 @@ class RangeView:
                     "explained": found.explained(self.run.explained_cut).astype(int).tolist(),
                     "agreement": found.agreement.tolist(),
                     "specificity": rounded(found.specificity, 2),
-                    "images": images.put(found.images.ravel().tolist()),
-                    "activation": significant(found.activations.ravel()),
-                    **(
-                        {"density": _heights(found.density), "low": significant(found.low)}
-                        if len(found.density)
-                        else {}
-                    ),
+                    **_spectrum(found, images),
                 }
             )
         listed = [self.run.concepts[i] for i in words.order]
         return {"words": listed, "cut": self.cut, "layers": layers}
+
+
+def _spectrum(found: LayerRange, images: Index | None) -> dict[str, Any]:
+    """Images from the whole range of each unit, and how often each part of it occurs."""
+    if images is None:
+        return {"images": [], "activation": []}
+    told: dict[str, Any] = {
+        "images": images.put(found.images.ravel().tolist()),
+        "activation": significant(found.activations.ravel()),
+    }
+    if len(found.density):
+        told |= {"density": _heights(found.density), "low": significant(found.low)}
+    return told
 
 
 def _heights(density: IntArray) -> list[str]:

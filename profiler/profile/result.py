@@ -6,6 +6,7 @@
     descriptions.csv    a row a unit; the first four columns are CLIP-Dissect's
     profile.json        counts by layer and category
     report.html         the page people read
+    layers/             with ``--report-dir``: a page for each layer, linked from report.html
     units.safetensors   the arrays behind the labels (:class:`~profiler.profile.labels.LayerLabels`)
     images/             small pictures of the images in some unit's top list
 
@@ -72,6 +73,8 @@ from profiler.profile.word_map import WordMap
 FORMAT = 4
 """Version of ``run.json``; 3 did not know which labels other images confirm, 2 had no range
 explanations either."""
+LAYER_PAGES = "layers"
+"""Folder of a run for the pages of its layers."""
 SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
 
@@ -235,6 +238,7 @@ class ProfileRun:
         variants: scenes with each level in turn; None without an experiment, and in older runs.
         word_map: where the units' words lie by their meaning; None of annotations, of very few
             words, and in older runs.
+        whole: the run of which this is one layer; None where this is a whole run.
     """
 
     record: Record
@@ -254,6 +258,24 @@ class ProfileRun:
     outlines: Outlines | None = None
     variants: Variants | None = None
     word_map: WordMap | None = None
+    whole: "ProfileRun | None" = None
+
+    def of_layer(self, place: int) -> "ProfileRun":
+        """One layer of this run, judged as in the whole run; its summary is still to be written."""
+        one = slice(place, place + 1)
+        subject, variants, outlines = self.record.subject, self.variants, self.outlines
+        return replace(
+            self,
+            record=replace(self.record, subject=replace(subject, layers=subject.layers[one])),
+            layers=self.layers[one],
+            summary="",
+            quality=self.quality[one],
+            ranges=self.ranges[one],
+            drivers=self.drivers[one],
+            outlines=outlines and replace(outlines, layers=outlines.layers[one]),
+            variants=variants and replace(variants, activations=variants.activations[one]),
+            whole=self,
+        )
 
     def trusted(self, layer: LayerLabels) -> BoolArray:
         """(K,) which units of a layer are interpretable."""
@@ -329,6 +351,8 @@ class ProfileRun:
     @cached_property
     def explained_cut(self) -> float:
         """τ_r: the correlation from which on a unit counts as explained."""
+        if self.whole is not None:
+            return self.whole.explained_cut
         if self.range_threshold is not None:
             # A threshold trusts what lies above it; here what reaches the cut counts.
             return math.nextafter(self.range_threshold.value, math.inf)
@@ -465,29 +489,30 @@ class ProfileRun:
             },
         }
 
-    def save(self, folder: Path, report: str) -> None:
-        """Write the run and its report, in place of any run that was there."""
+    def save(self, folder: Path, pages: Mapping[str, str]) -> None:
+        """Write the run and the pages of its report, in place of any run that was there."""
         # From here on, until the record is written, the folder is no finished run.
         kept = {f"{index:06d}.webp" for index in self.thumbnails}
         stale = [path for path in (folder / "images").glob("*.webp") if path.name not in kept]
         for path in (*(folder / name for name in ("run.json", *_QUALITY_FILES)), *stale):
             remove_file(path)
+        _remove_pages(folder, pages)
         _write_pictures(folder / "images", self.thumbnails)
         write_atomically(folder / "units.safetensors", _pack(self))
         if self.quality:
             csv_file, arrays_file = _QUALITY_FILES
             write_atomically(folder / csv_file, self.quality_csv())
             write_atomically(folder / arrays_file, _pack_quality(self.quality))
-        for name, content in {"report.html": report, **self.judged_files()}.items():
+        for name, content in {**pages, **self.judged_files()}.items():
             write_atomically(folder / name, content)
 
-    def replace_judgement(self, folder: Path, report: str) -> None:
+    def replace_judgement(self, folder: Path, pages: Mapping[str, str]) -> None:
         """Write what follows from threshold and categories into the folder of this very run.
 
         Either every file is replaced or, where anything fails, none: all are written beside
         before the first takes its place, and what was there is put back if one cannot.
         """
-        files = {"report.html": report, **self.judged_files()}
+        files = {**pages, **self.judged_files()}
         staged = folder / f".staged-{secrets.token_hex(8)}"
         try:
             for name, content in files.items():
@@ -495,6 +520,7 @@ class ProfileRun:
             _swap(folder, staged, tuple(files))
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        _remove_pages(folder, pages)
 
     def judged_files(self) -> dict[str, str]:
         """The files that depend on threshold and categories, by name.
@@ -643,13 +669,23 @@ def _write_pictures(folder: Path, pictures: Mapping[int, bytes]) -> None:
             pass  # an error is raised here
 
 
+def _remove_pages(folder: Path, kept: Mapping[str, str]) -> None:
+    """Remove the pages of layers that an earlier report left, but those that are kept."""
+    for path in (folder / LAYER_PAGES).glob("*.html"):
+        if f"{LAYER_PAGES}/{path.name}" not in kept:
+            remove_file(path)
+    with suppress(OSError):  # the user's own files may lie there
+        (folder / LAYER_PAGES).rmdir()
+
+
 def _swap(folder: Path, staged: Path, names: Sequence[str]) -> None:
     """Let the staged files take the place of those in ``folder``: all or none."""
     kept = staged / "kept"
     done: list[str] = []
     try:
-        kept.mkdir()
         for name in names:
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).parent.mkdir(exist_ok=True)
             if (folder / name).exists():
                 shutil.copy2(folder / name, kept / name)
         for name in names:

@@ -75,7 +75,7 @@ from profiler.profile.threshold import (
     null_threshold,
 )
 from profiler.profile.variants import Variants, run_variants
-from profiler.profile.view import render_profile
+from profiler.profile.view import render_pages, render_profile
 from profiler.profile.word_map import WordMap
 from profiler.session import (
     NONE,
@@ -137,6 +137,8 @@ class ProfileOptions:
     concurrency: int = 4
     prompts: Path | None = None
     max_report_mb: float = 20.0
+    report_dir: bool = False
+    """Write a page for each layer, beside a small main page."""
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
@@ -270,7 +272,7 @@ def profile(
     if out is None:
         _warn(run)
     else:
-        write_run(run, out, options.max_report_mb)
+        write_run(run, out, options.max_report_mb, options.report_dir)
     return run
 
 
@@ -298,9 +300,9 @@ def recategorize(
         run = sort_labels(replace(run, record=record), options, texts, services)
     run = _with_timings(run, {**record.timings, **clock.seconds})
     if out.resolve() == folder.resolve():
-        rewrite_run(run, folder, options.max_report_mb)
+        rewrite_run(run, folder, options.max_report_mb, options.report_dir)
     else:
-        write_run(run, out, options.max_report_mb)
+        write_run(run, out, options.max_report_mb, options.report_dir)
     return run
 
 
@@ -374,20 +376,29 @@ def sort_labels(
     return run
 
 
-def write_run(run: ProfileRun, out: Path, max_report_mb: float) -> None:
+def write_run(run: ProfileRun, out: Path, max_report_mb: float, report_dir: bool = False) -> None:
     """Write a run and its report; the report first, since it may refuse its size limit."""
     _warn(run)
-    html = render_profile(run, max_mb=max_report_mb)
-    run.save(out, html)
+    run.save(out, _pages(run, max_report_mb, report_dir))
 
 
-def rewrite_run(run: ProfileRun, folder: Path, max_report_mb: float) -> None:
+def rewrite_run(
+    run: ProfileRun, folder: Path, max_report_mb: float, report_dir: bool = False
+) -> None:
     """Replace what follows from threshold and categories in the folder of this very run.
 
     All of it or, where anything fails, nothing.
     """
     _warn(run)
-    run.replace_judgement(folder, render_profile(run, max_mb=max_report_mb))
+    run.replace_judgement(folder, _pages(run, max_report_mb, report_dir))
+
+
+def _pages(run: ProfileRun, max_report_mb: float, report_dir: bool) -> dict[str, str]:
+    if not report_dir:
+        return {"report.html": render_profile(run, max_mb=max_report_mb)}
+    # A language model writes about the whole; a page of a layer has the sentences of the template.
+    parts = [with_summary(run.of_layer(i), None, None) for i in range(len(run.layers))]
+    return render_pages(run, parts, max_mb=max_report_mb)
 
 
 def words_of(run: ProfileRun) -> list[str]:

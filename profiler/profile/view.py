@@ -4,12 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
 from profiler.core.arrays import FloatArray
+from profiler.core.text import file_name
 from profiler.errors import OutputError
 from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
@@ -19,7 +21,7 @@ from profiler.profile.outlines_view import OutlinesView
 from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
-from profiler.profile.result import ProfileRun
+from profiler.profile.result import LAYER_PAGES, ProfileRun
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
@@ -46,12 +48,53 @@ def render_profile(run: ProfileRun, *, max_mb: float = 20.0) -> str:
     unit gets its next one, units with high scores first, and the page says how many were left out.
     Raises :class:`~profiler.errors.OutputError` if the page is too large even without any.
     """
-    view = _View(run)
+    return _rendered(_View(run), max_mb)
+
+
+def render_pages(
+    run: ProfileRun, parts: Sequence[ProfileRun], *, max_mb: float = 20.0
+) -> dict[str, str]:
+    """Render the report of a run as a main page and a page for each layer.
+
+    The main page holds every unit with its words, but neither pictures nor outlines nor what drives
+    single units; all of that is on the pages of the layers, which are as :func:`render_profile`
+    makes them of a run of one layer.
+
+    Args:
+        run: the whole run.
+        parts: its layers (:meth:`~profiler.profile.result.ProfileRun.of_layer`), in order.
+        max_mb: the most megabytes (10⁶ bytes) of any page.
+
+    Returns:
+        HTML by the path of the file in the folder of the run, ``report.html`` first.
+
+    Raises:
+        OutputError: a page is too large even without thumbnails.
+    """
+    names = [layer.layer for layer in run.layers]
+    files = [
+        f"{LAYER_PAGES}/{place:0{len(str(len(names)))}}-{file_name(name)[:80]}.html"
+        for place, name in enumerate(names, 1)
+    ]
+    pages = {"report.html": _rendered(_View(run, files=files), max_mb)}
+    for place, (file, part) in enumerate(zip(files, parts, strict=True)):
+        near = [
+            (f"{way} layer: {names[i]}", Path(files[i]).name)
+            for way, i in (("Previous", place - 1), ("Next", place + 1))
+            if 0 <= i < len(names)
+        ]
+        up = [("All layers", "../report.html"), *near]
+        pages[file] = _rendered(_View(part, up=up), max_mb)
+    return pages
+
+
+def _rendered(view: "_View", max_mb: float) -> str:
+    run = view.run
     limit = int(max_mb * document.MEGABYTE)
     extra = [
         *(["profile/quality"] if run.quality else []),
         *(["profile/range"] if run.ranges else []),
-        *(["profile/outlines"] if run.outlines else []),
+        *(["profile/outlines"] if view.outlines else []),
         *(["profile/map"] if run.word_map else []),
         # Comes last, as its part of an opened row comes first.
         *(["profile/drivers"] if run.drivers else []),
@@ -61,9 +104,16 @@ def render_profile(run: ProfileRun, *, max_mb: float = 20.0) -> str:
     if room < 0:
         raise OutputError(
             f"the report needs {(limit - room) / document.MEGABYTE:.1f} MB without any thumbnail, "
-            f"more than the limit of {max_mb:g} MB; raise the limit or profile fewer layers"
+            f"more than the limit of {max_mb:g} MB; raise the limit"
+            + (
+                " or profile fewer layers"
+                if view.split
+                else ", write a page for each layer with --report-dir, or profile fewer layers"
+            )
         )
-    thumbnails = _choose_thumbnails(run, view.images, room, max_mb)
+    if view.files:
+        return bare
+    thumbnails = _choose_thumbnails(view, room, max_mb)
     return document.render("profile/profile.html", extra=extra, **view.context(thumbnails))
 
 
@@ -127,10 +177,22 @@ _NOTE_BYTES = 1_000
 
 
 class _View:
-    """Everything the template prints, worked out once."""
+    """Everything the template prints, worked out once.
 
-    def __init__(self, run: ProfileRun) -> None:
-        self.run = run
+    Args:
+        run: whose page this is.
+        files: on the main page of several: the page of each layer.
+        up: on the page of a layer: links to the main page and to the layers beside it.
+    """
+
+    def __init__(
+        self,
+        run: ProfileRun,
+        files: Sequence[str] = (),
+        up: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.run, self.files, self.up = run, files, up
+        self.split = bool(files or up)
         self.imported = run.record.source is not None
         self.styles = swatches(run.categories)
         scores = [_best_scores(labels) for labels in run.layers]
@@ -170,7 +232,8 @@ class _View:
         ranges = run.range_profile
         self.ranges = RangeView(run, ranges, self.styles, ids) if ranges else None
         dead = [labels.dead for labels in run.layers]
-        self.outlines = OutlinesView(run.outlines, dead, IMAGES_SHOWN) if run.outlines else None
+        outlines = None if files else run.outlines
+        self.outlines = OutlinesView(outlines, dead, IMAGES_SHOWN) if outlines else None
 
     def _layer(
         self,
@@ -274,6 +337,8 @@ class _View:
         run, total = self.run, self.run.profile.total
         return {
             "page": profile_prose(run),
+            "files": self.files,
+            "up": self.up,
             "imported": self.imported,
             "context": run.threshold.context if run.threshold else {},
             "kind": "Profile of units",
@@ -309,7 +374,9 @@ class _View:
             "outlines": self.outlines,
             "map": self._map(),
             "ranges": self.ranges,
-            "range_data": self.ranges.data(self.image_index) if self.ranges else None,
+            "range_data": self.ranges.data(None if self.files else self.image_index)
+            if self.ranges
+            else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
             "range_parts": self._range_cells(),
             "pale": any(
@@ -408,7 +475,7 @@ class _View:
         for layer in self.layers:
             labels = layer.labels
             n_labels = min(labels.concept.shape[1], LABELS_SHOWN)
-            n_images = min(labels.top_images.shape[1], IMAGES_SHOWN)
+            n_images = 0 if self.files else min(labels.top_images.shape[1], IMAGES_SHOWN)
             alive = ~np.asarray(labels.dead, bool)
             layers.append(
                 {
@@ -444,6 +511,7 @@ class _View:
             "concepts": [self.run.concepts[i] for i in concepts.order],
             "images": [self.run.image_names[i] for i in images.order],
             "imageIndex": images.order,
+            **({"pages": list(self.files)} if self.files else {}),
             "layers": layers,
         }
 
@@ -550,10 +618,9 @@ def _images_needed(run: ProfileRun) -> list[list[int]]:
     return ranked
 
 
-def _choose_thumbnails(
-    run: ProfileRun, ranks: Sequence[Sequence[int]], room: int, max_mb: float
-) -> _Thumbnails:
+def _choose_thumbnails(view: _View, room: int, max_mb: float) -> _Thumbnails:
     """Choose as many thumbnails as fit into ``room`` bytes, and a note if some do not."""
+    run, ranks = view.run, view.images
     wanted = list(dict.fromkeys(image for rank in ranks for image in rank))
     data, left_out = encoded(wanted, run.thumbnails, room)
     at_hand = len(data) + left_out
@@ -573,6 +640,7 @@ def _choose_thumbnails(
         notes.append(
             f"{count(left_out)} of {count(at_hand)} thumbnails were left out "
             f"to keep this file below {max_mb:g} MB. {kept} The others are given by name."
+            + ("" if view.split else " With --report-dir each layer has a page of its own.")
         )
     if missing := len(wanted) - at_hand:
         notes.append(

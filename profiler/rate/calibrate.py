@@ -154,7 +154,7 @@ def rejudge(
         run = with_summary(run, services.llm, options.prompts)
     else:
         run = sort_labels(run, options, texts, services)
-    rewrite_run(run, folder, options.max_report_mb)
+    rewrite_run(run, folder, options.max_report_mb, options.report_dir)
     return run
 
 

@@ -297,6 +297,7 @@ def test_page_never_exceeds_the_bound_and_says_what_it_left_out(
     assert 0 < kept < len(needed)
     assert f"{len(needed) - kept} of {len(needed)} thumbnails were left out" in visible(html)
     assert f"below {max_mb:g} MB" in visible(html)
+    assert "With --report-dir each layer has a page of its own." in visible(html)
 
 
 def test_first_images_and_best_units_are_kept(heavy: ProfileRun) -> None:

@@ -72,7 +72,7 @@ class Units {
       tau: data.tau, tauText: data.tauText, digits: data.digits,
       concepts: data.concepts, images: data.images, imageIndex: data.imageIndex,
       categories: data.categories, layers: data.layers,
-      scored: data.scored, imported: data.imported, confirms: data.confirms,
+      scored: data.scored, imported: data.imported, confirms: data.confirms, pages: data.pages,
     });
     const total = data.layers.reduce((sum, layer) => sum + layer.category.length, 0);
     this.layer = new Int32Array(total);
@@ -227,7 +227,7 @@ class UnitTable {
       ...(units.imported ? [] : [units.confirms ? ["z", "z, other images"] : ["p", "p-value"]]),
       ["category", "Category"],
     ];
-    this.pictured = !units.imported;
+    this.pictured = !units.imported && !units.pages;
     this.width = this.columns.length + (this.pictured ? 1 : 0);
     // Without scores the units stand in the network's order.
     this.empty = { ...EMPTY_VIEW, sort: units.scored ? EMPTY_VIEW.sort : this.columns[0][0] };
@@ -507,10 +507,26 @@ class UnitTable {
         ...(scored ? [el("h4", {}, "Place in the layer"), ...this.place(row)] : []),
         el("p", { class: "note" }, `The imported file ${scored ? "says nothing more" : "gives no score, and nothing more,"} about this unit.`)));
     }
+    if (this.units.pages) {
+      return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" }, this.pageLink(row),
+        el("div", { class: "opened" },
+          el("div", {}, el("h4", {}, "Labels by score"), this.ranking(row)),
+          el("div", {}, el("h4", {}, "Place in the layer"), ...this.place(row)))));
+    }
     return el("tr", { class: "detail", role: "row" }, el("td", { colspan: span, role: "cell" },
       el("div", { class: "opened" },
         el("div", {}, el("h4", {}, "Labels by score"), this.ranking(row), el("h4", {}, "Place in the layer"), ...this.place(row)),
         el("div", {}, el("h4", {}, "Most activating images, with the pooled activation"), this.gallery(this.units.topImages(row))))));
+  }
+
+  /** A link to the row of a unit on the page of its layer. */
+  pageLink(row) {
+    const { units } = this;
+    const layer = units.layer[row];
+    const page = 1 + Math.floor((row - units.layers[layer].start) / Number($("#units .unit-table").dataset.rows));
+    const here = new URLSearchParams({ sort: "unit", page, open: `${units.layers[layer].name}:${units.unit[row]}` });
+    return el("p", {}, el("a", { href: `${units.pages[layer]}#units?${here}` }, `Unit ${units.unit[row]} on the page of ${units.layers[layer].name}`),
+      ": its images and all that is known of it.");
   }
 
   ranking(row) {
