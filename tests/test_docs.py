@@ -45,6 +45,7 @@ SMALL = {
         for name in ("RUN", "COMPARE", "DEBUG", "GUARD_FIT", "CHECK", "MINE")
     },
     **{f"PROFILER_{name}_WORKERS": "0" for name in ("RUN", "COMPARE", "DRIVERS", "DEBUG")},
+    "PROFILER_RUN_OUTLINES": "20",
 }
 """What makes the commands of the docs take seconds; what they name themselves they keep."""
 NETWORKS = """

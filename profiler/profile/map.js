@@ -89,7 +89,7 @@ class MapOfUnits {
     this.canvas.addEventListener("pointerup", () => this.end());
     this.canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.colors = null; this.draw(); });
   }
 
   show(box) {
@@ -99,8 +99,8 @@ class MapOfUnits {
     this.draw();
   }
 
-  /** Colours as the style sheet has them. */
-  colors() {
+  /** Colours as the style sheet has them; to ask for them lays out the page, so they are kept. */
+  readColors() {
     const probe = shape("svg", { width: 0, height: 0 });
     document.body.append(probe);
     const fillOf = (css) => {
@@ -112,6 +112,7 @@ class MapOfUnits {
     const found = this.units.categories.map(([, css]) => fillOf(css));
     found.off = fillOf("c-off");
     found.ink = getComputedStyle(document.body).color;
+    found.paper = getComputedStyle(document.body).backgroundColor;
     probe.remove();
     return found;
   }
@@ -121,25 +122,26 @@ class MapOfUnits {
     return { width, height, pad: 14 };
   }
 
-  at(x, y) {
-    const { width, height, pad } = this.edges;
+  /** Where a place of the map lies on a canvas with such edges. */
+  at(x, y, { width, height, pad }) {
     return [pad + x * (width - 2 * pad), pad + y * (height - 2 * pad)];
   }
 
   draw() {
-    const { width, height } = this.edges;
+    const { edges } = this;
+    const { width, height } = edges;
     if (!width) return;
     const ratio = devicePixelRatio || 1;
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     const pen = this.canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    const colors = this.colors();
-    const { units } = this;
+    this.colors ??= this.readColors();
+    const { units, colors } = this;
     const [left, top, right, bottom] = this.box ? this.box.split(",").map(Number) : [-9, -9, 9, 9];
     for (let row = 0; row < units.length; row += 1) {
       if (Number.isNaN(units.x[row])) continue;
-      const [x, y] = this.at(units.x[row], units.y[row]);
+      const [x, y] = this.at(units.x[row], units.y[row], edges);
       const inside = units.x[row] >= left && units.x[row] <= right && units.y[row] >= top && units.y[row] <= bottom;
       pen.globalAlpha = inside ? 0.85 : 0.15;
       pen.fillStyle = units.color[row] >= 0 ? colors[units.color[row]] : colors.off;
@@ -149,31 +151,32 @@ class MapOfUnits {
     }
     pen.globalAlpha = 1;
     if (this.box) {
-      const [x0, y0] = this.at(left, top);
-      const [x1, y1] = this.at(right, bottom);
+      const [x0, y0] = this.at(left, top, edges);
+      const [x1, y1] = this.at(right, bottom, edges);
       pen.strokeStyle = colors.ink;
       pen.setLineDash([4, 3]);
       pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
     }
-    this.drawWords(pen, colors);
+    this.drawWords(pen, edges);
   }
 
   /** The words of most units, as far as they do not cover each other. */
-  drawWords(pen, colors) {
+  drawWords(pen, edges) {
+    const { colors } = this;
     this.counts ??= this.countWords();
     pen.font = "11px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.setLineDash([]);
     const taken = [];
     for (const [word] of this.counts.slice(0, 90)) {
-      const [x, y] = this.at(...wordPlaces.get(word));
+      const [x, y] = this.at(...wordPlaces.get(word), edges);
       const half = pen.measureText(word).width / 2 + 3;
-      const middle = Math.min(Math.max(x, half), this.edges.width - half);
+      const middle = Math.min(Math.max(x, half), edges.width - half);
       const box = [middle - half, y - 16, middle + half, y - 2];
       if (taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
       taken.push(box);
       pen.lineWidth = 3;
-      pen.strokeStyle = getComputedStyle(document.body).backgroundColor;
+      pen.strokeStyle = colors.paper;
       pen.strokeText(word, middle, y - 5);
       pen.fillStyle = colors.ink;
       pen.fillText(word, middle, y - 5);

@@ -115,5 +115,5 @@ function told({ words, r, ceiling, explained, agreement, specificity }) {
   const verdict = explained ? "explained" : `not explained: with all its words it does not reach ${ranges.cut}`;
   const better = isNumber(specificity) ? ` Its own words predict it better than ${Math.round(100 * specificity)} % of the layer’s other explanations do.` : "";
   return [list, el("p", { class: "note" },
-    `r = ${fixed(r, 2)} on images kept aside, of at most ${fixed(ceiling, 2)}; ${verdict}. The leading word is the same in ${agreement} of 5 parts of the images.${better}`)];
+    `r = ${fixed(r, 2)} on held-out images, of at most ${fixed(ceiling, 2)}; ${verdict}. The leading word is the same in ${agreement} of 5 parts of the images.${better}`)];
 }

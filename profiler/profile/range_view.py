@@ -163,7 +163,7 @@ class RangeView:
             (
                 "Mean correlation r",
                 _mean(np.concatenate([layer.shown_r for layer in self.run.ranges])),
-                "of explanation and activation, on images kept aside",
+                "of explanation and activation, on held-out images",
             ),
         ]
 

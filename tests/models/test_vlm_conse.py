@@ -413,7 +413,7 @@ def test_vlms_lists_what_is_here(command: Command) -> None:
     listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
     assert {"conse", "conse:objects", "conse:MODEL+ENCODER"} <= set(listed)
     assert listed["conse"]["weights"]["objects"] == 1
-    assert "11 colours" in listed["conse"]["sees"]
+    assert "11 colors" in listed["conse"]["sees"]
     default = listed["open_clip:ViT-B-16/openai"]
     # 149.6 million parameters of four bytes
     assert default["is_here"] or default["megabytes"] == pytest.approx(598, abs=2)

@@ -1,5 +1,6 @@
 """The profile report as a reader uses it, in headless Chromium."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ WHERE = """() => {
 
 
 def matching(view: View, table: str = "#units") -> int:
-    status = view.page.locator(f"{table} .status b").inner_text()
+    # Not the inner text, which is empty while the browser skips what is far from the window.
+    status = view.page.locator(f"{table} .status b").text_content()
     return int(status.split(" of ")[0].split()[0].replace("\u202f", ""))
 
 
@@ -365,3 +367,49 @@ def test_thirty_thousand_units_stay_quick(browser: Any, tmp_path: Path) -> None:
         assert min(took) < 100, took
         assert len(column(view, "label")) == 15
         assert view.complaints == []
+
+
+def test_the_first_task_draws_one_table_and_the_others_follow(browser: Any, file: Path) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.add_init_script("""document.addEventListener("DOMContentLoaded", () => {
+      window.first = document.querySelectorAll(".unit-table table").length;
+    })""")
+    page.goto(file.resolve().as_uri())
+    page.wait_for_selector(f"#layer-{len(LAYERS)} .unit-table table")
+    assert page.evaluate("window.first") == 1
+    assert page.locator(".unit-table table").count() == 1 + len(LAYERS)
+    context.close()
+
+
+@pytest.mark.parametrize("section", ["units", "layer-3", "layer-4", "threshold"])
+def test_an_address_leads_to_its_section(browser: Any, file: Path, section: str) -> None:
+    """Although tables above it are drawn later, and what is far from the window not at all."""
+    with opened(browser, file, f"#{section}", height=600) as view:
+        view.page.wait_for_selector(f"#layer-{len(LAYERS)} .unit-table table", state="attached")
+        view.page.wait_for_timeout(200)
+        assert 0 <= view.page.locator(f"#{section}").bounding_box()["y"] < 30
+
+
+def test_a_change_of_the_table_styles_nothing_else_anew(
+    browser: Any, file: Path, tmp_path: Path
+) -> None:
+    """A selector such as ``:root:has(…)`` would style every bar of the page at every change."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.goto(file.resolve().as_uri() + "#units")
+    page.wait_for_selector(f"#layer-{len(LAYERS)} .unit-table table")
+    assert page.locator(".bar .fill").count() > 40
+    page.wait_for_timeout(300)
+    trace = tmp_path / "trace.json"
+    browser.start_tracing(page=page, path=trace, categories=["devtools.timeline"])
+    page.evaluate("""() => {
+      document.querySelector("#units .status").append(document.createElement("b"));
+      return document.body.getBoundingClientRect().height;
+    }""")
+    browser.stop_tracing()
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    styled = [e["args"].get("elementCount", 0) for e in events if e["name"] == "UpdateLayoutTree"]
+    assert styled
+    assert max(styled) < 30, styled
+    context.close()

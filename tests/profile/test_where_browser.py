@@ -128,6 +128,29 @@ def test_the_link_holds_the_view(at_units: View) -> None:
     assert copied.endswith("#units?layer=color&open=color%3A0&open=color%3A3")
 
 
+def test_brushing_asks_for_no_layout_of_each_unit(browser: Any, file: Path) -> None:
+    with opened(browser, file, "#map") as view:
+        box = view.page.locator(".word-map canvas").bounding_box()
+        view.page.evaluate("""() => {
+          window.asked = { style: 0, box: 0 };
+          const { getComputedStyle } = window;
+          window.getComputedStyle = (...given) => { asked.style += 1; return getComputedStyle(...given); };
+          const { getBoundingClientRect } = Element.prototype;
+          Element.prototype.getBoundingClientRect = function counted() {
+            asked.box += 1;
+            return getBoundingClientRect.call(this);
+          };
+        }""")  # noqa: E501
+        view.page.mouse.move(box["x"] + 2, box["y"] + 2)
+        view.page.mouse.down()
+        view.page.mouse.move(box["x"] + 100, box["y"] + 100, steps=4)
+        view.page.mouse.up()
+        asked = view.page.evaluate("asked")
+        assert asked["style"] == 0
+        # Two for each place of the pointer, one for each drawing; with one a unit it would be twice.
+        assert 5 <= asked["box"] <= 25
+
+
 def test_what_is_brushed_is_listed_and_the_link_brings_it_back(browser: Any, file: Path) -> None:
     with opened(browser, file, "#map") as view:
         canvas = view.page.locator(".word-map canvas")

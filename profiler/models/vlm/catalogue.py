@@ -14,7 +14,7 @@ HUB_FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
-_SEES_ANYTHING = "whatever its captions name: objects, scenes, colours, textures, styles"
+_SEES_ANYTHING = "whatever its captions name: objects, scenes, colors, textures, styles"
 
 
 @dataclass(frozen=True)

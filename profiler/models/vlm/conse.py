@@ -84,8 +84,8 @@ class ConSE:
         """What the model cannot see, and by which words with which weights it sees the rest."""
         if [v.name for v in self.vocabularies] == ["objects"]:
             return (
-                "ConSE describes images by 1 000 object names: colours, textures and materials "
-                "are known to it only by association with objects that tend to have them."
+                "ConSE describes images by 1 000 object names: colors, textures and materials "
+                "are known to it only by association with objects that often have them."
             )
         lists = ", ".join(
             f"{len(v.words):,}".replace(",", " ") + f" {v.sees or v.name} (weight {v.weight:g})"
@@ -93,8 +93,8 @@ class ConSE:
         )
         said = [v.limits for v in self.vocabularies]
         return (
-            f"ConSE describes images by lists of words: {lists}. What is in none of them is "
-            "known to it only by association with words that are."
+            f"ConSE describes images by lists of words: {lists}. Everything else is known to "
+            "it only by association with these words."
             + "".join(f" {limit}" for limit in dict.fromkeys(said) if limit)
         )
 

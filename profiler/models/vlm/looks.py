@@ -26,8 +26,8 @@ KINDS = ("objects", "colors", "patterns", "materials")
 """The vocabularies that can be named."""
 
 _LEARNED_FROM_SCENES = (
-    "Patterns and materials it has learned from drawn scenes: the less a photograph resembles "
-    "those, the less they count, and such words come from the objects that tend to be so."
+    "It has learned patterns and materials from drawn scenes. The less a photograph resembles a "
+    "drawn scene, the less these lists count, and the more such words follow from objects."
 )
 # The probes have learned from drawn scenes: an image so many times as far off them as is usual for
 # scenes is still known to them in full, or no longer at all. One scene in 100 lies 2.2 times as far
@@ -45,7 +45,7 @@ def vocabulary(kind: str, weight: float | None = None) -> Vocabulary:
         words = tuple(open_concepts("imagenet-1k").words)
         return Vocabulary(kind, words, weight, sees="object names")
     if kind == "colors":
-        return Vocabulary(kind, colors.NAMES, weight, closed=True, sees="colours")
+        return Vocabulary(kind, colors.NAMES, weight, closed=True, sees="colors")
     words = read_recipe().words[kind]
     return Vocabulary(kind, words, weight, closed=True, sees=kind, limits=_LEARNED_FROM_SCENES)
 

@@ -11,18 +11,29 @@ function setUpUnitTables() {
     return tables.get(root);
   };
 
-  // A table in a closed section is drawn when the section opens.
+  // A table in a closed section is drawn when the section opens. Of the others the first is drawn
+  // at once, and each of the rest in a task of its own, so that no task is long.
+  const waiting = [];
   for (const root of $$(".unit-table")) {
     const closed = root.closest("details:not([open])");
     if (closed) closed.addEventListener("toggle", () => build(root), { once: true });
-    else build(root);
+    else waiting.push(root);
   }
+  const next = () => {
+    if (waiting.length) build(waiting.shift());
+    if (waiting.length) setTimeout(next);
+  };
+  next();
+  addEventListener("beforeprint", () => waiting.splice(0).forEach(build));
 
   const show = () => {
     const { section, query } = readFragment();
     const target = section && document.getElementById(section);
     if (!target) return;
     if (target.tagName === "DETAILS") target.open = true;
+    // The tables above are drawn first, or they would push the target away once they are.
+    const above = (root) => target.compareDocumentPosition(root) & Node.DOCUMENT_POSITION_PRECEDING;
+    waiting.filter(above).forEach(build);
     const root = $(".unit-table", target);
     if (root && query) build(root).read(query);
     if (query) (root && target.tagName === "DETAILS" ? root : target).scrollIntoView();
@@ -62,7 +73,17 @@ function followContents() {
   }
 }
 
+/** Whether bars show units below the criterion in pale colours. */
+function switchPale() {
+  const pale = $("#pale");
+  if (!pale) return;
+  const set = () => document.documentElement.classList.toggle("unpaled", !pale.checked);
+  pale.addEventListener("change", set);
+  set();
+}
+
 document.documentElement.classList.add("scripted");
+switchPale();
 setUpUnitTables();
 offerCharts();
 followContents();
