@@ -1,12 +1,13 @@
 """What a tracker is sent is read back from it: real ones where they are installed."""
 
-import importlib.util
 import io
 import json
 import sqlite3
+import struct
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,52 +83,85 @@ def test_trackio(sent: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow(sent: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_on_sqlite(
+    sent: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    # mlflow-skinny comes without what its database needs.
-    full = importlib.util.find_spec("alembic")
-    place = f"sqlite:///{tmp_path / 'mlflow.db'}" if full else (tmp_path / "runs").as_uri()
+    pytest.importorskip("alembic", reason="mlflow-skinny comes without what its database needs")
     monkeypatch.chdir(tmp_path)
+    place = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mlflow.set_tracking_uri(place)
     mlflow.set_experiment("watch")
     with mlflow.start_run() as run:
         send(mlflow, **sent)
+    logger = pytest.importorskip("lightning.pytorch.loggers").MLFlowLogger(
+        "watch", tracking_uri=place
+    )
+    send(logger, **sent)
     client = mlflow.MlflowClient()
-    (kept,) = client.get_metric_history(run.info.run_id, "profiler/mean_r")
-    assert (kept.step, kept.value) == (700, 0.25)
-    paths = [each.path for each in client.list_artifacts(run.info.run_id, "profiler")]
-    assert paths == ["profiler/timeline.html"]
+    for run_id in (run.info.run_id, logger.run_id):
+        (kept,) = client.get_metric_history(run_id, "profiler/mean_r")
+        assert (kept.step, kept.value) == (700, 0.25)
+        paths = [each.path for each in client.list_artifacts(run_id, "profiler")]
+        assert paths == ["profiler/timeline.html"]
+        images = [each.path for each in client.list_artifacts(run_id, "images")]
+        assert any("profiler-picture" in path for path in images)
+    with sqlite3.connect(tmp_path / "mlflow.db") as base:
+        assert base.execute("select count(*) from metrics where step = 700").fetchone()[0] >= 4
 
 
-def test_a_run_of_wandb(sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the real one, which is not installed here: the calls that its documentation names."""
-    module: Any = ModuleType("wandb")
-    calls: list[tuple[dict[str, Any], int]] = []
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_offline(
+    sent: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
 
-    class Run:
-        __module__ = "wandb.sdk.wandb_run"
-
-        def log(self, data: dict[str, Any], step: int) -> None:
-            calls.append((data, step))
-
-        def log_artifact(self, path: str) -> None:
-            raise AssertionError
-
-    module.Image = lambda image: ("image", image.size)
-    module.Html = lambda path: ("html", Path(path).name)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    send(Run(), **sent)
-    assert calls == [
-        (
-            {
-                **sent["scalars"],
-                "profiler/picture": ("image", (40, 20)),
-                "profiler/timeline": ("html", "timeline.html"),
-            },
-            700,
+    run = wandb.init(
+        mode="offline", project="watch", dir=tmp_path,
+        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
+    )  # fmt: skip
+    send(run, **sent)
+    send(wandb, **{**sent, "step": 800})
+    run.finish()
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    rows: list[dict[str, str]] = []
+    for _ in range(100):  # a process of W&B's own writes the file
+        records = map(Record.FromString, records_of(file.read_bytes()))
+        found = [each.history.item for each in records if each.HasField("history")]
+        rows = [{"/".join(i.nested_key) or i.key: i.value_json for i in row} for row in found]
+        if len(rows) == 2:
+            break
+        time.sleep(0.2)
+    assert [json.loads(row["_step"]) for row in rows] == [700, 800]
+    for row in rows:
+        assert json.loads(row["profiler/mean_r"]) == 0.25
+        page, picture = (
+            file.parent / "files" / json.loads(row[f"profiler/{each}/path"])
+            for each in ("timeline", "picture")
         )
-    ]
+        assert "how r grows" in page.read_text("utf-8")
+        with Image.open(picture) as image:
+            assert image.size == (40, 20)
+
+
+def records_of(content: bytes) -> Iterator[bytes]:
+    """The records of a log as LevelDB writes it, of which W&B's files are.
+
+    Blocks of 32 KiB hold parts of records: a checksum (4 bytes), a length (2), a kind (1: whole,
+    2: first, 3: middle, 4: last) and the part itself. The first 7 bytes of W&B's are its name.
+    """
+    position, parts = 7, b""
+    while position + 7 <= len(content):
+        if (rest := 32768 - position % 32768) < 7:
+            position += rest
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
 
 
 def test_what_is_no_tracker_is_named_and_training_goes_on(cache: Path, tmp_path: Path) -> None:
