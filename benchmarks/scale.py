@@ -1,6 +1,6 @@
 """Speed and memory of the image pass on a Ray cluster of this machine.
 
-    python benchmarks/scale.py [--images 4096] [--sizes 10000 100000 1000000]
+    python benchmarks/scale.py [--images 4096] [--sizes 10000 100000 1000000] [--compared 512]
 
 Speed: EfficientNet-Lite0 on small noise pictures from disk, one thread a worker, in this process,
 by one worker and by two. A rate is that of the images after each worker's first shard, so that
@@ -10,10 +10,15 @@ other programs run on the machine, they take from the second worker first.
 Memory: random tensors stand in for decoded images; a linear layer of 64 units, embeddings of 64
 numbers. The peak of "its own" memory (RssAnon: without mapped files) of the driver and of the
 largest worker, sampled ten times a second, through the pass and the labels of 1,000 concepts.
+
+Checkpoints: the passes of a comparison of five, in this process with one store, against one pass of
+the VLM (ConSE) and five of the network, each with a store of its own. A pass of the VLM is one with
+a linear layer in place of the network; a pass of the network is one with a VLM that embeds nothing.
 """
 
 import argparse
 import contextlib
+import copy
 import logging
 import os
 import subprocess
@@ -21,7 +26,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +37,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from profiler.activations.alone import Blind
 from profiler.activations.kept import collect_once
 from profiler.api.objects import open_inputs
 from profiler.core.store import Store
 from profiler.engine.cluster import RayCluster
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.subject.network import Subject
+from profiler.models.vlm.base import VLM
+from profiler.models.vlm.choose import open_vlm
 
 HERE = Path(__file__).parent
 SHARD = 256
@@ -243,6 +252,43 @@ def _own(path: Path) -> int:
     return 0
 
 
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+def checkpoints(folder: Path, count: int = 5) -> None:
+    """Print the seconds of the passes of a comparison, together and apart."""
+    probe, _, _ = open_inputs(str(folder), "visual", "conse", CPU)
+    assert probe.fingerprint  # which is not what is measured
+    vlm = open_vlm("conse", CPU)
+    plain = load_subject("efficientnet_lite0", CPU, SubjectOptions(preprocess="resize=96,crop=96"))
+    subjects = [_moved(plain, number) for number in range(count)]
+
+    def seconds(passes: Sequence[tuple[Subject, VLM]], shared: bool) -> float:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as cache:
+            for number, (subject, eyes) in enumerate(passes):
+                store = Store(Path(cache) / ("" if shared else str(number)))
+                layers = subject.layers()
+                collect_once(subject, layers, eyes, probe, top=100, store=store, moments=True)
+        return time.perf_counter() - start
+
+    seconds([(linear(), vlm)], True)  # what is slow the first time
+    alone = seconds([(linear(), vlm)], False)
+    each = seconds([(subject, Blind()) for subject in subjects], False)
+    together = seconds([(subject, vlm) for subject in subjects], True)
+    print(f"{count} checkpoints of EfficientNet-Lite0, ConSE, {len(probe.names)} pictures")
+    print(f"one VLM pass: {alone:.1f} s; {count} passes of the network: {each:.1f} s")
+    print(f"the comparison's passes: {together:.1f} s, {together / (alone + each):.2f} times both")
+
+
+def _moved(subject: Subject, number: int) -> Subject:
+    """Another checkpoint of the same network."""
+    model = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        next(model.parameters()).mul_(1 + number / 100)
+    return replace(subject, model=model)
+
+
 # --- both ------------------------------------------------------------------------------------
 
 
@@ -265,10 +311,11 @@ def cluster(cpus: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--compared", type=int, default=512)
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -279,6 +326,12 @@ def main() -> None:
     if chosen.images:
         with tempfile.TemporaryDirectory() as folder:
             _speeds(Path(folder) / "noise", chosen.images)
+    if chosen.compared:
+        with tempfile.TemporaryDirectory() as folder:
+            write_noise(Path(folder) / "noise", chosen.compared)
+            checkpoints(Path(folder) / "noise")
+    if not chosen.sizes:
+        return
     print("\n| images | driver, MiB | worker, MiB | seconds |\n| ---: | ---: | ---: | ---: |")
     for images in chosen.sizes:
         with cluster(1):
