@@ -3,7 +3,8 @@
 ::
 
     python benchmarks/drivers.py efficientnet_lite0 efficientnet_lite1 efficientnet_lite0:none \
-        resnet18:none timm/vit_tiny_patch16_224:none [--scenes 1000] [--cost]
+        resnet18:none timm/vit_tiny_patch16_224:none [--scenes 1000] [--seed 0] \
+        [--preprocess 'resize=256 crop=224'] [--cost]
     python benchmarks/drivers.py benchmarks/train_cifar.py:net@OUT/step-00400.pt
 
 ``:none`` takes random weights, ``@FILE`` a checkpoint. Of each network a table in percent; then,
@@ -32,12 +33,14 @@ from profiler.profile.experiment import Experiment, drawn_once, run_experiment
 from profiler.session import Reading, Services
 
 
-def opened(text: str) -> Subject:
+def opened(text: str, preprocess: str | None = None) -> Subject:
     """A network by its name, with what follows it."""
     name, _, file = text.partition("@")
     random = name.endswith(":none")
     options = SubjectOptions(
-        checkpoint=Path(file) if file else None, weights="none" if random else "default"
+        checkpoint=Path(file) if file else None,
+        weights="none" if random else "default",
+        preprocess=preprocess,
     )
     return load_subject(name.removesuffix(":none"), torch.device("cpu"), options)
 
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--preprocess", help="of all networks, as for the command line")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cost", action="store_true")
     given = parser.parse_args()
@@ -135,7 +139,7 @@ def main() -> None:
         return
     first: Experiment | None = None
     for name in given.networks:
-        subject = opened(name)
+        subject = opened(name, given.preprocess)
         reading = Reading(workers=given.workers)
         done = run_experiment(
             subject, subject.layers(), scenes, reading=reading, services=Services(store=store)

@@ -1,14 +1,15 @@
 """A small network trained on CIFAR-10, with checkpoints along the way.
 
-    python benchmarks/train_cifar.py CIFAR10_TRAIN_TAR OUT [--epochs 8] [--steps 0,50,200,1000]
-        [--watch IMAGES]
+    python benchmarks/train_cifar.py CIFAR10_TRAIN_TAR OUT [--arch net|resnet|vit] [--epochs 8]
+        [--steps 0,50,200,1000] [--watch IMAGES]
     profiler compare benchmarks/train_cifar.py:net --checkpoint 'OUT/*.pt' --timeline step …
 
 The archive holds ``train/CLASS/NUMBER.jpg``, 32 × 32 pixels. Checkpoints are written at the given
 steps and at the end, as ``step-00050.pt`` with the step inside, so that a timeline can be drawn.
-One tenth of the images is held out; its accuracy is printed with every checkpoint. With
-``--watch`` the network is profiled at the same steps, on 1 000 images of a folder, while it trains:
-the runs and their timeline are in ``OUT/profiles``.
+``--arch`` names one of the three factories of this file, which the profiler is given as well. One
+tenth of the images is held out; its accuracy is printed with every checkpoint. With ``--watch`` the
+network is profiled at the same steps, on 1 000 images of a folder, while it trains: the runs and
+their timeline are in ``OUT/profiles``.
 """
 
 import argparse
@@ -18,8 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import timm
 import torch
 from PIL import Image
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 from torchvision import transforms
 
@@ -28,6 +31,8 @@ from profiler.callbacks import Watch
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 """Of the training images, by channel."""
 BATCH = 128
+Made = tuple[nn.Module, Callable[[Image.Image], torch.Tensor]]
+"""What a factory makes: a network, and how it is shown a picture."""
 
 
 class Block(nn.Sequential):
@@ -75,9 +80,29 @@ def preprocess() -> Callable[[Image.Image], torch.Tensor]:
     return steps
 
 
-def net() -> tuple[nn.Module, Callable[[Image.Image], torch.Tensor]]:
+def net() -> Made:
     """Factory for ``profiler``."""
     return Net(), preprocess()
+
+
+def resnet() -> Made:
+    """A ResNet-18 of a quarter of the width, whose stem keeps the resolution of 32 pixels."""
+    model = ResNet(BasicBlock, (2, 2, 2, 2), channels=(16, 32, 64, 128), num_classes=10)
+    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model, preprocess()
+
+
+def vit() -> Made:
+    """A vision transformer of six blocks and 128 channels, on patches of 4 pixels."""
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=4, embed_dim=128, depth=6, num_heads=4,
+        num_classes=10,
+    )  # fmt: skip
+    return model, preprocess()
+
+
+ARCHITECTURES: dict[str, Callable[[], Made]] = {"net": net, "resnet": resnet, "vit": vit}
 
 
 def read(archive: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
@@ -121,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="net")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--steps", default="0,50,200,1000")
     parser.add_argument("--seed", type=int, default=0)
@@ -129,15 +155,20 @@ def main() -> None:
     wanted = {int(step) for step in chosen.steps.split(",")}
 
     torch.manual_seed(chosen.seed)
-    images, labels, classes = read(chosen.archive)
+    images, labels, _ = read(chosen.archive)
     order = torch.randperm(len(images))
     held, used = order[: len(order) // 10], order[len(order) // 10 :]
-    model = Net(len(classes)).to(memory_format=torch.channels_last)
+    model = ARCHITECTURES[chosen.arch]()[0].to(memory_format=torch.channels_last)
     rounds = chosen.epochs * (len(used) // BATCH)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=rounds)
+    if chosen.arch == "vit":
+        rate = 1e-3
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
+    else:
+        rate = 0.2
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=rounds)
     chosen.out.mkdir(parents=True, exist_ok=True)
 
     watch = None
@@ -146,7 +177,7 @@ def main() -> None:
             model,
             images=chosen.watch,
             preprocess=preprocess(),
-            layers="block1,block2,block3,head",
+            layers="block1,block2,block3,head" if chosen.arch == "net" else "all",
             vlm="conse:objects",
             concepts="common-3k",
             out=chosen.out / "profiles",

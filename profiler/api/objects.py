@@ -15,6 +15,7 @@ from profiler.data.concept_sets import ConceptSet, concepts_of, open_concepts
 from profiler.data.corruptions import Corruption
 from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, SyntheticProbe, open_probe
 from profiler.data.labelled.memory import LabelledSequence
+from profiler.data.synthetic.design import ExperimentScenes
 from profiler.errors import InputError, ProfilerError, UsageError
 from profiler.llm.base import LLM
 from profiler.models.subject.loading import NamedSubject, SubjectOptions, load_subject, subject_of
@@ -237,7 +238,8 @@ def open_inputs(
     """
     if isinstance(concepts, str) and is_annotated(concepts):
         probe = open_images(images, cache=cache, limit=limit, seed=seed)
-        check_annotations(concepts, "synthetic" if isinstance(probe, SyntheticProbe) else "images")
+        drawn = isinstance(probe, SyntheticProbe | ExperimentScenes)
+        check_annotations(concepts, "synthetic" if drawn else "images")
         probe, found = annotate(concepts, probe)
         annotated = AnnotatedVLM(found, late_words(WORDS, place))
         return probe, found.concepts, lambda: annotated

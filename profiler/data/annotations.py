@@ -30,6 +30,7 @@ from profiler.data.image_tables import ImageTable
 from profiler.data.images import ImageFolder, ProbeSet, SyntheticProbe, as_text
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.color import COLORS
+from profiler.data.synthetic.design import ExperimentScenes
 from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.shapes import SHAPES
@@ -78,10 +79,11 @@ def is_annotated(concepts: str) -> bool:
 
 def check_annotations(concepts: str, probe: str) -> None:
     """Refuse what can be seen to be wrong without reading an image."""
-    if (concepts == TRUTH) != (probe == "synthetic"):
+    if (concepts == TRUTH) != (probe in ("synthetic", "experiment")):
         raise UsageError(
             f"--concepts {concepts} and --probe {probe} do not go together: the truth is that of "
-            "the built-in scenes, --probe synthetic, and these have no other annotations"
+            "the built-in scenes, --probe synthetic or --probe experiment, and these have no other "
+            "annotations"
         )
     if concepts not in (TRUTH, FOLDERS):
         _read(Path(concepts.removeprefix(PREFIX)))
@@ -95,8 +97,8 @@ def annotate(concepts: str, probe: ProbeSet) -> tuple[ProbeSet, Annotations]:
             that it cannot be read, or a cell is no number.
     """
     found: list[Mapping[str, float] | None]
-    if isinstance(probe, SyntheticProbe):
-        scenes = probe.scenes
+    if isinstance(probe, SyntheticProbe | ExperimentScenes):
+        scenes = probe.scenes if isinstance(probe, SyntheticProbe) else probe
         found = [dict.fromkeys(scenes.scene(i).words(), 1.0) for i in range(len(scenes))]
         return probe, _of(concepts, found, ())
     if not isinstance(probe, ImageFolder):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from profiler.core.text import listed
+from profiler.data.synthetic.design import ExperimentScenes
 from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.errors import DownloadError, InputError, UnknownNameError
 
@@ -28,7 +29,7 @@ log = logging.getLogger("profiler")
 
 DOWNLOADED = "imagenette"
 """The probe set that is downloaded when it is first used."""
-BUILT_IN_PROBES = (DOWNLOADED, "synthetic")
+BUILT_IN_PROBES = (DOWNLOADED, "synthetic", "experiment")
 
 
 class UnreadableImageError(Exception):
@@ -561,7 +562,7 @@ class SyntheticProbe:
 
 
 def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 0) -> ProbeSet:
-    """A probe set by name: ``imagenette``, ``synthetic``, or where images lie.
+    """A probe set by name: ``imagenette``, ``synthetic``, ``experiment``, or where images lie.
 
     These are a folder, tar shards, Parquet files, or an address: see :mod:`profiler.data.encoded`.
 
@@ -569,12 +570,14 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
         name: built-in name or path; a folder called like a built-in set needs ``./``.
         cache: where ``imagenette`` is downloaded to.
         limit: how many images to use.
-        seed: of the synthetic scenes.
+        seed: of built-in scenes.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     if name == "synthetic":
         return SyntheticProbe(SyntheticScenes(limit or 1000, seed=seed))
+    if name == "experiment":
+        return ExperimentScenes(limit or 1000, seed=seed)
     if name == DOWNLOADED:
         return ImageFolder.open(
             _imagenette(cache), limit=limit, title="imagenette (validation, 320 px)"

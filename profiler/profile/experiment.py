@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.alone import collect_alone
+from profiler.activations.collect import Collected
 from profiler.core.arrays import Rows, blocks
 from profiler.core.json_text import json_text
 from profiler.core.store import Array, Store, write_atomically
@@ -258,6 +259,7 @@ def run_experiment(
     layers: Sequence[Layer],
     scenes: ExperimentScenes,
     *,
+    found: Collected | None = None,
     reading: Reading = Reading(),  # noqa: B008
     services: Services = NONE,
 ) -> Experiment:
@@ -267,11 +269,15 @@ def run_experiment(
         subject: the network.
         layers: where it is read.
         scenes: at least :data:`~profiler.profile.drivers.FEWEST_IMAGES` of them.
+        found: what a pass over these very scenes has found, with its ``matrices``; None: it is
+            made here.
         reading: batch size, workers and precision.
         services: store and progress.
     """
     check_enough(len(scenes))
     clock = Clock()
+    if found is not None:
+        return _from_pass(found, layers, scenes.factors, True, clock)
     with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
         probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
     return _told(subject, layers, probe, scenes.factors, True, clock, reading, services)
@@ -313,6 +319,12 @@ def _told(
             allow_bad=reading.allow_bad,
             advance=advance,
         )
+    return _from_pass(found, layers, factors, drawn, clock)
+
+
+def _from_pass(
+    found: Collected, layers: Sequence[Layer], factors: Factors, drawn: bool, clock: Clock
+) -> Experiment:
     factors = factors.take(found.kept)
     with clock("drivers"):
         told = tuple(

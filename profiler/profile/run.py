@@ -40,7 +40,7 @@ from profiler.profile.evaluation import (
     evaluate,
     sample_top,
 )
-from profiler.profile.experiment import run_experiment
+from profiler.profile.experiment import drawn_once, run_experiment
 from profiler.profile.explain import (
     FEWEST_IMAGES,
     Candidates,
@@ -183,6 +183,19 @@ def profile(
     if any(isinstance(each, Threshold) for each in (options.threshold, options.range_threshold)):
         _check_early(subject, layers, vlm, probe, concepts, top, options)
 
+    scenes = ExperimentScenes(options.scenes, options.seed) if options.scenes else None
+    # The probe images may be the experiment's own: then one pass serves both.
+    shared = (
+        scenes is not None
+        and isinstance(probe, ExperimentScenes)
+        and probe.fingerprint == scenes.fingerprint
+    )
+    if isinstance(probe, ExperimentScenes):
+        with clock("drawing"), services.progress.stage("scenes", len(probe)) as advance:
+            probe = drawn_once(
+                probe, services.store, workers=options.reading.workers, advance=advance
+            )
+
     with (
         clock("images"),
         services.progress.stage("images", len(probe.names)) as advance,
@@ -196,7 +209,10 @@ def profile(
             top=top or SHOWN_IMAGES,
             store=services.store,
             matrices=(
-                options.similarity.needs_matrix or options.evaluate or options.keep_activations
+                options.similarity.needs_matrix
+                or options.evaluate
+                or options.keep_activations
+                or shared
             ),
             moments=len(probe.names) >= FEWEST_IMAGES,
             known=_known(vlm),
@@ -229,7 +245,7 @@ def profile(
         ranges = _explain(found, concepts, concept_rows)
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
-    experiment = _experiment(subject, layers, options, services)
+    experiment = _experiment(subject, layers, scenes, found if shared else None, options, services)
     with clock("outlines"):
         outlines = _outlines(subject, layers, probe, found, labels, options, services.progress)
     quality: tuple[LayerQuality, ...] = ()
@@ -664,14 +680,20 @@ class _Experimented:
 
 
 def _experiment(
-    subject: Subject, layers: Sequence[Layer], options: ProfileOptions, services: Services
+    subject: Subject,
+    layers: Sequence[Layer],
+    scenes: ExperimentScenes | None,
+    found: Collected | None,
+    options: ProfileOptions,
+    services: Services,
 ) -> _Experimented:
     """What drives each layer, by drawn scenes; a network that cannot take them goes without."""
-    if not options.scenes:
+    if scenes is None:
         return _Experimented()
-    scenes = ExperimentScenes(options.scenes, options.seed)
     try:
-        done = run_experiment(subject, layers, scenes, reading=options.reading, services=services)
+        done = run_experiment(
+            subject, layers, scenes, found=found, reading=options.reading, services=services
+        )
         clock = Clock()
         with clock("variants"):
             variants = run_variants(

@@ -185,6 +185,40 @@ def test_a_network_that_cannot_take_the_scenes_goes_without(
     assert any("left out" in warning for warning in run.warnings)
 
 
+def test_one_pass_serves_both_where_the_probe_images_are_the_experiments(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    read = Subject.read
+
+    def counted(self: Subject, layers: Any, images: Any) -> Any:
+        seen.append(len(images))
+        return read(self, layers, images)
+
+    monkeypatch.setattr(Subject, "read", counted)
+    call = ("run", f"{TINY}:subject", "--concepts", "annotations:truth", *EXPERIMENT)
+    call = (*call, "-j", 0, "--batch-size", 24, "--outlines", 0)
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert command(*call, "--probe", "synthetic", "--limit", 40, "--out", alone).status == 0
+    apart = sum(seen)
+    seen.clear()
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(tmp_path / "another"))
+    done = command(*call, "--probe", "experiment", "--limit", 240, "--out", both)
+    assert done.status == 0, done.stderr
+    # A pass over 40 images is saved, and the four that a network is tried on before it.
+    assert sum(seen) == apart - 44
+    one, other = load_run(alone), load_run(both)
+    assert one.experiment is not None
+    assert same(one, other)
+    assert one.record.experiment == other.record.experiment
+    assert "experiment: network" in one.record.timings
+    assert "experiment: network" not in other.record.timings
+    # Other scenes than those of the probe set need a pass of their own.
+    seen.clear()
+    assert command(*call, "--probe", "experiment", "--limit", 230, "--out", both).status == 0
+    assert sum(seen) >= 230 + 240
+
+
 def test_few_scenes_are_refused_before_anything_is_loaded(command: Command) -> None:
     said = command("run", "resnet18", "--experiment", "--scenes", 50)
     assert said.status == 2

@@ -113,7 +113,7 @@ class ExperimentScenes:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """``scene-00000`` and so on, with what the scene shows."""
-        return tuple(f"scene-{i:05d}: {self.caption(i)}" for i in range(self.count))
+        return tuple(f"scene-{i:05d}: {self.scene(i).caption}" for i in range(self.count))
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -146,9 +146,9 @@ class ExperimentScenes:
             name: levels[code] for (name, levels), code in zip(FACTORS.items(), codes, strict=True)
         }
 
-    def caption(self, index: int) -> str:
-        """What the image shows, as the caption of a scene has it."""
-        return _scene(self.seed, index, self.truth(index)).caption
+    def scene(self, index: int) -> Scene:
+        """What the image at ``index`` shows, apart from its light and tint."""
+        return _scene(self.seed, index, self.truth(index))
 
     def read(self, index: int) -> Image.Image:
         """Draw the image at ``index``, RGB, size × size."""
