@@ -147,7 +147,7 @@ def test_brushing_asks_for_no_layout_of_each_unit(browser: Any, file: Path) -> N
         view.page.mouse.up()
         asked = view.page.evaluate("asked")
         assert asked["style"] == 0
-        # Two for each place of the pointer, one for each drawing; one a unit would be twice as many.
+        # Two for each place of the pointer and one for each drawing, but none for each unit.
         assert 5 <= asked["box"] <= 25
 
 
