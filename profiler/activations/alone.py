@@ -11,7 +11,7 @@ from profiler.activations.kept import collect_once
 from profiler.core.store import Store
 from profiler.data.images import ProbeSet
 from profiler.models.vlm.base import Embeddings
-from profiler.session import Advance
+from profiler.session import Advance, Reading
 
 
 class Blind:
@@ -40,12 +40,9 @@ def collect_alone(
     subject: Network[L],
     layers: Sequence[L],
     probe: ProbeSet,
+    reading: Reading,
     *,
     store: Store | None = None,
-    precision: str = "fp32",
-    batch_size: int | None = None,
-    workers: int = 0,
-    allow_bad: bool = False,
     advance: Advance = lambda _: None,
 ) -> Collected:
     """What :func:`~profiler.activations.kept.collect_once` gives, without embeddings.
@@ -61,9 +58,9 @@ def collect_alone(
         top=1,
         store=store,
         matrices=True,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        allow_bad=allow_bad,
+        precision=reading.precision,
+        batch_size=reading.batch_size,
+        workers=reading.workers,
+        allow_bad=reading.allow_bad,
         advance=advance,
     )

@@ -309,15 +309,7 @@ def _told(
     total = len(probe.names)
     with clock("network"), services.progress.stage("images", total) as advance:
         found = collect_alone(
-            subject,
-            layers,
-            probe,
-            store=services.store,
-            precision=reading.precision,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            allow_bad=reading.allow_bad,
-            advance=advance,
+            subject, layers, probe, reading, store=services.store, advance=advance
         )
     return _from_pass(found, layers, factors, drawn, clock)
 

@@ -89,7 +89,9 @@ class MapOfUnits {
     this.canvas.addEventListener("pointerup", () => this.end());
     this.canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.colors = null; this.draw(); });
+    for (const look of ["(prefers-color-scheme: dark)", "print"]) {
+      matchMedia(look).addEventListener("change", () => { this.colors = null; this.draw(); });
+    }
   }
 
   show(box) {

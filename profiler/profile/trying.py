@@ -198,15 +198,7 @@ def try_word(
         changes += [(i, {factor: other}) for i, other in enumerate(others[-1])]
     probe = ChangedScenes(scenes, tuple(changes), f"pairs of {word}")
     with services.progress.stage("pairs", len(changes)) as advance:
-        found = collect_alone(
-            subject,
-            (layer,),
-            probe,
-            precision=reading.precision,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            advance=advance,
-        )
+        found = collect_alone(subject, (layer,), probe, reading, advance=advance)
     values = np.asarray(found.matrices[0][:], np.float64)[:, unit].reshape(len(levels), 2, pairs)
     return TriedWord(
         layer.name,

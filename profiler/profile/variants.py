@@ -104,14 +104,7 @@ def run_variants(
     probe = drawn_once(drawn, services.store, workers=reading.workers)
     with services.progress.stage("variants", len(changes)) as advance:
         found = collect_alone(
-            subject,
-            layers,
-            probe,
-            store=services.store,
-            precision=reading.precision,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            advance=advance,
+            subject, layers, probe, reading, store=services.store, advance=advance
         )
     pictures = tuple(encoded_picture(probe.read(i), _SIDE) for i in range(len(changes)))
     return Variants(base, place, pictures, tuple(np.array(each[:].T) for each in found.matrices))

@@ -17,6 +17,7 @@ from profiler.core.store import Store
 from profiler.data.factors import Factors
 from profiler.data.synthetic.design import FACTORS, ExperimentScenes
 from profiler.errors import InputError
+from profiler.models.subject.loading import load_subject
 from profiler.models.subject.network import Subject
 from profiler.profile.drivers import (
     GROUPS,
@@ -454,3 +455,23 @@ def test_the_command_refuses_few_scenes_in_one_line(command: Command) -> None:
     said = command("drivers", "efficientnet_lite0", "--scenes", "20")
     assert said.status == 2
     assert said.error == "--scenes must be at least 200 to tell drivers, got 20"
+
+
+@pytest.mark.slow
+def test_units_of_filters_are_found_to_do_what_they_were_made_for() -> None:
+    """Redness, stripes and rings of pixels; ``benchmarks/planted_units.py`` takes 20 seeds."""
+    made = Path(__file__).parents[1] / "samples" / "planted.py"
+    subject = load_subject(f"{made}:subject", torch.device("cpu"))
+    scenes = ExperimentScenes(400, 5)
+    done = run_experiment(subject, subject.layers(("seen",)), scenes)
+    (layer,) = done.layers
+    planted = {"red": "color", "striped": "pattern", "ring": "shape"}
+    assert following(layer, list(planted), done.factors) == [Following.FOLLOWED] * 3
+    others = following(layer, ["blue", "dotted", "heart"], done.factors)
+    assert others == [Following.NOT_FOLLOWED] * 3
+    for unit, (level, factor) in enumerate(planted.items()):
+        assert done.factors.columns[int(layer.effect[unit].argmax())] == (factor, level)
+        shares = dict(zip(layer.factors, layer.share[unit].tolist(), strict=True))
+        own = shares.pop(factor)
+        assert own > 0.1
+        assert own > 2 * max(shares.values())

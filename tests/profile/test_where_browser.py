@@ -128,6 +128,29 @@ def test_the_link_holds_the_view(at_units: View) -> None:
     assert copied.endswith("#units?layer=color&open=color%3A0&open=color%3A3")
 
 
+def test_on_paper_the_map_asks_for_its_colors_anew_and_closed_parts_leave_no_title(
+    browser: Any, file: Path
+) -> None:
+    with opened(browser, file, "#map", dark=True) as view:
+        view.page.locator(".word-map canvas").wait_for()
+        view.page.evaluate("""() => {
+          window.inks = [];
+          const { getComputedStyle } = window;
+          window.getComputedStyle = (node) => {
+            const style = getComputedStyle(node);
+            if (node === document.body) inks.push(style.color);
+            return style;
+          };
+        }""")
+        view.page.emulate_media(media="print", color_scheme="dark")
+        view.page.wait_for_function("inks.length > 0")
+        assert view.page.evaluate("inks.at(-1)") == "rgb(0, 0, 0)"
+        closed = view.page.locator("details.numbers:not([open])")
+        assert closed.count() > 0
+        assert not any(each.is_visible() for each in closed.all())
+        assert len(view.page.pdf()) > 20_000
+
+
 def test_brushing_asks_for_no_layout_of_each_unit(browser: Any, file: Path) -> None:
     with opened(browser, file, "#map") as view:
         box = view.page.locator(".word-map canvas").bounding_box()
@@ -147,7 +170,7 @@ def test_brushing_asks_for_no_layout_of_each_unit(browser: Any, file: Path) -> N
         view.page.mouse.up()
         asked = view.page.evaluate("asked")
         assert asked["style"] == 0
-        # Two for each place of the pointer, one for each drawing; with one a unit twice as many.
+        # Two for each place of the pointer and one for each drawing, but none for each unit.
         assert 5 <= asked["box"] <= 25
 
 
