@@ -16,7 +16,7 @@ from scipy.stats import hypergeom
 
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.errors import InputError
-from profiler.profile.similarity import base
+from profiler.profile.similarity import base, pmi
 from profiler.profile.similarity.base import Null, Similarity, Units
 from profiler.profile.similarity.cosine import Cosine, CosineCubed
 from profiler.profile.similarity.enrichment import Enrichment
@@ -39,6 +39,27 @@ def probabilities(images: FloatArray, concepts: FloatArray, temperature: float) 
     return np.concatenate(
         [np.concatenate([q for _, q in pieces]) for _, pieces in made.blocks()], axis=1
     )
+
+
+@pytest.mark.parametrize("room", [0, 200, 2**30])
+def test_exponentials_that_are_kept_are_those_computed_again(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, concepts = unit_rows(13), unit_rows(23, seed=1)
+    wanted = probabilities(images, concepts, 10.0)
+    monkeypatch.setattr(pmi, "KEPT_BYTES", room)
+    monkeypatch.setattr(base, "CONCEPT_BLOCK", 7)
+    monkeypatch.setattr(base, "ROW_CHUNK", 5)
+    found = ConceptProbabilities(images, np.arange(13), concepts, 10.0)
+    # Of 3 chunks of images times 4 blocks of concepts; the last block has 2 concepts, the others 7.
+    kept = {0: 0, 200: 2, 2**30: 12}[room]
+    assert len(found._kept) == kept
+    pieces = [np.concatenate([q for _, q in each]) for _, each in found.blocks()]
+    assert np.concatenate(pieces, axis=1) == pytest.approx(wanted, rel=1e-6)
+    again = ConceptProbabilities(images, np.arange(13), concepts, 10.0)
+    again._kept.clear()
+    for one, (_, other) in zip(pieces, again.blocks(), strict=True):
+        assert np.array_equal(one, np.concatenate([q for _, q in other]))
 
 
 def fast_evidence(q: FloatArray, top: IntArray, constants: SoftWPMI | WPMI) -> NDArray[np.float32]:
