@@ -112,12 +112,18 @@ class Clock:
         self.seconds[stage] = round(time.perf_counter() - start, 2)
 
 
-def check_writable(out: Path) -> None:
-    """Raise :class:`OutputError` now rather than after an hour of work; nothing is left behind."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+def check_writable(out: Path, keep: bool = False) -> None:
+    """Raise :class:`OutputError` now rather than after an hour of work; nothing is left behind.
+
+    Args:
+        out: the folder that will be written to.
+        keep: leave the folder behind, because several processes check it at once: one must not
+            remove it while another writes.
+    """
+    made = [folder for folder in (out, *out.parents) if not keep and not folder.exists()]
     write_atomically(out / ".writable", "")
     try:
-        (out / ".writable").unlink()
+        (out / ".writable").unlink(missing_ok=True)
         for folder in made:
             folder.rmdir()
     except OSError as error:

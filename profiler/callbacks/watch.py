@@ -1,7 +1,6 @@
 """A network is profiled while it trains: every step is a run, all steps are one timeline."""
 
 import logging
-import os
 import re
 import time
 import warnings
@@ -153,9 +152,7 @@ class Watch:
         else:
             self._concepts = load_concepts(concepts)
             self._images = WatchedImages(self._images)
-        # Where a process of several is to be the second, the first checks: both would at once.
-        if all(os.environ.get(each, "0") == "0" for each in ("RANK", "LOCAL_RANK")):
-            check_writable(self.out)
+        check_writable(self.out, keep=True)  # by all processes of a training, at once
         self._steps: dict[int, Profile] = {}
         self._pictures: dict[bytes, bytes] = {}
         self._begun: int | None = None
