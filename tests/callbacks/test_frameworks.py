@@ -16,6 +16,8 @@ from torch import nn
 from torchvision.transforms import functional
 from train_cifar import Block, preprocess
 
+from profiler.callbacks import Watch
+
 WORDS = ["red", "green", "blue", "yellow", "cyan", "magenta", "gray", "white"]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -84,6 +86,32 @@ def lenient() -> Iterator[None]:
 
 def steps_in(out: Path) -> list[int]:
     return sorted(int(path.name[5:]) for path in out.glob("step-*"))
+
+
+# --- a loop of one's own -----------------------------------------------------------------------
+
+
+def test_a_plain_loop_trains_the_same_with_and_without(
+    batches: Any, watching: dict[str, Any]
+) -> None:
+    def train(**watched: Any) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        net = Small()
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+        watch = Watch(net, every_n_train_steps=3, **watched) if watched else None
+        loader = torch.utils.data.DataLoader(batches, batch_size=32, shuffle=True)
+        for step, (images, labels) in enumerate((each for _ in range(2) for each in loader), 1):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+            if watch is not None:
+                watch(step)
+        return net.state_dict()
+
+    plain, watched = train(), train(**watching)
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, watched[name]), name
+    assert steps_in(watching["out"]) == [3, 6]
 
 
 # --- Lightning --------------------------------------------------------------------------------

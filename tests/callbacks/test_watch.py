@@ -1,7 +1,10 @@
 """A loop with the callback and one without: the same weights, and a run for each step."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +116,34 @@ def test_the_weights_are_the_same_with_and_without(watching: dict[str, Any]) -> 
     assert not watched.head.bias.requires_grad
     assert len(watched.conv._forward_hooks) == 1
     assert torch.rand(1) == _after(plain_steps=7)
+
+
+def test_torch_keeps_the_threads_of_the_training(photos: Path, tmp_path: Path) -> None:
+    """As torchrun sets them: one for OpenMP. numba, which has two, shares OpenMP with torch."""
+    program = f"""
+import warnings
+import torch
+from tiny import TinyNet, TinyVLM, to_tensor
+from profiler.callbacks import Watch
+
+warnings.simplefilter("ignore")
+before = torch.get_num_threads()
+watch = Watch(TinyNet(), images={str(photos)!r}, preprocess=to_tensor(), vlm=TinyVLM(),
+              concepts={WORDS!r}, top=6, out={str(tmp_path / "out")!r}, on_error="raise")
+assert watch(0) is not None
+print(before, torch.get_num_threads())
+"""
+    samples = Path(__file__).parents[1] / "samples"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    environment |= {"PROFILER_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(samples)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
 
 
 def _after(plain_steps: int) -> torch.Tensor:
