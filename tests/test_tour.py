@@ -30,7 +30,7 @@ def test_the_tour_takes_every_command(command: Command) -> None:
 
 
 # One test, because all of it happens in one folder with one cache.
-@pytest.mark.slow
+@pytest.mark.slow(250)
 @pytest.mark.weights
 @pytest.mark.browser
 def test_every_command_works_beside_every_other(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import sqlite3
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -111,19 +113,29 @@ def test_mlflow_on_sqlite(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_wandb_offline(
-    sent: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wandb = pytest.importorskip("wandb")
+def test_wandb_offline(sent: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
-    run = wandb.init(
-        mode="offline", project="watch", dir=tmp_path,
-        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
+    # In a process of its own, which takes W&B's threads with it.
+    program = """
+import wandb
+from PIL import Image
+from profiler.callbacks.trackers import send
+
+how = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
+run = wandb.init(mode="offline", project="watch", settings=how)
+for tracker, step in ((run, 700), (wandb, 800)):
+    image = Image.new("RGB", (40, 20), "#0072b2")
+    send(tracker, step, {"profiler/mean_r": 0.25}, image, "timeline.html")
+run.finish()
+wandb.teardown()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=sent["page"].parent, capture_output=True, text=True,
+        env=os.environ | {"WANDB_ERROR_REPORTING": "false"}, check=False,
     )  # fmt: skip
-    send(run, **sent)
-    send(wandb, **{**sent, "step": 800})
-    run.finish()
+    assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     rows: list[dict[str, str]] = []
     for _ in range(100):  # a process of W&B's own writes the file

@@ -115,6 +115,7 @@ def test_open_clip_weights_are_fingerprinted_by_value(tmp_path: Path) -> None:
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
+@pytest.mark.slow(100)
 def test_classifier_units_carry_their_own_names(
     command: Command, photographs: Path, tmp_path: Path
 ) -> None:
