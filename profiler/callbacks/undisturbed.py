@@ -18,10 +18,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within the context no autocast is on; after it, every generator is where it was before.
+    """Within the context no autocast is on; after it, generators and threads are as before.
 
-    These are Python's, NumPy's and torch's, on the CPU and on every CUDA or MPS device.
+    The generators are Python's, NumPy's and torch's, on the CPU and on every CUDA or MPS device.
+    The threads are those of OpenMP: where numba has more of them than ``OMP_NUM_THREADS`` says
+    (which torchrun sets to 1), its first parallel loop gives torch as many, and with another
+    number of threads torch sums in another order.
     """
+    threads = torch.get_num_threads()
     python, numpys, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cudas = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
@@ -30,6 +34,7 @@ def undisturbed() -> Iterator[None]:
         with torch.autocast(kinds[0], enabled=False), torch.autocast(kinds[-1], enabled=False):
             yield
     finally:
+        torch.set_num_threads(threads)
         random.setstate(python)
         np.random.set_state(numpys)  # noqa: NPY002
         torch.set_rng_state(cpu)

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray, Rows
@@ -19,21 +17,6 @@ ROW_CHUNK = 32_768
 NULL_POOL = 50_000
 """Images from which the random lists of a null distribution are drawn, at most: a random half of
 a hundred thousand images makes lists as random as all of them, and not each image is needed."""
-
-
-def _start_numba() -> None:
-    """Start numba's threads now, and leave torch as many as it has.
-
-    Both share OpenMP. As numba starts, it sets OpenMP's threads to its own number, so that torch
-    would sum in another order from there on, wherever ``OMP_NUM_THREADS`` says another number, as
-    torchrun sets it to 1: in a training that is watched, and in passes after the first labels.
-    """
-    threads = torch.get_num_threads()
-    numba.get_num_threads()
-    torch.set_num_threads(threads)
-
-
-_start_numba()
 
 
 @dataclass(frozen=True)
