@@ -6,9 +6,9 @@ The loop is the formula as one would write it first: for each unit, take its ima
 weigh them, take logarithms, sum over images; at the end the prior, the scores and the labels. It
 is given Q (N, M) whole; the kernel is given the same numbers in its own blocks of concepts. The
 second row adds what comes before: cosines and the softmax over concepts, where the kernel's side
-never holds Q whole and so multiplies twice. Both run in this process, in turn, on all cores; the
-loop on a sample of the units, which is scaled up. All labels must agree, up to scores that tie
-within 1e-4.
+keeps at most a gigabyte of Q (KEPT_BYTES) and multiplies the rest twice. Both run in this process,
+in turn, on all cores; the loop on a sample of the units, which is scaled up. All labels must agree,
+up to scores that tie within 1e-4.
 """
 
 import argparse
