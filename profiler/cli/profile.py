@@ -84,8 +84,9 @@ def run(
     null_draws: Annotated[
         int | None,
         typer.Option(
-            help="Number of random units in the null distribution.  [default: 5000, or "
-            "1000 for cosine, cosine_cubed and rank_reorder]",
+            help="Number of random units in the null distribution, which gives p-values.  "
+            "[default: 5000, or 1000 for cosine, cosine_cubed and rank_reorder, with --threshold "
+            "or fewer than 50 images; otherwise none]",
             min=0,
         ),
     ] = None,

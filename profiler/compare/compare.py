@@ -40,7 +40,7 @@ from profiler.models.vlm.base import TextEncoder, embed_captions
 from profiler.profile.confirm import FEWEST_TESTED, confirm, halves, list_length
 from profiler.profile.evaluation import DRAWS, Sample
 from profiler.profile.labels import LayerLabels
-from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record
+from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record, SimilarityRecord
 from profiler.profile.run import FDR, ProfileOptions, sort_words, words_known_to
 from profiler.profile.similarity.choose import open_similarity
 from profiler.profile.sorting.sorting import Sorting
@@ -363,7 +363,14 @@ def _labels(
     runs: Sequence[NamedRun], evidence: _Evidence | None, options: CompareOptions
 ) -> list[list[LayerLabels]]:
     similarity = runs[0].run.record.similarity
+    null = _null_decides(runs, evidence, options)
     if evidence is None or similarity is None:
+        for each in runs if null else ():
+            if not all(len(layer.null_scores) or layer.dead.all() for layer in each.run.layers):
+                raise InputError(
+                    f"{each.name!r} holds no null distribution to cut by, and its image pass is no "
+                    "longer in the cache; profile it again with --null-draws 5000"
+                )
         return [list(each.run.layers) for each in runs]
     return label_together(
         [found.tops for found in evidence.passes],
@@ -372,9 +379,34 @@ def _labels(
         similarity=open_similarity(similarity.name),
         top=similarity.top,
         matrices=[found.matrices for found in evidence.passes] if evidence.complete else None,
-        null_draws=similarity.null_draws,
+        null_draws=(similarity.null_draws or None) if null else 0,
         seed=options.seed,
     )
+
+
+def _null_decides(
+    runs: Sequence[NamedRun], evidence: _Evidence | None, options: CompareOptions
+) -> bool:
+    """Whether a threshold is set by the null distribution."""
+    if options.own_thresholds:
+        cuts = [each.run.threshold for each in runs]
+        if any(cut is None or cut.source == "null" for cut in cuts):
+            return True
+        confirms = any(cut is not None and cut.confirms for cut in cuts)
+    elif options.threshold is not None:
+        return options.threshold == "null"
+    else:
+        confirms = True
+    similarity = runs[0].run.record.similarity
+    if evidence is None or similarity is None:
+        return confirms and not all(are_tested(each.run.layers) for each in runs)
+    return confirms and not _testable(similarity, evidence)
+
+
+def _testable(similarity: SimilarityRecord, evidence: _Evidence) -> bool:
+    """Whether labels can be confirmed on images that they were not chosen on."""
+    enough = len(evidence.passes[0].kept) >= FEWEST_TESTED
+    return enough and (evidence.complete or not open_similarity(similarity.name).needs_matrix)
 
 
 def _confirmed(
@@ -386,11 +418,9 @@ def _confirmed(
     """The labels with what other images say of them, by the prior that all runs share."""
     record = runs[0].run.record
     kept = evidence.passes[0].kept
-    if record.similarity is None or record.probe is None or len(kept) < FEWEST_TESTED:
+    if not (record.similarity and record.probe and _testable(record.similarity, evidence)):
         return [list(own) for own in labels]
     similarity, top = open_similarity(record.similarity.name), record.similarity.top
-    if similarity.needs_matrix and not evidence.complete:
-        return [list(own) for own in labels]
     shapes = [len(found.tops) for found in evidence.passes]
     every = [tops for found in evidence.passes for tops in found.tops]
     length = list_length(similarity, top, len(kept), min(tops.images.shape[1] for tops in every))

@@ -207,7 +207,10 @@ def _provenance(
     pairs: list[tuple[str, str | None]] = [
         ("Seed", str(seed)),
         ("Bootstrap draws", str(comparison.draws)),
-        ("Null draws a layer", f"{similarity.null_draws:,}" if similarity else None),
+        (
+            "Null draws a layer",
+            f"{similarity.null_draws:,}" if similarity and similarity.null_draws else None,
+        ),
         ("Top images a unit", str(similarity.top) if similarity and similarity.top else None),
         ("Language model", sorting.provenance.get("llm")),
         ("Language model used", typeset(str(usage)) if usage != Usage() else None),

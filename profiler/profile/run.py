@@ -112,7 +112,8 @@ class ProfileOptions:
     range_threshold: float | Threshold | None = None
     """On the r of explanations, given or calibrated in the same context; None: decoys decide."""
     null_draws: int | None = None
-    """Size of the null distribution; None leaves it to the similarity."""
+    """Size of the null distribution. None: the similarity's where scores are cut, and 0 where
+    labels are confirmed on other images."""
     evaluate: bool = False
     """Measure how well labels predict activations on images they were not chosen on, and how
     often they survive when the images are drawn anew."""
@@ -174,7 +175,8 @@ def profile(
     top = _choose_top(options, len(probe.names))
     if options.evaluate:
         check_images(len(probe.names))
-
+    if options.null_draws == 0 and _null_decides(options, len(probe.names)):
+        raise UsageError("--null-draws 0 leaves nothing to set the threshold by; give --threshold")
     if options.range_threshold is not None and len(probe.names) < FEWEST_IMAGES:
         raise UsageError(
             f"--range-threshold has nothing to cut: units are explained from {FEWEST_IMAGES} "
@@ -237,7 +239,7 @@ def profile(
             similarity=options.similarity,
             top=top,
             matrices=found.matrices or None,
-            null_draws=options.null_draws,
+            null_draws=_null_draws(options, len(found.kept)),
             seed=options.seed,
         )
         labels = _confirmed(labels, found, probe, concept_rows, top, options)
@@ -599,6 +601,19 @@ def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     return threshold
 
 
+def _null_decides(options: ProfileOptions, images: int) -> bool:
+    """Whether the null distribution sets the threshold."""
+    return options.threshold == "null" or (options.threshold is None and images < FEWEST_TESTED)
+
+
+def _null_draws(options: ProfileOptions, images: int) -> int:
+    """Random units scored in each layer: none, unless asked for, where other images decide."""
+    if options.null_draws is not None:
+        return options.null_draws
+    confirmed = options.threshold is None and images >= FEWEST_TESTED
+    return 0 if confirmed else options.similarity.null_draws
+
+
 def _range_threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     given, context = options.range_threshold, run.record.range_context
     if given is None or not run.ranges:
@@ -880,7 +895,7 @@ def _record(
             top,
             "given" if options.top else "automatic",
             dict(similarity.constants),
-            similarity.null_draws if options.null_draws is None else options.null_draws,
+            _null_draws(options, len(found.kept)),
         ),
         categories=_category_pairs(options),
         seed=options.seed,

@@ -60,7 +60,7 @@ def relearn(net: TinyNet) -> None:
 
 def compare(command: Command, folder: Path, *more: object, status: int = 0) -> dict[str, Any]:
     out = folder / "out"
-    cut = () if "--own-thresholds" in more else CUT
+    cut = () if {"--own-thresholds", "--threshold"} & set(more) else CUT
     done = command("compare", *more, *images(folder), *cut, "--out", out, "--json")
     assert done.status == status, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
@@ -166,6 +166,27 @@ def test_without_the_cache_each_run_keeps_its_labels(
     found = compare(command, folder, folder / "a", folder / "b")
     assert found["prior"] == "own"
     assert "no longer in the cache" in found["warnings"][0]
+
+
+def test_random_units_are_scored_for_a_threshold_that_the_runs_did_without(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, change in (("a", None), ("b", relearn)):
+        file = saved(folder / f"{name}.pt", change)
+        command("run", SUBJECT, *images(folder), "--checkpoint", file, "--out", folder / name)
+    run = json.loads((folder / "a" / "run.json").read_text())
+    assert (run["threshold"]["source"], run["record"]["similarity"]["null_draws"]) == (
+        "confirmed", 0,
+    )  # fmt: skip
+    found = compare(command, folder, folder / "a", folder / "b", "--threshold", "null")
+    assert {each["threshold"]["source"] for each in found["runs"]} == {"null"}
+    monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "an empty cache"))
+    done = command(
+        "compare", folder / "a", folder / "b", "--threshold", "null", "--out", folder / "no"
+    )
+    assert done.status == 2
+    assert "'a' holds no null distribution to cut by" in done.stderr
+    assert "profile it again with --null-draws 5000" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,38 @@ def test_an_option_may_come_from_a_file_or_the_environment(
     assert json.loads((folder / "out" / "run.json").read_text())["threshold"]["value"] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("more", "draws"),
+    [
+        ((), 0),  # other images confirm the labels
+        (("--null-draws", 40), 40),
+        (("--threshold", "null"), 5000),
+        (("--threshold", 0.1), 5000),
+        (("--limit", 40), 5000),  # too few images to confirm anything
+    ],
+)
+def test_random_units_are_scored_only_where_scores_are_cut_or_p_values_asked_for(
+    command: Command, folder: Path, more: tuple[object, ...], draws: int
+) -> None:
+    call = [a for a in arguments(folder, "out") if a not in ("--threshold", 0.1)]
+    assert command(*call, *more).status == 0
+    run = json.loads((folder / "out" / "run.json").read_text())
+    assert run["record"]["similarity"]["null_draws"] == draws
+    cells = [row["p_value"] for row in rows(folder / "out") if row["dead"] == "0"]
+    assert all(cells) if draws else not any(cells)
+
+
+@pytest.mark.parametrize("more", [("--threshold", "null"), ("--limit", 40)])
+def test_a_threshold_from_no_random_units_is_refused_at_once(
+    command: Command, folder: Path, more: tuple[object, ...]
+) -> None:
+    call = [a for a in arguments(folder, "out") if a not in ("--threshold", 0.1)]
+    done = command(*call, *more, "--null-draws", 0)
+    assert done.status == 2
+    assert "--null-draws 0 leaves nothing to set the threshold by; give --threshold" in done.stderr
+    assert not (folder / "out").exists()
+
+
 class TestEvaluation:
     """``--evaluate``: numbers as one would work them out from the images."""
 
