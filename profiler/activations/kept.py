@@ -107,6 +107,10 @@ class MissingShards:
 class Engine(Protocol):
     """Where the shards of a pass are made."""
 
+    def hash(self, probe: ProbeSet) -> None:
+        """Take the fingerprint of the images, where this is done better elsewhere."""
+        ...
+
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """Shards by number, in any order; None for one that was put into the store already."""
         ...
@@ -114,6 +118,9 @@ class Engine(Protocol):
 
 class InThisProcess:
     """Makes one shard after the other."""
+
+    def hash(self, probe: ProbeSet) -> None:
+        """See :class:`Engine`: the probe set does it by itself."""
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`Engine`."""
@@ -197,6 +204,8 @@ def collect_once(
             **options,
         )
         return merge(made, length=length)
+    engine = engine or InThisProcess()
+    engine.hash(probe)
     prints = Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint)
     kept = {"matrices": matrices, "moments": moments}
     key = _key(prints, layers, length, precision, kept) | alone
@@ -228,7 +237,7 @@ def collect_once(
                 store,
                 key,
             )
-            for i, shard in (engine or InThisProcess()).make(todo):
+            for i, shard in engine.make(todo):
                 if shard is not None:
                     put_shard(store, key, shards[i], shard)
         whole = _merged(store, key, keys, layers, length)

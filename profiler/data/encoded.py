@@ -95,8 +95,21 @@ class EncodedImages:
 
     @cached_property
     def _contents(self) -> list[bytes]:
+        return self.hashes(range(len(self.places)))
+
+    @property
+    def is_hashed(self) -> bool:
+        """See :class:`~profiler.data.images.Hashed`."""
+        return "_contents" in self.__dict__
+
+    def hashes(self, images: Sequence[int]) -> list[bytes]:
+        """See :class:`~profiler.data.images.Hashed`."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(self._content, range(len(self.places))))
+            return list(pool.map(self._content, images))
+
+    def learn(self, hashes: Sequence[bytes]) -> None:
+        """See :class:`~profiler.data.images.Hashed`."""
+        self.__dict__["_contents"] = list(hashes)
 
     def _content(self, index: int) -> bytes:
         try:

@@ -71,6 +71,24 @@ class Previews(Protocol):
         ...
 
 
+@runtime_checkable
+class Hashed(Protocol):
+    """A probe set of files, whose fingerprint rests on a hash of each that others may take."""
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the hashes are there."""
+        ...
+
+    def hashes(self, images: Sequence[int]) -> list[Any]:
+        """Read these images' files: what :meth:`learn` takes, an item an image."""
+        ...
+
+    def learn(self, hashes: Sequence[Any]) -> None:
+        """Take over the hashes of all images, as another process has taken them."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """All images below a folder, in the order of their paths."""
@@ -108,8 +126,21 @@ class ImageFolder:
     @cached_property
     def _contents(self) -> list[tuple[tuple[int, int], bytes]]:
         """When each file was written, how long it is, and the hash of what it holds."""
+        return self.hashes(range(len(self.files)))
+
+    @property
+    def is_hashed(self) -> bool:
+        """See :class:`Hashed`."""
+        return "_contents" in self.__dict__
+
+    def hashes(self, images: Sequence[int]) -> list[tuple[tuple[int, int], bytes]]:
+        """See :class:`Hashed`."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda f: _content(self.folder / f), self.files))
+            return list(pool.map(lambda i: _content(self.folder / self.files[i]), images))
+
+    def learn(self, hashes: Sequence[tuple[tuple[int, int], bytes]]) -> None:
+        """See :class:`Hashed`."""
+        self.__dict__["_contents"] = list(hashes)
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
@@ -133,7 +164,7 @@ class ImageFolder:
 
     def digest(self, index: int) -> str:
         """SHA-256 of one file."""
-        if "_contents" in self.__dict__ and (written := self._contents[index])[0] != _NOWHERE:
+        if self.is_hashed and (written := self._contents[index])[0] != _NOWHERE:
             return written[1].hex()
         path = self.folder / self.files[index]
         try:
@@ -144,7 +175,7 @@ class ImageFolder:
 
     def _check_unchanged(self, index: int) -> None:
         """Refuse what is no longer what the fingerprint, and with it the cache, stands for."""
-        if "_contents" in self.__dict__:
+        if self.is_hashed:
             written, digest = self._contents[index]
             path = self.folder / self.files[index]
             if _written(path) != written and _content(path)[1] != digest:

@@ -37,8 +37,16 @@ from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
 from profiler.data.corruptions import CorruptedProbe, corrupted
-from profiler.data.images import contents
-from profiler.engine.worker import Opening, OpenInputs, ShardReply, ShardTask, make_shard
+from profiler.data.images import Hashed, ProbeSet, contents
+from profiler.engine.worker import (
+    HashTask,
+    Opening,
+    OpenInputs,
+    ShardReply,
+    ShardTask,
+    hash_images,
+    make_shard,
+)
 from profiler.errors import EnvironmentFailure, UsageError, first_line
 from profiler.models.classifier import Classifier
 from profiler.models.subject.network import Subject
@@ -46,6 +54,8 @@ from profiler.session import versions
 
 log = logging.getLogger("profiler")
 
+HASHED_AT_ONCE = 4096
+"""Images whose files a task reads for the fingerprint."""
 TRIES = 3
 """How often a shard may kill its worker, or fail on it."""
 PATIENCE = 300.0
@@ -85,6 +95,46 @@ class RayCluster:
     def __exit__(self, *_: object) -> None:
         self._open.close()
         self._ray = None
+
+    def hash(self, probe: ProbeSet) -> None:
+        """Have the workers read the files, :data:`HASHED_AT_ONCE` a task.
+
+        Raises:
+            EnvironmentFailure: there is no cluster, or a node does not have these images.
+        """
+        probe = probe.probe if isinstance(probe, CorruptedProbe) else probe
+        if not isinstance(probe, Hashed) or probe.is_hashed:
+            return
+        if self._ray is None:
+            self._ray = self._connected()
+        ray, count = self._ray, len(probe.names)
+        # Nothing is lost with a worker but a little reading: Ray tries again by itself.
+        remote = ray.remote(num_cpus=1, max_retries=TRIES)(hash_images)
+        tasks = [
+            remote.remote(
+                HashTask(self.inputs, os.getcwd(), range(count)[lo : lo + HASHED_AT_ONCE], count)
+            )
+            for lo in range(0, count, HASHED_AT_ONCE)
+        ]
+        hashes: list[Any] = []
+        try:
+            for task in tasks:
+                found = ray.get(task, timeout=PATIENCE)
+                if isinstance(found, str):
+                    raise EnvironmentFailure(found)
+                hashes += found
+        except ray.exceptions.GetTimeoutError as error:
+            raise EnvironmentFailure(
+                f"no worker has read {HASHED_AT_ONCE} images for their fingerprint within "
+                f"{PATIENCE:.0f} seconds; the cluster may have no CPU free"
+            ) from error
+        except ray.exceptions.RayError as error:
+            raise EnvironmentFailure(_why_lost(error)) from error
+        finally:
+            for task in tasks[len(hashes) // HASHED_AT_ONCE :]:
+                with contextlib.suppress(Exception):
+                    ray.cancel(task)
+        probe.learn(hashes)
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`~profiler.activations.kept.Engine`.
@@ -295,11 +345,8 @@ class _Run:
         return False
 
     def _lost(self, number: int, error: Exception) -> None:
-        said = first_line(error)
-        if "failed to import" in str(error) or "No module named 'profiler" in str(error):
-            raise EnvironmentFailure(
-                f"a node of the cluster has no package profiler of this version: {said}"
-            ) from error
+        if "profiler of this version" in (said := _why_lost(error)):
+            raise EnvironmentFailure(said) from error
         self.last = time.monotonic()
         if isinstance(error, self.ray.exceptions.NodeDiedError) or not self._is_alive(error):
             log.warning("warning: a node was lost; its shard goes to another")
@@ -390,6 +437,14 @@ class _Run:
         self.close()
         self.waiting.extendleft(reversed(numbers))
         self.last, self.stalled = time.monotonic(), True
+
+
+def _why_lost(error: Exception) -> str:
+    """A line on a task that did not come back."""
+    said = first_line(error)
+    if "failed to import" in str(error) or "No module named 'profiler" in str(error):
+        return f"a node of the cluster has no package profiler of this version: {said}"
+    return said
 
 
 def _part(known: Known, shard: ImageShard) -> Known:

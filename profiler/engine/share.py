@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from profiler.activations.collect import Collected
 from profiler.activations.kept import InThisProcess, MissingShards, shard_key
+from profiler.data.images import ProbeSet
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class Share:
 
     number: int
     count: int
+
+    def hash(self, probe: ProbeSet) -> None:
+        """See :class:`~profiler.activations.kept.Engine`: the probe set does it by itself."""
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`~profiler.activations.kept.Engine`.

@@ -27,7 +27,7 @@ from profiler.activations.collect import (
 )
 from profiler.activations.kept import put_shard
 from profiler.core.store import Store
-from profiler.data.images import ProbeSet, contents
+from profiler.data.images import Hashed, ProbeSet, contents
 from profiler.errors import (
     EnvironmentFailure,
     InputError,
@@ -129,6 +129,37 @@ class ShardReply:
     is_final: bool = False
 
 
+@dataclass(frozen=True)
+class HashTask:
+    """Images whose files are to be hashed.
+
+    Attributes:
+        inputs: opens the images on a device.
+        folder: where the command was called; paths are relative to it.
+        images: which of them.
+        count: how many there are in all.
+    """
+
+    inputs: OpenInputs
+    folder: str
+    images: range
+    count: int
+
+
+def hash_images(task: HashTask) -> list[Any] | str:
+    """The hashes of some images, as their probe set takes them; else why there are none."""
+    node = socket.gethostname()
+    try:
+        if Path(task.folder).is_dir():
+            os.chdir(task.folder)
+        probe, _, _ = task.inputs(torch.device("cpu"))
+    except ProfilerError as error:
+        return f"node {node}: {error}"
+    if not isinstance(probe, Hashed) or len(probe.names) != task.count:
+        return _another(node, "number of images")
+    return probe.hashes(task.images)
+
+
 class RefusedError(EnvironmentFailure):
     """A worker that is not what the driver is."""
 
@@ -210,12 +241,13 @@ def _open(opening: Opening, node: str) -> _Opened:
         }
         for what, (own, wanted) in found.items():
             if own != wanted:
-                raise RefusedError(
-                    f"node {node} has another {what} than the driver, under the same name; its "
-                    "files differ"
-                )
+                raise RefusedError(_another(node, what))
         _opened[key] = subject, probe, vlm
     return _opened[key]
+
+
+def _another(node: str, what: str) -> str:
+    return f"node {node} has another {what} than the driver, under the same name; its files differ"
 
 
 def _check_versions(wanted: Mapping[str, str], node: str) -> None:

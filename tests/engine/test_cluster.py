@@ -25,6 +25,8 @@ from profiler.activations.collect import Collected
 from profiler.activations.kept import collect_once
 from profiler.api.objects import open_inputs
 from profiler.core.store import Store
+from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.images import ImageFolder
 from profiler.engine import cluster as of_ray
 from profiler.engine.cluster import RayCluster
 from profiler.errors import EnvironmentFailure, InputError, OutputError, UsageError
@@ -295,6 +297,25 @@ def test_results_come_back_where_the_folder_is_not_shared(
     monkeypatch.setattr(of_ray, "_nonce", lambda _: contextlib.nullcontext("of another folder"))
     observed(folder, tmp_path, nodes.address)
     assert bytes_of(tmp_path) == expected
+
+
+def test_workers_read_the_files_for_the_fingerprint(
+    nodes: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_ray, "HASHED_AT_ONCE", 500)
+    whole = ImageFolder.open(folder / "photos")
+    shutil.copytree(folder / "photos", tmp_path / "here")
+    probe = ImageFolder.open(tmp_path / "here", title=whole.title)
+    for path in (tmp_path / "here").iterdir():
+        path.write_bytes(b"what this process would read")
+    inputs = partial(open_inputs, str(folder / "photos"), "visual", f"{tiny.__file__}:vlm")
+    with RayCluster(inputs, nodes.address) as engine:
+        engine.hash(corrupted(probe, Corruption("gaussian_noise", 3)))
+        assert probe.fingerprint == whole.fingerprint
+        (tmp_path / "here" / "broken.png").unlink()
+        fewer = ImageFolder.open(tmp_path / "here")
+        with pytest.raises(EnvironmentFailure, match="another number of images than the driver"):
+            engine.hash(fewer)
 
 
 def test_a_worker_is_killed_and_then_a_node_is_removed(
