@@ -37,13 +37,14 @@ from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
 from profiler.data.corruptions import CorruptedProbe, corrupted
-from profiler.data.images import Hashed, ProbeSet, contents
+from profiler.data.images import ProbeSet, contents
 from profiler.engine.worker import (
     HashTask,
     Opening,
     OpenInputs,
     ShardReply,
     ShardTask,
+    files_of,
     hash_images,
     make_shard,
 )
@@ -102,8 +103,8 @@ class RayCluster:
         Raises:
             EnvironmentFailure: there is no cluster, or a node does not have these images.
         """
-        probe = probe.probe if isinstance(probe, CorruptedProbe) else probe
-        if not isinstance(probe, Hashed) or probe.is_hashed:
+        files = files_of(probe)
+        if files is None or files.is_hashed:
             return
         if self._ray is None:
             self._ray = self._connected()
@@ -134,7 +135,7 @@ class RayCluster:
             for task in tasks[len(hashes) // HASHED_AT_ONCE :]:
                 with contextlib.suppress(Exception):
                     ray.cancel(task)
-        probe.learn(hashes)
+        files.learn(hashes)
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`~profiler.activations.kept.Engine`.

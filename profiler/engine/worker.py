@@ -27,7 +27,9 @@ from profiler.activations.collect import (
 )
 from profiler.activations.kept import put_shard
 from profiler.core.store import Store
+from profiler.data.corruptions import CorruptedProbe
 from profiler.data.images import Hashed, ProbeSet, contents
+from profiler.data.labelled.images import LabelledImages
 from profiler.errors import (
     EnvironmentFailure,
     InputError,
@@ -155,9 +157,17 @@ def hash_images(task: HashTask) -> list[Any] | str:
         probe, _, _ = task.inputs(torch.device("cpu"))
     except ProfilerError as error:
         return f"node {node}: {error}"
-    if not isinstance(probe, Hashed) or len(probe.names) != task.count:
+    files = files_of(probe)
+    if files is None or len(probe.names) != task.count:
         return _another(node, "number of images")
-    return probe.hashes(task.images)
+    return files.hashes(task.images)
+
+
+def files_of(probe: ProbeSet) -> Hashed | None:
+    """What reads the images, under labels and corruptions, if it reads files."""
+    while isinstance(probe, CorruptedProbe | LabelledImages):
+        probe = probe.probe if isinstance(probe, CorruptedProbe) else probe.images
+    return probe if isinstance(probe, Hashed) else None
 
 
 class RefusedError(EnvironmentFailure):
