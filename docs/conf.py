@@ -1,5 +1,6 @@
 """Sphinx builds the site from this folder: ``make docs``."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -67,6 +68,7 @@ def setup(app):
         notebooks.mkdir(exist_ok=True)
         shutil.copy(path, notebooks)
     app.connect("doctree-read", _captions)
+    app.connect("html-page-context", _mark_long_code)
     app.connect("build-finished", _copy_gallery)
 
 
@@ -78,6 +80,12 @@ def _captions(app, doctree):
             caption = nodes.caption("", image["alt"])
             name = nodes.make_id(Path(image["uri"]).stem)
             paragraph.replace_self(nodes.figure("", image, caption, ids=[name]))
+
+
+def _mark_long_code(app, pagename, templatename, context, doctree):
+    """Code within a line that does not fit on a phone may be broken anywhere; ``site.css`` does."""
+    long = re.compile(r'<span class="pre">(?=[^<]{25})')
+    context["body"] = long.sub('<span class="pre long">', context.get("body", ""))
 
 
 def _copy_gallery(app, error):
