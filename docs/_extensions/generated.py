@@ -69,7 +69,8 @@ def _usage(command, context):
 def _row(names, told):
     """A row of a table; the notes in brackets at the end of a help text become sentences."""
     text, *notes = re.split(r"\s\s\[(.*?)\](?=\s\s\[|$)", told)
-    notes = [note for each in notes for note in each.split("; ") if note.strip()]
+    limits = r"; (?=required$|x>=|[\d.]+<=x)"
+    notes = [note for each in notes for note in re.split(limits, each) if note.strip()]
     sentences = [_prose(text), *(f"{_noted(each)}.".replace("….", "…") for each in notes)]
     # Braces and angles say what a word stands for; the kind of a number stands in its range.
     names = re.sub(r"[{}]| ?range(?=>)|list\[(?=\w)|(?<=\w)\](?=>)", "", names)
