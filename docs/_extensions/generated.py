@@ -92,7 +92,7 @@ def _prose(text):
     for i, part in enumerate(parts):
         if not part.startswith("`"):
             plain = re.sub(r"([*<\[$#])", r"\\\1", part)
-            parts[i] = re.sub(r"(?<![\w-])(--[a-z][a-z-]*)", r"`\1`", plain)
+            parts[i] = re.sub(r"(?<![\w-])(--[a-z][a-z-]*|'\S+')", r"`\1`", plain)
     return "".join(parts)
 
 
