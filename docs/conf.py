@@ -1,8 +1,11 @@
 """Sphinx builds the site from this folder: ``make docs``."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
+
+from docutils import nodes
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
@@ -64,7 +67,25 @@ def setup(app):
     for path in sorted((HERE.parent / "examples").glob("*.ipynb")):
         notebooks.mkdir(exist_ok=True)
         shutil.copy(path, notebooks)
+    app.connect("doctree-read", _captions)
+    app.connect("html-page-context", _mark_long_code)
     app.connect("build-finished", _copy_gallery)
+
+
+def _captions(app, doctree):
+    """Show what a picture's text says, which only screen readers would have, as its caption."""
+    for image in list(doctree.findall(nodes.image)):
+        paragraph = image.parent
+        if isinstance(paragraph, nodes.paragraph) and len(paragraph) == 1 and image.get("alt"):
+            caption = nodes.caption("", image["alt"])
+            name = nodes.make_id(Path(image["uri"]).stem)
+            paragraph.replace_self(nodes.figure("", image, caption, ids=[name]))
+
+
+def _mark_long_code(app, pagename, templatename, context, doctree):
+    """Code within a line that does not fit on a phone may be broken anywhere; ``site.css`` does."""
+    long = re.compile(r'<span class="pre">(?=[^<]{25})')
+    context["body"] = long.sub('<span class="pre long">', context.get("body", ""))
 
 
 def _copy_gallery(app, error):

@@ -69,10 +69,11 @@ def _usage(command, context):
 def _row(names, told):
     """A row of a table; the notes in brackets at the end of a help text become sentences."""
     text, *notes = re.split(r"\s\s\[(.*?)\](?=\s\s\[|$)", told)
-    notes = [note for each in notes for note in each.split("; ") if note.strip()]
-    sentences = [_prose(text), *(f"{_noted(each)}." for each in notes)]
+    limits = r"; (?=required$|x>=|[\d.]+<=x)"
+    notes = [note for each in notes for note in re.split(limits, each) if note.strip()]
+    sentences = [_prose(text), *(f"{_noted(each)}.".replace("….", "…") for each in notes)]
     # Braces and angles say what a word stands for; the kind of a number stands in its range.
-    names = re.sub(r"[{}]| ?range(?=>)", "", names)
+    names = re.sub(r"[{}]| ?range(?=>)|list\[(?=\w)|(?<=\w)\](?=>)", "", names)
     cells = (" ".join(f"`{name}`" for name in names.split(" / ")), " ".join(sentences))
     return "| " + " | ".join(each.replace("|", r"\|") for each in cells) + " |"
 
@@ -91,7 +92,7 @@ def _prose(text):
     for i, part in enumerate(parts):
         if not part.startswith("`"):
             plain = re.sub(r"([*<\[$#])", r"\\\1", part)
-            parts[i] = re.sub(r"(?<![\w-])(--[a-z][a-z-]*)", r"`\1`", plain)
+            parts[i] = re.sub(r"(?<![\w-])(--[a-z][a-z-]*|'\S+')", r"`\1`", plain)
     return "".join(parts)
 
 
@@ -108,7 +109,7 @@ def public_names():
         # As it is called here, not where it is defined.
         names[name].__name__ = names[name].__qualname__ = name
     results = [each for each in _below(Result) if not inspect.isabstract(each)]
-    yield from ("## Stories", "", *_directives("function", stories))
+    yield from ("## One function for each question", "", *_directives("function", stories))
     yield from ("## What goes in, and what was written", "")
     yield from _directives("function", [name for name in functions if name not in stories])
     yield from ("## The guard", "", *_directives("class", guards, members=True))
@@ -131,7 +132,9 @@ def _directives(kind, wanted, members=False):
         where = each if isinstance(each, str) else f"{each.__module__}:{each.__qualname__}"
         path = f"profiler.{each}" if isinstance(each, str) else where.replace(":", ".")
         yield from ("```{eval-rst}", f".. auto{kind}:: {path}")
-        yield from ("   :members:", "") if members else ("",)
+        # What the classes of results say about themselves, each to the others, no user needs.
+        own = ("   :members:", "   :exclude-members: KIND, NOUN, OPTIONAL", "")
+        yield from own if members else ("",)
         yield from ("```", "")
 
 
@@ -167,8 +170,9 @@ def _fill(app, docname, source):
     for comment, written in FILLED.items():
         if comment in source[0]:
             source[0] = source[0].replace(comment, written())
-    # A number and its per cent sign stay on one line.
-    source[0] = re.sub(r"(?<=\d) %", "\u00a0%", source[0])
+    # A number stays on one line with its per cent sign, with what it changes to, and with the star
+    # that refers to a note.
+    source[0] = re.sub(r"(?<=\d) (?=[%→]|\* \|)|(?<=→) (?=\d)", "\u00a0", source[0])
 
 
 def setup(app):

@@ -1,16 +1,25 @@
 """Formulas as MathML, which browsers draw by themselves: a page loads nothing to show them."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
+FENCES = re.compile(r'<mo(?: class="mathopen")?>(?=[‖⟨⟩]</mo>)')
+"""Of which TeX makes large ones only after ``\\left`` and ``\\right``."""
+
+
+def _mathml(node, as_block=False):
+    return FENCES.sub('<mo stretchy="false">', tex2mathml(node.astext(), as_block=as_block))
+
 
 def _inline(translator, node):
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(_mathml(node))
     raise nodes.SkipNode
 
 
 def _block(translator, node):
-    translator.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>')
+    translator.body.append(f'<div class="formula">{_mathml(node, as_block=True)}</div>')
     raise nodes.SkipNode
 
 

@@ -85,7 +85,7 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Returns:
-        The network in evaluation mode, which every story takes; ``.model`` is the module.
+        The network in evaluation mode, which every function takes; ``.model`` is the module.
 
     Raises:
         UsageError: a name is unknown, a module comes without its preprocessing, or a file cannot
@@ -153,7 +153,7 @@ def load_images(
         limit: how many of the images to use, evenly spread.
 
     Returns:
-        Images that every story takes; those about classifiers, if they have labels.
+        Images that every function takes; those about classifiers, if they have labels.
 
     Raises:
         InputError: there is no image, or an item is none; labels are not as many as images, are no

@@ -70,7 +70,7 @@ def framed(content: str) -> "pd.DataFrame":
 
 
 class Result(ABC):
-    """What a story found; nothing is written before :meth:`save`."""
+    """What a function found; nothing is written before :meth:`save`."""
 
     NOUN: ClassVar[str] = "unit"
     """What is counted."""

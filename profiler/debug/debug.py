@@ -138,13 +138,7 @@ def debug(
     if out is not None:
         check_writable(out)
     _check_size(len(concepts.words), data)
-    log.info(
-        "%s: head %s, %d features, %d classes",
-        classifier.name,
-        classifier.head,
-        classifier.features,
-        classifier.outputs,
-    )
+    log.info("%s: %s", classifier.name, ClassifierRecord.of(classifier).parts)
     with clock("images"):
         clean = examine(classifier, vlm, data, options.reading, services, engine=options.engine)
     numbering = check_numbering(

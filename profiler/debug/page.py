@@ -73,11 +73,7 @@ def _examined(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     pairs = [
         ("Classifier", classifier.name),
         ("Weights", classifier.weights),
-        (
-            "Parts",
-            f"encoder of {count(classifier.features)} features; head {classifier.head}, "
-            f"{plural(classifier.outputs, 'class', 'classes')}",
-        ),
+        ("Parts", classifier.parts),
         (
             "Images",
             f"{data.title}: {plural(data.images, 'image')} of "

@@ -115,3 +115,11 @@ class ClassifierRecord:
             classifier.features,
             classifier.outputs,
         )
+
+    @property
+    def parts(self) -> str:
+        """Encoder and head, in words."""
+        return (
+            f"the encoder gives {self.features:,} features to the head (layer “{self.head}”), "
+            f"which predicts {self.outputs:,} classes"
+        )

@@ -51,11 +51,7 @@ def _examined(found: Checked) -> list[tuple[str, str]]:
     pairs = [
         ("Classifier", found.classifier.name),
         ("Weights", found.classifier.weights),
-        (
-            "Parts",
-            f"encoder of {count(found.classifier.features)} features; head "
-            f"{found.classifier.head}, {plural(found.classifier.outputs, 'class', 'classes')}",
-        ),
+        ("Parts", found.classifier.parts),
         ("Specs", f"{found.file.title}: {plural(len(found.specs), 'spec')}"),
         ("Images", f"{found.data.title}: {plural(found.data.images, 'image')}"),
         ("VLM", found.vlm.name),

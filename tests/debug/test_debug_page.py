@@ -73,6 +73,7 @@ def test_first_words_are_what_was_examined_then_finding_then_matrix(
         words.index(text)
         for text in (
             ten.classifier.weights,
+            "the encoder gives 512 features to the head (layer “fc”), which predicts 10 classes",
             page["summary"][0].replace("\u202f", " "),
             "Most frequent confusion: ",
             "All criteria compared",

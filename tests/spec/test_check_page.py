@@ -91,6 +91,8 @@ def test_the_finding_counts_what_holds_and_what_fails(found: Checked, html: str)
     assert "4 of 8 specs fail" in text
     assert "predict(x, green) =&gt; &gt;(x, red, green)" in text
     assert "require applicable rate &gt;= 0.5" in text
+    head = "the head (layer “fc”), which predicts 4 classes"
+    assert f"the encoder gives {found.classifier.features} features to {head}" in text
 
 
 def test_what_users_write_is_escaped(html: str) -> None:
