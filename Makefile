@@ -22,7 +22,7 @@ demo: .venv/.installed
 
 # Two processes: much of the time goes into waiting for browsers, servers and starting programs.
 # One thread each, torch's as numba's, or they would wait for each other. Whoever is done first takes
-# over half of what the other has left: dealt out beforehand, all that is slow lies with one of them.
+# over half of what the other has left: split beforehand, all that is slow would lie with one of them.
 test: .venv/.installed check
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 

@@ -75,8 +75,8 @@ def label_layers(
     """Label every unit of every layer, and draw each layer's null distribution.
 
     Dead units take no part: not in the prior that soft-WPMI sums over the whole layer, and not in
-    the null distribution. That gives ``null_draws`` units whose activations are dealt out to
-    random images; a unit's p-value is the share of them that reach its score.
+    the null distribution. That gives ``null_draws`` units whose activations are permuted over the
+    images; a unit's p-value is the share of them that reach its score.
 
     Args:
         layers: top lists, one entry a layer, each at least ``top`` long.

@@ -121,7 +121,7 @@ class EvaluationRecord:
     """How the quality of the labels was measured."""
 
     draws: int
-    """Times the images were drawn anew."""
+    """Times the images were resampled."""
     held_out_share: float
     """Of the images, as asked for."""
     held_out: int

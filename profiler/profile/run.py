@@ -116,9 +116,9 @@ class ProfileOptions:
     labels are confirmed on other images."""
     evaluate: bool = False
     """Measure how well labels predict activations on images they were not chosen on, and how
-    often they survive when the images are drawn anew."""
+    often they survive when the images are resampled."""
     bootstrap: int = DRAWS
-    """Times the images are drawn anew to evaluate."""
+    """Times the images are resampled to evaluate."""
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
     compile: bool = False

@@ -74,7 +74,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Null:
-    """The null distribution: units whose activations have been dealt out to random images.
+    """The null distribution: units whose activations are permuted over the images.
 
     Attributes:
         draws: how many such units, R.

@@ -105,7 +105,7 @@ class Columns:
 
 
 def _shuffled(layer: Units, null: Null) -> Iterator[tuple[slice, FloatArray]]:
-    """Units in turn, each with its activations dealt out to the images anew."""
+    """Units in turn, each with its activations permuted over the images."""
     if not null.draws or not len(layer) or layer.matrix is None:
         return
     count = len(layer.matrix)
