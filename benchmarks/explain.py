@@ -7,12 +7,14 @@
     python benchmarks/explain.py --scale 10000 100000 1000000
 
 ``--draw`` prints so many units with their words and images, drawn at random from all layers but the
-first two, to be read. ``--shuffled``
-deals the activations of all units to other images, as many times, and prints the shares of units
-that are explained and confirmed then: by chance. ``--split`` chooses words on that share of the
-images and tests them on the others, as Linear Explanations (Oikarinen & Weng 2024) do. These two
-need the activations in the cache. ``--scale`` explains and confirms random units of so many images,
-each in a process of its own, and prints its time and peak memory.
+first two, to be read. ``--shuffled`` permutes the activations of all units over the images, as many
+times, and prints the shares of units that are explained and confirmed then: by chance. It also
+mixes permuted units with the real ones, in known shares, and prints how many of the explained
+units are permuted: the false-discovery rate that the cut keeps, as it is and if it made use of
+Storey's estimate of the units that only chance explains. ``--split`` chooses words on that share of
+the images and tests them on the others, as Linear Explanations (Oikarinen & Weng 2024) do. These
+two need the activations in the cache. ``--scale`` explains and confirms random units of
+so many images, each in a process of its own, and prints its time and peak memory.
 """
 
 import argparse
@@ -24,6 +26,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +44,14 @@ from profiler.activations.top_lists import ImageSample, LayerTops, TopCollector
 from profiler.core.arrays import blocks
 from profiler.profile.confirm import confirm, halves, list_length
 from profiler.profile.evaluation import Sample, top_lists
-from profiler.profile.explain import MOST_WORDS, Candidates, explain_layers, explained_cut
+from profiler.profile.explain import (
+    FDR,
+    MOST_WORDS,
+    Candidates,
+    LayerRange,
+    explain_layers,
+    explained_cut,
+)
 from profiler.profile.labels import LayerLabels, label_layers
 from profiler.profile.result import ProfileRun, load_run
 from profiler.profile.similarity.pmi import SoftWPMI
@@ -48,6 +59,8 @@ from profiler.profile.threshold import confirmed_threshold
 
 BLOCK = 256
 """Images given to the collectors at a time."""
+PLANTED = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Shares of units that are permuted beside the real ones."""
 
 
 def table(run: ProfileRun, draw: int) -> None:
@@ -83,7 +96,10 @@ def table(run: ProfileRun, draw: int) -> None:
         drawn += [(labels, layer, unit) for unit in np.flatnonzero(layer.concept[:, 0] >= 0)]
     print(f"interpretable by peak: {peak} of {living} living units, {peak / living:.1%}")
     for words, units in passed.items():
-        print(f"explained by {words}: {units} of {living}, {units / living:.1%}")
+        print(
+            f"explained by {words}: {units} of {living}, {units / living:.1%}; "
+            f"by chance alone: {null_share(run.ranges, words):.1%} of all"
+        )
     print("seconds:", {name: round(each, 1) for name, each in run.record.timings.items()})
     if draw:
         print("\n| layer, unit | peak label | range words | r | strongest images | weakest |")
@@ -149,9 +165,12 @@ class Kept:
         return list(by_layer(collector.result().total(), shapes))
 
 
-def shuffled(kept: Kept, times: int) -> None:
-    """Print what is explained and confirmed when activations are dealt to other images."""
+def shuffled(run: ProfileRun, kept: Kept, times: int) -> None:
+    """Print what is explained and confirmed when activations are permuted over the images."""
     total = len(kept.images)
+    false: dict[tuple[int, float], list[tuple[float, float]]] = {
+        (words, share): [] for words in (1, MOST_WORDS) for share in PLANTED
+    }
     similarity = SoftWPMI()
     top = similarity.top(total)
     for seed in range(times):
@@ -175,10 +194,55 @@ def shuffled(kept: Kept, times: int) -> None:
         threshold = confirmed_threshold(labels)
         confirmed = np.concatenate([layer.confirmed_z > threshold.value for layer in labels])
         print(
-            f"shuffled, seed {seed}: explained {explained.mean():.2%}, confirmed "
+            f"permuted, seed {seed}: explained {explained.mean():.2%}, confirmed "
             f"{confirmed.mean():.2%}",
             flush=True,
         )
+        for (words, share), shares in false.items():
+            shares.append(false_shares(run.ranges, found, share, words, seed))
+    for (words, share), shares in false.items():
+        mean, error = np.mean(shares, axis=0), np.std(shares, axis=0, ddof=1) / np.sqrt(times)
+        print(
+            f"{share:.0%} of the units permuted: of those explained by {words}, {mean[0]:.1%} "
+            f"(standard error {error[0]:.1%}), with Storey's estimate {mean[1]:.1%} "
+            f"({error[1]:.1%})"
+        )
+
+
+def false_shares(
+    real: Sequence[LayerRange], permuted: Sequence[LayerRange], share: float, words: int, seed: int
+) -> tuple[float, float]:
+    """Of the explained units, how many are permuted, where a share of all units is; 0 of none.
+
+    By the cut as it is, and by that with Storey's estimate.
+    """
+    rng = np.random.default_rng(seed)
+    false = [rng.random(len(layer.r)) < share for layer in real]
+    mixed = [
+        replace(noise, r=np.where(each[:, None], noise.r, layer.r))
+        for layer, noise, each in zip(real, permuted, false, strict=True)
+    ]
+
+    def of_explained(fdr: float) -> float:
+        cut = explained_cut(mixed, words=words, fdr=fdr)
+        explained = np.concatenate([layer.r[:, words - 1] >= cut for layer in mixed])
+        return float(np.concatenate(false)[explained].mean()) if explained.any() else 0.0
+
+    return of_explained(FDR), of_explained(FDR / null_share(mixed, words))
+
+
+def null_share(layers: Sequence[LayerRange], words: int) -> float:
+    """π₀, the share of units that only chance explains: about twice that below the median decoy.
+
+    Storey, Taylor & Siegmund (JRSS B 2004), with λ = 1/2.
+    """
+    below = [
+        layer.r[known, words - 1] < np.nanmedian(layer.decoy_r[:, words - 1])
+        for layer in layers
+        if (known := np.isfinite(layer.r[:, 0])).any()
+    ]
+    each = np.concatenate(below)
+    return min(2 * (1 + int(each.sum())) / len(each), 1.0)
 
 
 def _confirmed(
@@ -309,7 +373,8 @@ def main() -> None:
             kept = Kept(run)
             if given.split:
                 split(kept, given.split)
-            shuffled(kept, given.shuffled)
+            if given.shuffled:
+                shuffled(run, kept, given.shuffled)
     return None
 
 

@@ -13,9 +13,11 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
   the images of that one; the mean over folds. The words shown are those of all images.
 - **Ceiling**: the same of a ridge regression on v itself, or of the words where they do better:
   what can be said of the unit in the VLM's space, as far as these images tell.
-- **Explained** by target and decoy: a decoy is a unit with the activations of other images. The cut
-  on r of all :data:`MOST_WORDS` words is the lowest that so few decoys reach that their share among
-  those that do is at most 5 %. People's ratings may set another, on the same r.
+- **Explained** by target and decoy (Käll et al. 2008, separate searches): a decoy is a unit with
+  the activations of other images, for which words are searched as well; tested on a unit's own
+  words, decoys would vary too little. The cut on r of all :data:`MOST_WORDS` words is the lowest
+  that so few decoys reach that their share among those that do is at most 5 %. People's ratings may
+  set another, on the same r.
 - **Specificity**: the share of the layer's other explanations that predict the unit worse.
 - **Monosemanticity** (Pach et al. 2025): the mean cosine of pairs of images, weighted by both
   activations, in [0, 1].
