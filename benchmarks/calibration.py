@@ -10,7 +10,7 @@
    :func:`profiler.rate.calibration.calibrate` reports, "all cuts" the same without its rule for the
    upper end; "percentile" and "basic" resample τ itself.
 2. **The null-distribution default**: units that respond to a planted concept, and the same
-   activations dealt out to the images at random.
+   activations permuted over the images.
 """
 
 import sys

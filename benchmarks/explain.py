@@ -150,14 +150,14 @@ class Kept:
         self.matrices = [np.asarray(matrix[:]) for matrix in found.matrices]
         self.half = halves(found.kept, len(found.kept) + len(found.skipped))
 
-    def moments(self, dealt: np.ndarray) -> list[LayerMoments]:
-        """Of each image's embedding with the activations of the image ``dealt`` to it."""
+    def moments(self, permuted: np.ndarray) -> list[LayerMoments]:
+        """Of each image's embedding with the activations of the image ``permuted`` to it."""
         collector = MomentCollector()
-        order = order_of(len(dealt))
+        order = order_of(len(permuted))
         for rows in blocks(len(order), BLOCK):
             here = order[rows]
             activations = {
-                name: matrix[dealt[here]]
+                name: matrix[permuted[here]]
                 for name, matrix in zip(self.names, self.matrices, strict=True)
             }
             collector.add(np.arange(rows.start, rows.stop), self.images[here], activations)

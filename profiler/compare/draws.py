@@ -30,7 +30,7 @@ def label_draws(
     seed: int = 0,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[LayerDraws, ...]]:
-    """Label all runs together on images drawn anew, with replacement; thresholds stay.
+    """Label all runs together on images resampled with replacement; thresholds stay.
 
     A draw with replacement holds some images twice and concentrates the top lists: scores rise, and
     more labels pass a fixed threshold than on the full set, in every draw alike. Where labels are

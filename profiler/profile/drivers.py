@@ -16,8 +16,8 @@ photographs do, the same formulas describe; they do not prove a cause.
 - **Rest**: what is left of 1. Interplay of three factors and more, and what varies within levels.
 - **Effect** of a level: the mean of images at the level less the mean of all others, in standard
   deviations of the unit.
-- **Intervals** by the jackknife over :data:`GROUPS` groups of images, assigned at random and ever the
-  same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
+- **Intervals** by the jackknife over :data:`GROUPS` groups of images, assigned at random and always
+  the same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
   about 1.4 times as wide as need be: a share is quadratic in the means.
 
 Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`): groups that

@@ -21,7 +21,7 @@ from profiler.profile.similarity.base import Similarity
 HELD_OUT_SHARE = 0.5
 """Share of the images that labels are measured on, not chosen on."""
 DRAWS = 20
-"""Times the images are drawn anew."""
+"""Times the images are resampled."""
 FEWEST_IMAGES = 6
 """So that three are held out: on fewer there is no correlation to speak of."""
 ROW_BLOCK = 512
@@ -143,7 +143,7 @@ def evaluate(
         concepts: (M, e) unit rows.
         similarity: the formula of the run.
         top: the length of its top lists; None leaves it to the formula.
-        draws: how often the images are drawn anew.
+        draws: how often the images are resampled.
         fraction: share of the images to hold out.
         positive: share of those that count as a unit's most active ones.
         seed: seeds the split, the draws and the formula.
@@ -166,8 +166,10 @@ def evaluate(
     )
     stable = bootstrap(labeller, len(images), own, draws=draws, seed=seed)
     return tuple(
-        LayerQuality(layer.layer, label, held, dealt, stability)
-        for layer, label, (held, dealt), stability in zip(labels, own, parts, stable, strict=True)
+        LayerQuality(layer.layer, label, held, permuted, stability)
+        for layer, label, (held, permuted), stability in zip(
+            labels, own, parts, stable, strict=True
+        )
     )
 
 

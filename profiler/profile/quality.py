@@ -14,10 +14,10 @@ images; recall, precision, AUROC or mean activation miss one or the other on spa
 ``tests/profile/test_quality.py`` repeats their checks).
 
 Units of a layer share much: where most of them like the same images, most labels correlate with
-most units. So the labels are also *dealt* out, each to another unit of the layer: only what the
-own label predicts better than a dealt one speaks for it.
+most units. So the labels are also *permuted* among the units of the layer: only what the
+own label predicts better than a permuted one speaks for it.
 
-*Survival.* The probe images are drawn anew with replacement, the units labelled again: a label that
+*Survival.* The probe images are resampled with replacement, the units labelled again: a label that
 hangs on a few images does not come back (the nonparametric bootstrap, Efron 1979).
 
 How labels are made is not known here: a :data:`Labeller` is handed in. An undefined number is NaN
@@ -80,7 +80,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Stability:
-    """What becomes of the labels of one layer's K units when the images are drawn anew.
+    """What becomes of the labels of one layer's K units when the images are resampled.
 
     Attributes:
         draws: number of draws B.
@@ -120,14 +120,14 @@ class LayerQuality:
         layer: name of the layer.
         label: (K,) concept of each unit, chosen on all images; -1 for a dead unit.
         held_out: how well labels chosen on a part of the images predict the rest.
-        dealt: the same for those labels dealt out among the units.
-        stability: how often ``label`` survives when the images are drawn anew.
+        permuted: the same for those labels, permuted among the units.
+        stability: how often ``label`` survives when the images are resampled.
     """
 
     layer: str
     label: IntArray
     held_out: HeldOut
-    dealt: HeldOut
+    permuted: HeldOut
     stability: Stability
 
     @property
@@ -170,8 +170,8 @@ class QualitySummary:
         correlation: over the units where it is defined.
         auprc: over the units where it is defined.
         chance: of a random order of the images, over the same units as ``auprc``.
-        dealt_correlation: of each of these units and the label of another unit of its layer.
-        dealt_auprc: likewise.
+        permuted_correlation: of each of these units and the label of another unit of its layer.
+        permuted_auprc: likewise.
         kept: draws in which a unit kept its label, summed over the labelled units.
         drawn: draws, summed over the labelled units.
         stable: labelled units that kept theirs in at least half of the draws.
@@ -183,8 +183,8 @@ class QualitySummary:
     correlation: Spread
     auprc: Spread
     chance: Spread
-    dealt_correlation: Spread
-    dealt_auprc: Spread
+    permuted_correlation: Spread
+    permuted_auprc: Spread
     kept: int
     drawn: int
     stable: int
@@ -232,8 +232,8 @@ def summarise(
         correlation=spread(lambda layer: layer.held_out.correlation),
         auprc=spread(lambda layer: layer.held_out.auprc),
         chance=spread(lambda layer: layer.held_out.chance),
-        dealt_correlation=spread(lambda layer: layer.dealt.correlation),
-        dealt_auprc=spread(lambda layer: layer.dealt.auprc),
+        permuted_correlation=spread(lambda layer: layer.permuted.correlation),
+        permuted_auprc=spread(lambda layer: layer.permuted.auprc),
         kept=sum(int(la.stability.kept[mask].sum()) for la, mask in marked),
         drawn=sum(la.stability.draws * int(mask.sum()) for la, mask in marked),
         stable=sum(int((la.stability.survival[mask] >= STABLE).sum()) for la, mask in marked),
@@ -276,7 +276,7 @@ def held_out(
     """Label on one part of the images, and measure on the other.
 
     The labels are those of a part of the images, so they may differ from those of all of them.
-    For each layer two measurements come back: of these labels, and of them dealt out.
+    For each layer two measurements come back: of these labels, and of the permuted ones.
 
     Args:
         labeller: called once.
@@ -302,18 +302,18 @@ def deal(labels: IntArray, *, seed: int) -> IntArray:
     """Give each labelled unit the label of another one, each label once.
 
     Units without a label (-1) stay without; so does a single one that has no other to take from.
-    Where units have the same label, a unit may be dealt what it had.
+    Where units have the same label, a unit may get what it had.
 
     >>> deal(np.array([7, -1, 8]), seed=0).tolist()
     [8, -1, 7]
     """
     living = np.flatnonzero(labels >= 0)
-    dealt = np.full_like(labels, -1)
+    permuted = np.full_like(labels, -1)
     if len(living) > 1:
         # One place on in a random circle: nobody is left where he was.
         circle = np.random.default_rng(seed).permutation(living)
-        dealt[circle] = labels[np.roll(circle, 1)]
-    return dealt
+        permuted[circle] = labels[np.roll(circle, 1)]
+    return permuted
 
 
 def measure(

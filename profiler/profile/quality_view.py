@@ -61,14 +61,14 @@ class _Row:
     remark: str
     units: str
     correlation: _Figures
-    dealt: _Figures
+    permuted: _Figures
     own_mark: _Whisker | None
-    dealt_mark: _Whisker | None
+    permuted_mark: _Whisker | None
     zero: float | None
     """Where a correlation of 0 lies on the axis, if it is on it."""
     alt: str
     auprc: _Figures
-    dealt_auprc: _Figures
+    permuted_auprc: _Figures
     chance: str
     survival: str
     stable: str
@@ -120,7 +120,7 @@ class QualityView:
         total = self.totals[self.main]
         whose = "interpretable units" if self.some_trusted else "the units"
         sentences = [] if self.some_trusted else ["No unit is interpretable; this is about all."]
-        own, dealt = total.correlation.median, total.dealt_correlation.median
+        own, permuted = total.correlation.median, total.permuted_correlation.median
         if own is None:
             sentences.append(
                 "On the held-out images no correlation of label and activation is defined, so "
@@ -129,8 +129,9 @@ class QualityView:
         else:
             against = (
                 "there are no other labels to compare it with."
-                if dealt is None
-                else f"a permuted label, of another unit of the layer, reaches {number(dealt, 2)}."
+                if permuted is None
+                else "a permuted label, of another unit of the layer, reaches "
+                f"{number(permuted, 2)}."
             )
             sentences.append(
                 f"On {count(self._held_out)} held-out images, labels chosen on the others predict "
@@ -165,12 +166,12 @@ class QualityView:
         """The two numbers for the first screen."""
         total = self.totals[self.main]
         among = "interpretable units" if self.some_trusted else "all labels"
-        dealt = _Figures.of(total.dealt_correlation).median
+        permuted = _Figures.of(total.permuted_correlation).median
         return [
             (
                 "Held-out correlation",
                 _Figures.of(total.correlation).median,
-                f"median of {among}; {dealt} with permuted labels",
+                f"median of {among}; {permuted} with permuted labels",
             ),
             (
                 "Label survival",
@@ -255,32 +256,32 @@ class QualityView:
 
 
 def unspecific(summary: QualitySummary) -> bool:
-    """Whether a quarter of the dealt labels predict as well as the typical own one, or more.
+    """Whether a quarter of the permuted labels predict as well as the typical own one, or more.
 
     Of very few units neither is said.
     """
-    own, dealt = summary.correlation, summary.dealt_correlation
-    if own.median is None or dealt.high is None or own.count < FEW:
+    own, permuted = summary.correlation, summary.permuted_correlation
+    if own.median is None or permuted.high is None or own.count < FEW:
         return False
-    return own.median <= dealt.high
+    return own.median <= permuted.high
 
 
 def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> _Row:
     correlation = _Figures.of(summary.correlation)
-    dealt = _Figures.of(summary.dealt_correlation)
+    permuted = _Figures.of(summary.permuted_correlation)
     return _Row(
         name,
         link,
         "not specific" if unspecific(summary) else "",
         count(summary.correlation.count),
         correlation,
-        dealt,
+        permuted,
         _whisker(summary.correlation, axis),
-        _whisker(summary.dealt_correlation, axis),
+        _whisker(summary.permuted_correlation, axis),
         axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
-        f"{name}: own labels {correlation.median}, permuted labels {dealt.median}",
+        f"{name}: own labels {correlation.median}, permuted labels {permuted.median}",
         _Figures.of(summary.auprc),
-        _Figures.of(summary.dealt_auprc),
+        _Figures.of(summary.permuted_auprc),
         _Figures.of(summary.chance).median,
         percent(summary.kept, summary.drawn),
         f"{count(summary.stable)} of {count(summary.labelled)}" if summary.labelled else NOTHING,
@@ -292,7 +293,7 @@ def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
     ends = [
         end
         for summary in summaries
-        for spread in (summary.correlation, summary.dealt_correlation)
+        for spread in (summary.correlation, summary.permuted_correlation)
         for end in (spread.low, spread.high)
         if end is not None
     ]

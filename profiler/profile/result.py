@@ -746,7 +746,7 @@ _WRITERS = 8
 _QUALITY_FILES = ("quality.csv", "quality.safetensors")
 _MEASURED: dict[str, type[HeldOut] | type[Stability]] = {
     "held_out": HeldOut,
-    "dealt": HeldOut,
+    "permuted": HeldOut,
     "stability": Stability,
 }
 
@@ -762,7 +762,8 @@ def _pack_quality(layers: Sequence[LayerQuality]) -> bytes:
 
 
 def _unpack_quality(content: bytes, names: Sequence[str]) -> tuple[LayerQuality, ...]:
-    arrays = load(content)
+    # Runs of earlier versions have another name for it.
+    arrays = {name.replace(".dealt.", ".permuted."): each for name, each in load(content).items()}
 
     def part(place: int, name: str) -> Any:
         kind = _MEASURED[name]

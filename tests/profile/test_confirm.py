@@ -137,14 +137,14 @@ def test_units_that_follow_a_concept_are_confirmed_and_noise_is_not(
     assert threshold.fdr <= 0.05
 
 
-def test_dealt_out_activations_confirm_almost_nothing() -> None:
+def test_permuted_activations_confirm_almost_nothing() -> None:
     concepts = unit_rows(RNG.normal(size=(50, 16)))
     images = unit_rows(RNG.normal(size=(300, 16)) + 0.4)  # images have much in common
     units = images @ unit_rows(RNG.normal(size=(200, 16))).T
     shares = []
     for seed in range(10):
-        dealt = units[np.random.default_rng(seed).permutation(300)]
-        found = with_z(dealt, images, concepts, SoftWPMI())
+        permuted = units[np.random.default_rng(seed).permutation(300)]
+        found = with_z(permuted, images, concepts, SoftWPMI())
         shares.append(confirmed_threshold([found]).trusts(found).mean())
     assert np.mean(shares) <= 0.05
 

@@ -145,7 +145,7 @@ def test_rows_on_disk_and_rows_in_pieces_give_the_same(
     ):
         found = evaluate(own, matrices, images, world.concepts, similarity=similarity, draws=2)
         for one, other in zip(plain, found, strict=True):
-            for part in ("held_out", "dealt", "stability"):
+            for part in ("held_out", "permuted", "stability"):
                 for name, values in vars(getattr(one, part)).items():
                     np.testing.assert_array_equal(values, getattr(getattr(other, part), name))
 
@@ -211,16 +211,16 @@ def test_an_evaluation_is_held_out_prediction_and_survival(
     label = world.labeller(similarity)
     parts = held_out(label, world.matrices, world.images, world.concepts, fraction=0.5, seed=3)
     stable = bootstrap(label, IMAGES, [each.concept[:, 0] for each in own], draws=3, seed=3)
-    for layer, name, (held, dealt), stability in zip(found, LAYERS, parts, stable, strict=True):
+    for layer, name, (held, permuted), stability in zip(found, LAYERS, parts, stable, strict=True):
         assert (layer.layer, layer.units, layer.held_out.images) == (name, LAYERS[name], 350)
         np.testing.assert_array_equal(layer.held_out.correlation, held.correlation)
-        np.testing.assert_array_equal(layer.dealt.auprc, dealt.auprc)
+        np.testing.assert_array_equal(layer.permuted.auprc, permuted.auprc)
         np.testing.assert_array_equal(layer.stability.kept, stability.kept)
         # A dead unit has no number, which is not a number of zero.
         assert layer.label[-1] == -1
         assert np.isnan([layer.held_out.correlation[-1], layer.stability.survival[-1]]).all()
     good = found[1].held_out.correlation[:-1]
-    assert np.median(good) > np.median(found[1].dealt.correlation[:-1]) + 0.2
+    assert np.median(good) > np.median(found[1].permuted.correlation[:-1]) + 0.2
 
 
 def test_too_few_images_are_refused(world: World) -> None:

@@ -27,7 +27,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def explained(
     v: np.ndarray, a: np.ndarray, concepts: np.ndarray, *, seed: int = 0, **more: np.ndarray
 ) -> LayerRange:
-    """The layer of these activations, its decoys dealt out at random."""
+    """The layer of these activations, its decoys permuted at random."""
     fold = np.arange(len(v)) % FOLDS
     other = np.random.default_rng(seed).permutation(len(v))
     layer = LayerMoments(

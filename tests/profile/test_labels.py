@@ -40,7 +40,7 @@ class World:
 
     def labelled(self, *, shuffled: bool = False, top: int = 10, seed: int = 0) -> LayerLabels:
         activations = self.activations
-        if shuffled:  # each unit's activations dealt out to the images at random
+        if shuffled:  # each unit's activations permuted over the images
             activations = np.random.default_rng(seed).permuted(activations, axis=0)
         (layer,) = label_layers(
             [tops_of(activations, top)], self.images, self.concepts, top=top, seed=seed

@@ -46,7 +46,7 @@ class World:
     """Images that each show one concept, and units that each respond to one, or to none.
 
     Units 0 … are planted: the cosine of their concept, and noise. As many follow that have the
-    same activations dealt out to the images at random.
+    same activations permuted over the images.
     """
 
     images: FloatArray
@@ -372,7 +372,7 @@ def test_measured_are_the_given_images_and_no_others() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_units_score_high_and_shuffled_ones_at_chance(seed: int) -> None:
     planted = world(seed, units=64, concepts=100, images=2400)
-    found, dealt = planted.held_out(seed=seed)
+    found, permuted = planted.held_out(seed=seed)
     real = planted.planted
     assert (found.label[real] == planted.truth).mean() >= 0.95
     assert np.median(found.correlation[real]) > 0.9
@@ -383,36 +383,36 @@ def test_planted_units_score_high_and_shuffled_ones_at_chance(seed: int) -> None
     assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(64)
     np.testing.assert_array_equal(found.positives, 60)
     # The concepts point anywhere, so the label of another unit predicts nothing.
-    assert abs(np.median(dealt.correlation)) < 0.15
-    assert np.median(dealt.auprc) < 0.15
+    assert abs(np.median(permuted.correlation)) < 0.15
+    assert np.median(permuted.auprc) < 0.15
 
 
-def test_where_all_units_like_the_same_images_dealt_labels_predict_as_well() -> None:
+def test_where_all_units_like_the_same_images_permuted_labels_predict_as_well() -> None:
     """High numbers then say nothing of the single label, and it shows."""
     rng = np.random.default_rng(0)
     pictures = unit(rng.normal(size=(600, 8)))
     concepts = unit(np.array([1.0] + [0.0] * 7) + 0.02 * rng.normal(size=(30, 8)))
     activations = (pictures[:, :1] + 0.1 * rng.normal(size=(600, 30))).astype(np.float32)
-    ((own, dealt),) = held_out(lambda _: [np.arange(30)], [activations], pictures, concepts)
+    ((own, permuted),) = held_out(lambda _: [np.arange(30)], [activations], pictures, concepts)
     assert np.median(own.correlation) > 0.9
-    assert np.median(dealt.correlation) == pytest.approx(np.median(own.correlation), abs=0.01)
-    np.testing.assert_array_equal(own.chance, dealt.chance)
+    assert np.median(permuted.correlation) == pytest.approx(np.median(own.correlation), abs=0.01)
+    np.testing.assert_array_equal(own.chance, permuted.chance)
 
 
 @given(st.lists(st.integers(-1, 4), max_size=12), st.integers(0, 3))
-def test_labels_are_dealt_to_others(labels: list[int], seed: int) -> None:
+def test_labels_are_permuted_to_others(labels: list[int], seed: int) -> None:
     own = np.array(labels, dtype=np.int64)
     living = own >= 0
-    dealt = deal(own, seed=seed)
-    assert (dealt[~living] == -1).all()
+    permuted = deal(own, seed=seed)
+    assert (permuted[~living] == -1).all()
     if living.sum() < 2:
-        assert (dealt == -1).all()
+        assert (permuted == -1).all()
         return
-    assert sorted(dealt.tolist()) == sorted(labels)
+    assert sorted(permuted.tolist()) == sorted(labels)
     units = np.where(living, np.arange(len(own)), -1)  # told apart by their labels
     moved = deal(units, seed=seed)
     assert (moved[living] != units[living]).all()
-    np.testing.assert_array_equal(dealt[living], own[moved[living]])
+    np.testing.assert_array_equal(permuted[living], own[moved[living]])
 
 
 def test_labels_are_chosen_without_a_look_at_what_is_held_out() -> None:
@@ -423,15 +423,15 @@ def test_labels_are_chosen_without_a_look_at_what_is_held_out() -> None:
         seen.append(sample)
         return planted.labeller()(sample)
 
-    ((found, dealt),) = held_out(
+    ((found, permuted),) = held_out(
         label, [planted.activations], planted.images, planted.concepts, fraction=0.25, seed=3
     )
     kept, held = split(1200, fraction=0.25, seed=3)
     assert len(seen) == 1
     np.testing.assert_array_equal(seen[0], kept)
     assert len(held) == found.images == 300
-    np.testing.assert_array_equal(dealt.label, deal(found.label, seed=3))
-    for one in (found, dealt):
+    np.testing.assert_array_equal(permuted.label, deal(found.label, seed=3))
+    for one in (found, permuted):
         again = measure(one.label, planted.activations, planted.images, planted.concepts, held)
         same(one, again)
 
@@ -727,8 +727,8 @@ def test_a_summary_by_hand() -> None:
     assert found.correlation == Spread(2, *map(pytest.approx, (0.35, 0.5, 0.65)))
     assert found.auprc == Spread(3, *map(pytest.approx, (0.45, 0.6, 0.75)))
     assert found.chance == Spread(3, 0.75, 0.75, 0.875)
-    assert found.dealt_correlation == Spread(2, *map(pytest.approx, (-0.05, 0, 0.05)))
-    assert found.dealt_auprc == Spread(3, *map(pytest.approx, (0.3, 0.4, 0.5)))
+    assert found.permuted_correlation == Spread(2, *map(pytest.approx, (-0.05, 0, 0.05)))
+    assert found.permuted_auprc == Spread(3, *map(pytest.approx, (0.3, 0.4, 0.5)))
     assert (found.kept, found.drawn, found.stable) == (3, 6, 2)
     assert found.survival == 0.5
     assert found.stable_share == found.repeated_share == pytest.approx(2 / 3)

@@ -84,15 +84,15 @@ def test_tables_say_what_the_summaries_say(run: ProfileRun) -> None:
         ]
         for cells, found in zip(rows, [*summaries, summarise(layers, masks)], strict=True):
             assert cells[1] == str(found.correlation.count)
-            for cell, own, dealt in (
-                (cells[2], found.correlation, found.dealt_correlation),
-                (cells[4], found.auprc, found.dealt_auprc),
+            for cell, own, permuted in (
+                (cells[2], found.correlation, found.permuted_correlation),
+                (cells[4], found.auprc, found.permuted_auprc),
             ):
                 assert own.median is not None
-                assert dealt.median is not None
+                assert permuted.median is not None
                 expected = [
                     f"{name} {minus(s.median)}" + (f" ({minus(s.low)} to {minus(s.high)})")
-                    for name, s in (("own", own), ("permuted", dealt))
+                    for name, s in (("own", own), ("permuted", permuted))
                     if s.count > 1 and s.median is not None
                     and s.low is not None and s.high is not None
                 ]  # fmt: skip
@@ -111,25 +111,25 @@ def test_the_first_sentences_are_the_finding(run: ProfileRun) -> None:
         f"On 500 held-out images, labels chosen on the others predict the activation of "
         f"interpretable units with a correlation of {total.correlation.median:.2f} in the median; "
         f"a permuted label, of another unit of the layer, reaches "
-        f"{total.dealt_correlation.median:.2f}."
+        f"{total.permuted_correlation.median:.2f}."
     ) in said
     assert f"{total.stable} of {total.labelled} labels come back in at least half" in said
     for text in profile_prose(run)["quality_story"]:
         assert text.replace("\u202f", " ") in said
 
 
-def test_labels_that_say_no_more_than_a_dealt_one_are_called_so(run: ProfileRun) -> None:
-    specific = [replace(layer, dealt=shifted(layer.held_out, -0.5)) for layer in run.quality]
+def test_labels_that_say_no_more_than_a_permuted_one_are_called_so(run: ProfileRun) -> None:
+    specific = [replace(layer, permuted=shifted(layer.held_out, -0.5)) for layer in run.quality]
     html = render_profile(replace(run, quality=tuple(specific)))
     told, _ = visible(html).split("How this was measured")
     assert "not specific" not in told
-    one = [*specific[:2], replace(specific[2], dealt=specific[2].held_out), specific[3]]
+    one = [*specific[:2], replace(specific[2], permuted=specific[2].held_out), specific[3]]
     html = render_profile(replace(run, quality=tuple(one)))
     assert "In blocks.1 the labels are not specific to their units" in visible(html)
     assert [["not specific" in row[0] for row in rows] for rows in tables(html)] == [
         [False, False, True, False, False]
     ] * 2
-    none = [replace(layer, dealt=layer.held_out) for layer in run.quality]
+    none = [replace(layer, permuted=layer.held_out) for layer in run.quality]
     html = render_profile(replace(run, quality=tuple(none)))
     assert "So the labels are not specific to their units" in visible(html)
 

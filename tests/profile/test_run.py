@@ -12,6 +12,7 @@ import torch
 from browser import chromium, opened
 from command import Command, in_own_process
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from sklearn.metrics import average_precision_score
 from tiny import TinyNet, TinyVLM, to_tensor, write_images
 
@@ -362,13 +363,20 @@ class TestEvaluation:
             for name, content in before.items():
                 assert (folder / place / name).read_bytes() == content
             for one, other in zip(quality, load_run(folder / place).quality, strict=True):
-                for part in ("held_out", "dealt", "stability"):
+                for part in ("held_out", "permuted", "stability"):
                     assert_same(vars(getattr(one, part)), vars(getattr(other, part)))
         done = command(*arguments(folder, "out", "--json"))
         assert "quality" not in json.loads(done.stdout)
         assert not list((folder / "out").glob("quality.*"))
         assert load_run(folder / "out").quality == ()
         assert "Do the labels hold" not in (folder / "out" / "report.html").read_text()
+
+    def test_files_of_an_earlier_version_are_read(self, command: Command, folder: Path) -> None:
+        command(*arguments(folder, "out", *self.MORE))
+        quality, file = load_run(folder / "out").quality, folder / "out" / "quality.safetensors"
+        save_file({k.replace("permuted", "dealt"): v for k, v in load_file(file).items()}, file)
+        for one, other in zip(quality, load_run(folder / "out").quality, strict=True):
+            assert_same(vars(one.permuted), vars(other.permuted))
 
     def test_a_missing_file_is_told(self, command: Command, folder: Path) -> None:
         command(*arguments(folder, "out", *self.MORE))
