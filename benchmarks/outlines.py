@@ -2,7 +2,7 @@
 
 ::
 
-    profiler run efficientnet_lite0 --probe synthetic --limit 1000 --concepts annotations:truth \
+    profiler run efficientnet_lite0 --probe synthetic:1 --limit 1000 --concepts annotations:truth \
         --no-experiment --out OUT
     python benchmarks/outlines.py OUT
 

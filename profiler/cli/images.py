@@ -26,7 +26,7 @@ VLMName = Annotated[
 ProbeName = Annotated[
     str,
     typer.Option(
-        help="Probe images: a folder, imagenette, synthetic, experiment, tar shards "
+        help="Probe images: a folder, imagenette, synthetic, tar shards "
         "('data-{000..010}.tar'), Parquet files, or an address (s3://…)."
     ),
 ]

@@ -27,10 +27,10 @@ from profiler.core.arrays import FloatArray
 from profiler.core.text import listed, tidy
 from profiler.data.concept_sets import ConceptSet, open_concepts
 from profiler.data.image_tables import ImageTable
-from profiler.data.images import ImageFolder, ProbeSet, SyntheticProbe, as_text
+from profiler.data.images import SCENES, ImageFolder, ProbeSet, SyntheticProbe, as_text
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
 from profiler.data.synthetic.color import COLORS
-from profiler.data.synthetic.design import ExperimentScenes
+from profiler.data.synthetic.design import FACTORS, ExperimentScenes, name_of
 from profiler.data.synthetic.materials import MATERIALS
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.shapes import SHAPES
@@ -79,11 +79,10 @@ def is_annotated(concepts: str) -> bool:
 
 def check_annotations(concepts: str, probe: str) -> None:
     """Refuse what can be seen to be wrong without reading an image."""
-    if (concepts == TRUTH) != (probe in ("synthetic", "experiment")):
+    if (concepts == TRUTH) != (probe in SCENES):
         raise UsageError(
             f"--concepts {concepts} and --probe {probe} do not go together: the truth is that of "
-            "the built-in scenes, --probe synthetic or --probe experiment, and these have no other "
-            "annotations"
+            "the built-in scenes, --probe synthetic, and these have no other annotations"
         )
     if concepts not in (TRUTH, FOLDERS):
         _read(Path(concepts.removeprefix(PREFIX)))
@@ -99,7 +98,7 @@ def annotate(concepts: str, probe: ProbeSet) -> tuple[ProbeSet, Annotations]:
     found: list[Mapping[str, float] | None]
     if isinstance(probe, SyntheticProbe | ExperimentScenes):
         scenes = probe.scenes if isinstance(probe, SyntheticProbe) else probe
-        found = [dict.fromkeys(scenes.scene(i).words(), 1.0) for i in range(len(scenes))]
+        found = [dict.fromkeys(scenes.words(i), 1.0) for i in range(len(scenes))]
         return probe, _of(concepts, found, ())
     if not isinstance(probe, ImageFolder):
         raise InputError(f"--concepts {concepts} needs a folder of images")
@@ -225,4 +224,9 @@ def known_categories(concepts: str) -> Mapping[str, str]:
         **dict.fromkeys(MATERIALS, "material"),
         **dict.fromkeys(PATTERNS, "texture"),
         **dict.fromkeys(COLORS, "color"),
+        **{
+            name_of(factor, level): "color"
+            for factor in ("background color", "light", "tint")
+            for level in FACTORS[factor]
+        },
     }

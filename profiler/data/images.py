@@ -29,7 +29,9 @@ log = logging.getLogger("profiler")
 
 DOWNLOADED = "imagenette"
 """The probe set that is downloaded when it is first used."""
-BUILT_IN_PROBES = (DOWNLOADED, "synthetic", "experiment")
+SCENES = ("synthetic", "synthetic:2", "synthetic:1")
+"""The scenes of the experiment, under two names, and the earlier ones."""
+BUILT_IN_PROBES = (DOWNLOADED, *SCENES)
 
 
 class UnreadableImageError(Exception):
@@ -565,7 +567,7 @@ def _full_scale(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class SyntheticProbe:
-    """The built-in scenes; needs no data."""
+    """The first version of the built-in scenes; needs no data."""
 
     scenes: SyntheticScenes
 
@@ -593,7 +595,7 @@ class SyntheticProbe:
 
 
 def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 0) -> ProbeSet:
-    """A probe set by name: ``imagenette``, ``synthetic``, ``experiment``, or where images lie.
+    """A probe set by name: ``imagenette``, ``synthetic``, or where images lie.
 
     These are a folder, tar shards, Parquet files, or an address: see :mod:`profiler.data.encoded`.
 
@@ -605,9 +607,9 @@ def open_probe(name: str, cache: Path, *, limit: int | None = None, seed: int = 
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
-    if name == "synthetic":
-        return SyntheticProbe(SyntheticScenes(limit or 1000, seed=seed))
-    if name == "experiment":
+    if name in SCENES:
+        if name == "synthetic:1":
+            return SyntheticProbe(SyntheticScenes(limit or 1000, seed=seed))
         return ExperimentScenes(limit or 1000, seed=seed)
     if name == DOWNLOADED:
         return ImageFolder.open(

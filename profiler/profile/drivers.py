@@ -38,6 +38,7 @@ from profiler.activations.moments import order_of
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, Rows, blocks
 from profiler.core.statistics import Interval
 from profiler.data.factors import Factors
+from profiler.data.synthetic.design import FACTORS, name_of
 from profiler.errors import InputError
 
 GROUPS = 20
@@ -433,7 +434,9 @@ def columns_of(word: str, factors: Factors) -> tuple[int, ...]:
     return tuple(
         i
         for i, (factor, name) in enumerate(factors.columns)
-        if name in names or (name in shades and "color" in factor)
+        if name in names
+        or (name in shades and "color" in factor)
+        or (factor in FACTORS and word == name_of(factor, name))
     )
 
 

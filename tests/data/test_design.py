@@ -9,8 +9,9 @@ import pytest
 
 from profiler.data.factors import Factors
 from profiler.data.synthetic.backgrounds import BACKGROUNDS
-from profiler.data.synthetic.design import FACTORS, ExperimentScenes, moved_to
+from profiler.data.synthetic.design import FACTORS, ExperimentScenes, moved_to, name_of
 from profiler.errors import InputError
+from profiler.profile.drivers import columns_of
 
 PICTURES = ["fd15083ae39e", "6c65089d2841", "2b7ce3a921fe"]
 
@@ -110,3 +111,23 @@ def test_scenes_are_written_with_their_truth(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_is_refused(given: dict[str, int]) -> None:
     with pytest.raises(InputError, match=next(iter(given))):
         ExperimentScenes(**given)
+
+
+def test_words_name_what_a_scene_shows_its_background_color_and_its_light() -> None:
+    scenes = ExperimentScenes(60, size=32)
+    for i in range(60):
+        truth, words = scenes.truth(i), set(scenes.words(i))
+        shown = ("color", "pattern", "material", "shape", "background", "light")
+        assert {truth[factor] for factor in shown} <= words
+        assert f"{truth['background color']} background" in words
+        assert {f"{tint} light" for tint in FACTORS["tint"] if f"{tint} light" in words} == (
+            set() if truth["tint"] == "neutral" else {f"{truth['tint']} light"}
+        )
+
+
+def test_each_word_of_a_factor_of_the_surroundings_names_its_level_alone() -> None:
+    factors = ExperimentScenes(2).factors
+    for column, (factor, level) in enumerate(factors.columns):
+        if factor in ("background color", "light", "tint"):
+            assert columns_of(name_of(factor, level), factors) == (column,)
+    assert len(columns_of("red", factors)) == 2  # the object's, and the background's

@@ -310,7 +310,9 @@ def test_probe_sets_by_name(tmp_path: Path) -> None:
     write_images(tmp_path / "photos", 3)
     assert open_probe(str(tmp_path / "photos"), tmp_path).title == "photos"
     scenes = open_probe("synthetic", tmp_path, limit=2, seed=7)
-    assert (len(scenes.names), scenes.title) == (2, "synthetic (2 scenes, seed 7)")
+    assert (len(scenes.names), scenes.title) == (2, "synthetic:2 (2 scenes, seed 7)")
+    earlier = open_probe("synthetic:1", tmp_path, limit=2, seed=7)
+    assert (len(earlier.names), earlier.title) == (2, "synthetic (2 scenes, seed 7)")
     with pytest.raises(UnknownNameError, match="near names: imagenette"):
         open_probe("imagenete", tmp_path)
 

@@ -289,7 +289,7 @@ def test_the_truth_of_the_scenes_needs_no_model_but_the_network(
     assert done.status == 0, done.stderr
     run = load_run(tmp_path / "run")
     assert run.sorting.sorter == "the program that drew the scenes"
-    assert "orange" in {run.concepts[c] for c in run.layers[0].concept[0]}
+    assert "red background" in {run.concepts[c] for c in run.layers[0].concept[0]}
     assert run.explanation(run.ranges[0], 0)
     assert np.isnan(run.ranges[0].monosemanticity).all()
     assert command("categorize", tmp_path / "run", "--out", tmp_path / "again").status == 0

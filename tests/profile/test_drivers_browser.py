@@ -20,7 +20,7 @@ ABOUT = {
     "weights": "random, seed 0",
     "preprocessing": "none",
     "fingerprint": 64 * "a",
-    "images_title": "experiment (400 scenes, seed 0)",
+    "images_title": "synthetic:2 (400 scenes, seed 0)",
     "images_fingerprint": 64 * "b",
 }
 

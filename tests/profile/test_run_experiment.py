@@ -199,11 +199,11 @@ def test_one_pass_serves_both_where_the_probe_images_are_the_experiments(
     call = ("run", f"{TINY}:subject", "--concepts", "annotations:truth", *EXPERIMENT)
     call = (*call, "-j", 0, "--batch-size", 24, "--outlines", 0)
     alone, both = tmp_path / "alone", tmp_path / "both"
-    assert command(*call, "--probe", "synthetic", "--limit", 40, "--out", alone).status == 0
+    assert command(*call, "--probe", "synthetic:1", "--limit", 40, "--out", alone).status == 0
     apart = sum(seen)
     seen.clear()
     monkeypatch.setenv("PROFILER_CACHE_DIR", str(tmp_path / "another"))
-    done = command(*call, "--probe", "experiment", "--limit", 240, "--out", both)
+    done = command(*call, "--probe", "synthetic", "--limit", 240, "--out", both)
     assert done.status == 0, done.stderr
     # A pass over 40 images is saved, and the four that a network is tried on before it.
     assert sum(seen) == apart - 44
@@ -215,7 +215,7 @@ def test_one_pass_serves_both_where_the_probe_images_are_the_experiments(
     assert "experiment: network" not in other.record.timings
     # Other scenes than those of the probe set need a pass of their own.
     seen.clear()
-    assert command(*call, "--probe", "experiment", "--limit", 230, "--out", both).status == 0
+    assert command(*call, "--probe", "synthetic", "--limit", 230, "--out", both).status == 0
     assert sum(seen) >= 230 + 240
 
 

@@ -90,6 +90,15 @@ FACTORS: Mapping[str, tuple[str, ...]] = {
 """The levels of each factor; what the object is comes first."""
 
 
+def name_of(factor: str, level: str) -> str:
+    """What a level is called among words, where the factor is not beside it.
+
+    >>> name_of("tint", "warm"), name_of("background color", "red"), name_of("light", "dark")
+    ('warm light', 'red background', 'dark')
+    """
+    return {"tint": f"{level} light", "background color": f"{level} background"}.get(factor, level)
+
+
 class ExperimentScenes:
     """A set of ``count`` images with the level of every factor of each: images to probe with.
 
@@ -108,7 +117,7 @@ class ExperimentScenes:
     @property
     def title(self) -> str:
         """How a reader knows the set."""
-        return f"experiment ({self.count} scenes, seed {self.seed})"
+        return f"synthetic:2 ({self.count} scenes, seed {self.seed})"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -149,6 +158,13 @@ class ExperimentScenes:
     def scene(self, index: int) -> Scene:
         """What the image at ``index`` shows, apart from its light and tint."""
         return _scene(self.seed, index, self.truth(index))
+
+    def words(self, index: int) -> tuple[str, ...]:
+        """The words true of the image at ``index``: what the scene shows, and its light."""
+        truth = self.truth(index)
+        around = [name_of(factor, truth[factor]) for factor in ("background color", "light")]
+        around += [name_of("tint", truth["tint"])] if truth["tint"] != "neutral" else []
+        return tuple(dict.fromkeys((*self.scene(index).words(), *around)))
 
     def read(self, index: int) -> Image.Image:
         """Draw the image at ``index``, RGB, size × size."""

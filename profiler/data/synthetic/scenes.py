@@ -143,6 +143,10 @@ class SyntheticScenes:
         """The truth about image i."""
         return _scene(self.seed, self._checked(i))
 
+    def words(self, i: int) -> tuple[str, ...]:
+        """The words true of image i."""
+        return self.scene(i).words()
+
     def image(self, i: int) -> Image.Image:
         """Image i, RGB, size x size."""
         return render(self.scene(i), self.size)
