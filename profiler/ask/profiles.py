@@ -55,6 +55,7 @@ FIVE_WORDS = (
     "words it does not know how a unit responds to them"
 )
 DRAWN = "measured on drawn scenes, which are no photographs"
+SAME_SCENES = "the words were chosen on the same scenes: no independent test"
 _LAYERS_NAMED = 40
 _LABELS = 5
 """Most frequent labels of a layer."""
@@ -534,7 +535,7 @@ def _driven(result: OpenResult, place: int) -> Iterator[Fact]:
             value=followed,
             n=asked,
             about={"layer": safe(layer.layer)},
-            caveats=(DRAWN, *few),
+            caveats=(DRAWN, *few, *((SAME_SCENES,) if run.worded_on_scenes else ())),
         )
 
 

@@ -401,6 +401,12 @@ class ProfileRun:
         words = [self.concepts[i] if i >= 0 else None for i in concepts.tolist()]
         return following(done.layers[place], words, done.factors) if done else [None] * len(words)
 
+    @property
+    def worded_on_scenes(self) -> bool:
+        """Whether words were chosen on the experiment's scenes, which then are no test of them."""
+        drawn, probe = self.record.experiment, self.record.probe
+        return drawn is not None and probe is not None and drawn.fingerprint == probe.fingerprint
+
     @cached_property
     def followed(self) -> Mapping[str, tuple[FollowedCounts, ...]]:
         """Units that follow their word, by category and layer, of both views.

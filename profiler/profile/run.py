@@ -511,7 +511,9 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         },
         range_threshold=run.range_threshold,
         experiment=run.experiment,
-        followed={view: followed_of(layers) for view, layers in run.followed.items()},
+        followed={}
+        if run.worded_on_scenes
+        else {view: followed_of(layers) for view, layers in run.followed.items()},
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
     return narrate_in_any_case(facts, llm, prompts)

@@ -213,6 +213,8 @@ def test_one_pass_serves_both_where_the_probe_images_are_the_experiments(
     assert one.record.experiment == other.record.experiment
     assert "experiment: network" in one.record.timings
     assert "experiment: network" not in other.record.timings
+    # Scenes on which words were chosen are no test of these words.
+    assert (one.worded_on_scenes, other.worded_on_scenes) == (False, True)
     # Other scenes than those of the probe set need a pass of their own.
     seen.clear()
     assert command(*call, "--probe", "synthetic", "--limit", 230, "--out", both).status == 0
