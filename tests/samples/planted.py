@@ -24,10 +24,11 @@ RADII = torch.linspace(12.4, 20.4, 7).tolist()
 HOLE = 0.52
 """Radius of its hole, relative to its own."""
 RED, STRIPED, RING = 0.42, 0.295, 0.68
-"""What each measure has to exceed: on 2,000 scenes of seed 0, 1 % without stripes, or a ring, do."""
+"""What each measure has to exceed; in 2,000 scenes of seed 0, 1 % of those without stripes do, and
+1 % of those without a ring."""
 SIZE = 224
 OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (2.0, -2.0, 0.0), (1.0, 1.0, -2.0))
-"""Brightness, red against green, and yellow against blue, from the logarithms of red, green, blue."""
+"""Brightness, red against green and yellow against blue, from logarithms of red, green, blue."""
 
 
 def _gratings(period: float) -> Tensor:
