@@ -102,7 +102,8 @@ class Planted(nn.Module):
         """(B, ANGLES, 28, 28): of the variance under a window, what waves of each direction do."""
         reach = gratings.shape[-1] // 2
         picture = pad(picture, (reach,) * 4, mode="reflect")
-        mean, waves = conv2d(picture, gratings, stride=stride).split([1, 2 * ANGLES], dim=1)
+        found = conv2d(picture, gratings, stride=stride)
+        mean, waves = found[:, :1], found[:, 1:]
         square = conv2d(picture**2, gratings[:1], stride=stride)
         waves = waves - mean * gratings[1:, 0].sum(dim=(1, 2))[:, None, None]
         cosine, sine = waves.chunk(2, dim=1)
