@@ -171,7 +171,7 @@ class MapOfUnits {
     pen.setLineDash([]);
     const taken = [];
     for (const [word] of this.counts.slice(0, 90)) {
-      const [x, y] = this.at(...wordPlaces.get(word), edges);
+      const [x, y] = this.at(...wordPlaces.get(word).slice(0, 2), edges);
       const half = pen.measureText(word).width / 2 + 3;
       const middle = Math.min(Math.max(x, half), edges.width - half);
       const box = [middle - half, y - 16, middle + half, y - 2];
