@@ -112,12 +112,15 @@ function pressed(text, act, done = "") {
   return button;
 }
 
+/** Two buttons that hand a chart to the reader: its drawing, and its rows of numbers. */
+function offerChart(title, drawing, rows) {
+  return el("p", { class: "take" },
+    pressed("SVG", () => save(`${fileName(title)}.svg`, "image/svg+xml", drawing())),
+    pressed("CSV", () => save(`${fileName(title)}.csv`, "text/csv", csvOf(rows()))));
+}
+
 function offerCharts() {
-  for (const chart of $$(CHARTS)) {
-    chart.after(el("p", { class: "take" },
-      pressed("SVG", () => save(`${fileName(titleOf(chart))}.svg`, "image/svg+xml", drawingOf(chart))),
-      pressed("CSV", () => save(`${fileName(titleOf(chart))}.csv`, "text/csv", csvOf(numbersOf(chart))))));
-  }
+  for (const chart of $$(CHARTS)) chart.after(offerChart(titleOf(chart), () => drawingOf(chart), () => numbersOf(chart)));
 }
 
 /** Copy a text, also where a page has no clipboard. */
