@@ -37,6 +37,11 @@ function drawingOf(chart) {
     for (const [name, value] of Object.entries({ x, y, width: rect.width, height: rect.height })) copy.setAttribute(name, value);
     root.append(copy);
   }
+  for (const image of $$("img", chart)) {
+    const { width: across, height: down, ...rect } = image.getBoundingClientRect().toJSON();
+    const [x, y] = at(rect);
+    if (across) root.append(shape("image", { x, y, width: across, height: down, href: image.src }));
+  }
   const words = document.createTreeWalker(chart, NodeFilter.SHOW_TEXT);
   while (!chart.matches("svg") && words.nextNode()) {
     const word = words.currentNode;
