@@ -30,7 +30,7 @@ from profiler.cli.images import (
 )
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
-from profiler.cli.words import REPORT_DIR, Categorizing, Reporting, provenance, show
+from profiler.cli.words import Categorizing, ReportDir, Reporting, provenance, show
 from profiler.core.text import file_name, stem_of
 from profiler.errors import UsageError
 
@@ -129,7 +129,7 @@ def run(
     seed: Seed = 0,
     allow_bad: AllowBad = False,
     scaling: Scaling,
-    report_dir: Annotated[bool, typer.Option("--report-dir", help=REPORT_DIR)] = False,
+    report_dir: ReportDir = False,
     reporting: Reporting,
 ) -> None:
     """Profile a network: label and explain every unit, and report what each layer encodes.

@@ -79,6 +79,7 @@ LargestReport = Annotated[
 REPORT_DIR = (
     "Write a page for each layer to the folder layers/, and a small main page, report.html."
 )
+ReportDir = Annotated[bool, typer.Option("--report-dir", help=REPORT_DIR)]
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,7 @@ def import_(
     ] = "conse",
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order of the votes.")] = 0,
+    report_dir: ReportDir = False,
     reporting: Reporting,
 ) -> None:
     """Profile labels that another tool wrote, such as CLIP-Dissect's descriptions.csv.
@@ -308,6 +310,7 @@ def import_(
                 **wanted,
                 seed=seed,
                 max_report_mb=reporting.max_report_mb,
+                report_dir=report_dir,
                 provenance=provenance(context, reporting.date),
             ),
             late_words(vlm, place),

@@ -12,7 +12,7 @@ if (driven) {
       $(".opened > div", node)?.prepend(
         el("h4", {}, "What drives it, by experiment"), ...driversOf(driven.layers[layer], unit),
         ...followedWords(this.wordsOf(row, layer, unit)));
-      $(".opened > div:last-child", node)?.append(...levelsOf(driven.layers[layer], unit, this.wordsOf(row, layer, unit)));
+      $(".opened > div:last-child", node)?.append(...levelsOf(driven.layers[layer], unit, this.wordsOf(row, layer, unit), this.units.layers[layer].name));
       return node;
     }
 
@@ -60,7 +60,7 @@ function followedWords(words) {
 }
 
 /** The effect of each level of the factors that drive a unit, and of those that its words name. */
-function levelsOf(layer, unit, words) {
+function levelsOf(layer, unit, words, name) {
   if (!layer.effects) return [];
   const from = unit * driven.each;
   const strongest = Array.from({ length: driven.each }, (_, i) => from + i)
@@ -70,11 +70,11 @@ function levelsOf(layer, unit, words) {
   if (!factors.size) return [];
   return [el("h4", {}, "What each level does to it, by experiment"),
     ...[...factors].map((factor, place) => el("details", { class: "levels", ...(place ? {} : { open: true }) },
-      el("summary", {}, `Effect of each ${driven.factors[factor]}`), levelTable(layer, unit, factor, named)))];
+      el("summary", {}, `Effect of each ${driven.factors[factor]}`), levelTable(layer, unit, factor, named, name)))];
 }
 
 /** A row a level, the strongest first: effect with its interval, and the scenes that show it. */
-function levelTable(layer, unit, factor, named) {
+function levelTable(layer, unit, factor, named, name) {
   const [most, widest] = driven.most;
   const digit = (letter) => driven.letters.indexOf(letter);
   const base = driven.letters.length;
@@ -94,7 +94,10 @@ function levelTable(layer, unit, factor, named) {
       shape("circle", { cx: x(effect), cy: "50%", r: 3.5 })),
     el("span", { class: "figure" }, `${fixed(effect, 2)} `, el("small", {}, `±${fixed(half, 2)}`)),
     el("span", { class: "scenes" }, ...(driven.place ?? []).map((scene) => variant(layer, unit, scene, column)))));
-  return el("div", {}, el("ol", {}, ...rows),
+  const list = el("ol", {}, ...rows);
+  return el("div", {}, list,
+    offerChart(`Effect of each ${driven.factors[factor]} on ${name} ${unit}`, () => drawingOf(list),
+      () => [["level", "effect", "half interval"], ...found.map(({ column, effect, half }) => [driven.levels[column], effect.toFixed(3), half.toFixed(3)])]),
     el("p", { class: "note" }, "Standard deviations by which the unit is more active at the level than at all others, with 95 % intervals, over all scenes of the experiment. "
       + (driven.place ? "The pictures: two scenes in which nothing but the level changes, each with the unit’s activation." : "")));
 }

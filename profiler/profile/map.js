@@ -83,6 +83,7 @@ class MapOfUnits {
     this.tip = el("p", { class: "tip", hidden: true });
     this.clear = el("button", { type: "button", class: "clear", hidden: true, onclick: () => table.set({ box: "", page: 1, open: [] }) }, "Clear the selection");
     root.replaceChildren(this.canvas, this.tip, this.clear);
+    root.after(offerChart("Units by the meaning of their words", () => this.drawing(), () => this.rows()));
     this.box = "";
     this.canvas.addEventListener("pointerdown", (event) => this.start(event));
     this.canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -138,6 +139,25 @@ class MapOfUnits {
     this.canvas.height = Math.round(height * ratio);
     const pen = this.canvas.getContext("2d");
     pen.scale(ratio, ratio);
+    this.drawWith(pen, edges);
+  }
+
+  /** The map as the text of an SVG. */
+  drawing() {
+    const pen = new DrawingPen(this.canvas.getContext("2d"), this.edges);
+    this.drawWith(pen, this.edges);
+    return new XMLSerializer().serializeToString(pen.root);
+  }
+
+  /** Every unit with its word and its place. */
+  rows() {
+    const { units } = this;
+    const shown = Array.from({ length: units.length }, (_, row) => row).filter((row) => !Number.isNaN(units.x[row]));
+    return [["layer", "unit", "word", "r", "x", "y"], ...shown.map((row) => [units.layers[units.layer[row]].name, units.unit[row],
+      wordOfRow(units, row), units.r?.[row] ?? "", units.x[row].toFixed(4), units.y[row].toFixed(4)])];
+  }
+
+  drawWith(pen, edges) {
     this.colors ??= this.readColors();
     const { units, colors } = this;
     const [left, top, right, bottom] = this.box ? this.box.split(",").map(Number) : [-9, -9, 9, 9];
@@ -171,7 +191,7 @@ class MapOfUnits {
     pen.setLineDash([]);
     const taken = [];
     for (const [word] of this.counts.slice(0, 90)) {
-      const [x, y] = this.at(...wordPlaces.get(word), edges);
+      const [x, y] = this.at(...wordPlaces.get(word).slice(0, 2), edges);
       const half = pen.measureText(word).width / 2 + 3;
       const middle = Math.min(Math.max(x, half), edges.width - half);
       const box = [middle - half, y - 16, middle + half, y - 2];
@@ -240,6 +260,37 @@ class MapOfUnits {
     if (best < 0) return;
     const r = units.r ? `, r ${fixed(units.r[best], 2)}` : "";
     this.tip.textContent = `${wordOfRow(units, best)}: unit ${units.unit[best]} of ${units.layers[units.layer[best]].name}${r}`;
+  }
+}
+
+/** What the map asks of a canvas, drawn as an SVG. */
+class DrawingPen {
+  constructor(canvas, { width, height }) {
+    this.canvas = canvas;
+    this.root = shape("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` },
+      shape("rect", { width, height, fill: getComputedStyle(document.body).backgroundColor }));
+  }
+
+  beginPath() {}
+
+  setLineDash(dashes) { this.dashes = dashes.join(" "); }
+
+  measureText(text) { return this.canvas.measureText(text); }
+
+  arc(cx, cy, r) { this.dot = { cx, cy, r }; }
+
+  fill() { this.root.append(shape("circle", { ...this.dot, fill: this.fillStyle, "fill-opacity": this.globalAlpha })); }
+
+  strokeRect(x, y, width, height) {
+    this.root.append(shape("rect", { x, y, width, height, fill: "none", stroke: this.strokeStyle, "stroke-dasharray": this.dashes }));
+  }
+
+  fillText(text, x, y) { this.write(text, { x, y, fill: this.fillStyle }); }
+
+  strokeText(text, x, y) { this.write(text, { x, y, fill: "none", stroke: this.strokeStyle, "stroke-width": this.lineWidth }); }
+
+  write(text, look) {
+    this.root.append(shape("text", { ...look, "font-size": 11, "font-family": "system-ui, sans-serif", "text-anchor": "middle" }, text));
   }
 }
 

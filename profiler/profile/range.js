@@ -87,7 +87,7 @@ UnitTable = class extends UnitTable {
     const two = (quarter) => others.slice(2 * (3 - quarter), 2 * (3 - quarter) + 2);
     return [el("h4", {}, "Its whole range, and images from each quarter of it"),
       el("div", { class: "spectrum" },
-        ...(spread ? [density(spread)] : []),
+        ...(spread ? [density(spread, `Activation of ${this.units.layers[this.units.layer[row]].name} ${this.units.unit[row]}`)] : []),
         ...["lowest", "second", "third", "highest"].map((name, quarter) => column(name, two(quarter))),
         column("strongest", [strongest])),
       ...(spread ? [el("p", { class: "note" }, "Images by activation, a random sample; heights are the square roots of their numbers.")] : [])];
@@ -95,14 +95,19 @@ UnitTable = class extends UnitTable {
 };
 
 /** A histogram over the quarters of a range. */
-function density({ heights, low, high }) {
+function density({ heights, low, high }, title) {
+  const edge = (i) => Number((low + ((high - low) * i) / heights.length).toPrecision(4));
   const bar = (height, i) => shape("rect", { x: `${(100 * i) / heights.length}%`, y: `${100 - (100 * height) / 9}%`, width: `${100 / heights.length}%`, height: `${(100 * height) / 9}%` });
-  return el("figure", { class: "density" },
+  const figure = el("figure", { class: "density" },
     shape("svg", { role: "img", "aria-label": `Activation from ${figures(low)} to ${figures(high)}` },
       ...heights.map(bar),
       ...[25, 50, 75].map((x) => shape("line", { class: "grid", x1: `${x}%`, x2: `${x}%`, y2: "100%" })),
       shape("line", { class: "axis", x2: "100%", y1: "100%", y2: "100%" })),
     el("figcaption", {}, el("span", {}, figures(low)), el("span", {}, figures(high))));
+  const chart = $("svg", figure);
+  figure.append(offerChart(title, () => drawingOf(chart),
+    () => [["from", "to", "height"], ...heights.map((height, i) => [edge(i), edge(i + 1), height])]));
+  return figure;
 }
 
 /** The words as bars, and a sentence on how well they predict. */

@@ -359,7 +359,7 @@ def import_descriptions(
     with clock("words"):
         run = judge(unsorted, options, texts, services)
     run = _with_timings(run, clock.seconds)
-    write_run(run, out, options.max_report_mb)
+    write_run(run, out, options.max_report_mb, options.report_dir)
     return run
 
 

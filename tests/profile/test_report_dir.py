@@ -42,7 +42,7 @@ def test_a_row_leads_to_its_unit_on_the_page_of_its_layer(browser: Any, out: Pat
         page.locator("#units tr.detail a", has_text="Unit 2 on the page of fc").click()
         assert Path(page.url.split("#")[0]).name == "2-fc.html"
         opened_row = page.locator("#units tr.detail")
-        assert opened_row.count() == 1
+        opened_row.wait_for()  # and there is no more than one
         assert page.locator("#units .toggle[aria-expanded=true]").inner_text() == "2"
         assert opened_row.locator(".gallery img").count() > 5
         assert "What drives it, by experiment" in opened_row.inner_text()

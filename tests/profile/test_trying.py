@@ -144,6 +144,13 @@ def test_a_run_has_its_evidence_and_a_word_can_be_tried(
         assert first.locator("span").first.inner_text() == "red"
         assert view.page.locator("#units .levels li.named").count() >= 1
         assert first.locator("img").count() == BASES
+        with view.page.expect_download() as taken:
+            view.page.locator("#units .levels .take button", has_text="CSV").first.click()
+        assert taken.value.suggested_filename == "effect-of-each-background-color-on-color-0.csv"
+        head, *levels = Path(taken.value.path()).read_text().splitlines()
+        assert head == "level,effect,half interval"
+        assert levels[0].startswith("red,")
+        assert len(levels) == len(FACTORS["background color"])
         assert view.complaints == []
     tried = command("try", "out", "color", 0, "red", "--pairs", 10, "-j", 0, "--json")
     assert tried.status == 0, tried.stderr

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_the_spectrum_has_four_quarters_and_the_strongest(at_units: View) -> Non
 def test_units_and_charts_are_taken_along(at_units: View) -> None:
     page = at_units.page
     with page.expect_download() as units:
-        page.locator("#units .take button", has_text="CSV").click()
+        page.locator("#units .take button", has_text="CSV of these units").click()
     rows = list(csv.reader(io.StringIO(Path(units.value.path()).read_text(encoding="utf-8"))))
     assert rows[0][:3] == ["Layer", "Unit", "Label"]
     assert len(rows) == 1 + 4
@@ -119,6 +120,43 @@ def test_units_and_charts_are_taken_along(at_units: View) -> None:
             if kind == "SVG":
                 page.evaluate("(text) => new DOMParser().parseFromString(text, 'text/xml')", text)
                 assert "class=" not in text
+
+
+def test_the_map_names_its_words_and_is_taken_along(browser: Any, file: Path) -> None:
+    with opened(browser, file, "#map") as view:
+        taken = {}
+        for kind in ("SVG", "CSV"):
+            with view.page.expect_download() as each:
+                view.page.locator(".word-map + .take button", has_text=kind).click()
+            taken[kind] = Path(each.value.path()).read_text(encoding="utf-8")
+        assert view.complaints == []
+        head, *units = csv.reader(io.StringIO(taken["CSV"]))
+        assert head == ["layer", "unit", "word", "r", "x", "y"]
+        drawing = ElementTree.fromstring(taken["SVG"])
+        space = "{http://www.w3.org/2000/svg}"
+        assert len(drawing.findall(f"{space}circle")) == len(units) > 0
+        words = drawing.findall(f"{space}text")
+        assert {word.text for word in words} <= {unit[2] for unit in units}
+        width, height = float(drawing.get("width", 0)), float(drawing.get("height", 0))
+        assert words
+        for word in words:
+            assert 0 <= float(word.get("x", -1)) <= width
+            assert 0 <= float(word.get("y", -1)) <= height
+
+
+def test_the_spectrum_of_a_unit_is_taken_along(at_units: View) -> None:
+    page = at_units.page
+    taken = {}
+    for kind in ("SVG", "CSV"):
+        with page.expect_download() as each:
+            page.locator("#units .density .take button", has_text=kind).first.click()
+        taken[kind] = Path(each.value.path()).read_text(encoding="utf-8")
+    assert taken["SVG"].count("<rect") == 1 + 32
+    head, *bars = csv.reader(io.StringIO(taken["CSV"]))
+    assert head == ["from", "to", "height"]
+    edges = [float(low) for low, _, _ in bars]
+    assert edges == sorted(edges)
+    assert [float(high) for _, high, _ in bars[:-1]] == pytest.approx(edges[1:])
 
 
 def test_the_link_holds_the_view(at_units: View) -> None:

@@ -20,6 +20,7 @@ from llm_server import Behaviour, Body, Fail, Hang, LLMServer, Say, asked, sort_
 from tiny import COLORS, write_images
 
 from profiler.cli.words import language_model
+from profiler.core.text import file_name
 from profiler.errors import InputError, UsageError
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.profile.importing import read_descriptions
@@ -697,6 +698,19 @@ class TestImport:
         path.write_text(DISSECTED)
         command("import", path, "--out", folder / "run", "--vlm", TINY_VLM)
         assert stored(folder / "run")["record"]["subject"]["name"] == "resnet50_places"
+
+    def test_each_layer_has_a_page_of_its_own(self, command: Command, folder: Path) -> None:
+        assert imported(command, folder, "--report-dir").status == 0
+        text = DISSECTED.splitlines()[1:]
+        layers = dict.fromkeys(line.split(",")[0] for line in text)
+        pages = sorted(path.name for path in (folder / "run" / "layers").iterdir())
+        assert pages == [f"{i}-{file_name(layer)}.html" for i, layer in enumerate(layers, 1)]
+        # As it was made, so it is sorted again, until the pages are to be one.
+        again = ("categorize", folder / "run", "--vlm", TINY_VLM)
+        assert command(*again).status == 0
+        assert len(list((folder / "run" / "layers").iterdir())) == len(layers)
+        assert command(*again, "--no-report-dir").status == 0
+        assert not (folder / "run" / "layers").exists()
 
     def test_categorize_works_on_it(
         self, command: Command, folder: Path, serve: Callable[..., LLMServer]

@@ -37,6 +37,11 @@ function drawingOf(chart) {
     for (const [name, value] of Object.entries({ x, y, width: rect.width, height: rect.height })) copy.setAttribute(name, value);
     root.append(copy);
   }
+  for (const image of $$("img", chart)) {
+    const { width: across, height: down, ...rect } = image.getBoundingClientRect().toJSON();
+    const [x, y] = at(rect);
+    if (across) root.append(shape("image", { x, y, width: across, height: down, href: image.src }));
+  }
   const words = document.createTreeWalker(chart, NodeFilter.SHOW_TEXT);
   while (!chart.matches("svg") && words.nextNode()) {
     const word = words.currentNode;
@@ -112,12 +117,15 @@ function pressed(text, act, done = "") {
   return button;
 }
 
+/** Two buttons that hand a chart to the reader: its drawing, and its rows of numbers. */
+function offerChart(title, drawing, rows) {
+  return el("p", { class: "take" },
+    pressed("SVG", () => save(`${fileName(title)}.svg`, "image/svg+xml", drawing())),
+    pressed("CSV", () => save(`${fileName(title)}.csv`, "text/csv", csvOf(rows()))));
+}
+
 function offerCharts() {
-  for (const chart of $$(CHARTS)) {
-    chart.after(el("p", { class: "take" },
-      pressed("SVG", () => save(`${fileName(titleOf(chart))}.svg`, "image/svg+xml", drawingOf(chart))),
-      pressed("CSV", () => save(`${fileName(titleOf(chart))}.csv`, "text/csv", csvOf(numbersOf(chart))))));
-  }
+  for (const chart of $$(CHARTS)) chart.after(offerChart(titleOf(chart), () => drawingOf(chart), () => numbersOf(chart)));
 }
 
 /** Copy a text, also where a page has no clipboard. */
