@@ -260,7 +260,7 @@ def checkpoints(folder: Path, count: int = 5) -> None:
     probe, _, _ = open_inputs(str(folder), "visual", "conse", CPU)
     assert probe.fingerprint  # which is not what is measured
     vlm = open_vlm("conse", CPU)
-    plain = load_subject("efficientnet_lite0", CPU, SubjectOptions(preprocess="resize=96,crop=96"))
+    plain = load_subject("efficientnet_lite0", CPU)
     subjects = [_moved(plain, number) for number in range(count)]
 
     def seconds(passes: Sequence[tuple[Subject, VLM]], shared: bool) -> float:
