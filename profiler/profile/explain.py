@@ -44,6 +44,8 @@ FDR = 0.05
 """Share of units expected to be explained by chance, among those explained."""
 EQUALS = 1.0
 """Standard errors within which a word's correlation is as good as the best one's."""
+SHOWN_EQUALS = 3
+"""Words listed that lead as well."""
 ALIKE = 0.95
 """Cosine of the embeddings of two concepts that say the same."""
 RIDGE = 1e-3
@@ -90,6 +92,9 @@ class LayerRange:
         density: (K, :data:`BINS`) how many images of a random sample lie in each of so many equal
             parts of the unit's range on all images; none where a run does not hold them.
         low: (K,) the lower end of that range; the upper one is the strongest activation.
+        equals: (K, :data:`SHOWN_EQUALS`) other words that alone predict the unit as well as any,
+            but for an error of estimation, the best first; −1 where there are fewer, and no column
+            where a run does not hold them.
     """
 
     layer: str
@@ -108,6 +113,7 @@ class LayerRange:
     activations: FloatArray
     density: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     low: FloatArray = field(default_factory=lambda: np.zeros(0))
+    equals: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     @property
     def shown_r(self) -> Float64:
@@ -158,7 +164,7 @@ class LayerRange:
         return cls(layer, **found)
 
 
-_LATER = ("fold_r", "images", "activations", "density", "low")
+_LATER = ("fold_r", "images", "activations", "density", "low", "equals")
 """What older runs do not hold: those of format 3 none of it."""
 
 
@@ -229,6 +235,7 @@ def explain_layers(
         yield replace(
             found,
             concept=np.where(found.concept >= 0, number[found.concept], -1),
+            equals=np.where(found.equals >= 0, number[found.equals], -1),
             density=densities(own, values),
             low=own.low,
         )
@@ -253,6 +260,11 @@ class _Fit:
         self.scale = np.where(self.usable, 1 / np.sqrt(np.maximum(variance, floor)), 0.0)
         few = len(self.rows) <= FEW_CONCEPTS
         self._whole = self._gram(np.arange(len(self.rows))) if few else None
+
+    def as_good_as(self, best: Float64) -> Float64:
+        """The correlations :data:`EQUALS` standard errors, (1 − r²) / √n, below some."""
+        error = EQUALS / np.sqrt(max(self.count, 1.0))
+        return np.asarray(best - error * np.maximum(1 - best**2, 0), np.float64)
 
     def gram(self, words: IntArray) -> Float64:
         """(n, M) correlations of some concepts with all."""
@@ -325,6 +337,7 @@ def _explain(
         monosemanticity(layer.decoys, low[some], high[some]),
         own.fold_r.astype(np.float32),
         *images,
+        equals=own.equals,
     )
 
 
@@ -339,6 +352,7 @@ class _Search:
         self.varies = total.aa[0] > _TINY * np.maximum(
             total.aa[0] + total.count[0] * total.a[0] ** 2, _TINY
         )
+        self.equals = np.full((units, SHOWN_EQUALS), -1)
         found = {part: self._fit(part) for part in space.parts}
         self.concept, self._weights = found[None]
         self._leading = {part: concept[:, 0] for part, (concept, _) in found.items()}
@@ -367,12 +381,29 @@ class _Search:
             covariance = fit.rows @ some.va[0][:, block]
             correlation = (covariance * fit.scale[:, None] / deviation[block]).T
             concept[block], weights[:, block] = self._pursue(fit, correlation)
+            if part is None:
+                self.equals[block] = self._equals(fit, correlation, concept[block, 0])
+        self.equals[~self.varies] = -1
         return concept, weights
+
+    @staticmethod
+    def _equals(fit: _Fit, correlation: Float64, leading: IntArray) -> IntArray:
+        """See :class:`LayerRange`; correlation (K, M), leading (K,)."""
+        left = np.where(fit.usable, correlation, -np.inf)
+        least = fit.as_good_as(left.max(axis=1, keepdims=True))
+        np.put_along_axis(left, leading[:, None], -np.inf, axis=1)
+        few = min(SHOWN_EQUALS, left.shape[1])
+        order = np.argpartition(-left, few - 1, axis=1)[:, :few]
+        own = np.take_along_axis(left, order, axis=1)
+        order = np.take_along_axis(order, np.argsort(-own, axis=1, kind="stable"), axis=1)
+        near = np.take_along_axis(left, order, axis=1) >= least
+        found = np.full((len(left), SHOWN_EQUALS), -1)
+        found[:, : order.shape[1]] = np.where(near, order, -1)
+        return found
 
     def _pursue(self, fit: _Fit, correlation: Float64) -> tuple[IntArray, Float64]:
         """Matching pursuit for a block of units: correlation (K, M) with every concept."""
         units, rank = len(correlation), self.space.candidates.rank
-        error = EQUALS / np.sqrt(max(fit.count, 1.0))
         chosen = np.zeros((units, self.most), dtype=np.int64)
         weights = np.zeros((self.most, units, self.most))
         barred = np.repeat(~fit.usable[None], units, axis=0)
@@ -383,8 +414,7 @@ class _Search:
             if rank is None:
                 pick = left.argmax(axis=1)
             else:
-                best = left.max(axis=1)
-                equal = left >= (best - error * np.maximum(1 - best**2, 0))[:, None]
+                equal = left >= fit.as_good_as(left.max(axis=1, keepdims=True))
                 pick = np.where(equal, rank, np.iinfo(np.int64).max).argmin(axis=1)
             chosen[:, q] = pick
             barred |= self.space.alike(pick)

@@ -32,6 +32,7 @@ Units = class extends Units {
       words: Array.from({ length: layer.n[unit] }, (_, i) => [ranges.words[layer.word[from + i]], layer.weight[from + i]]),
       r: layer.r[unit], ceiling: layer.ceiling[unit], explained: layer.explained[unit] === 1,
       agreement: layer.agreement[unit], specificity: layer.specificity[unit],
+      equals: (layer.equals[unit] ?? []).map((word) => ranges.words[word]),
     };
   }
 
@@ -111,7 +112,7 @@ function density({ heights, low, high }, title) {
 }
 
 /** The words as bars, and a sentence on how well they predict. */
-function told({ words, r, ceiling, explained, agreement, specificity }) {
+function told({ words, r, ceiling, explained, agreement, specificity, equals }) {
   if (!isNumber(r)) return [el("p", { class: "note" }, "The unit does not vary enough to be explained.")];
   const most = Math.max(...words.map(([, weight]) => weight));
   const list = el("ol", { class: "ranking" }, ...words.map(([word, weight]) => el("li", {},
@@ -120,5 +121,6 @@ function told({ words, r, ceiling, explained, agreement, specificity }) {
   const verdict = explained ? "explained" : `not explained: with all its words it does not reach ${ranges.cut}`;
   const better = isNumber(specificity) ? ` Its own words predict it better than ${Math.round(100 * specificity)} % of the layer’s other explanations do.` : "";
   return [list, el("p", { class: "note" },
-    `r = ${fixed(r, 2)} on held-out images, of at most ${fixed(ceiling, 2)}; ${verdict}. The leading word is the same in ${agreement} of 5 parts of the images.${better}`)];
+    `r = ${fixed(r, 2)} on held-out images, of at most ${fixed(ceiling, 2)}; ${verdict}. The leading word is the same in ${agreement} of 5 parts of the images.${better}`),
+  ...(equals.length ? [el("p", { class: "note" }, `Other words that alone predict it as well, within one standard error: ${equals.join(", ")}.`)] : [])];
 }

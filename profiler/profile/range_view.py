@@ -187,6 +187,9 @@ class RangeView:
                     "explained": found.explained(self.run.explained_cut).astype(int).tolist(),
                     "agreement": found.agreement.tolist(),
                     "specificity": rounded(found.specificity, 2),
+                    "equals": [
+                        words.put([i for i in each if i >= 0]) for each in found.equals.tolist()
+                    ],
                     **_spectrum(found, images),
                 }
             )

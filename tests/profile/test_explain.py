@@ -144,8 +144,10 @@ def test_of_words_that_predict_alike_the_most_familiar_is_taken() -> None:
         size=(len(v), 1)
     )
     rank = np.arange(11)
-    assert explained(v, a, concepts, rank=rank).concept[0, 0] == 0
-    assert explained(v, a, concepts, rank=rank[::-1].copy()).concept[0, 0] == 10
+    familiar, rare = (explained(v, a, concepts, rank=order) for order in (rank, rank[::-1].copy()))
+    assert (familiar.concept[0, 0], rare.concept[0, 0]) == (0, 10)
+    # The other one is listed as its equal, and no word that predicts worse.
+    assert (familiar.equals.tolist(), rare.equals.tolist()) == ([[10, -1, -1]], [[0, -1, -1]])
     none = np.array([False] + [True] * 10)
     assert 0 not in explained(v, a, concepts, allowed=none).concept[0]
 
