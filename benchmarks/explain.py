@@ -3,7 +3,8 @@
 ::
 
     profiler run SUBJECT --vlm conse --probe PHOTOS --concepts visual --out RUN --keep-activations
-    python benchmarks/explain.py RUN [--draw 100] [--shuffled 10] [--split 0.7]
+    python benchmarks/explain.py RUN [--draw 100] [--shuffled 10] [--split 0.7] \
+        [--unrestricted]
     python benchmarks/explain.py --scale 10000 100000 1000000
 
 ``--draw`` prints so many units with their words and images, drawn at random from all layers but the
@@ -12,8 +13,9 @@ times, and prints the shares of units that are explained and confirmed then: by 
 mixes permuted units with the real ones, in known shares, and prints how many of the explained
 units are permuted: the false-discovery rate that the cut keeps, as it is and if it made use of
 Storey's estimate of the units that only chance explains. ``--split`` chooses words on that share of
-the images and tests them on the others, as Linear Explanations (Oikarinen & Weng 2024) do. These
-two need the activations in the cache. ``--scale`` explains and confirms random units of
+the images and tests them on the others, as Linear Explanations (Oikarinen & Weng 2024) do.
+``--unrestricted`` explains once more by any words of the set, visual and familiar or not. These
+three need the activations in the cache. ``--scale`` explains and confirms random units of
 so many images, each in a process of its own, and prints its time and peak memory.
 """
 
@@ -163,6 +165,26 @@ class Kept:
             collector.add(np.arange(rows.start, rows.stop), self.images[here], activations)
         shapes = list(zip(self.names, self.units, strict=True))
         return list(by_layer(collector.result().total(), shapes))
+
+
+def unrestricted(run: ProfileRun, kept: Kept) -> None:
+    """Print what it costs to take visual and familiar words alone."""
+    whole = np.arange(len(kept.images))
+    tops = [
+        top_lists(name, Sample(matrix, whole), 100)
+        for name, matrix in zip(kept.names, kept.matrices, strict=True)
+    ]
+    sample = ImageSample(np.zeros(0, int), tuple(np.zeros((0, k)) for k in kept.units))
+    free = explain_layers(kept.moments(whole), tops, Candidates(kept.concepts), sample)
+    print("| layer | r of 1 word | any word | r of 5 | any words | leading words of any |")
+    print("| --- |" + " ---: |" * 4 + " --- |")
+    for own, other in zip(run.ranges, free, strict=True):
+        r = [np.nanmean(each.r[:, q]) for q in (0, MOST_WORDS - 1) for each in (own, other)]
+        leading = Counter(run.concepts[c] for c in other.concept[:, 0] if c >= 0).most_common(4)
+        print(
+            f"| {own.layer} | {' | '.join(f'{each:.3f}' for each in r)} | "
+            f"{', '.join(word for word, _ in leading)} |"
+        )
 
 
 def shuffled(run: ProfileRun, kept: Kept, times: int) -> None:
@@ -359,6 +381,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=0)
     parser.add_argument("--shuffled", type=int, default=0)
     parser.add_argument("--split", type=float)
+    parser.add_argument("--unrestricted", action="store_true")
     parser.add_argument("--scale", type=int, nargs="*", default=[])
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -369,8 +392,10 @@ def main() -> None:
     if given.run:
         run = load_run(given.run)
         table(run, given.draw)
-        if given.shuffled or given.split:
+        if given.shuffled or given.split or given.unrestricted:
             kept = Kept(run)
+            if given.unrestricted:
+                unrestricted(run, kept)
             if given.split:
                 split(kept, given.split)
             if given.shuffled:
