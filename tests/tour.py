@@ -400,7 +400,7 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     )
     yield step(
         f"import descriptions.csv --out imported --subject theirs --threshold 0.2 {see}"
-        f" --device cpu --seed 0 {PAGE} --date 2026-01-01 --json {sorted_by}"
+        f" --device cpu --seed 0 {PAGE} --report-dir --date 2026-01-01 --json {sorted_by}"
     )
     yield step("categorize imported")
 

@@ -131,10 +131,7 @@ class RayCluster:
             ) from error
         except ray.exceptions.RayError as error:
             raise EnvironmentFailure(_why_lost(error)) from error
-        finally:
-            for task in tasks[len(hashes) // HASHED_AT_ONCE :]:
-                with contextlib.suppress(Exception):
-                    ray.cancel(task)
+        # None is cancelled: Ray ends the whole process where a task ends as it is cancelled.
         files.learn(hashes)
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
