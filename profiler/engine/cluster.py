@@ -120,14 +120,14 @@ class RayCluster:
         hashes: list[Any] = []
         try:
             for task in tasks:
-                found = ray.get(task, timeout=PATIENCE)
+                found = ray.get(task, timeout=_BEFORE_THE_FIRST)
                 if isinstance(found, str):
                     raise EnvironmentFailure(found)
                 hashes += found
         except ray.exceptions.GetTimeoutError as error:
             raise EnvironmentFailure(
                 f"no worker has read {HASHED_AT_ONCE} images for their fingerprint within "
-                f"{PATIENCE:.0f} seconds; the cluster may have no CPU free"
+                f"{_BEFORE_THE_FIRST:.0f} seconds; the cluster may have no CPU free"
             ) from error
         except ray.exceptions.RayError as error:
             raise EnvironmentFailure(_why_lost(error)) from error

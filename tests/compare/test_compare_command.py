@@ -69,6 +69,13 @@ def compare(command: Command, folder: Path, *more: object, status: int = 0) -> d
     return content
 
 
+def profile_both(command: Command, folder: Path) -> None:
+    """Runs ``a`` and ``b``, of which the second has learned another colour."""
+    for name, change in (("a", None), ("b", relearn)):
+        file = saved(folder / f"{name}.pt", change)
+        command("run", SUBJECT, *images(folder), "--checkpoint", file, "--out", folder / name)
+
+
 def units(folder: Path) -> list[dict[str, str]]:
     with (folder / "out" / "units.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -142,9 +149,7 @@ def test_finished_runs_are_compared_as_they_are(command: Command, folder: Path) 
 def test_without_activations_the_noise_is_unknown_and_that_is_said(
     command: Command, folder: Path
 ) -> None:
-    for name, change in (("a", None), ("b", relearn)):
-        file = saved(folder / f"{name}.pt", change)
-        command("run", SUBJECT, *images(folder), "--checkpoint", file, "--out", folder / name)
+    profile_both(command, folder)
     found = compare(command, folder, folder / "a", folder / "b", "--fail-on", "cka<0.5", status=4)
     assert found["draws"] == 0
     assert found["prior"] == "shared"
@@ -159,9 +164,7 @@ def test_without_activations_the_noise_is_unknown_and_that_is_said(
 def test_without_the_cache_each_run_keeps_its_labels(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, change in (("a", None), ("b", relearn)):
-        file = saved(folder / f"{name}.pt", change)
-        command("run", SUBJECT, *images(folder), "--checkpoint", file, "--out", folder / name)
+    profile_both(command, folder)
     monkeypatch.setenv("PROFILER_CACHE_DIR", str(folder / "an empty cache"))
     found = compare(command, folder, folder / "a", folder / "b")
     assert found["prior"] == "own"
@@ -171,9 +174,7 @@ def test_without_the_cache_each_run_keeps_its_labels(
 def test_random_units_are_scored_for_a_threshold_that_the_runs_did_without(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, change in (("a", None), ("b", relearn)):
-        file = saved(folder / f"{name}.pt", change)
-        command("run", SUBJECT, *images(folder), "--checkpoint", file, "--out", folder / name)
+    profile_both(command, folder)
     run = json.loads((folder / "a" / "run.json").read_text())
     assert (run["threshold"]["source"], run["record"]["similarity"]["null_draws"]) == (
         "confirmed", 0,
