@@ -31,20 +31,20 @@ from profiler.activations.collect import (
     Known,
     Skipped,
     check_skipped,
+    files_of,
     try_first,
 )
 from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
 from profiler.data.corruptions import CorruptedProbe, corrupted
-from profiler.data.images import ProbeSet, contents
+from profiler.data.images import Digests, ProbeSet, contents
 from profiler.engine.worker import (
     HashTask,
     Opening,
     OpenInputs,
     ShardReply,
     ShardTask,
-    files_of,
     hash_images,
     make_shard,
 )
@@ -57,6 +57,8 @@ log = logging.getLogger("profiler")
 
 HASHED_AT_ONCE = 4096
 """Images whose files a task reads for the fingerprint."""
+COMPARED = 4
+"""Images of a shard that a worker's folder must have in common with the driver's."""
 TRIES = 3
 """How often a shard may kill its worker, or fail on it."""
 PATIENCE = 300.0
@@ -117,13 +119,13 @@ class RayCluster:
             )
             for lo in range(0, count, HASHED_AT_ONCE)
         ]
-        hashes: list[Any] = []
+        hashes: list[Digests] = []
         try:
             for task in tasks:
                 found = ray.get(task, timeout=_BEFORE_THE_FIRST)
                 if isinstance(found, str):
                     raise EnvironmentFailure(found)
-                hashes += found
+                hashes.append(found)
         except ray.exceptions.GetTimeoutError as error:
             raise EnvironmentFailure(
                 f"no worker has read {HASHED_AT_ONCE} images for their fingerprint within "
@@ -132,7 +134,11 @@ class RayCluster:
         except ray.exceptions.RayError as error:
             raise EnvironmentFailure(_why_lost(error)) from error
         # None is cancelled: Ray ends the whole process where a task ends as it is cancelled.
-        files.learn(hashes)
+        files.learn(range(count), np.concatenate(hashes))
+
+    def is_own(self, number: int) -> bool:
+        """See :class:`~profiler.activations.kept.Engine`."""
+        return True
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`~profiler.activations.kept.Engine`.
@@ -260,13 +266,14 @@ class _Run:
             "workers": min(missing.workers, engine.cpus - 1),
             "allow_bad": True,  # counted here, over all shards
         }
+        self.files = files_of(missing.probe)
         self.probe, corrupt = missing.probe, None
         if isinstance(self.probe, CorruptedProbe):
             corrupt = partial(corrupted, corruption=self.probe.corruption, seed=self.probe.seed)
             self.probe = self.probe.probe
         change: Change | None = missing.options.get("change")
         self.task = ShardTask(
-            *(opening, tuple(missing.layers), options, ImageShard(0, ()), "", None),
+            *(opening, tuple(missing.layers), options, ImageShard(0, ()), (), "", None),
             *(str(missing.store.folder.absolute()), nonce, missing.key),
             *(corrupt, change.again if change else None),
         )
@@ -313,11 +320,16 @@ class _Run:
 
     def _task(self, number: int) -> ShardTask:
         missing, shard = self.missing, self.missing.shards[number]
+        compared = shard.images
+        if self.files is not None and not self.files.is_hashed:
+            # The worker's hashes are the fingerprint; a few show that its folder is this one.
+            compared = compared[:COMPARED]
         return replace(
             self.task,
             options={**self.task.options, "batch_size": self.size},
             shard=shard,
-            contents=contents(self.probe, shard.images),
+            compared=compared,
+            contents=contents(self.probe, compared),
             known=None if missing.known is None else _part(missing.known, shard),
             careful=self.failures[number] == TRIES - 1,
         )
@@ -329,6 +341,8 @@ class _Run:
             self.seconds.append(reply.seconds)
             self.workers.add((reply.node, reply.process))
             self.done.append(number)
+            if self.files is not None and reply.hashes is not None:
+                self.files.learn(self.missing.shards[number].images, reply.hashes)
             self.missing.advance(len(self.missing.shards[number].images))
             self.skipped += reply.skipped
             total = len(self.missing.probe.names)
@@ -373,9 +387,12 @@ class _Run:
 
     def _halve(self, node: str) -> None:
         """Begin again with smaller batches: of one size, or the last bits of sums would differ."""
+        under_way = [*self.pending.values()]
         self.close(force=False)
-        for number, shard in self.missing.shards.items():
-            self.missing.store.drop("shards", shard_key(self.missing.key, shard))
+        for number in (*self.done, *under_way):
+            shard = self.missing.shards[number]
+            key = shard_key(self.missing.key, self.missing.probe, shard)
+            self.missing.store.drop("shards", key)
             if number in self.done:
                 self.missing.advance(-len(shard.images))
         self.waiting, self.done, self.skipped = deque(self.missing.shards), [], []
