@@ -66,6 +66,7 @@ PATIENCE = 300.0
 _BEFORE_THE_FIRST = 3600.0
 """The same while the first shards are made: nothing says yet how long one takes."""
 _TICK = 1.0
+_GRACE = 10.0
 
 
 @dataclass
@@ -91,6 +92,7 @@ class RayCluster:
     device: str = "cpu"
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _ray: Any = None
+    _is_own_connection: bool = False
 
     def __enter__(self) -> "RayCluster":
         return self
@@ -180,7 +182,8 @@ class RayCluster:
             try:
                 yield from run.shards()
             finally:
-                run.close()
+                if not self._is_own_connection:  # whose end would end the tasks
+                    run.close()
 
     def _connected(self) -> Any:
         ray = _imported_ray()
@@ -208,6 +211,7 @@ class RayCluster:
                 f"--address {self.address}: there is no cluster to connect to: {said[-1]}"
             ) from error
         self._open.callback(ray.shutdown)
+        self._is_own_connection = True
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, handler)  # which Ray takes away
         return ray
@@ -309,13 +313,16 @@ class _Run:
             *(nodes := len({node for node, _ in self.workers}), "" if nodes == 1 else "s"),
         )
 
-    def close(self, force: bool = True) -> None:
-        """Leave nothing under way; by force, workers end that are at it."""
-        for reference in self.pending:
-            with contextlib.suppress(Exception):
-                self.ray.cancel(reference, force=force)
-        if self.pending and not force:
-            self.ray.wait([*self.pending], num_returns=len(self.pending), timeout=PATIENCE)
+    def close(self, grace: float = _GRACE) -> None:
+        """Leave nothing under way: what does not end within so many seconds is ended by force.
+
+        Not at once, for Ray ends this whole process where a task ends as it is cancelled.
+        """
+        if self.pending:
+            _, left = self.ray.wait([*self.pending], num_returns=len(self.pending), timeout=grace)
+            for reference in left:
+                with contextlib.suppress(Exception):
+                    self.ray.cancel(reference, force=True)
         self.pending = {}
 
     def _task(self, number: int) -> ShardTask:
@@ -388,7 +395,7 @@ class _Run:
     def _halve(self, node: str) -> None:
         """Begin again with smaller batches: of one size, or the last bits of sums would differ."""
         under_way = [*self.pending.values()]
-        self.close(force=False)
+        self.close(PATIENCE)
         for number in (*self.done, *under_way):
             shard = self.missing.shards[number]
             key = shard_key(self.missing.key, self.missing.probe, shard)
@@ -439,6 +446,7 @@ class _Run:
             return
         numbers = sorted(self.pending.values())
         which = f"shards {listed([str(n + 1) for n in numbers], quote=False)}"
+        self.close(grace=0)
         if self.stalled:
             raise EnvironmentFailure(
                 f"nothing was finished for {2 * patience:.0f} seconds; {which} of "
@@ -449,7 +457,6 @@ class _Run:
         log.warning(
             "warning: nothing was finished for %.0f seconds; %s begin again", patience, which
         )
-        self.close()
         self.waiting.extendleft(reversed(numbers))
         self.last, self.stalled = time.monotonic(), True
 
