@@ -79,11 +79,13 @@ class Previews(Protocol):
 
 
 class HashedFiles(ABC):
-    """What probe sets of files share: a fingerprint that rests on a hash of each file.
+    """What probe sets share that are no drawings: a fingerprint that rests on a hash of each file.
 
     The hash of a file is taken when it is first read, by whoever does so. From then on the file
     stands for what it held: changed, it is unreadable.
     """
+
+    _has_threads = True
 
     @property
     @abstractmethod
@@ -115,7 +117,7 @@ class HashedFiles(ABC):
         """(n, 32) SHA-256 of these images' files; those that are not known yet are read."""
         own, places = self._hashes, np.asarray(images, dtype=np.int64)
         todo = places[~own.known[places]].tolist()
-        with ThreadPoolExecutor() if len(todo) > 1 else nullcontext() as pool:
+        with ThreadPoolExecutor() if self._has_threads and todo[1:] else nullcontext() as pool:
             found = map(self._content, todo) if pool is None else pool.map(self._content, todo)
             for index, (written, digest) in zip(todo, found, strict=True):
                 own.values[index] = np.frombuffer(digest, dtype=np.uint8)
@@ -262,7 +264,7 @@ def decoding(folder: str = "") -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSequence:
+class ImageSequence(HashedFiles):
     """Images out of a sequence in memory, or out of a data set that makes them.
 
     Attributes:
@@ -278,6 +280,8 @@ class ImageSequence:
     title: str
     notes: tuple[str, ...] = ()
     """As of :class:`ImageFolder`."""
+
+    _has_threads = False  # no data set promises to be read by several
 
     @classmethod
     def open(cls, items: Any, *, limit: int | None = None) -> "ImageSequence":
@@ -316,22 +320,18 @@ class ImageSequence:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pixels: every image is read once."""
-        return hashlib.sha256(b"".join(self._pixels)).hexdigest()
+        """SHA-256 over the pixels, wherever they come from."""
+        return hashlib.sha256(self.hashes(range(len(self.places))).tobytes()).hexdigest()
 
-    @cached_property
-    def _pixels(self) -> list[bytes]:
-        return [self._digest(index) for index in range(len(self.places))]
+    @property
+    def _paths(self) -> Sequence[str]:
+        return self.names
 
-    def digest(self, index: int) -> str:
-        """SHA-256 of one image's pixels."""
-        return self._pixels[index].hex()
-
-    def _digest(self, index: int) -> bytes:
+    def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
         try:
-            return _pixels_of(self._read(index))
+            return _NOWHERE, _pixels_of(self._read(index))
         except UnreadableImageError as error:  # skipped and counted when its turn comes
-            return hashlib.sha256(str(error).encode()).digest()
+            return _NOWHERE, hashlib.sha256(str(error).encode()).digest()
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB.
@@ -339,8 +339,8 @@ class ImageSequence:
         One that is no longer what the fingerprint stands for is unreadable, such as one that a
         random transform makes anew.
         """
-        image = self._read(index)
-        if "_pixels" in self.__dict__ and _pixels_of(image) != self._pixels[index]:
+        image, first = self._read(index), self._hashes
+        if first.known[index] and _pixels_of(image) != first.values[index].tobytes():
             raise UnreadableImageError("it is another image each time it is read")
         return image
 

@@ -21,7 +21,7 @@ from profiler.activations.collect import Collected
 from profiler.activations.kept import InThisProcess, UnfinishedError, collect_once, cut
 from profiler.core.store import Store
 from profiler.data.encoded import EncodedImages
-from profiler.data.images import ImageFolder, ProbeSet, UnreadableImageError
+from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, UnreadableImageError
 from profiler.errors import InputError, ResourceError
 
 SHARD = 8
@@ -773,3 +773,25 @@ def test_a_file_that_changes_between_hash_and_decoder_is_left_out(
     assert [(item.index, item.reason) for item in found.skipped] == [
         (victim, "the file was changed after it was first read")
     ]
+
+
+class Flickering(Sequence[Image.Image]):
+    """A data set with a random transform."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return 29
+
+    def __getitem__(self, place: Any) -> Any:
+        return Image.fromarray(self.rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_with_a_random_transform_is_refused(store: Store, workers: int) -> None:
+    said = r"more than 5% of the 29 probe images .* it is another image each time it is read"
+    with pytest.raises(InputError, match=said):
+        run(ImageSequence.open(Flickering()), store, workers=workers)
+    with pytest.raises(InputError, match=said):
+        run(ImageSequence.open(Flickering()), None, workers=workers)
