@@ -28,6 +28,7 @@ from profiler.rate.calibration import (
     isotonic,
 )
 from profiler.rate.page import render_calibration, verdict
+from profiler.rate.ratings import CONFIDENCE
 from profiler.rate.views import (
     ScoredLayer,
     View,
@@ -180,7 +181,7 @@ def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
         "target": found.target,
         "threshold": _known(found.tau),
         "interval": [_known(found.low), _known(found.high)],
-        "confidence": found.confidence,
+        "confidence": CONFIDENCE,
         "weighted": found.weighted,
         "rated_units": len(found.rated),
         "ratings": found.ratings,
