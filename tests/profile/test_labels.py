@@ -99,7 +99,7 @@ def test_best_labels_are_those_of_the_whole_table(monkeypatch: pytest.MonkeyPatc
     planted = world(1, units=20)
     layer = planted.labelled()
     tops = tops_of(planted.activations, 10)
-    units = Units(tops.images, tops.activations, None, np.arange(20))
+    units = Units(tops.images, tops.activations, None, np.arange(20), np.full(20, 10))
     null = Null(0, 0, [np.empty(0, dtype=np.float32)])
     tiles = SoftWPMI().score([units], planted.images, planted.concepts, null)
     scores = np.concatenate([tile.scores for tile in tiles], axis=1)
