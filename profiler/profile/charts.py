@@ -100,6 +100,20 @@ def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: boo
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word that some units of a layer go by."""
+
+    text: str
+    swatch: Swatch
+    units: int
+
+    @property
+    def view(self) -> str:
+        """Query of the unit table that shows the units that have it as their label."""
+        return query(q=f'"{self.text}"')
+
+
+@dataclass(frozen=True)
 class Bin:
     """One bar of a histogram, in percent of the plot; y runs downwards as in SVG."""
 

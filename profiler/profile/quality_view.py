@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from profiler.core.arrays import FloatArray
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.evaluation import other_labels
 from profiler.profile.quality import QualitySummary, Spread, summarise
 from profiler.profile.result import ProfileRun
 from profiler.report.charts import Tick
+from profiler.report.columns import Index, rounded
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FEW = 5
 """Of fewer units no median is worth a sentence on its layer."""
 NAMED_LAYERS = 4
 """Layers a sentence names; more are counted."""
-
-Tiles = list[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,7 @@ class _Group:
 class QualityView:
     """Everything the template prints of it, worked out once."""
 
-    def __init__(
-        self,
-        run: ProfileRun,
-        ids: Sequence[str],
-    ) -> None:
+    def __init__(self, run: ProfileRun, ids: Sequence[str]) -> None:
         self.run, self.ids = run, ids
         self.trusted = [run.trusted(layer) for layer in run.layers]
         every = [np.ones_like(mask) for mask in self.trusted]
@@ -162,7 +156,7 @@ class QualityView:
         where = f"{len(layers)} layers" if len(layers) > NAMED_LAYERS else _listed(layers)
         return [f"In {where} the labels are not specific to their units: {rule}"]
 
-    def tiles(self) -> Tiles:
+    def tiles(self) -> list[tuple[str, str, str]]:
         """The two numbers for the first screen."""
         total = self.totals[self.main]
         among = "interpretable units" if self.some_trusted else "all labels"
@@ -216,20 +210,16 @@ class QualityView:
     @property
     def data(self) -> dict[str, Any]:
         """The units as columns, for the script; a word or a level of chance is written once."""
-        words: dict[int, int] = {}
+        words = Index()
         levels: dict[str, int] = {}
-
-        def coded(concept: int) -> int:
-            return words.setdefault(concept, len(words)) if concept >= 0 else -1
-
         layers = []
         for layer in self.run.quality:
             held, stability = layer.held_out, layer.stability
             columns: dict[str, Any] = {
                 "kept": np.where(stability.labelled, stability.kept, -1).tolist(),
-                "held": [coded(concept) for concept in held.label.tolist()],
-                "correlation": _hundredths(held.correlation),
-                "auprc": _hundredths(held.auprc),
+                "held": words.put(held.label.tolist()),
+                "correlation": rounded(held.correlation, 2),
+                "auprc": rounded(held.auprc, 2),
                 "chance": [
                     levels.setdefault(number(value, 2), len(levels))
                     for value in held.chance.tolist()
@@ -238,7 +228,7 @@ class QualityView:
                     [
                         part
                         for other, draws in other_labels(layer, unit)
-                        for part in (coded(other), draws)
+                        for part in (*words.put([other]), draws)
                     ]
                     for unit in range(layer.units)
                 ],
@@ -249,7 +239,7 @@ class QualityView:
         return {
             "draws": self._draws,
             "images": self._held_out,
-            "words": [self.run.concepts[concept] for concept in words],
+            "words": [self.run.concepts[concept] for concept in words.order],
             "chances": list(levels),
             "layers": layers,
         }
@@ -308,11 +298,6 @@ def _whisker(spread: Spread, axis: ScoreAxis | None) -> _Whisker | None:
     if axis is None or spread.low is None or spread.median is None or spread.high is None:
         return None
     return _Whisker(*(axis.place(value) for value in (spread.low, spread.median, spread.high)))
-
-
-def _hundredths(values: FloatArray) -> list[float | None]:
-    """What the page shows; undefined is null."""
-    return [None if math.isnan(value) else round(value, 2) for value in values.tolist()]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from profiler.core.arrays import FloatArray, IntArray
-from profiler.profile.charts import stacked_bar
+from profiler.profile.charts import Word, stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
 from profiler.profile.result import ProfileRun
-from profiler.report.charts import StackedBar, Swatch, query
+from profiler.report.charts import StackedBar, Swatch
 from profiler.report.columns import Index, rounded, significant
 from profiler.report.text import NOTHING, count, number, percent, plural
 
@@ -45,14 +45,6 @@ class RangeSpread:
 
 
 @dataclass(frozen=True)
-class _Word:
-    text: str
-    swatch: Swatch
-    units: int
-    view: str
-
-
-@dataclass(frozen=True)
 class _Layer:
     id: str
     name: str
@@ -63,7 +55,7 @@ class _Layer:
     ceiling: str
     specificity: str
     monosemanticity: str
-    words: tuple[_Word, ...]
+    words: tuple[Word, ...]
 
 
 class RangeView:
@@ -106,7 +98,7 @@ class RangeView:
             _percent(found.specificity),
             f"{_mean(found.monosemanticity)} ({_mean(found.decoy_monosemanticity)})",
             tuple(
-                _Word(word, self.styles[category[word]], many, query(q=f'"{word}"'))
+                Word(word, self.styles[category[word]], many)
                 for word, many in units.most_common(FREQUENT_WORDS)
             ),
         )

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from profiler.core.arrays import FloatArray
 from profiler.core.text import file_name
 from profiler.errors import OutputError
-from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar, swatches
+from profiler.profile.charts import Histogram, ScoreAxis, Word, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
@@ -127,17 +127,6 @@ class _Cell:
 
 
 @dataclass(frozen=True)
-class _Label:
-    """A label that interpretable units of a layer carry."""
-
-    text: str
-    swatch: Swatch
-    units: int
-    view: str
-    """Query of the unit table that shows these units."""
-
-
-@dataclass(frozen=True)
 class _Layer:
     id: str
     name: str
@@ -153,7 +142,7 @@ class _Layer:
     """Why there is no distribution, where there is none."""
     evidence: str
     """How random image lists score in this layer."""
-    frequent: tuple[_Label, ...]
+    frequent: tuple[Word, ...]
     distinct: int
     unlisted: int
     median: str
@@ -177,7 +166,7 @@ _NOTE_BYTES = 1_000
 
 
 class _View:
-    """Everything the template prints, worked out once.
+    """Everything the template prints, worked out once; it knows the attributes by their names.
 
     Args:
         run: whose page this is.
@@ -297,7 +286,7 @@ class _View:
 
     def _trusted_labels(
         self, labels: LayerLabels, categories: Sequence[str | None]
-    ) -> tuple[_Label, ...]:
+    ) -> tuple[Word, ...]:
         """List the labels of interpretable units, the most frequent first, then by best score."""
         by_score = np.argsort(-np.nan_to_num(labels.score[:, 0], nan=-np.inf), kind="stable")
         best = [
@@ -306,12 +295,7 @@ class _View:
             if categories[unit] is not None and labels.concept[unit, 0] >= 0
         ]
         return tuple(
-            _Label(
-                self.run.concepts[concept],
-                self.styles[str(category)],
-                units,
-                query(q=f'"{self.run.concepts[concept]}"'),
-            )
+            Word(self.run.concepts[concept], self.styles[str(category)], units)
             for (concept, category), units in Counter(best).most_common()
         )
 
@@ -322,24 +306,11 @@ class _View:
             parts.append((DEAD, profile.dead))
         return tuple(_Cell(swatch, units) for swatch, units in parts)
 
-    def _range_cells(self) -> tuple[_Cell, ...]:
-        if not self.ranges:
-            return ()
-        total = self.ranges.total
-        parts = [_Cell(swatch, total.counts.get(name, 0)) for name, swatch in self.styles.items()]
-        return (
-            *parts,
-            _Cell(UNINTERPRETABLE, total.uninterpretable),
-            _Cell(DEAD, total.dead),
-        )
-
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
         run, total = self.run, self.run.profile.total
         return {
+            **vars(self),
             "page": profile_prose(run),
-            "files": self.files,
-            "up": self.up,
-            "imported": self.imported,
             "context": run.threshold.context if run.threshold else {},
             "kind": "Profile of units",
             "tiles": [
@@ -355,30 +326,18 @@ class _View:
             "headline": _headline(run.profile.layers, total)
             if self.cut
             else _uncut_headline(total),
-            "cut": self.cut,
-            "scored": self.scored,
             "doubtful": self._doubtful(),
-            "layers": self.layers,
             "thin": len(self.layers) > OPEN_LAYERS,
-            "opened": len(self.layers) <= OPEN_LAYERS,
-            "all_scores": self.all_scores,
-            "tau": self.tau,
-            "letter": self.letter,
-            "confirms": self.confirms,
             "meaning": run.threshold.meaning if run.threshold else "",
             "source": _source(run.threshold) if run.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
-            "quality": self.quality,
-            "drivers": self.drivers,
-            "outlines": self.outlines,
             "map": self._map(),
-            "ranges": self.ranges,
             "range_data": self.ranges.data(None if self.files else self.image_index)
             if self.ranges
             else None,
             "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
-            "range_parts": self._range_cells(),
+            "range_parts": self._cells(self.ranges.total) if self.ranges else (),
             "pale": any(
                 layer.below
                 for profile in (run.profile, run.range_profile)
