@@ -49,7 +49,7 @@ class ProfileFacts(Facts):
         labels: by layer its most frequent labels, most frequent first.
         threshold: which labels are trusted; None: all.
         vlm: the name of the model that reads the images.
-        vlm_limit: a sentence on what that model cannot see; closes every paragraph.
+        caution: a sentence that closes every paragraph.
         concepts: the whole concept set, so that a label not found here is noticed.
         ranges: counts by category of the word that leads a unit's range explanation; None without.
         mean_r: by layer the mean correlation of these explanations with the units.
@@ -76,7 +76,7 @@ class ProfileFacts(Facts):
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     threshold: Threshold | None = None
     vlm: str = ""
-    vlm_limit: str = ""
+    caution: str = ""
     concepts: frozenset[str] = frozenset()
     ranges: ModelProfile | None = None
     mean_r: Mapping[str, float] = field(default_factory=dict)
@@ -258,8 +258,8 @@ class ProfileFacts(Facts):
         return self.concepts
 
     def closing(self) -> str:
-        """Give the limit of the model that reads the images."""
-        return self.vlm_limit
+        """Give the caution."""
+        return self.caution
 
     def to_json(self) -> dict[str, Any]:
         """Add what the numbers and names alone do not say: the order, the peaks, the labels."""

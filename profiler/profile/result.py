@@ -79,6 +79,9 @@ SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
 
 
+UNCUT = "No threshold was applied: every unit that has a label counts as interpretable"
+
+
 @dataclass(frozen=True)
 class SimilarityRecord:
     """How labels were scored."""

@@ -3,8 +3,8 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from profiler.data.records import ConceptRecord, ExperimentRecord, ProbeRecord
 from profiler.data.synthetic.design import FACTORS, VERSION, ExperimentScenes
 from profiler.errors import InputError, UsageError
 from profiler.llm.base import LLM
-from profiler.llm.narrate import Narrative, narrate_in_any_case
+from profiler.llm.narrate import narrate_in_any_case
 from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
@@ -56,6 +56,7 @@ from profiler.profile.outlines import OUTLINED, Outlines
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
 from profiler.profile.result import (
     SHOWN_IMAGES,
+    UNCUT,
     EvaluationRecord,
     OutlineRecord,
     ProfileRun,
@@ -198,10 +199,13 @@ def profile(
                 probe, services.store, workers=options.reading.workers, advance=advance
             )
 
+    networks: AbstractContextManager[tuple[Network[Layer], VLM]] = (
+        compiled(subject, layers, vlm) if options.compile else nullcontext((subject, vlm))
+    )
     with (
         clock("images"),
         services.progress.stage("images", len(probe.names)) as advance,
-        _networks(subject, layers, vlm, options) as (network, eyes),
+        networks as (network, eyes),
     ):
         found = collect_once(
             network,
@@ -217,7 +221,10 @@ def profile(
                 or shared
             ),
             moments=len(probe.names) >= FEWEST_IMAGES,
-            known=_known(vlm),
+            # What annotations say of every image; a VLM has to look.
+            known=Known(np.arange(len(vlm.rows)), vlm.rows, {})
+            if isinstance(vlm, AnnotatedVLM)
+            else None,
             precision=options.reading.precision,
             batch_size=options.reading.batch_size,
             workers=options.reading.workers,
@@ -249,11 +256,16 @@ def profile(
             ranges = tuple(map(_without_cosines, ranges))
     experiment = _experiment(subject, layers, scenes, found if shared else None, options, services)
     with clock("outlines"):
-        outlines = _outlines(subject, layers, probe, found, labels, options, services.progress)
+        outlines, outline_record = _outlines(
+            subject, layers, probe, found, labels, options, services.progress
+        )
     quality: tuple[LayerQuality, ...] = ()
+    evaluation = None
     if options.evaluate:
         with clock("evaluation"):
-            quality = _evaluate(labels, found, concept_rows, top, options, services.progress)
+            quality, evaluation = _evaluate(
+                labels, found, concept_rows, top, options, services.progress
+            )
     with clock("thumbnails"):
         pictures = _pictures(
             probe, found, labels, ranges, options.reading.workers, services.progress
@@ -263,9 +275,9 @@ def profile(
     unsorted = ProfileRun(
         record=replace(
             record,
-            evaluation=_evaluation_record(quality, len(found.kept), top, options),
+            evaluation=evaluation,
             experiment=experiment.record,
-            outlines=outlines.record,
+            outlines=outline_record,
             warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
@@ -277,7 +289,7 @@ def profile(
         quality=quality,
         ranges=ranges,
         drivers=experiment.drivers,
-        outlines=outlines.found,
+        outlines=outlines,
         variants=experiment.variants,
     )
     with clock("words"):
@@ -467,13 +479,6 @@ def sort_words(
             sorting, provenance={**sorting.provenance, "text_encoder": texts.fingerprint}
         )
     with services.progress.stage("categories", len(words) * options.votes) as advance:
-        done = 0
-
-        def report(now: int, _total: int) -> None:
-            nonlocal done
-            advance(now - done)
-            done = now
-
         return categorize(
             words,
             options.categories,
@@ -483,25 +488,20 @@ def sort_words(
             concurrency=options.concurrency,
             lenient=options.lenient,
             seed=options.seed,
-            progress=report,
+            advance=advance,
         )
 
 
 def with_summary(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> ProfileRun:
     """The run with the finding in a few sentences."""
-    told = summarise(run, llm, prompts)
-    return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
-
-
-def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrative:
-    """The finding in a few sentences."""
-    kind = _UncutFacts if run.threshold is None else ProfileFacts
-    facts = kind(
+    facts = ProfileFacts(
         subject=run.record.subject.name,
         profile=run.profile,
         labels={layer.layer: _frequent(run, layer) for layer in run.layers},
         threshold=run.threshold,
         vlm=run.record.vlm.name if run.record.vlm and not run.record.vlm.annotated else "",
+        # Without a threshold a share of 100 % is no finding.
+        caution="" if run.threshold else f"{UNCUT}.",
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
         mean_r={
@@ -516,32 +516,13 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         else {view: followed_of(layers) for view, layers in run.followed.items()},
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
-    return narrate_in_any_case(facts, llm, prompts)
+    told = narrate_in_any_case(facts, llm, prompts)
+    return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
 
 
-class _UncutFacts(ProfileFacts):
-    """Of a run whose labels are all taken as they are."""
-
-    def closing(self) -> str:
-        """Say so: a share of 100 % is no finding here."""
-        return "No threshold was applied: every unit that has a label counts as interpretable."
-
-
-def _frequent(run: ProfileRun, layer: LayerLabels, most: int = 5) -> list[str]:
+def _frequent(run: ProfileRun, layer: LayerLabels) -> list[str]:
     counts = Counter(run.concepts[c] for c in layer.concept[run.trusted(layer), 0])
-    return [word for word, _ in counts.most_common(most)]
-
-
-@contextmanager
-def _networks(
-    subject: Subject, layers: Sequence[Layer], vlm: VLM, options: ProfileOptions
-) -> Iterator[tuple[Network[Layer], VLM]]:
-    """The two as the pass is to run them."""
-    if not options.compile:
-        yield subject, vlm
-        return
-    with compiled(subject, layers, vlm) as networks:
-        yield networks
+    return [word for word, _ in counts.most_common(5)]
 
 
 def _choose_top(options: ProfileOptions, images: int) -> int | None:
@@ -677,14 +658,6 @@ def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[
     return tuple(explain_layers(moments, found.tops, candidates, sample))
 
 
-def _known(vlm: VLM) -> Known | None:
-    """What annotations say of every image; None of a VLM, which has to look."""
-    if not isinstance(vlm, AnnotatedVLM):
-        return None
-    rows = vlm.rows
-    return Known(np.arange(len(rows)), rows, {})
-
-
 @dataclass(frozen=True)
 class _Experimented:
     """What a run keeps of an experiment; nothing where there was none."""
@@ -729,14 +702,6 @@ def _experiment(
     )
 
 
-@dataclass(frozen=True)
-class _Outlined:
-    """What a run keeps of where units respond; nothing where that was not asked."""
-
-    found: Outlines | None = None
-    record: OutlineRecord | None = None
-
-
 def _outlines(
     subject: Subject,
     layers: Sequence[Layer],
@@ -745,13 +710,13 @@ def _outlines(
     labels: Sequence[LayerLabels],
     options: ProfileOptions,
     progress: Progress,
-) -> _Outlined:
-    """Where units respond on the images that their rows show."""
+) -> tuple[Outlines | None, OutlineRecord | None]:
+    """Where units respond on the images that their rows show; nothing where that is not asked."""
     passes = options.outlines
     if passes is None:
         passes = max(3 * len(found.kept) // 4, OUTLINE_PASSES)
     if not passes:
-        return _Outlined()
+        return None, None
     shown = [
         np.where(
             (layer.top_images[:, :OUTLINED] >= 0) & ~layer.dead[:, None],
@@ -774,10 +739,8 @@ def _outlines(
             workers=options.reading.workers,
             advance=advance,
         )
-    return _Outlined(
-        Outlines.of(maps, shown).renumbered(found.kept),
-        OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE),
-    )
+    record = OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE)
+    return Outlines.of(maps, shown).renumbered(found.kept), record
 
 
 def _without_cosines(layer: LayerRange) -> LayerRange:
@@ -794,9 +757,9 @@ def _evaluate(
     top: int | None,
     options: ProfileOptions,
     progress: Progress,
-) -> tuple[LayerQuality, ...]:
+) -> tuple[tuple[LayerQuality, ...], EvaluationRecord]:
     with progress.stage("evaluation", options.bootstrap + 1) as advance:
-        return evaluate(
+        quality = evaluate(
             labels,
             found.matrices,
             found.embeddings,
@@ -807,15 +770,8 @@ def _evaluate(
             seed=options.seed,
             done=advance,
         )
-
-
-def _evaluation_record(
-    quality: Sequence[LayerQuality], images: int, top: int | None, options: ProfileOptions
-) -> EvaluationRecord | None:
-    if not quality:
-        return None
-    held_out = quality[0].held_out.images
-    return EvaluationRecord(
+    images, held_out = len(found.kept), quality[0].held_out.images
+    return quality, EvaluationRecord(
         options.bootstrap,
         HELD_OUT_SHARE,
         held_out,

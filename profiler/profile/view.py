@@ -21,7 +21,7 @@ from profiler.profile.outlines_view import OutlinesView
 from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
-from profiler.profile.result import LAYER_PAGES, ProfileRun
+from profiler.profile.result import LAYER_PAGES, UNCUT, ProfileRun
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
@@ -319,7 +319,7 @@ class _View:
                 *self._tiles(total),
                 *(self.quality.tiles() if self.quality else []),
             ],
-            "doubts": [*_doubts(total, self.confirms), *([] if self.cut else [_UNCUT])],
+            "doubts": [*_doubts(total, self.confirms), *([] if self.cut else [f"{UNCUT}."])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
@@ -523,9 +523,6 @@ def _doubts(total: LayerProfile, confirms: bool) -> list[str]:
         none = "No label holds on other images" if confirms else "No unit scores above τ"
         return [f"{none}. Shares of categories by peak labels cannot be read from this run."]
     return []
-
-
-_UNCUT = "No threshold was applied: every unit that has a label counts as interpretable."
 
 
 def _uncut_headline(total: LayerProfile) -> str:

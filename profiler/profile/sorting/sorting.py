@@ -25,9 +25,6 @@ from profiler.profile.sorting.categories import DEFAULT, Category, check_categor
 _LONGEST_WORD = 200  # characters shown to the model; a concept is a word or a short phrase
 _MOST_ENUM_VALUES = 1000  # OpenAI's limit over all enums of one schema
 
-Progress = Callable[[int, int], None]
-"""Called with the number of concepts answered so far, and the number in all (votes included)."""
-
 
 @dataclass(frozen=True)
 class Sorting:
@@ -118,7 +115,7 @@ def categorize(
     max_tries: int = 3,
     max_tokens: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Sorting:
     """Ask ``llm`` for the category of every word; repeated words are asked about once.
 
@@ -136,7 +133,7 @@ def categorize(
             missing or wrong is asked again, with the complaint.
         max_tokens: longest answer; None leaves it to the server.
         seed: orders the votes, and is passed to the model.
-        progress: told how far it is.
+        advance: told how many more words are answered, each as often as there are votes.
     """
     if min(batch, votes, concurrency, max_tries) < 1:
         raise UsageError("batch, votes, concurrency and max_tries must be 1 or more")
@@ -150,8 +147,8 @@ def categorize(
         for chunk in _chunks(_ordered(unique, vote, seed), size)
     ]
     workers = min(concurrency, llm.max_concurrency or concurrency)
-    results = _run_all(task, batches, seed, workers, progress)
-    return _combined(unique, batches, results, task, votes, seed, size)
+    results = _run_all(task, batches, seed, workers, advance)
+    return _combined(unique, results, task, votes, seed, size)
 
 
 def _ordered(words: Sequence[str], vote: int, seed: int) -> list[str]:
@@ -169,10 +166,12 @@ def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _run_all(
-    task: _Task, batches: Sequence[_Batch], seed: int, workers: int, progress: Progress | None
+    task: _Task,
+    batches: Sequence[_Batch],
+    seed: int,
+    workers: int,
+    advance: Callable[[int], None],
 ) -> list[_Sorted]:
-    total = sum(len(batch.words) for batch in batches)
-    done = 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="llm")
     try:
         futures: dict[Future[_Sorted], _Batch] = {
@@ -181,9 +180,7 @@ def _run_all(
         }
         for future in as_completed(futures):
             future.result()
-            done += len(futures[future].words)
-            if progress:
-                progress(done, total)
+            advance(len(futures[future].words))
     except BaseException as error:
         # Nothing further is asked. What is under way ends and is kept; but whoever presses
         # Ctrl-C does not want to wait for it.
@@ -252,7 +249,6 @@ def _failure(
 
 def _combined(
     words: Sequence[str],
-    batches: Sequence[_Batch],
     results: Sequence[_Sorted],
     task: _Task,
     votes: int,
