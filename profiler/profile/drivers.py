@@ -20,12 +20,11 @@ photographs do, the same formulas describe; they do not prove a cause.
   the same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
   about 1.4 times as wide as need be: a share is quadratic in the means.
 
-Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`): groups that
-different processes saw are put together without a bit of difference.
+Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
 from typing import Any
@@ -235,14 +234,13 @@ def groups_of(images: int, groups: int = GROUPS) -> list[IntArray]:
     return [np.sort(group) for group in np.array_split(order_of(images), groups)]
 
 
-def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> LayerDrivers:
+def drivers(layer: str, rows: Rows, factors: Factors) -> LayerDrivers:
     """The drivers of a layer's units.
 
     Args:
         layer: its name.
         rows: (N, K) activations; some rows of them are in memory at a time.
         factors: of the N images.
-        groups: of images, for the intervals.
 
     Raises:
         InputError: there are fewer than :data:`FEWEST_IMAGES` images, or not as many of them as
@@ -251,26 +249,19 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
     check_enough(len(rows))
-    parts = groups_of(len(rows), groups)
+    parts = groups_of(len(rows))
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
-
-    def pieces() -> Iterator[_Piece]:
-        for units in blocks(rows.shape[1], _UNITS):
-            # Shares do not change where a number is taken off; squares then lose no digits.
-            base = first[:, units]
-            sums = [
-                LevelSums.of(levels, rows[part][:, units] - base)
-                for part, levels in zip(parts, known, strict=True)
-            ]
-            yield _piece(sums, factors, floor=_TINY * base[0] ** 2)
-
-    return _joined(layer, factors, list(pieces()))
-
-
-def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerDrivers:
-    """The drivers of a layer's units, from the sums of each group of images."""
-    return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
+    pieces = []
+    for units in blocks(rows.shape[1], _UNITS):
+        # Shares do not change where a number is taken off; squares then lose no digits.
+        base = first[:, units]
+        sums = [
+            LevelSums.of(levels, rows[part][:, units] - base)
+            for part, levels in zip(parts, known, strict=True)
+        ]
+        pieces.append(_piece(sums, factors, floor=_TINY * base[0] ** 2))
+    return _joined(layer, factors, pieces)
 
 
 def check_enough(images: int, what: str = "images") -> None:
@@ -298,7 +289,7 @@ class _Piece:
     """(B, F + P)"""
 
 
-def _piece(sums: Sequence[LevelSums], factors: Factors, floor: FloatArray | float) -> _Piece:
+def _piece(sums: Sequence[LevelSums], factors: Factors, floor: FloatArray) -> _Piece:
     whole = sums[0]
     for each in sums[1:]:
         whole = whole + each
@@ -334,7 +325,7 @@ class _Shares:
         self._first = slice(0, sizes[0])
 
     def __call__(
-        self, sums: LevelSums, floor: FloatArray | float
+        self, sums: LevelSums, floor: FloatArray
     ) -> tuple[Float64, Float64, Float64, BoolArray]:
         """Shares (F, K), two-way shares (P, K), effects (L, K), and which units vary (K,)."""
         n = float(sums.count[self._first].sum())

@@ -270,7 +270,6 @@ def held_out(
     concepts: FloatArray,
     *,
     fraction: float = 0.5,
-    positive: float = POSITIVE_SHARE,
     seed: int = 0,
 ) -> list[tuple[HeldOut, HeldOut]]:
     """Label on one part of the images, and measure on the other.
@@ -284,16 +283,14 @@ def held_out(
         images: (N, e) unit rows.
         concepts: (M, e) unit rows.
         fraction: share of the images to hold out.
-        positive: share of the held-out images that count as a unit's most active ones.
         seed: seeds the split, which is the same for all layers, and the dealing.
     """
     kept, held = split(images.shape[0], fraction=fraction, seed=seed)
-
-    def measured(labels: IntArray, layer: Rows) -> HeldOut:
-        return measure(labels, layer, images, concepts, held, positive=positive)
-
     return [
-        (measured(labels, layer), measured(deal(labels, seed=seed), layer))
+        (
+            measure(labels, layer, images, concepts, held),
+            measure(deal(labels, seed=seed), layer, images, concepts, held),
+        )
         for labels, layer in zip(labeller(kept), activations, strict=True)
     ]
 
@@ -322,8 +319,6 @@ def measure(
     images: Rows,
     concepts: FloatArray,
     rows: IntArray,
-    *,
-    positive: float = POSITIVE_SHARE,
 ) -> HeldOut:
     """Measure given labels on given images; nothing is chosen here.
 
@@ -335,10 +330,7 @@ def measure(
         images: (N, e) unit rows.
         concepts: (M, e) unit rows.
         rows: (n,) the images to measure on, ascending, none twice.
-        positive: share of them that count as a unit's most active ones.
     """
-    if not 0 < positive < 1:
-        raise InputError(f"the share of positives must lie between 0 and 1, got {positive}")
     if activations.shape != (images.shape[0], len(labels)):
         raise ValueError(
             f"activations of shape {activations.shape} for {images.shape[0]} images and "
@@ -355,7 +347,7 @@ def measure(
         activation, cosine = _read(activations, images, concepts[labels[block]], block, rows)
         for column, unit in enumerate(block):
             a, c = activation[:, column], cosine[:, column]
-            truth = most_active(a, positive)
+            truth = most_active(a)
             correlations[unit] = correlation(a, c)
             precisions[unit] = average_precision(truth, c)
             positives[unit] = truth.sum()
