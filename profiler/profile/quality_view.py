@@ -11,7 +11,6 @@ from profiler.profile.charts import ScoreAxis
 from profiler.profile.evaluation import other_labels
 from profiler.profile.quality import QualitySummary, Spread, summarise
 from profiler.profile.result import ProfileRun
-from profiler.report.charts import Tick
 from profiler.report.columns import Index, rounded
 from profiler.report.text import NOTHING, count, number, percent, plural
 
@@ -36,50 +35,6 @@ class _Figures:
             f"({number(spread.low, 2)} to {number(spread.high, 2)})" if spread.count > 1 else ""
         )
         return cls(number(spread.median, 2), middle)
-
-
-@dataclass(frozen=True)
-class _Whisker:
-    """The same as places on an axis, in percent of it."""
-
-    low: float
-    median: float
-    high: float
-
-    @property
-    def width(self) -> float:
-        return self.high - self.low
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    link: str
-    """Id of the layer's section; empty in the row of all layers."""
-    remark: str
-    units: str
-    correlation: _Figures
-    permuted: _Figures
-    own_mark: _Whisker | None
-    permuted_mark: _Whisker | None
-    zero: float | None
-    """Where a correlation of 0 lies on the axis, if it is on it."""
-    alt: str
-    auprc: _Figures
-    permuted_auprc: _Figures
-    chance: str
-    survival: str
-    stable: str
-
-
-@dataclass(frozen=True)
-class _Group:
-    """One table: the layers, then all of them together."""
-
-    title: str
-    rows: tuple[_Row, ...]
-    total: _Row
-    ticks: tuple[Tick, ...]
 
 
 class QualityView:
@@ -184,19 +139,20 @@ class QualityView:
 
     # -- tables --------------------------------------------------------------------------------
 
-    def _group(self, name: str, title: str) -> _Group:
+    def _group(self, name: str, title: str) -> dict[str, Any]:
+        """One table: the layers, then all of them together."""
         axis = self.axis
-        return _Group(
-            title,
-            tuple(
+        return {
+            "title": title,
+            "rows": [
                 _row(layer.layer, link, summary, axis)
                 for layer, link, summary in zip(
                     self.run.quality, self.ids, self.summaries[name], strict=True
                 )
-            ),
-            _row("All layers", "", self.totals[name], axis),
-            axis.ticks(4) if axis else (),
-        )
+            ],
+            "total": _row("All layers", "", self.totals[name], axis),
+            "ticks": axis.ticks(4) if axis else (),
+        }
 
     # -- single units --------------------------------------------------------------------------
 
@@ -256,26 +212,30 @@ def unspecific(summary: QualitySummary) -> bool:
     return own.median <= permuted.high
 
 
-def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> _Row:
+def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> dict[str, Any]:
+    """A row of the table; it links to the layer's section, if it is about one."""
     correlation = _Figures.of(summary.correlation)
     permuted = _Figures.of(summary.permuted_correlation)
-    return _Row(
-        name,
-        link,
-        "not specific" if unspecific(summary) else "",
-        count(summary.correlation.count),
-        correlation,
-        permuted,
-        _whisker(summary.correlation, axis),
-        _whisker(summary.permuted_correlation, axis),
-        axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
-        f"{name}: own labels {correlation.median}, permuted labels {permuted.median}",
-        _Figures.of(summary.auprc),
-        _Figures.of(summary.permuted_auprc),
-        _Figures.of(summary.chance).median,
-        percent(summary.kept, summary.drawn),
-        f"{count(summary.stable)} of {count(summary.labelled)}" if summary.labelled else NOTHING,
-    )
+    return {
+        "name": name,
+        "link": link,
+        "remark": "not specific" if unspecific(summary) else "",
+        "units": count(summary.correlation.count),
+        "correlation": correlation,
+        "permuted": permuted,
+        "own_mark": _whisker(summary.correlation, axis),
+        "permuted_mark": _whisker(summary.permuted_correlation, axis),
+        # Where a correlation of 0 lies on the axis, if it is on it.
+        "zero": axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
+        "alt": f"{name}: own labels {correlation.median}, permuted labels {permuted.median}",
+        "auprc": _Figures.of(summary.auprc),
+        "permuted_auprc": _Figures.of(summary.permuted_auprc),
+        "chance": _Figures.of(summary.chance).median,
+        "survival": percent(summary.kept, summary.drawn),
+        "stable": f"{count(summary.stable)} of {count(summary.labelled)}"
+        if summary.labelled
+        else NOTHING,
+    }
 
 
 def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
@@ -294,10 +254,12 @@ def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
     return ScoreAxis(np.array([low - margin, high + margin]), -math.inf, 2)
 
 
-def _whisker(spread: Spread, axis: ScoreAxis | None) -> _Whisker | None:
+def _whisker(spread: Spread, axis: ScoreAxis | None) -> dict[str, float] | None:
+    """The median and the middle half as places on an axis, in percent of it."""
     if axis is None or spread.low is None or spread.median is None or spread.high is None:
         return None
-    return _Whisker(*(axis.place(value) for value in (spread.low, spread.median, spread.high)))
+    low, high = axis.place(spread.low), axis.place(spread.high)
+    return {"low": low, "median": axis.place(spread.median), "width": high - low}
 
 
 def _listed(names: Sequence[str]) -> str:
