@@ -30,6 +30,7 @@ from enum import Enum, auto
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
@@ -273,44 +274,34 @@ def check_enough(images: int, what: str = "images") -> None:
 # --- from sums to shares ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Some units of a layer: shares (F, K), effects (L, K), and means over units, summed."""
+def _piece(
+    sums: Sequence[LevelSums], factors: Factors, floor: FloatArray
+) -> dict[str, NDArray[Any]]:
+    """Some units of a layer: their columns of :class:`LayerDrivers`, transposed.
 
-    varying: BoolArray
-    share: Float64
-    share_error: Float64
-    two_way: Float64
-    effect: Float64
-    effect_error: Float64
-    summed: Float64
-    """(F + P,) shares, summed over units."""
-    without: Float64
-    """(B, F + P)"""
-
-
-def _piece(sums: Sequence[LevelSums], factors: Factors, floor: FloatArray) -> _Piece:
+    ``mean`` and ``without`` are summed over the units that vary; ``varying`` says which do.
+    """
     whole = sums[0]
     for each in sums[1:]:
         whole = whole + each
     about = _Shares(factors)
     share, two_way, effect, varying = about(whole, floor)
-    summed, shares, effects = [], [], []
+    without, shares, effects = [], [], []
     for each in sums:
         one, two, of_levels, _ = about(whole - each, floor)
-        summed.append(np.concatenate([one, two])[:, varying].sum(axis=1))
+        without.append(np.concatenate([one, two])[:, varying].sum(axis=1))
         shares.append(one)
         effects.append(of_levels)
-    return _Piece(
-        varying,
-        share,
-        _error(np.array(shares)),
-        two_way,
-        effect,
-        _error(np.array(effects)),
-        np.concatenate([share, two_way])[:, varying].sum(axis=1),
-        np.array(summed),
-    )
+    return {
+        "varying": varying,
+        "share": share,
+        "share_error": _error(np.array(shares)),
+        "two_way": two_way,
+        "effect": effect,
+        "effect_error": _error(np.array(effects)),
+        "mean": np.concatenate([share, two_way])[:, varying].sum(axis=1),
+        "without": np.array(without),
+    }
 
 
 class _Shares:
@@ -376,19 +367,21 @@ def _means(count: Float64, total: Float64) -> Float64:
 _BY_UNIT = ("share", "share_error", "two_way", "effect", "effect_error")
 
 
-def _joined(layer: str, factors: Factors, pieces: Sequence[_Piece]) -> LayerDrivers:
-    varying = np.concatenate([each.varying for each in pieces])
+def _joined(
+    layer: str, factors: Factors, pieces: Sequence[Mapping[str, NDArray[Any]]]
+) -> LayerDrivers:
+    varying = np.concatenate([each["varying"] for each in pieces])
     units = max(int(varying.sum()), 1)
 
     def columns(name: str) -> Float64:
-        values = np.concatenate([getattr(each, name) for each in pieces], axis=1).T
+        values = np.concatenate([each[name] for each in pieces], axis=1).T
         return np.where(varying[:, None], values, np.nan)
 
     return LayerDrivers(
         layer=layer,
         factors=factors.names,
-        mean=np.sum([each.summed for each in pieces], axis=0) / units,
-        without=np.sum([each.without for each in pieces], axis=0) / units,
+        mean=np.sum([each["mean"] for each in pieces], axis=0) / units,
+        without=np.sum([each["without"] for each in pieces], axis=0) / units,
         **{name: columns(name) for name in _BY_UNIT},
     )
 

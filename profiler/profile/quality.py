@@ -31,7 +31,7 @@ import numpy as np
 from scipy.special import digamma
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
-from profiler.core.statistics import average_precision, correlation, wilson
+from profiler.core.statistics import average_precision, correlation
 from profiler.errors import InputError
 from profiler.profile.labels import KEPT_LABELS
 
@@ -105,11 +105,6 @@ class Stability:
     def survival(self) -> FloatArray:
         """(K,) share of the draws in which the unit keeps its label; NaN where it has none."""
         return np.where(self.labelled, self.kept / self.draws, np.nan)
-
-    def interval(self, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
-        """Low and high end (K,) of the survival rate, for the number of draws; NaN likewise."""
-        low, high = wilson(self.kept, self.draws, level)
-        return np.where(self.labelled, low, np.nan), np.where(self.labelled, high, np.nan)
 
 
 @dataclass(frozen=True)

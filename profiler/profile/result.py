@@ -726,29 +726,27 @@ _ARRAYS = tuple(array.name for array in fields(LayerLabels) if array.name != "la
 
 
 def _pack(run: ProfileRun) -> bytes:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for place, layer in enumerate(run.layers):
         shown = replace(
             layer,
             top_images=layer.top_images[:, :SHOWN_IMAGES],
             top_activations=layer.top_activations[:, :SHOWN_IMAGES],
         )
-        for name in _ARRAYS:
-            arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
+        arrays |= {f"{place}.{name}": getattr(shown, name) for name in _ARRAYS}
     outlines = run.outlines.layers if run.outlines else ()
     more: dict[str, Sequence[LayerRange | LayerDrivers | LayerOutlines]] = {
         "range": run.ranges, "driver": run.drivers, "outline": outlines
     }  # fmt: skip
     for kind, found in more.items():
         for place, each in enumerate(found):
-            for name, values in each.to_arrays().items():
-                arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
+            arrays |= {f"{place}.{kind}.{name}": own for name, own in each.to_arrays().items()}
     if run.outlines:
         arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
     for kind, extra in {"variants": run.variants, "map": run.word_map}.items():
-        for name, values in (extra.to_arrays() if extra else {}).items():
-            arrays[f"{kind}.{name}"] = np.ascontiguousarray(values)
-    return save(arrays)
+        if extra:
+            arrays |= {f"{kind}.{name}": own for name, own in extra.to_arrays().items()}
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
 
 
 _WRITERS = 8
@@ -921,7 +919,7 @@ FROM_RUN = 40
 """Labels taken from a profile, at most."""
 
 
-def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
+def attributes_of(run: ProfileRun) -> ConceptSet:
     """The labels that most trusted units of a profile have, those of most units first.
 
     Raises:
@@ -930,7 +928,7 @@ def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
     units: Counter[str] = Counter()
     for layer in run.layers:
         units.update(run.concepts[c] for c in layer.concept[run.trusted(layer), 0].tolist())
-    words = tuple(word for word, _ in units.most_common(most))
+    words = tuple(word for word, _ in units.most_common(FROM_RUN))
     if len(words) < 2:
         raise InputError(
             f"the run of {run.record.subject.name} has {len(words)} trusted label(s); concepts "

@@ -17,7 +17,7 @@ from profiler.profile.charts import Histogram, ScoreAxis, Word, histogram, stack
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
-from profiler.profile.outlines_view import OutlinesView
+from profiler.profile.outlines_view import outline_data
 from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
@@ -222,7 +222,7 @@ class _View:
         self.ranges = RangeView(run, ranges, self.styles, ids) if ranges else None
         dead = [labels.dead for labels in run.layers]
         outlines = None if files else run.outlines
-        self.outlines = OutlinesView(outlines, dead, IMAGES_SHOWN) if outlines else None
+        self.outlines = outline_data(outlines, dead, IMAGES_SHOWN) if outlines else None
 
     def _layer(
         self,

@@ -415,12 +415,6 @@ def test_where_every_unit_is_dead_no_rate_is_claimed() -> None:
     assert not threshold.trusts(layer).any()
 
 
-@pytest.mark.parametrize("fdr", [0.0, 1.0, -0.1, np.nan])
-def test_rates_outside_zero_and_one_are_refused(fdr: float) -> None:
-    with pytest.raises(InputError, match="false-discovery rate must lie between"):
-        null_threshold([hand_made([1.0], [0.0])], fdr=fdr)
-
-
 def test_a_given_threshold_is_exceeded_not_reached() -> None:
     layer = hand_made([0.5, 0.75, np.nan], [0.0])
     assert Threshold(0.5, "given").trusts(layer).tolist() == [False, True, False]

@@ -598,8 +598,6 @@ def test_survival_by_hand() -> None:
         [7, -1, -1, -1],
     ]
     assert found.count[:, :4].tolist() == [[4, 0, 0, 0], [2, 1, 1, 0], [1, 0, 0, 0], [2, 0, 0, 0]]
-    low, high = found.interval()
-    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, False, True, False]
 
 
 def test_only_the_most_frequent_labels_are_listed() -> None:

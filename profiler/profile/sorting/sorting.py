@@ -96,10 +96,8 @@ class _Batch:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Sorted:
-    category: Mapping[str, str]
-    usage: Usage
+_Sorted = tuple[Mapping[str, str], Usage]
+"""The category of each word of a batch, and what it cost."""
 
 
 def categorize(
@@ -214,7 +212,7 @@ def _sort_batch(task: _Task, words: Sequence[str], seed: int) -> _Sorted:
         request = task.request(missing, seed + tries, checked.complaint)
     if missing and not task.lenient:
         raise LLMError(_failure(task, missing, len(words), tries, checked, reply))
-    return _Sorted({numbered[n]: name for n, name in accepted.items()}, usage)
+    return {numbered[n]: name for n, name in accepted.items()}, usage
 
 
 def _checked(reply: Reply, asked: Sequence[str], names: Sequence[str]) -> CheckedAnswer:
@@ -257,9 +255,9 @@ def _combined(
 ) -> Sorting:
     given: dict[str, list[str]] = {word: [] for word in words}
     usage = Usage()
-    for result in results:  # in the order of the batches, so of the votes
-        usage += result.usage
-        for word, name in result.category.items():
+    for found, cost in results:  # in the order of the batches, so of the votes
+        usage += cost
+        for word, name in found.items():
             given[word].append(name)
     category: dict[str, str] = {}
     kept: dict[str, float] = {}
