@@ -285,6 +285,10 @@ class ProfileRun:
         labelled: BoolArray = layer.concept[:, 0] >= 0
         return labelled if self.threshold is None else self.threshold.trusts(layer) & labelled
 
+    def trusted_words(self, layer: LayerLabels) -> list[str]:
+        """The labels of the interpretable units of a layer."""
+        return [self.concepts[i] for i in layer.concept[self.trusted(layer), 0].tolist()]
+
     @property
     def usage(self) -> Usage:
         """What the language model has cost, for the sorting and the summary."""
@@ -892,7 +896,7 @@ def _check_arrays(run: ProfileRun) -> None:
                 f"units.safetensors names concepts or images of layer {layer.layer!r} that "
                 "run.json does not know"
             )
-        for word in (run.concepts[c] for c in layer.concept[run.trusted(layer), 0]):
+        for word in run.trusted_words(layer):
             if word not in run.sorting.category:
                 raise ValueError(f"run.json has no category for the trusted label {word!r}")
     for ranges, info in zip(run.ranges, run.record.subject.layers, strict=False):
@@ -927,7 +931,7 @@ def attributes_of(run: ProfileRun) -> ConceptSet:
     """
     units: Counter[str] = Counter()
     for layer in run.layers:
-        units.update(run.concepts[c] for c in layer.concept[run.trusted(layer), 0].tolist())
+        units.update(run.trusted_words(layer))
     words = tuple(word for word, _ in units.most_common(FROM_RUN))
     if len(words) < 2:
         raise InputError(

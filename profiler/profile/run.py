@@ -497,7 +497,10 @@ def with_summary(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Prof
     facts = ProfileFacts(
         subject=run.record.subject.name,
         profile=run.profile,
-        labels={layer.layer: _frequent(run, layer) for layer in run.layers},
+        labels={
+            layer.layer: [word for word, _ in Counter(run.trusted_words(layer)).most_common(5)]
+            for layer in run.layers
+        },
         threshold=run.threshold,
         vlm=run.record.vlm.name if run.record.vlm and not run.record.vlm.annotated else "",
         # Without a threshold a share of 100 % is no finding.
@@ -518,11 +521,6 @@ def with_summary(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Prof
     # The images are read and the labels sorted: a run is not lost for its summary.
     told = narrate_in_any_case(facts, llm, prompts)
     return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
-
-
-def _frequent(run: ProfileRun, layer: LayerLabels) -> list[str]:
-    counts = Counter(run.concepts[c] for c in layer.concept[run.trusted(layer), 0])
-    return [word for word, _ in counts.most_common(5)]
 
 
 def _choose_top(options: ProfileOptions, images: int) -> int | None:
@@ -569,10 +567,8 @@ def _check_early(
 
 def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     context = run.record.context
-    if isinstance(options.threshold, Threshold):
-        return in_context(options.threshold, context, "the file of --threshold")
-    if isinstance(options.threshold, float | int):
-        return Threshold(options.threshold, "given", context)
+    if isinstance(options.threshold, Threshold | float | int):
+        return _given(options.threshold, context, "--threshold")
     if run.record.source is not None:
         return None
     if options.threshold is None and are_tested(run.layers):
@@ -598,12 +594,15 @@ def _null_draws(options: ProfileOptions, images: int) -> int:
 
 
 def _range_threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
-    given, context = options.range_threshold, run.record.range_context
-    if given is None or not run.ranges:
+    if options.range_threshold is None or not run.ranges:
         return None
-    if isinstance(given, Threshold):
-        return in_context(given, context, "the file of --range-threshold")
-    return Threshold(given, "given", context)
+    return _given(options.range_threshold, run.record.range_context, "--range-threshold")
+
+
+def _given(threshold: Threshold | float, context: dict[str, str], option: str) -> Threshold:
+    if isinstance(threshold, Threshold):
+        return in_context(threshold, context, f"the file of {option}")
+    return Threshold(threshold, "given", context)
 
 
 def _warn(run: ProfileRun) -> None:

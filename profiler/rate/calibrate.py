@@ -145,11 +145,7 @@ def rejudge(
     Words that are sorted already keep their category. Where the new threshold trusts words that
     nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``services`` say.
     """
-    trusted = {
-        run.concepts[concept]
-        for layer in run.layers
-        for concept in layer.concept[run.trusted(layer), 0].tolist()
-    }
+    trusted = {word for layer in run.layers for word in run.trusted_words(layer)}
     leading = {word for layer in run.ranges for word in run.leading_words(layer) if word}
     if trusted | leading <= run.sorting.category.keys():
         run = with_summary(run, services.llm, options.prompts)

@@ -218,7 +218,6 @@ class _View:
             "curve": self._curve(),
             "curve_title": self._curve_title(),
             "scatter": None if expected is None else self._expected(expected),
-            "expected": expected,
             "expected_text": "" if expected is None else _expected_text(expected, found.view),
             "lines": lines,
             "total": total,
