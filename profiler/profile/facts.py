@@ -84,12 +84,9 @@ class ProfileFacts(Facts):
     experiment: Experiment | None = None
     followed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self, profile: ModelProfile | None = None) -> tuple[Group, ...]:
         """Take the early and the late layers: a third of the network each, at least one layer."""
-        return self._groups(self.profile)
-
-    def _groups(self, profile: ModelProfile) -> tuple[Group, ...]:
-        layers = tuple(layer for layer in profile.layers if layer.units)
+        layers = tuple(layer for layer in (profile or self.profile).layers if layer.units)
         if len(layers) < 2:
             return tuple(Group(layer.layer, (layer,)) for layer in layers)
         size = max(1, len(layers) // 3)
@@ -209,7 +206,7 @@ class ProfileFacts(Facts):
                 found.append(
                     Number(f"mean r in {layer.layer}", self.mean_r[layer.layer], "", 2, about)
                 )
-        for group in (*self._groups(self.ranges), Group("all layers", self.ranges.layers)):
+        for group in (*self.groups(self.ranges), Group("all layers", self.ranges.layers)):
             found += [
                 Number(
                     f"units of {group.title} whose explanation {category} leads",
@@ -360,7 +357,7 @@ class ProfileFacts(Facts):
                 group.total,
                 *self.ranked(group.total, 1)[0],
             )
-            for group in self._groups(self.ranges or self.profile)
+            for group in self.groups(self.ranges)
             if group.total.interpretable
         ]
         if len(ends) < 2 or ends[0][2] != ends[1][2]:

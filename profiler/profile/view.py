@@ -13,7 +13,7 @@ from scipy.stats import norm
 from profiler.core.arrays import FloatArray
 from profiler.core.text import file_name
 from profiler.errors import OutputError
-from profiler.profile.charts import Histogram, ScoreAxis, Word, histogram, stacked_bar, swatches
+from profiler.profile.charts import ScoreAxis, Word, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
@@ -135,7 +135,7 @@ class _Layer:
     profile: LayerProfile
     bar: StackedBar
     cells: tuple[_Cell, ...]
-    histogram: Histogram | None
+    histogram: dict[str, Any] | None
     finding: str
     """What the distribution shows."""
     nothing: str

@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,6 @@ class _Task:
         )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    vote: int
-    words: tuple[str, ...]
-
-
 _Sorted = tuple[Mapping[str, str], Usage]
 """The category of each word of a batch, and what it cost."""
 
@@ -140,7 +134,7 @@ def categorize(
     unique = tuple(dict.fromkeys(words))
     size = min(batch, max(1, _MOST_ENUM_VALUES // len(categories)))
     batches = [
-        _Batch(vote, tuple(chunk))
+        (vote, tuple(chunk))
         for vote in range(votes)
         for chunk in _chunks(_ordered(unique, vote, seed), size)
     ]
@@ -165,20 +159,21 @@ def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 def _run_all(
     task: _Task,
-    batches: Sequence[_Batch],
+    batches: Sequence[tuple[int, Sequence[str]]],
     seed: int,
     workers: int,
     advance: Callable[[int], None],
 ) -> list[_Sorted]:
+    """Ask about every batch, given as its vote and its words."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="llm")
     try:
-        futures: dict[Future[_Sorted], _Batch] = {
-            pool.submit(_sort_batch, task, batch.words, seed + batch.vote): batch
-            for batch in batches
+        futures = {
+            pool.submit(_sort_batch, task, words, seed + vote): len(words)
+            for vote, words in batches
         }
         for future in as_completed(futures):
             future.result()
-            advance(len(futures[future].words))
+            advance(futures[future])
     except BaseException as error:
         # Nothing further is asked. What is under way ends and is kept; but whoever presses
         # Ctrl-C does not want to wait for it.
