@@ -45,7 +45,8 @@ class RangeView:
             self._layer(found, counted, layer_id)
             for found, counted, layer_id in zip(run.ranges, profile.layers, ids, strict=True)
         ]
-        self.whole = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
+        bar = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
+        self.whole = {"bar": bar, "profile": self.total}
 
     def _layer(self, found: LayerRange, profile: LayerProfile, layer_id: str) -> dict[str, Any]:
         units = Counter(word for word in self.run.leading_words(found) if word)

@@ -308,6 +308,7 @@ class _View:
 
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
         run, total = self.run, self.run.profile.total
+        ranges = self.ranges.layers if self.ranges else [None] * len(self.layers)
         return {
             **vars(self),
             "page": profile_prose(run),
@@ -336,7 +337,7 @@ class _View:
             "range_data": self.ranges.data(None if self.files else self.image_index)
             if self.ranges
             else None,
-            "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
+            "words": list(zip(self.layers, ranges, strict=True)),
             "range_parts": self._cells(self.ranges.total) if self.ranges else (),
             "pale": any(
                 layer.below
