@@ -144,8 +144,10 @@ class TopCollector:
         self._merge()
         if self._top is None or self._low is None:
             raise InputError(f"no activations were collected for layer {self.layer!r}")
-        images, values = (np.ascontiguousarray(part.T) for part in self._top)
-        return LayerTops(self.layer, images, values, self._low)
+        images, values = self._top
+        return LayerTops(
+            self.layer, np.ascontiguousarray(images.T), np.ascontiguousarray(values.T), self._low
+        )
 
     def _merge(self) -> None:
         if not self._rows:

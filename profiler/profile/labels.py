@@ -104,7 +104,7 @@ def label_layers(
             layer.activations[~layer.dead, :length],
             None if matrices is None else matrices[index],
             np.flatnonzero(~layer.dead),
-            layer.listed(length, len(images))[~layer.dead],
+            layer.listed(length, len(images))[~layer.dead].astype(np.int64),
         )
         for index, layer in enumerate(layers)
     ]

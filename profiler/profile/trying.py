@@ -203,10 +203,15 @@ def try_word(
         word,
         scenes,
         tuple(
-            TriedLevel(factor, level, tuple(other), *both, float(np.concatenate(both).std()))
-            for (factor, level), other, both in zip(levels, others, values, strict=True)
+            TriedLevel(
+                factor, level, tuple(other), shown, replaced,
+                float(np.concatenate([shown, replaced]).std()),
+            )
+            for (factor, level), other, (shown, replaced) in zip(
+                levels, others, values, strict=True
+            )
         ),
-    )
+    )  # fmt: skip
 
 
 def subject_of_run(run: ProfileRun, device: torch.device) -> Subject:

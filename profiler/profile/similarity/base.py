@@ -37,7 +37,7 @@ class Units:
     activations: FloatArray
     matrix: Rows | None
     columns: IntArray
-    lengths: IntArray
+    lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.top)
