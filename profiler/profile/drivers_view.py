@@ -234,15 +234,11 @@ class DriversView:
     def tile(self) -> tuple[str, str, str]:
         """The figure of the factor that the rows follow, for the head of a page."""
         name = self.followed
-        first, last = (layer.shares()[name].value for layer in self.ends)
+        layers = self.done.layers
+        first, last = (layer.shares()[name].value for layer in (layers[0], layers[-1]))
         before = f", {shown_share(first)} in {self.first}" if self.rows[1:] else ""
         share = shown_share(last)
         return f"Driven by {name}", share, f"of the variance in {self.last}{before}"
-
-    @property
-    def ends(self) -> tuple[LayerDrivers, LayerDrivers]:
-        """The first layer and the last."""
-        return self.done.layers[0], self.done.layers[-1]
 
     def _row(self, layer: LayerDrivers) -> dict[str, Any]:
         """A layer: its bar, the share of the factor that grows most, and all numbers."""

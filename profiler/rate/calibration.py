@@ -65,20 +65,18 @@ class RatedUnits:
 
     Attributes:
         layer: place of the unit's layer in the run.
-        unit: index within the layer.
         score: of the unit's label.
         rating: mean over its raters.
         weight: how many units of its layer it stands for.
     """
 
     layer: IntArray
-    unit: IntArray
     score: FloatArray
     rating: FloatArray
     weight: FloatArray
 
     def __len__(self) -> int:
-        return len(self.unit)
+        return len(self.score)
 
 
 def rated_units(
@@ -95,11 +93,7 @@ def rated_units(
         if name not in places or unit >= layers[places[name]].units:
             raise InputError(f"this run has no unit {unit} in a layer {name!r}")
     layer = np.array([places[name] for name, _ in units], dtype=np.int64)
-    index = np.array([unit for _, unit in units], dtype=np.int64)
-    score = np.array(
-        [layers[k].score[u] for k, u in zip(layer.tolist(), index.tolist(), strict=True)],
-        dtype=np.float64,
-    )
+    score = np.array([layers[places[name]].score[unit] for name, unit in units], dtype=np.float64)
     if np.isnan(score).any():
         name, number = units[int(np.flatnonzero(np.isnan(score))[0])]
         raise InputError(f"unit {number} of {name!r} has no score, so no rating of it can count")
@@ -109,7 +103,7 @@ def rated_units(
             own = layer == place
             weight[own] = layers[place].known.size / own.sum()
     mean = np.nanmean(table, axis=1) if units else score
-    return RatedUnits(layer, index, score, mean, weight)
+    return RatedUnits(layer, score, mean, weight)
 
 
 # -- the curve ---------------------------------------------------------------------------------
