@@ -448,13 +448,14 @@ class ProfileRun:
             }
         return {"drivers": found}
 
+    def explaining(self, layer: LayerRange, unit: int) -> list[tuple[str, float]]:
+        """A unit's words with their weights."""
+        own = zip(layer.concept[unit].tolist(), layer.weight[unit].tolist(), strict=True)
+        return [(self.concepts[concept], weight) for concept, weight in own if concept >= 0]
+
     def explanation(self, layer: LayerRange, unit: int) -> str:
-        """A unit's words with their weights: ``yellowish brown 0.35; cherry red 0.35``."""
-        return "; ".join(
-            f"{self.concepts[concept]} {weight:.2f}"
-            for concept, weight in zip(layer.concept[unit], layer.weight[unit], strict=True)
-            if concept >= 0
-        )
+        """The same as a text: ``yellowish brown 0.35; cherry red 0.35``."""
+        return "; ".join(f"{word} {weight:.2f}" for word, weight in self.explaining(layer, unit))
 
     def _range_json(self) -> dict[str, Any]:
         """What ``profile.json`` says of the range explanations."""

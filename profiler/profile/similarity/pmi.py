@@ -47,7 +47,6 @@ from profiler.profile.similarity.kernels import (
     exponentiate,
     group_of,
     raise_to_guests,
-    subtract_prior,
 )
 
 NEUTRAL = 1024
@@ -358,8 +357,7 @@ class Prior:
     def score(self, evidence: NDArray[np.float32], prior_weight: float) -> NDArray[np.float32]:
         """L − λ D for units of the layer; (K, B)."""
         prior = prior_weight * (self.log_sum - np.log(self.units))
-        score = np.empty_like(evidence)
-        subtract_prior(evidence, prior.astype(np.float32), score)
+        score: NDArray[np.float32] = evidence - prior.astype(np.float32)
         return score
 
     def raise_to_guests(
