@@ -151,6 +151,20 @@ class ProfileOptions:
             check_enough(self.scenes, "scenes")
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a profile is made of, and how."""
+
+    subject: Subject
+    layers: Sequence[Layer]
+    vlm: VLM
+    probe: ProbeSet
+    concepts: ConceptSet
+    top: int | None
+    """Images of a top list that count; None where all images do."""
+    options: ProfileOptions
+
+
 def profile(
     subject: Subject,
     vlm: VLM,
@@ -183,8 +197,9 @@ def profile(
             f"--range-threshold has nothing to cut: units are explained from {FEWEST_IMAGES} "
             f"images on, not by {len(probe.names)}"
         )
+    task = _Task(subject, layers, vlm, probe, concepts, top, options)
     if any(isinstance(each, Threshold) for each in (options.threshold, options.range_threshold)):
-        _check_early(subject, layers, vlm, probe, concepts, top, options)
+        _check_early(task)
 
     scenes = ExperimentScenes(options.scenes, options.seed) if options.scenes else None
     # The probe images may be the experiment's own: then one pass serves both.
@@ -198,6 +213,7 @@ def profile(
             probe = drawn_once(
                 probe, services.store, workers=options.reading.workers, advance=advance
             )
+        task = replace(task, probe=probe)
 
     networks: AbstractContextManager[tuple[Network[Layer], VLM]] = (
         compiled(subject, layers, vlm) if options.compile else nullcontext((subject, vlm))
@@ -249,29 +265,23 @@ def profile(
             null_draws=_null_draws(options, len(found.kept)),
             seed=options.seed,
         )
-        labels = _confirmed(labels, found, probe, concept_rows, top, options)
+        labels = _confirmed(task, labels, found, concept_rows)
     with clock("explanations"):
         ranges = _explain(found, concepts, concept_rows)
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
-    experiment = _experiment(subject, layers, scenes, found if shared else None, options, services)
+    experiment = _experiment(task, scenes, found if shared else None, services)
     with clock("outlines"):
-        outlines, outline_record = _outlines(
-            subject, layers, probe, found, labels, options, services.progress
-        )
+        outlines, outline_record = _outlines(task, found, labels, services.progress)
     quality: tuple[LayerQuality, ...] = ()
     evaluation = None
     if options.evaluate:
         with clock("evaluation"):
-            quality, evaluation = _evaluate(
-                labels, found, concept_rows, top, options, services.progress
-            )
+            quality, evaluation = _evaluate(task, labels, found, concept_rows, services.progress)
     with clock("thumbnails"):
-        pictures = _pictures(
-            probe, found, labels, ranges, options.reading.workers, services.progress
-        )
+        pictures = _pictures(task, found, labels, ranges, services.progress)
 
-    record = _record(subject, layers, vlm, probe, concepts, found, top, options)
+    record = _record(task, found)
     unsorted = ProfileRun(
         record=replace(
             record,
@@ -539,24 +549,16 @@ def _choose_top(options: ProfileOptions, images: int) -> int | None:
     return chosen
 
 
-def _check_early(
-    subject: Subject,
-    layers: Sequence[Layer],
-    vlm: VLM,
-    probe: ProbeSet,
-    concepts: ConceptSet,
-    top: int | None,
-    options: ProfileOptions,
-) -> None:
+def _check_early(task: _Task) -> None:
     """Refuse a threshold of another context before the images are read, not after.
 
     How many of them can be read is not known yet, so the probe set goes by its fingerprint.
     """
-    unread = Collected((), np.empty((0, 0)), np.arange(len(probe.names)), (), 0)
-    record = _record(subject, layers, vlm, probe, concepts, unread, top, options)
+    unread = Collected((), np.empty((0, 0)), np.arange(len(task.probe.names)), (), 0)
+    record = _record(task, unread)
     for threshold, context, option in (
-        (options.threshold, record.context, "--threshold"),
-        (options.range_threshold, record.range_context, "--range-threshold"),
+        (task.options.threshold, record.context, "--threshold"),
+        (task.options.range_threshold, record.range_context, "--range-threshold"),
     ):
         if isinstance(threshold, Threshold):
             own = threshold.context.get("probe", "")
@@ -611,19 +613,14 @@ def _warn(run: ProfileRun) -> None:
 
 
 def _confirmed(
-    labels: Sequence[LayerLabels],
-    found: Collected,
-    probe: ProbeSet,
-    concepts: FloatArray,
-    top: int | None,
-    options: ProfileOptions,
+    task: _Task, labels: Sequence[LayerLabels], found: Collected, concepts: FloatArray
 ) -> list[LayerLabels]:
     """The labels with what other images say of them; as they were where there are too few."""
     if len(found.kept) < FEWEST_TESTED:
         return list(labels)
-    similarity = options.similarity
+    similarity = task.options.similarity
     kept = found.tops[0].images.shape[1]
-    length = list_length(similarity, top, len(found.kept), kept)
+    length = list_length(similarity, task.top, len(found.kept), kept)
 
     def label(layers: Sequence[LayerTops], images: IntArray) -> list[IntArray]:
         chosen = label_layers(
@@ -631,14 +628,14 @@ def _confirmed(
             Sample(found.embeddings, images),
             concepts,
             similarity=similarity,
-            top=length if top else None,
+            top=length if task.top else None,
             matrices=[Sample(matrix, images) for matrix in found.matrices] or None,
             null_draws=0,
-            seed=options.seed,
+            seed=task.options.seed,
         )
         return [each.concept[:, 0] for each in chosen]
 
-    half = halves(found.kept, len(probe.names))
+    half = halves(found.kept, len(task.probe.names))
     z = confirm(found.tops, found.embeddings, concepts, half, label, length)
     return [replace(layer, confirmed_z=own) for layer, own in zip(labels, z, strict=True)]
 
@@ -669,30 +666,29 @@ class _Experimented:
 
 
 def _experiment(
-    subject: Subject,
-    layers: Sequence[Layer],
-    scenes: ExperimentScenes | None,
-    found: Collected | None,
-    options: ProfileOptions,
-    services: Services,
+    task: _Task, scenes: ExperimentScenes | None, found: Collected | None, services: Services
 ) -> _Experimented:
     """What drives each layer, by drawn scenes; a network that cannot take them goes without."""
     if scenes is None:
         return _Experimented()
+    subject, layers, seed, reading = (
+        task.subject,
+        task.layers,
+        task.options.seed,
+        task.options.reading,
+    )
     try:
         done = run_experiment(
-            subject, layers, scenes, found=found, reading=options.reading, services=services
+            subject, layers, scenes, found=found, reading=reading, services=services
         )
         clock = Clock()
         with clock("variants"):
-            variants = run_variants(
-                subject, layers, options.seed, reading=options.reading, services=services
-            )
+            variants = run_variants(subject, layers, seed, reading=reading, services=services)
     except InputError as error:
         return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
     return _Experimented(
         tuple(layer.short() for layer in done.layers),
-        ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
+        ExperimentRecord(VERSION, done.images, seed, scenes.fingerprint, dict(FACTORS)),
         variants,
         {
             f"experiment: {stage}": spent
@@ -702,16 +698,10 @@ def _experiment(
 
 
 def _outlines(
-    subject: Subject,
-    layers: Sequence[Layer],
-    probe: ProbeSet,
-    found: Collected,
-    labels: Sequence[LayerLabels],
-    options: ProfileOptions,
-    progress: Progress,
+    task: _Task, found: Collected, labels: Sequence[LayerLabels], progress: Progress
 ) -> tuple[Outlines | None, OutlineRecord | None]:
     """Where units respond on the images that their rows show; nothing where that is not asked."""
-    passes = options.outlines
+    passes, reading = task.options.outlines, task.options.reading
     if passes is None:
         passes = max(3 * len(found.kept) // 4, OUTLINE_PASSES)
     if not passes:
@@ -727,15 +717,15 @@ def _outlines(
     distinct = len(np.unique(np.concatenate([images.ravel() for images in shown])))
     with progress.stage("outlines", min(passes, distinct)) as advance:
         maps = read_maps(
-            subject,
-            layers,
-            probe,
+            task.subject,
+            task.layers,
+            task.probe,
             shown,
             [layer.top_activations[:, :OUTLINED] for layer in labels],
             passes=passes,
-            precision=options.reading.precision,
+            precision=reading.precision,
             batch_size=min(AT_A_TIME, found.batch_size),
-            workers=options.reading.workers,
+            workers=reading.workers,
             advance=advance,
         )
     record = OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE)
@@ -750,13 +740,13 @@ def _without_cosines(layer: LayerRange) -> LayerRange:
 
 
 def _evaluate(
+    task: _Task,
     labels: Sequence[LayerLabels],
     found: Collected,
     concepts: FloatArray,
-    top: int | None,
-    options: ProfileOptions,
     progress: Progress,
 ) -> tuple[tuple[LayerQuality, ...], EvaluationRecord]:
+    options, top = task.options, task.top
     with progress.stage("evaluation", options.bootstrap + 1) as advance:
         quality = evaluate(
             labels,
@@ -781,33 +771,24 @@ def _evaluate(
 
 
 def _pictures(
-    probe: ProbeSet,
+    task: _Task,
     found: Collected,
     labels: Sequence[LayerLabels],
     ranges: Sequence[LayerRange],
-    workers: int,
     progress: Progress,
 ) -> dict[int, bytes]:
     strongest = [layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels]
     shown = np.unique(np.concatenate([*strongest, *(layer.images.ravel() for layer in ranges)]))
     shown = shown[shown >= 0]
     with progress.stage("thumbnails", len(shown)) as advance:
-        made = thumbnails(
-            probe, [int(found.kept[i]) for i in shown], workers=workers, advance=advance
-        )
+        images, workers = found.kept[shown].tolist(), task.options.reading.workers
+        made = thumbnails(task.probe, images, workers=workers, advance=advance)
     return dict(zip(shown.tolist(), made, strict=True))
 
 
-def _record(
-    subject: Subject,
-    layers: Sequence[Layer],
-    vlm: VLM,
-    probe: ProbeSet,
-    concepts: ConceptSet,
-    found: Collected,
-    top: int | None,
-    options: ProfileOptions,
-) -> Record:
+def _record(task: _Task, found: Collected) -> Record:
+    subject, vlm, probe, concepts = task.subject, task.vlm, task.probe, task.concepts
+    options, top = task.options, task.top
     similarity = options.similarity
     warnings = []
     if found.skipped:
@@ -832,7 +813,7 @@ def _record(
             subject.fingerprint,
             tuple(
                 LayerRecord(layer.name, layer.kind, layer.shape, layer.units, layer.pooling)
-                for layer in layers
+                for layer in task.layers
             ),
             subject.step,
         ),
