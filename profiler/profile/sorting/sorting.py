@@ -64,6 +64,9 @@ class _Task:
     max_tries: int
     lenient: bool
     max_tokens: int | None
+    size: int
+    votes: int
+    seed: int
 
     def request(self, asked: Mapping[str, str], seed: int, complaint: str = "") -> Request:
         example_concepts, example_answer = worked_example(self.categories)
@@ -130,17 +133,17 @@ def categorize(
     if min(batch, votes, concurrency, max_tries) < 1:
         raise UsageError("batch, votes, concurrency and max_tries must be 1 or more")
     check_categories(categories)
-    task = _Task(tuple(categories), load_prompts(prompts_dir), llm, max_tries, lenient, max_tokens)
-    unique = tuple(dict.fromkeys(words))
     size = min(batch, max(1, _MOST_ENUM_VALUES // len(categories)))
+    prompts = load_prompts(prompts_dir)
+    task = _Task(tuple(categories), prompts, llm, max_tries, lenient, max_tokens, size, votes, seed)
+    unique = tuple(dict.fromkeys(words))
     batches = [
         (vote, tuple(chunk))
         for vote in range(votes)
         for chunk in _chunks(_ordered(unique, vote, seed), size)
     ]
     workers = min(concurrency, llm.max_concurrency or concurrency)
-    results = _run_all(task, batches, seed, workers, advance)
-    return _combined(unique, results, task, votes, seed, size)
+    return _combined(task, unique, _run_all(task, batches, workers, advance))
 
 
 def _ordered(words: Sequence[str], vote: int, seed: int) -> list[str]:
@@ -160,7 +163,6 @@ def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _run_all(
     task: _Task,
     batches: Sequence[tuple[int, Sequence[str]]],
-    seed: int,
     workers: int,
     advance: Callable[[int], None],
 ) -> list[_Sorted]:
@@ -168,7 +170,7 @@ def _run_all(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="llm")
     try:
         futures = {
-            pool.submit(_sort_batch, task, words, seed + vote): len(words)
+            pool.submit(_sort_batch, task, words, task.seed + vote): len(words)
             for vote, words in batches
         }
         for future in as_completed(futures):
@@ -240,14 +242,7 @@ def _failure(
     )
 
 
-def _combined(
-    words: Sequence[str],
-    results: Sequence[_Sorted],
-    task: _Task,
-    votes: int,
-    seed: int,
-    size: int,
-) -> Sorting:
+def _combined(task: _Task, words: Sequence[str], results: Sequence[_Sorted]) -> Sorting:
     given: dict[str, list[str]] = {word: [] for word in words}
     usage = Usage()
     for found, cost in results:  # in the order of the batches, so of the votes
@@ -265,39 +260,34 @@ def _combined(
         # Counter keeps the order of first appearance, and max takes the first of equals.
         counted = Counter(answers)
         category[word] = max(counted, key=counted.__getitem__)
-        kept[word] = counted[category[word]] / votes
+        kept[word] = counted[category[word]] / task.votes
     return Sorting(
         sorter=task.llm.name,
         category=category,
-        kept=kept if votes > 1 else None,
+        kept=kept if task.votes > 1 else None,
         lenient_unknown=tuple(unanswered),
         usage=usage,
-        notes=tuple(_notes(task, category, kept, votes, unanswered)),
+        notes=tuple(_notes(task, kept, len(unanswered))),
         provenance={
             "llm": task.llm.fingerprint,
             "prompts": task.prompts.digest,
             "categories": [str(name) for name in task.categories],
-            "batch": size,
-            "votes": votes,
-            "seed": seed,
+            "batch": task.size,
+            "votes": task.votes,
+            "seed": task.seed,
         },
     )
 
 
-def _notes(
-    task: _Task,
-    category: Mapping[str, str],
-    kept: Mapping[str, float],
-    votes: int,
-    unanswered: Sequence[str],
-) -> Iterator[str]:
-    count = f"{len(category):,} concept{'' if len(category) == 1 else 's'}"
+def _notes(task: _Task, kept: Mapping[str, float], unanswered: int) -> Iterator[str]:
+    count = f"{len(kept):,} concept{'' if len(kept) == 1 else 's'}"
     yield f"{task.llm.name} sorted {count} into {len(task.categories)} categories."
-    if votes > 1:
+    if task.votes > 1:
         firm = sum(share == 1 for share in kept.values())
-        yield f"Asked {votes} times in different order, {firm:,} of {count} kept their category."
+        asked = f"Asked {task.votes} times in different order"
+        yield f"{asked}, {firm:,} of {count} kept their category."
     if unanswered:
-        yield f"For {len(unanswered):,} of {count} it gave no usable reply; they count as unknown."
+        yield f"For {unanswered:,} of {count} it gave no usable reply; they count as unknown."
 
 
 def answer_schema(numbers: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
