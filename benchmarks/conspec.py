@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from profiler.activations.observe import Observation, caption_rows, observe
+from profiler.activations.observe import Observation, caption_rows, examine
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.store import Store, cache_folder
 from profiler.data.labelled.files import open_classes
@@ -30,6 +30,7 @@ from profiler.data.labelled.images import open_labelled
 from profiler.models.classifier import Classifier
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.vlm.choose import open_vlm
+from profiler.session import Services
 from profiler.spec.language.tree import And, Formula, Implies, Predicts, Stronger
 from profiler.spec.mine import read_table
 from profiler.spec.verify.formal import Outcome, check_region
@@ -174,7 +175,8 @@ def _observed(
     names, mapping = open_classes(folder / "classes.txt", classifier.outputs)
     vlm = open_vlm(vlm_name, device)
     store = Store(cache_folder())
-    seen = observe(classifier, vlm, open_labelled(data, names, mapping, limit=images), store=store)
+    labelled = open_labelled(data, names, mapping, limit=images)
+    seen = examine(classifier, vlm, labelled, services=Services(store=store))
     return classifier, seen, caption_rows(vlm, attributes, store)
 
 

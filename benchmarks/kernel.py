@@ -82,11 +82,12 @@ def main() -> None:
         for lo in range(0, q.shape[1], CONCEPT_BLOCK)
     ]
     lists = torch.from_numpy(top)
+    none = np.empty((0, 0), dtype=np.int64)
 
     def kernel() -> tuple[np.ndarray, np.ndarray]:
         best = Best(len(top))
         for first, values in blocks:
-            (evidence,) = SoftWPMI().evidence(iter([(0, values)]), [top])
+            evidence, _ = SoftWPMI().evidence(iter([(0, values)]), [top], none)
             best.merge(first, Prior.of(evidence).score(evidence, 1.0))
         return best.label, best.score
 
@@ -99,7 +100,8 @@ def main() -> None:
     def softmax() -> torch.Tensor:
         return torch.softmax(10 * torch.from_numpy(images) @ torch.from_numpy(concepts).T, dim=1)
 
-    units = Units(top, np.zeros(top.shape, np.float32), None, np.arange(len(top)))
+    lengths = np.full(len(top), top.shape[1])
+    units = Units(top, np.zeros(top.shape, np.float32), None, np.arange(len(top)), lengths)
     null = Null(0, 0, [np.empty(0, np.float32)])
     label, _ = kernel()  # compiles
     kernel_from_rows()

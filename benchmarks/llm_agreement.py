@@ -119,7 +119,7 @@ def main() -> int:
                 concurrency=1,
                 lenient=True,
                 max_tokens=40 * options.batch,
-                progress=lambda done, total: print(f"  {done} of {total}", flush=True),
+                advance=lambda more: print(f"  {more} more", flush=True),
             )
             command_status = run_against(url, options.command)
     right = sum(sorting.category[word] == category for word, category in truth)

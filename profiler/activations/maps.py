@@ -255,18 +255,15 @@ def _look(
     subject: Subject, mapped: "Sequence[_Gathering]", images: Sequence[int], pixels: torch.Tensor
 ) -> None:
     """Keep the maps of a few images."""
-    sources: dict[str, tuple[Layer, list[_Gathering]]] = {}
-    for each in mapped:
-        if each.source:
-            sources.setdefault(each.source.layer.name, (each.source.layer, []))[1].append(each)
+    layers = {each.source.layer.name: each.source.layer for each in mapped if each.source}
     taken: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def take(layer: Layer, output: torch.Tensor) -> None:
-        for each in sources[layer.name][1]:
-            if each.source:
+        for each in mapped:
+            if each.source and each.source.layer.name == layer.name:
                 taken[id(each)] = each.source.coarse(output)
 
-    subject.watch([layer for layer, _ in sources.values()], pixels, take)
+    subject.watch(list(layers.values()), pixels, take)
     for each in mapped:
         each.add(images, *(part[: len(images)] for part in taken[id(each)]))
 
@@ -341,20 +338,16 @@ class _Gathering:
         threshold = np.full(len(self.shown), np.nan, np.float32)
         if self._upper is not None and self._upper.seen:
             threshold = self._upper.result()
-        if not self._found:
-            nothing = np.zeros(0, np.int64)
-            return LayerMaps(
-                self.layer.name, not self.source, nothing, nothing,
-                np.zeros((0, 1, 1), np.float32), threshold,
-            )  # fmt: skip
-        unit, rank, maps, pooled = (
-            np.concatenate(column) for column in zip(*self._found, strict=True)
-        )
-        if self.source:
-            size = np.abs(self.activations).max(axis=1) + 1e-3 * np.abs(maps).max(initial=1e-9)
-            off = np.abs(pooled - self.activations[unit, rank]) / size[unit]
-            true = off <= tolerance
-            unit, rank, maps = unit[true], rank[true], maps[true]
+        unit = rank = np.zeros(0, np.int64)
+        maps: FloatArray = np.zeros((0, 1, 1), np.float32)
+        if self._found:
+            columns = zip(*self._found, strict=True)
+            unit, rank, maps, pooled = (np.concatenate(column) for column in columns)
+            if self.source:
+                size = np.abs(self.activations).max(axis=1) + 1e-3 * np.abs(maps).max(initial=1e-9)
+                off = np.abs(pooled - self.activations[unit, rank]) / size[unit]
+                true = off <= tolerance
+                unit, rank, maps = unit[true], rank[true], maps[true]
         order = np.lexsort((rank, unit))
         return LayerMaps(
             self.layer.name, not self.source, unit[order], rank[order], maps[order], threshold
@@ -408,7 +401,7 @@ class _Upper:
             return
         self.seen += len(some)
         values = some.transpose(0, 1).reshape(some.shape[1], -1)
-        most = self._count(values.shape[1] // len(some) * self._images)
+        most = 1 + math.ceil(SHARE * (values.shape[1] // len(some) * self._images))
         if self._highest is not None:
             values = torch.cat([self._highest, values], dim=1)
         self._highest = values.topk(min(most, values.shape[1]), dim=1, sorted=False).values
@@ -419,7 +412,3 @@ class _Upper:
             raise ValueError("no maps were seen")
         found: FloatArray = self._highest.min(dim=1).values.float().cpu().numpy()
         return found
-
-    @staticmethod
-    def _count(values: int) -> int:
-        return 1 + math.ceil(SHARE * values)

@@ -22,7 +22,7 @@ from profiler.models.attacks import Attack, PixelScale
 from profiler.models.classifier import Classifier, dead_weights
 from profiler.models.subject.trial import in_company
 from profiler.models.vlm.base import VLM, embed_captions
-from profiler.session import Advance, Reading, Services
+from profiler.session import NONE, Reading, Services
 
 CHECKED_IMAGES = 512
 """Images on which an input of a layer must be constant to be called constant."""
@@ -103,38 +103,32 @@ class Observation(Observed):
     batch_size: int = field(kw_only=True)
 
 
-def observe(
+def examine(
     classifier: Classifier,
     vlm: VLM,
     data: LabelledImages,
+    reading: Reading = Reading(),  # noqa: B008
+    services: Services = NONE,
     *,
+    title: str = "images",
     corruption: Corruption | None = None,
     attack: Attack | None = None,
     seed: int = 0,
-    store: Store | None = None,
-    precision: str = "fp32",
-    batch_size: int | None = None,
-    workers: int = 0,
-    allow_bad: bool = False,
-    advance: Advance = lambda _: None,
     engine: Engine | None = None,
 ) -> Observation:
-    """Pass labelled images through both networks, once; results in ``store`` are reused.
+    """Pass labelled images through both networks, once; results in the store are reused.
 
     Args:
         classifier: the network under study.
         vlm: embeds the same images, changed in the same way.
         data: the images.
+        reading: how they are read.
+        services: store and progress.
+        title: of the progress.
         corruption: applied to the images as they are read.
         attack: on the classifier, away from the true classes; the VLM embeds the attacked
             pictures, rounded to 8 bits.
         seed: of the corruption; an attack has its own.
-        store: keeps the outcome, and parts of it if interrupted.
-        precision: see :data:`profiler.activations.collect.PRECISIONS`.
-        batch_size: None: as large as fits.
-        workers: processes that decode.
-        allow_bad: continue although more than 5 % of the images cannot be read.
-        advance: called with the number of images done.
         engine: where the shards of the pass are made; None: in this process.
 
     Raises:
@@ -150,22 +144,23 @@ def observe(
             f"{classifier.outputs} outputs, numbered from 0"
         )
     probe: ProbeSet = data if corruption is None else corrupted(data, corruption, seed)
-    found = collect_once(
-        classifier,
-        classifier.readings,
-        vlm,
-        probe,
-        top=1,
-        store=store,
-        matrices=True,
-        change=None if attack is None else _Attacked(classifier, vlm, data, attack),
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        allow_bad=allow_bad,
-        advance=advance,
-        engine=engine,
-    )
+    with services.progress.stage(title, len(data.names)) as advance:
+        found = collect_once(
+            classifier,
+            classifier.readings,
+            vlm,
+            probe,
+            top=1,
+            store=services.store,
+            matrices=True,
+            change=None if attack is None else _Attacked(classifier, vlm, data, attack),
+            precision=reading.precision,
+            batch_size=reading.batch_size,
+            workers=reading.workers,
+            allow_bad=reading.allow_bad,
+            advance=advance,
+            engine=engine,
+        )
     return _observation(classifier, found, data)
 
 
@@ -291,48 +286,3 @@ def caption_rows(vlm: VLM, names: Sequence[str], store: Store | None = None) -> 
     captions = [template(name) for name in names for template in TEMPLATES]
     rows = embed_captions(vlm, captions, store)
     return rows.reshape(len(names), len(TEMPLATES), -1)
-
-
-def examine(
-    classifier: Classifier,
-    vlm: VLM,
-    data: LabelledImages,
-    reading: Reading,
-    services: Services,
-    *,
-    title: str = "images",
-    corruption: Corruption | None = None,
-    attack: Attack | None = None,
-    seed: int = 0,
-    engine: Engine | None = None,
-) -> Observation:
-    """:func:`~profiler.activations.observe.observe` with the store and progress of a story.
-
-    Args:
-        classifier: the network under study.
-        vlm: embeds the same images.
-        data: the images.
-        reading: how they are read.
-        services: store and progress.
-        title: of the progress.
-        corruption: applied to the images first.
-        attack: on the classifier, applied first.
-        seed: of the corruption.
-        engine: where the pass is made.
-    """
-    with services.progress.stage(title, len(data.names)) as advance:
-        return observe(
-            classifier,
-            vlm,
-            data,
-            corruption=corruption,
-            attack=attack,
-            seed=seed,
-            store=services.store,
-            precision=reading.precision,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            allow_bad=reading.allow_bad,
-            advance=advance,
-            engine=engine,
-        )

@@ -113,11 +113,9 @@ class TopCollector:
         self.layer = layer
         self.length = length
         self.name_of = name_of
-        self._indices: list[IntArray] = []
-        self._values: list[FloatArray] = []
+        self._rows: list[tuple[IntArray, FloatArray]] = []
         self._buffered = 0
-        self._top_indices: IntArray | None = None
-        self._top_values: FloatArray | None = None
+        self._top: tuple[IntArray, FloatArray] | None = None
         self._low: FloatArray | None = None
 
     def add(self, indices: IntArray, activations: FloatArray) -> None:
@@ -136,8 +134,7 @@ class TopCollector:
             )
         low = activations.min(axis=0)
         self._low = low if self._low is None else np.minimum(self._low, low)
-        self._indices.append(np.asarray(indices))
-        self._values.append(activations)
+        self._rows.append((np.broadcast_to(indices[:, None], activations.shape), activations))
         self._buffered += len(indices)
         if self._buffered >= _BUFFERED_ROWS:
             self._merge()
@@ -145,26 +142,20 @@ class TopCollector:
     def result(self) -> LayerTops:
         """The top lists of all images added so far."""
         self._merge()
-        if self._top_values is None or self._top_indices is None or self._low is None:
+        if self._top is None or self._low is None:
             raise InputError(f"no activations were collected for layer {self.layer!r}")
+        images, values = self._top
         return LayerTops(
-            self.layer,
-            np.ascontiguousarray(self._top_indices.T),
-            np.ascontiguousarray(self._top_values.T),
-            self._low,
+            self.layer, np.ascontiguousarray(images.T), np.ascontiguousarray(values.T), self._low
         )
 
     def _merge(self) -> None:
-        if not self._values:
+        if not self._rows:
             return
-        indices = np.concatenate(self._indices)
-        values = np.concatenate(self._values)
-        columns = np.broadcast_to(indices[:, None], values.shape)
-        if self._top_values is not None and self._top_indices is not None:
-            values = np.concatenate([self._top_values, values])
-            columns = np.concatenate([self._top_indices, columns])
-        self._top_indices, self._top_values = _strongest(columns, values, self.length)
-        self._indices, self._values, self._buffered = [], [], 0
+        rows = self._rows if self._top is None else [self._top, *self._rows]
+        images, values = (np.concatenate(part) for part in zip(*rows, strict=True))
+        self._top = _strongest(images, values, self.length)
+        self._rows, self._buffered = [], 0
 
 
 SAMPLE = 256

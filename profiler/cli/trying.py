@@ -86,7 +86,7 @@ def try_(
             each.level,
             f"{each.effect.value:.2f}",
             f"{each.effect.low:.2f} to {each.effect.high:.2f}",
-            f"{int((each.differences > 0).sum())} of {len(each.scenes)}",
+            f"{int((each.differences > 0).sum())} of {len(each.others)}",
             "yes" if each.follows else "no",
         )
         for each in done.levels

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -100,37 +101,17 @@ def stacked_bar(layer: LayerProfile, styles: Mapping[str, Swatch], *, named: boo
 
 
 @dataclass(frozen=True)
-class Bin:
-    """One bar of a histogram, in percent of the plot; y runs downwards as in SVG."""
+class Word:
+    """A word that some units of a layer go by."""
 
-    x: float
-    width: float
-    y: float
-    height: float
-    above: bool
-    tip: str
+    text: str
+    swatch: Swatch
+    units: int
 
-
-@dataclass(frozen=True)
-class Histogram:
-    """The evidence of a layer's labels (scores, or z on other images) before what chance gives."""
-
-    bins: tuple[Bin, ...]
-    null: str
-    """Outline of the null distribution: an SVG path in a box of 100 by 100; empty without one."""
-    tau: Tick | None
-    """The label of τ; it stands at the edge where τ itself is beyond the axis."""
-    tau_at: float | None
-    """Where the line of τ is drawn."""
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    beyond: int
-    """Units beyond the axis, drawn in its first or last bin."""
-    alt: str
-    cut: bool = True
-    """Whether there is a τ at all; without one every bar counts as above."""
-    letter: str = "τ"
-    """z where labels are tested on other images; then the outline is the normal distribution."""
+    @property
+    def view(self) -> str:
+        """Query of the unit table that shows the units that have it as their label."""
+        return query(q=f'"{self.text}"')
 
 
 @dataclass(frozen=True)
@@ -200,8 +181,11 @@ class ScoreAxis:
         return np.bincount(clipped, minlength=len(self.edges) - 1).tolist(), beyond
 
 
-def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) -> Histogram:
-    """Lay out the best scores of a layer on ``axis``, with the null distribution beside them."""
+def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) -> dict[str, Any]:
+    """Lay out the best scores of a layer on ``axis``, with the null distribution beside them.
+
+    Lengths are in percent of the plot; y runs downwards as in SVG.
+    """
     units, beyond = axis.counts(scores)
     lists, _ = axis.counts(null)
     n_units, n_lists = sum(units), sum(lists)
@@ -215,18 +199,18 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
         left, right = float(axis.edges[i]), float(axis.edges[i + 1])
         height = 100 * found / n_units / ceiling
         bins.append(
-            Bin(
-                axis.place(left),
-                axis.place(right) - axis.place(left),
-                100 - height,
-                height,
-                (left + right) / 2 > axis.tau,
-                f"{number(left, axis.digits)} to {number(right, axis.digits)}: "
+            {
+                "x": axis.place(left),
+                "width": axis.place(right) - axis.place(left),
+                "y": 100 - height,
+                "height": height,
+                "above": (left + right) / 2 > axis.tau,
+                "tip": f"{number(left, axis.digits)} to {number(right, axis.digits)}: "
                 f"{share_of(found, n_units)} units",
-            )
+            }
         )
     above = int((scores[np.isfinite(scores)] > axis.tau).sum())
-    cut = axis.tau > -math.inf
+    cut = axis.tau > -math.inf  # without a τ every bar counts as above
     confirms = axis.letter == "z"
     what = "z of the labels" if confirms else "best scores"
     alt = f"Histogram of the {what} in {name}: "
@@ -239,22 +223,23 @@ def histogram(axis: ScoreAxis, scores: FloatArray, null: FloatArray, name: str) 
         above_null = int((null[np.isfinite(null)] > axis.tau).sum())
         alt += f"; of {n_lists} random image lists, {above_null} above τ"
     tau = _tau_tick(axis)
-    return Histogram(
-        tuple(bins),
-        _outline(axis, [found / n_lists / ceiling for found in lists]) if n_lists else "",
-        tau,
-        tau.at if tau and 0 < tau.at < 100 else None,
-        axis.ticks(),
-        tuple(
+    return {
+        "bins": bins,
+        "null": _outline(axis, [found / n_lists / ceiling for found in lists]) if n_lists else "",
+        # Where τ itself is beyond the axis, its label stands at the edge, and no line is drawn.
+        "tau": tau,
+        "tau_at": tau.at if tau and 0 < tau.at < 100 else None,
+        "x_ticks": axis.ticks(),
+        "y_ticks": [
             Tick(100 - 100 * i * step / ceiling, _axis_percent(i * step))
             for i in range(1, round(ceiling / step) + 1)
             if i * step < ceiling - 1e-9 or i == 1
-        ),
-        beyond,
-        alt,
-        cut,
-        axis.letter,
-    )
+        ],
+        "beyond": beyond,
+        "alt": alt,
+        "cut": cut,
+        "letter": axis.letter,
+    }
 
 
 def _tau_tick(axis: ScoreAxis) -> Tick | None:
@@ -270,7 +255,10 @@ def _tau_tick(axis: ScoreAxis) -> Tick | None:
 
 
 def _outline(axis: ScoreAxis, heights: Sequence[float]) -> str:
-    """Trace the steps from the first bin that holds something to the last, without a base line."""
+    """Trace the steps from the first bin that holds something to the last, without a base line.
+
+    As an SVG path in a box of 100 by 100.
+    """
     filled = [i for i, height in enumerate(heights) if height > 0]
     path = [f"M{axis.place(float(axis.edges[filled[0]])):.2f} 100"]
     for i in range(filled[0], filled[-1] + 1):

@@ -25,9 +25,6 @@ class LayerProfile:
     >>> a = LayerProfile("layer1", {"color": 3, "object": 1}, uninterpretable=4, dead=0)
     >>> a.units, a.interpretable, a.share("color")
     (8, 4, 0.375)
-    >>> b = LayerProfile("layer2", {"object": 2}, uninterpretable=0, dead=1)
-    >>> (a + b).counts
-    {'color': 3, 'object': 3}
     """
 
     layer: str
@@ -58,15 +55,6 @@ class LayerProfile:
     def share(self, category: str) -> float:
         """Share of all units of the layer that carry a label of ``category``."""
         return self.counts.get(category, 0) / self.units if self.units else 0.0
-
-    def __add__(self, other: "LayerProfile") -> "LayerProfile":
-        return LayerProfile(
-            f"{self.layer}+{other.layer}",
-            _sum(self.counts, other.counts),
-            self.uninterpretable + other.uninterpretable,
-            self.dead + other.dead,
-            _sum(self.below, other.below),
-        )
 
 
 def _sum(*counts: Mapping[str, int]) -> dict[str, int]:

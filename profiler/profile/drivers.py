@@ -20,17 +20,17 @@ photographs do, the same formulas describe; they do not prove a cause.
   the same: everything anew without each group in turn, and Student's t. Where a share is 0 they are
   about 1.4 times as wide as need be: a share is quadratic in the means.
 
-Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`): groups that
-different processes saw are put together without a bit of difference.
+Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
@@ -235,14 +235,13 @@ def groups_of(images: int, groups: int = GROUPS) -> list[IntArray]:
     return [np.sort(group) for group in np.array_split(order_of(images), groups)]
 
 
-def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> LayerDrivers:
+def drivers(layer: str, rows: Rows, factors: Factors) -> LayerDrivers:
     """The drivers of a layer's units.
 
     Args:
         layer: its name.
         rows: (N, K) activations; some rows of them are in memory at a time.
         factors: of the N images.
-        groups: of images, for the intervals.
 
     Raises:
         InputError: there are fewer than :data:`FEWEST_IMAGES` images, or not as many of them as
@@ -251,26 +250,19 @@ def drivers(layer: str, rows: Rows, factors: Factors, groups: int = GROUPS) -> L
     if len(rows) != len(factors):
         raise InputError(f"{layer}: {len(rows)} rows of activations, {len(factors)} images")
     check_enough(len(rows))
-    parts = groups_of(len(rows), groups)
+    parts = groups_of(len(rows))
     known = [factors.take(part) for part in parts]
     first = np.asarray(rows[0:1], np.float64)
-
-    def pieces() -> Iterator[_Piece]:
-        for units in blocks(rows.shape[1], _UNITS):
-            # Shares do not change where a number is taken off; squares then lose no digits.
-            base = first[:, units]
-            sums = [
-                LevelSums.of(levels, rows[part][:, units] - base)
-                for part, levels in zip(parts, known, strict=True)
-            ]
-            yield _piece(sums, factors, floor=_TINY * base[0] ** 2)
-
-    return _joined(layer, factors, list(pieces()))
-
-
-def from_sums(layer: str, sums: Sequence[LevelSums], factors: Factors) -> LayerDrivers:
-    """The drivers of a layer's units, from the sums of each group of images."""
-    return _joined(layer, factors, [_piece(sums, factors, floor=0.0)])
+    pieces = []
+    for units in blocks(rows.shape[1], _UNITS):
+        # Shares do not change where a number is taken off; squares then lose no digits.
+        base = first[:, units]
+        sums = [
+            LevelSums.of(levels, rows[part][:, units] - base)
+            for part, levels in zip(parts, known, strict=True)
+        ]
+        pieces.append(_piece(sums, factors, floor=_TINY * base[0] ** 2))
+    return _joined(layer, factors, pieces)
 
 
 def check_enough(images: int, what: str = "images") -> None:
@@ -282,44 +274,34 @@ def check_enough(images: int, what: str = "images") -> None:
 # --- from sums to shares ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Some units of a layer: shares (F, K), effects (L, K), and means over units, summed."""
+def _piece(
+    sums: Sequence[LevelSums], factors: Factors, floor: FloatArray
+) -> dict[str, NDArray[Any]]:
+    """Some units of a layer: their columns of :class:`LayerDrivers`, transposed.
 
-    varying: BoolArray
-    share: Float64
-    share_error: Float64
-    two_way: Float64
-    effect: Float64
-    effect_error: Float64
-    summed: Float64
-    """(F + P,) shares, summed over units."""
-    without: Float64
-    """(B, F + P)"""
-
-
-def _piece(sums: Sequence[LevelSums], factors: Factors, floor: FloatArray | float) -> _Piece:
+    ``mean`` and ``without`` are summed over the units that vary; ``varying`` says which do.
+    """
     whole = sums[0]
     for each in sums[1:]:
         whole = whole + each
     about = _Shares(factors)
     share, two_way, effect, varying = about(whole, floor)
-    summed, shares, effects = [], [], []
+    without, shares, effects = [], [], []
     for each in sums:
         one, two, of_levels, _ = about(whole - each, floor)
-        summed.append(np.concatenate([one, two])[:, varying].sum(axis=1))
+        without.append(np.concatenate([one, two])[:, varying].sum(axis=1))
         shares.append(one)
         effects.append(of_levels)
-    return _Piece(
-        varying,
-        share,
-        _error(np.array(shares)),
-        two_way,
-        effect,
-        _error(np.array(effects)),
-        np.concatenate([share, two_way])[:, varying].sum(axis=1),
-        np.array(summed),
-    )
+    return {
+        "varying": varying,
+        "share": share,
+        "share_error": _error(np.array(shares)),
+        "two_way": two_way,
+        "effect": effect,
+        "effect_error": _error(np.array(effects)),
+        "mean": np.concatenate([share, two_way])[:, varying].sum(axis=1),
+        "without": np.array(without),
+    }
 
 
 class _Shares:
@@ -334,7 +316,7 @@ class _Shares:
         self._first = slice(0, sizes[0])
 
     def __call__(
-        self, sums: LevelSums, floor: FloatArray | float
+        self, sums: LevelSums, floor: FloatArray
     ) -> tuple[Float64, Float64, Float64, BoolArray]:
         """Shares (F, K), two-way shares (P, K), effects (L, K), and which units vary (K,)."""
         n = float(sums.count[self._first].sum())
@@ -385,19 +367,21 @@ def _means(count: Float64, total: Float64) -> Float64:
 _BY_UNIT = ("share", "share_error", "two_way", "effect", "effect_error")
 
 
-def _joined(layer: str, factors: Factors, pieces: Sequence[_Piece]) -> LayerDrivers:
-    varying = np.concatenate([each.varying for each in pieces])
+def _joined(
+    layer: str, factors: Factors, pieces: Sequence[Mapping[str, NDArray[Any]]]
+) -> LayerDrivers:
+    varying = np.concatenate([each["varying"] for each in pieces])
     units = max(int(varying.sum()), 1)
 
     def columns(name: str) -> Float64:
-        values = np.concatenate([getattr(each, name) for each in pieces], axis=1).T
+        values = np.concatenate([each[name] for each in pieces], axis=1).T
         return np.where(varying[:, None], values, np.nan)
 
     return LayerDrivers(
         layer=layer,
         factors=factors.names,
-        mean=np.sum([each.summed for each in pieces], axis=0) / units,
-        without=np.sum([each.without for each in pieces], axis=0) / units,
+        mean=np.sum([each["mean"] for each in pieces], axis=0) / units,
+        without=np.sum([each["without"] for each in pieces], axis=0) / units,
         **{name: columns(name) for name in _BY_UNIT},
     )
 

@@ -3,7 +3,6 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,42 +52,6 @@ _MARGIN = 6.0
 """Percent of a panel left of the first layer and right of the last."""
 _THIN_ROWS = 24
 """From so many layers on bars are thin."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A layer: its bar, the share of the factor that grows most, and all numbers."""
-
-    name: str
-    bar: StackedBar
-    figure: str
-    error: str
-    cells: tuple[tuple[str, str], ...]
-    """Of every factor, of all, of pairs and of the rest: value and half interval."""
-
-
-@dataclass(frozen=True)
-class _Dot:
-    """A share on a panel, in percent of its width and height; y runs downwards."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    tip: str
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """One factor's share, layer by layer."""
-
-    name: str
-    swatch: Swatch
-    dots: tuple[_Dot, ...]
-    path: str
-    top: str
-    """The share at the upper edge."""
-    alt: str
 
 
 class DriversView:
@@ -271,30 +234,29 @@ class DriversView:
     def tile(self) -> tuple[str, str, str]:
         """The figure of the factor that the rows follow, for the head of a page."""
         name = self.followed
-        first, last = (layer.shares()[name].value for layer in self.ends)
+        layers = self.done.layers
+        first, last = (layer.shares()[name].value for layer in (layers[0], layers[-1]))
         before = f", {shown_share(first)} in {self.first}" if self.rows[1:] else ""
         share = shown_share(last)
         return f"Driven by {name}", share, f"of the variance in {self.last}{before}"
 
-    @property
-    def ends(self) -> tuple[LayerDrivers, LayerDrivers]:
-        """The first layer and the last."""
-        return self.done.layers[0], self.done.layers[-1]
-
-    def _row(self, layer: LayerDrivers) -> _Row:
+    def _row(self, layer: LayerDrivers) -> dict[str, Any]:
+        """A layer: its bar, the share of the factor that grows most, and all numbers."""
         shares = layer.shares()
         wholes = (layer.first_order(), layer.all_two_way(), layer.rest())
         cells = (*shares.values(), *(wholes if self.done.drawn else ()))
         followed = shares[self.followed]
-        return _Row(
-            layer.layer,
-            drivers_bar(layer),
-            shown_share(followed.value),
-            f"±{THIN}{100 * (followed.high - followed.value):.1f}",
-            tuple((_points(each.value), _points(each.high - each.value)) for each in cells),
-        )
+        return {
+            "name": layer.layer,
+            "bar": drivers_bar(layer),
+            "figure": shown_share(followed.value),
+            "error": f"±{THIN}{100 * (followed.high - followed.value):.1f}",
+            # Of every factor, of all, of pairs and of the rest: value and half interval.
+            "cells": [(_points(each.value), _points(each.high - each.value)) for each in cells],
+        }
 
-    def _panel(self, place: int) -> _Panel:
+    def _panel(self, place: int) -> dict[str, Any]:
+        """One factor's share, layer by layer, in percent of width and height; y runs downwards."""
         name = self.names[place]
         found = [layer.shares()[name] for layer in self.done.layers]
         top = _nice(max(0.02, *(each.high for each in found)))
@@ -303,18 +265,30 @@ class DriversView:
         def height(share: float) -> float:
             return 100 * (1 - min(max(share, 0.0), top) / top)
 
-        dots = tuple(
-            _Dot(float(x), height(each.value), height(each.low), height(each.high),
-                 f"{layer.layer}: {name} {_told(each)}")
+        dots = [
+            {
+                "x": float(x),
+                "y": height(each.value),
+                "low": height(each.low),
+                "high": height(each.high),
+                "tip": f"{layer.layer}: {name} {_told(each)}",
+            }
             for x, each, layer in zip(places, found, self.done.layers, strict=True)
-        )  # fmt: skip
-        path = " ".join(f"{'L' if i else 'M'}{dot.x:.2f} {dot.y:.2f}" for i, dot in enumerate(dots))
-        swatch = next(s for s, names in _known(self.names) if name in names)
+        ]
         told = ", ".join(
             f"{layer.layer} {shown_share(each.value)}"
             for layer, each in zip(self.done.layers, found, strict=True)
         )
-        return _Panel(name, swatch, dots, path, shown_share(top), f"{name}: {told}")
+        return {
+            "name": name,
+            "swatch": next(s for s, names in _known(self.names) if name in names),
+            "dots": dots,
+            "path": " ".join(
+                f"{'L' if i else 'M'}{dot['x']:.2f} {dot['y']:.2f}" for i, dot in enumerate(dots)
+            ),
+            "top": shown_share(top),
+            "alt": f"{name}: {told}",
+        }
 
 
 _WORTH_TELLING = 0.02

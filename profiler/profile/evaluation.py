@@ -15,7 +15,7 @@ from profiler.activations.top_lists import LayerTops, TopCollector
 from profiler.core.arrays import FloatArray, IntArray, Rows, blocks
 from profiler.errors import InputError
 from profiler.profile.labels import DEFAULT_SIMILARITY, LayerLabels, label_layers
-from profiler.profile.quality import POSITIVE_SHARE, LayerQuality, bootstrap, held_out
+from profiler.profile.quality import LayerQuality, bootstrap, held_out
 from profiler.profile.similarity.base import Similarity
 
 HELD_OUT_SHARE = 0.5
@@ -129,8 +129,6 @@ def evaluate(
     similarity: Similarity = DEFAULT_SIMILARITY,
     top: int | None = None,
     draws: int = DRAWS,
-    fraction: float = HELD_OUT_SHARE,
-    positive: float = POSITIVE_SHARE,
     seed: int = 0,
     done: Callable[[int], None] = lambda _: None,
 ) -> tuple[LayerQuality, ...]:
@@ -144,8 +142,6 @@ def evaluate(
         similarity: the formula of the run.
         top: the length of its top lists; None leaves it to the formula.
         draws: how often the images are resampled.
-        fraction: share of the images to hold out.
-        positive: share of those that count as a unit's most active ones.
         seed: seeds the split, the draws and the formula.
         done: called with 1 after each labelling, ``draws`` + 1 times.
     """
@@ -161,9 +157,7 @@ def evaluate(
         done,
     )
     own = [layer.concept[:, 0] for layer in labels]
-    parts = held_out(
-        labeller, matrices, images, concepts, fraction=fraction, positive=positive, seed=seed
-    )
+    parts = held_out(labeller, matrices, images, concepts, fraction=HELD_OUT_SHARE, seed=seed)
     stable = bootstrap(labeller, len(images), own, draws=draws, seed=seed)
     return tuple(
         LayerQuality(layer.layer, label, held, permuted, stability)

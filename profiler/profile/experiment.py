@@ -276,11 +276,11 @@ def run_experiment(
     """
     check_enough(len(scenes))
     clock = Clock()
-    if found is not None:
-        return _from_pass(found, layers, scenes.factors, True, clock)
-    with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
-        probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
-    return _told(subject, layers, probe, scenes.factors, True, clock, reading, services)
+    if found is None:
+        with clock("drawing"), services.progress.stage("scenes", len(scenes)) as advance:
+            probe = drawn_once(scenes, services.store, workers=reading.workers, advance=advance)
+        found = _shown(subject, layers, probe, clock, reading, services)
+    return _told(found, layers, scenes.factors, clock, drawn=True)
 
 
 def describe(
@@ -293,29 +293,25 @@ def describe(
 ) -> Experiment:
     """The same of annotated images: what goes with the units' activations, cause or not."""
     check_enough(len(images.factors))
-    return _told(subject, layers, images.probe, images.factors, False, Clock(), reading, services)
+    clock = Clock()
+    found = _shown(subject, layers, images.probe, clock, reading, services)
+    return _told(found, layers, images.factors, clock, drawn=False)
 
 
-def _told(
+def _shown(
     subject: Subject,
     layers: Sequence[Layer],
     probe: ProbeSet,
-    factors: Factors,
-    drawn: bool,
     clock: Clock,
     reading: Reading,
     services: Services,
-) -> Experiment:
-    total = len(probe.names)
-    with clock("network"), services.progress.stage("images", total) as advance:
-        found = collect_alone(
-            subject, layers, probe, reading, store=services.store, advance=advance
-        )
-    return _from_pass(found, layers, factors, drawn, clock)
+) -> Collected:
+    with clock("network"), services.progress.stage("images", len(probe.names)) as advance:
+        return collect_alone(subject, layers, probe, reading, store=services.store, advance=advance)
 
 
-def _from_pass(
-    found: Collected, layers: Sequence[Layer], factors: Factors, drawn: bool, clock: Clock
+def _told(
+    found: Collected, layers: Sequence[Layer], factors: Factors, clock: Clock, *, drawn: bool
 ) -> Experiment:
     factors = factors.take(found.kept)
     with clock("drivers"):

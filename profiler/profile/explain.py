@@ -24,7 +24,7 @@ the moments of a pass (:mod:`profiler.activations.moments`): no image is seen ag
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -212,8 +212,6 @@ def explain_layers(
     tops: Sequence[LayerTops],
     candidates: Candidates,
     sample: ImageSample,
-    *,
-    most: int = MOST_WORDS,
 ) -> Iterator[LayerRange]:
     """Explain the units of every layer, one layer after the other.
 
@@ -222,7 +220,6 @@ def explain_layers(
         tops: their lowest and highest activations.
         candidates: the concepts.
         sample: activations on some images, numbered as in the top lists.
-        most: words of an explanation.
     """
     number = np.arange(len(candidates.rows))
     if candidates.allowed is not None:
@@ -231,14 +228,7 @@ def explain_layers(
         candidates = Candidates(candidates.rows[number], rank=rank)
     space = _Space(layers[0].units, candidates)
     for layer, own, values in zip(layers, tops, sample.activations, strict=True):
-        found = _explain(layer, own, space, most, range_images(own, sample.images, values))
-        yield replace(
-            found,
-            concept=np.where(found.concept >= 0, number[found.concept], -1),
-            equals=np.where(found.equals >= 0, number[found.equals], -1),
-            density=densities(own, values),
-            low=own.low,
-        )
+        yield _explain(layer, own, space, number, sample.images, values)
 
 
 class _Fit:
@@ -314,18 +304,20 @@ def _explain(
     layer: LayerMoments,
     tops: LayerTops,
     space: _Space,
-    most: int,
-    images: tuple[IntArray, FloatArray],
+    number: IntArray,
+    sample: IntArray,
+    values: FloatArray,
 ) -> LayerRange:
+    """One layer, given the numbers of the candidates and the activations on some images."""
     low, high = tops.low, tops.activations[:, 0]
     some = decoys_of(tops.units)
-    own = _Search(layer.units, space, most)
-    chance = _Search(layer.decoys, space, most)
+    own = _Search(layer.units, space)
+    chance = _Search(layer.decoys, space)
     q = own.words
-    weights = np.where(np.arange(most) < q[:, None], own.weights_with(q), 0.0)
+    weights = np.where(np.arange(MOST_WORDS) < q[:, None], own.weights_with(q), 0.0)
     return LayerRange(
         layer.layer,
-        np.where(weights > 0, own.concept, -1),
+        np.where(weights > 0, number[own.concept], -1),
         weights,
         own.r,
         q,
@@ -336,16 +328,18 @@ def _explain(
         chance.r,
         monosemanticity(layer.decoys, low[some], high[some]),
         own.fold_r.astype(np.float32),
-        *images,
-        equals=own.equals,
+        *range_images(tops, sample, values),
+        densities(tops, values),
+        low,
+        np.where(own.equals >= 0, number[own.equals], -1),
     )
 
 
 class _Search:
     """The words of a layer's units, on all images and outside each fold."""
 
-    def __init__(self, moments: FoldMoments, space: _Space, most: int) -> None:
-        self.moments, self.space, self.most = moments, space, most
+    def __init__(self, moments: FoldMoments, space: _Space) -> None:
+        self.moments, self.space = moments, space
         units = moments.a.shape[1]
         self._rest = {part: moments.without(part) for part in space.parts}
         total = self._rest[None]
@@ -358,22 +352,22 @@ class _Search:
         self._leading = {part: concept[:, 0] for part, (concept, _) in found.items()}
         self._directions = {
             part: self._rows(part, *found[part]) for part in space.folds
-        }  # (most, e, K)
-        self.fold_r = np.full((units, max(len(space.folds), 1), most), np.nan)
+        }  # (q, e, K)
+        self.fold_r = np.full((units, max(len(space.folds), 1), MOST_WORDS), np.nan)
         for place, part in enumerate(space.folds):
             fold = moments.fold(part)
-            for q in range(most):
+            for q in range(MOST_WORDS):
                 self.fold_r[:, place, q] = _correlations(fold, self._directions[part][q])
         self.fold_r[~self.varies] = np.nan
         self.r = self.fold_r.mean(axis=1)
         self.words = _how_many(self.r)
 
     def _fit(self, part: int | None) -> tuple[IntArray, Float64]:
-        """(K, most) concepts, and (most, K, most) the weights with the first 1 … most of them."""
+        """(K, q) concepts, and (q, K, q) the weights with the first 1 … q of them."""
         some = self._rest[part]
         units = some.a.shape[1]
-        concept = np.zeros((units, self.most), dtype=np.int64)
-        weights = np.zeros((self.most, units, self.most))
+        concept = np.zeros((units, MOST_WORDS), dtype=np.int64)
+        weights = np.zeros((MOST_WORDS, units, MOST_WORDS))
         deviation = np.sqrt(np.maximum(some.aa[0], _TINY))
         size = max(BLOCK_NUMBERS // len(self.space.candidates.rows), 16)
         for block in blocks(units, size):
@@ -404,12 +398,12 @@ class _Search:
     def _pursue(self, fit: _Fit, correlation: Float64) -> tuple[IntArray, Float64]:
         """Matching pursuit for a block of units: correlation (K, M) with every concept."""
         units, rank = len(correlation), self.space.candidates.rank
-        chosen = np.zeros((units, self.most), dtype=np.int64)
-        weights = np.zeros((self.most, units, self.most))
+        chosen = np.zeros((units, MOST_WORDS), dtype=np.int64)
+        weights = np.zeros((MOST_WORDS, units, MOST_WORDS))
         barred = np.repeat(~fit.usable[None], units, axis=0)
         left = correlation.copy()
-        grams = np.zeros((units, self.most, correlation.shape[1]))
-        for q in range(self.most):
+        grams = np.zeros((units, MOST_WORDS, correlation.shape[1]))
+        for q in range(MOST_WORDS):
             left[barred] = -np.inf
             if rank is None:
                 pick = left.argmax(axis=1)
@@ -428,15 +422,15 @@ class _Search:
         return chosen, weights
 
     def _rows(self, part: int | None, concept: IntArray, weights: Float64) -> Float64:
-        """(most, e, K): the direction in the embedding that predicts with the first q words."""
+        """(q, e, K): the direction in the embedding that predicts with the first q words."""
         fit = self.space.fits[part]
         scaled = fit.rows * fit.scale[:, None]
         return np.stack(
-            [np.einsum("kq,kqe->ek", weights[q], scaled[concept]) for q in range(self.most)]
+            [np.einsum("kq,kqe->ek", weights[q], scaled[concept]) for q in range(MOST_WORDS)]
         )
 
     def weights_with(self, words: IntArray) -> Float64:
-        """(K, most) weights on all images with so many words."""
+        """(K, q) weights on all images with so many words."""
         place = np.maximum(words - 1, 0)
         found: Float64 = self._weights[place, np.arange(len(words))]
         return found

@@ -49,7 +49,7 @@ class ProfileFacts(Facts):
         labels: by layer its most frequent labels, most frequent first.
         threshold: which labels are trusted; None: all.
         vlm: the name of the model that reads the images.
-        vlm_limit: a sentence on what that model cannot see; closes every paragraph.
+        caution: a sentence that closes every paragraph.
         concepts: the whole concept set, so that a label not found here is noticed.
         ranges: counts by category of the word that leads a unit's range explanation; None without.
         mean_r: by layer the mean correlation of these explanations with the units.
@@ -76,7 +76,7 @@ class ProfileFacts(Facts):
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     threshold: Threshold | None = None
     vlm: str = ""
-    vlm_limit: str = ""
+    caution: str = ""
     concepts: frozenset[str] = frozenset()
     ranges: ModelProfile | None = None
     mean_r: Mapping[str, float] = field(default_factory=dict)
@@ -84,12 +84,9 @@ class ProfileFacts(Facts):
     experiment: Experiment | None = None
     followed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self, profile: ModelProfile | None = None) -> tuple[Group, ...]:
         """Take the early and the late layers: a third of the network each, at least one layer."""
-        return self._groups(self.profile)
-
-    def _groups(self, profile: ModelProfile) -> tuple[Group, ...]:
-        layers = tuple(layer for layer in profile.layers if layer.units)
+        layers = tuple(layer for layer in (profile or self.profile).layers if layer.units)
         if len(layers) < 2:
             return tuple(Group(layer.layer, (layer,)) for layer in layers)
         size = max(1, len(layers) // 3)
@@ -209,7 +206,7 @@ class ProfileFacts(Facts):
                 found.append(
                     Number(f"mean r in {layer.layer}", self.mean_r[layer.layer], "", 2, about)
                 )
-        for group in (*self._groups(self.ranges), Group("all layers", self.ranges.layers)):
+        for group in (*self.groups(self.ranges), Group("all layers", self.ranges.layers)):
             found += [
                 Number(
                     f"units of {group.title} whose explanation {category} leads",
@@ -258,8 +255,8 @@ class ProfileFacts(Facts):
         return self.concepts
 
     def closing(self) -> str:
-        """Give the limit of the model that reads the images."""
-        return self.vlm_limit
+        """Give the caution."""
+        return self.caution
 
     def to_json(self) -> dict[str, Any]:
         """Add what the numbers and names alone do not say: the order, the peaks, the labels."""
@@ -360,7 +357,7 @@ class ProfileFacts(Facts):
                 group.total,
                 *self.ranked(group.total, 1)[0],
             )
-            for group in self._groups(self.ranges or self.profile)
+            for group in self.groups(self.ranges)
             if group.total.interpretable
         ]
         if len(ends) < 2 or ends[0][2] != ends[1][2]:

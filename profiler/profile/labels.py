@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from profiler.activations.top_lists import LayerTops
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.errors import InputError
-from profiler.profile.similarity.base import Null, Similarity, Tile, Units
+from profiler.profile.similarity.base import Null, Similarity, Units
 from profiler.profile.similarity.pmi import SoftWPMI
 
 KEPT_LABELS = 5
@@ -104,17 +104,20 @@ def label_layers(
             layer.activations[~layer.dead, :length],
             None if matrices is None else matrices[index],
             np.flatnonzero(~layer.dead),
-            layer.listed(length, len(images))[~layer.dead],
+            layer.listed(length, len(images))[~layer.dead].astype(np.int64),
         )
         for index, layer in enumerate(layers)
     ]
-    best = [_Best.empty(int(np.count_nonzero(~layer.dead))) for layer in layers]
+    # Best first; ties go to the lower concept index.
+    scores = [np.full((len(each), KEPT_LABELS), -np.inf, dtype=np.float32) for each in units]
+    chosen = [np.full((len(each), KEPT_LABELS), -1, dtype=np.int64) for each in units]
     null = Null(draws, seed, [np.full(draws, -np.inf, dtype=np.float32) for _ in layers])
     for tile in similarity.score(units, images, concepts, null):
-        best[tile.layer].merge(tile)
+        rows = slice(tile.unit, tile.unit + len(tile.scores))
+        _insert(tile.concept, tile.scores, scores[tile.layer][rows], chosen[tile.layer][rows])
     return [
-        _assemble(layer, found, np.sort(null_scores), bool(len(every)), len(images))
-        for layer, found, null_scores, every in zip(layers, best, null.best, units, strict=True)
+        _assemble(*found, images=len(images))
+        for found in zip(layers, scores, chosen, map(np.sort, null.best), strict=True)
     ]
 
 
@@ -126,14 +129,10 @@ def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[st
         top: how many images of each list are used.
         images: of the probe set.
     """
-    silent: dict[str, int] = {}
-    saturated: dict[str, int] = {}
-    for layer in layers:
-        short = ~layer.dead & (layer.listed(top, images) < top)
-        silent[layer.layer] = int(np.count_nonzero(short))
-        saturated[layer.layer] = int(np.count_nonzero(layer.saturated(top)))
+    silent = [~layer.dead & (layer.listed(top, images) < top) for layer in layers]
+    saturated = [layer.saturated(top) for layer in layers]
     said = []
-    for counts, what in (
+    for concerned, what in (
         (
             silent,
             f"are silent, at their lowest activation, on all but fewer than {top} images; "
@@ -145,30 +144,14 @@ def list_warnings(layers: Sequence[LayerTops], top: int, images: int) -> list[st
             "those that come first in the folder, so their labels depend on the order of the files",
         ),
     ):
-        if any(counts.values()):
-            where = ", ".join(f"{name} ({n:,})" for name, n in counts.items() if n)
-            said.append(f"some units {what}: {where}")
+        where = [
+            f"{layer.layer} ({np.count_nonzero(units):,})"
+            for layer, units in zip(layers, concerned, strict=True)
+            if units.any()
+        ]
+        if where:
+            said.append(f"some units {what}: {', '.join(where)}")
     return said
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best concepts of K units so far, best first; ties go to the lower concept index."""
-
-    score: NDArray[np.float32]
-    concept: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, units: int) -> "_Best":
-        return cls(
-            np.full((units, KEPT_LABELS), -np.inf, dtype=np.float32),
-            np.full((units, KEPT_LABELS), -1, dtype=np.int64),
-        )
-
-    def merge(self, tile: Tile) -> None:
-        """Take in some scores; the tiles of a unit come in ascending order of concepts."""
-        rows = slice(tile.unit, tile.unit + len(tile.scores))
-        _insert(tile.concept, tile.scores, self.score[rows], self.concept[rows])
 
 
 @numba.njit(cache=True)
@@ -193,21 +176,22 @@ def _insert(
 
 
 def _assemble(
-    tops: LayerTops, best: _Best, null_scores: FloatArray, any_alive: bool, images: int
+    tops: LayerTops, scores: FloatArray, chosen: IntArray, null_scores: FloatArray, images: int
 ) -> LayerLabels:
+    """The labels of a layer, given the best concepts of its living units."""
     alive = ~tops.dead
     score = np.full((tops.units, KEPT_LABELS), np.nan, dtype=np.float32)
     concept = np.full((tops.units, KEPT_LABELS), -1, dtype=np.int64)
     p_value = np.full(tops.units, np.nan)
     # With fewer than five concepts in all, the places left over hold no concept.
-    score[alive] = np.where(best.concept >= 0, best.score, np.nan)
-    concept[alive] = best.concept
+    score[alive] = np.where(chosen >= 0, scores, np.nan)
+    concept[alive] = chosen
     kept = tops.images.shape[1]
     if len(null_scores):
         at_least = len(null_scores) - np.searchsorted(null_scores, score[alive, 0], side="left")
         # Without a concept, where the similarity has no score for any, there is none either.
         p_value[alive] = np.where(
-            best.concept[:, 0] >= 0, (1 + at_least) / (1 + len(null_scores)), np.nan
+            chosen[:, 0] >= 0, (1 + at_least) / (1 + len(null_scores)), np.nan
         )
     return LayerLabels(
         tops.layer,
@@ -217,5 +201,5 @@ def _assemble(
         tops.dead,
         np.where(np.arange(kept) < tops.listed(kept, images)[:, None], tops.images, -1),
         tops.activations,
-        null_scores if any_alive else null_scores[:0],
+        null_scores if alive.any() else null_scores[:0],
     )

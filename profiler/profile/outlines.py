@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from profiler.activations.maps import LayerMaps, ShownMaps
-from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
+from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.models.subject.geometry import Frame
 
 DIFFUSE = 0.5
@@ -61,12 +61,6 @@ class LayerOutlines:
         return [
             self.places[ends[ring] : ends[ring + 1]] / STEPS for ring in range(first, first + many)
         ]
-
-    @property
-    def known(self) -> BoolArray:
-        """(K, G) whether it is known where the unit responds."""
-        found: BoolArray = self.rings != UNKNOWN
-        return found
 
     def to_arrays(self) -> dict[str, Any]:
         """As named arrays, to be stored: 2 bytes a point, and a few for each unit."""

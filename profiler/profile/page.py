@@ -343,11 +343,7 @@ def sorter_story(run: ProfileRun) -> tuple[str, ...]:
 def doubtful(run: ProfileRun) -> tuple[Doubt, ...]:
     """The words whose category changed between votes, least certain first."""
     votes = int(run.sorting.provenance.get("votes", 1))
-    units = Counter(
-        run.concepts[concept]
-        for layer in run.layers
-        for concept in layer.concept[run.trusted(layer), 0]
-    )
+    units = Counter(word for layer in run.layers for word in run.trusted_words(layer))
     return tuple(
         Doubt(word, run.sorting.category[word], round(share * votes), votes, units[word])
         for word, share in run.sorting.doubtful()

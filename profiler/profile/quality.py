@@ -31,7 +31,7 @@ import numpy as np
 from scipy.special import digamma
 
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
-from profiler.core.statistics import average_precision, correlation, wilson
+from profiler.core.statistics import average_precision, correlation
 from profiler.errors import InputError
 from profiler.profile.labels import KEPT_LABELS
 
@@ -105,11 +105,6 @@ class Stability:
     def survival(self) -> FloatArray:
         """(K,) share of the draws in which the unit keeps its label; NaN where it has none."""
         return np.where(self.labelled, self.kept / self.draws, np.nan)
-
-    def interval(self, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
-        """Low and high end (K,) of the survival rate, for the number of draws; NaN likewise."""
-        low, high = wilson(self.kept, self.draws, level)
-        return np.where(self.labelled, low, np.nan), np.where(self.labelled, high, np.nan)
 
 
 @dataclass(frozen=True)
@@ -270,7 +265,6 @@ def held_out(
     concepts: FloatArray,
     *,
     fraction: float = 0.5,
-    positive: float = POSITIVE_SHARE,
     seed: int = 0,
 ) -> list[tuple[HeldOut, HeldOut]]:
     """Label on one part of the images, and measure on the other.
@@ -284,16 +278,14 @@ def held_out(
         images: (N, e) unit rows.
         concepts: (M, e) unit rows.
         fraction: share of the images to hold out.
-        positive: share of the held-out images that count as a unit's most active ones.
         seed: seeds the split, which is the same for all layers, and the dealing.
     """
     kept, held = split(images.shape[0], fraction=fraction, seed=seed)
-
-    def measured(labels: IntArray, layer: Rows) -> HeldOut:
-        return measure(labels, layer, images, concepts, held, positive=positive)
-
     return [
-        (measured(labels, layer), measured(deal(labels, seed=seed), layer))
+        (
+            measure(labels, layer, images, concepts, held),
+            measure(deal(labels, seed=seed), layer, images, concepts, held),
+        )
         for labels, layer in zip(labeller(kept), activations, strict=True)
     ]
 
@@ -322,8 +314,6 @@ def measure(
     images: Rows,
     concepts: FloatArray,
     rows: IntArray,
-    *,
-    positive: float = POSITIVE_SHARE,
 ) -> HeldOut:
     """Measure given labels on given images; nothing is chosen here.
 
@@ -335,10 +325,7 @@ def measure(
         images: (N, e) unit rows.
         concepts: (M, e) unit rows.
         rows: (n,) the images to measure on, ascending, none twice.
-        positive: share of them that count as a unit's most active ones.
     """
-    if not 0 < positive < 1:
-        raise InputError(f"the share of positives must lie between 0 and 1, got {positive}")
     if activations.shape != (images.shape[0], len(labels)):
         raise ValueError(
             f"activations of shape {activations.shape} for {images.shape[0]} images and "
@@ -355,7 +342,7 @@ def measure(
         activation, cosine = _read(activations, images, concepts[labels[block]], block, rows)
         for column, unit in enumerate(block):
             a, c = activation[:, column], cosine[:, column]
-            truth = most_active(a, positive)
+            truth = most_active(a)
             correlations[unit] = correlation(a, c)
             precisions[unit] = average_precision(truth, c)
             positives[unit] = truth.sum()

@@ -7,20 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from profiler.core.arrays import FloatArray
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.evaluation import other_labels
 from profiler.profile.quality import QualitySummary, Spread, summarise
 from profiler.profile.result import ProfileRun
-from profiler.report.charts import Tick
+from profiler.report.columns import Index, rounded
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FEW = 5
 """Of fewer units no median is worth a sentence on its layer."""
 NAMED_LAYERS = 4
 """Layers a sentence names; more are counted."""
-
-Tiles = list[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -40,58 +37,10 @@ class _Figures:
         return cls(number(spread.median, 2), middle)
 
 
-@dataclass(frozen=True)
-class _Whisker:
-    """The same as places on an axis, in percent of it."""
-
-    low: float
-    median: float
-    high: float
-
-    @property
-    def width(self) -> float:
-        return self.high - self.low
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    link: str
-    """Id of the layer's section; empty in the row of all layers."""
-    remark: str
-    units: str
-    correlation: _Figures
-    permuted: _Figures
-    own_mark: _Whisker | None
-    permuted_mark: _Whisker | None
-    zero: float | None
-    """Where a correlation of 0 lies on the axis, if it is on it."""
-    alt: str
-    auprc: _Figures
-    permuted_auprc: _Figures
-    chance: str
-    survival: str
-    stable: str
-
-
-@dataclass(frozen=True)
-class _Group:
-    """One table: the layers, then all of them together."""
-
-    title: str
-    rows: tuple[_Row, ...]
-    total: _Row
-    ticks: tuple[Tick, ...]
-
-
 class QualityView:
     """Everything the template prints of it, worked out once."""
 
-    def __init__(
-        self,
-        run: ProfileRun,
-        ids: Sequence[str],
-    ) -> None:
+    def __init__(self, run: ProfileRun, ids: Sequence[str]) -> None:
         self.run, self.ids = run, ids
         self.trusted = [run.trusted(layer) for layer in run.layers]
         every = [np.ones_like(mask) for mask in self.trusted]
@@ -162,7 +111,7 @@ class QualityView:
         where = f"{len(layers)} layers" if len(layers) > NAMED_LAYERS else _listed(layers)
         return [f"In {where} the labels are not specific to their units: {rule}"]
 
-    def tiles(self) -> Tiles:
+    def tiles(self) -> list[tuple[str, str, str]]:
         """The two numbers for the first screen."""
         total = self.totals[self.main]
         among = "interpretable units" if self.some_trusted else "all labels"
@@ -190,19 +139,20 @@ class QualityView:
 
     # -- tables --------------------------------------------------------------------------------
 
-    def _group(self, name: str, title: str) -> _Group:
+    def _group(self, name: str, title: str) -> dict[str, Any]:
+        """One table: the layers, then all of them together."""
         axis = self.axis
-        return _Group(
-            title,
-            tuple(
+        return {
+            "title": title,
+            "rows": [
                 _row(layer.layer, link, summary, axis)
                 for layer, link, summary in zip(
                     self.run.quality, self.ids, self.summaries[name], strict=True
                 )
-            ),
-            _row("All layers", "", self.totals[name], axis),
-            axis.ticks(4) if axis else (),
-        )
+            ],
+            "total": _row("All layers", "", self.totals[name], axis),
+            "ticks": axis.ticks(4) if axis else (),
+        }
 
     # -- single units --------------------------------------------------------------------------
 
@@ -216,20 +166,16 @@ class QualityView:
     @property
     def data(self) -> dict[str, Any]:
         """The units as columns, for the script; a word or a level of chance is written once."""
-        words: dict[int, int] = {}
+        words = Index()
         levels: dict[str, int] = {}
-
-        def coded(concept: int) -> int:
-            return words.setdefault(concept, len(words)) if concept >= 0 else -1
-
         layers = []
         for layer in self.run.quality:
             held, stability = layer.held_out, layer.stability
             columns: dict[str, Any] = {
                 "kept": np.where(stability.labelled, stability.kept, -1).tolist(),
-                "held": [coded(concept) for concept in held.label.tolist()],
-                "correlation": _hundredths(held.correlation),
-                "auprc": _hundredths(held.auprc),
+                "held": words.put(held.label.tolist()),
+                "correlation": rounded(held.correlation, 2),
+                "auprc": rounded(held.auprc, 2),
                 "chance": [
                     levels.setdefault(number(value, 2), len(levels))
                     for value in held.chance.tolist()
@@ -238,7 +184,7 @@ class QualityView:
                     [
                         part
                         for other, draws in other_labels(layer, unit)
-                        for part in (coded(other), draws)
+                        for part in (*words.put([other]), draws)
                     ]
                     for unit in range(layer.units)
                 ],
@@ -249,7 +195,7 @@ class QualityView:
         return {
             "draws": self._draws,
             "images": self._held_out,
-            "words": [self.run.concepts[concept] for concept in words],
+            "words": [self.run.concepts[concept] for concept in words.order],
             "chances": list(levels),
             "layers": layers,
         }
@@ -266,26 +212,30 @@ def unspecific(summary: QualitySummary) -> bool:
     return own.median <= permuted.high
 
 
-def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> _Row:
+def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) -> dict[str, Any]:
+    """A row of the table; it links to the layer's section, if it is about one."""
     correlation = _Figures.of(summary.correlation)
     permuted = _Figures.of(summary.permuted_correlation)
-    return _Row(
-        name,
-        link,
-        "not specific" if unspecific(summary) else "",
-        count(summary.correlation.count),
-        correlation,
-        permuted,
-        _whisker(summary.correlation, axis),
-        _whisker(summary.permuted_correlation, axis),
-        axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
-        f"{name}: own labels {correlation.median}, permuted labels {permuted.median}",
-        _Figures.of(summary.auprc),
-        _Figures.of(summary.permuted_auprc),
-        _Figures.of(summary.chance).median,
-        percent(summary.kept, summary.drawn),
-        f"{count(summary.stable)} of {count(summary.labelled)}" if summary.labelled else NOTHING,
-    )
+    return {
+        "name": name,
+        "link": link,
+        "remark": "not specific" if unspecific(summary) else "",
+        "units": count(summary.correlation.count),
+        "correlation": correlation,
+        "permuted": permuted,
+        "own_mark": _whisker(summary.correlation, axis),
+        "permuted_mark": _whisker(summary.permuted_correlation, axis),
+        # Where a correlation of 0 lies on the axis, if it is on it.
+        "zero": axis.place(0) if axis and axis.edges[0] <= 0 <= axis.edges[-1] else None,
+        "alt": f"{name}: own labels {correlation.median}, permuted labels {permuted.median}",
+        "auprc": _Figures.of(summary.auprc),
+        "permuted_auprc": _Figures.of(summary.permuted_auprc),
+        "chance": _Figures.of(summary.chance).median,
+        "survival": percent(summary.kept, summary.drawn),
+        "stable": f"{count(summary.stable)} of {count(summary.labelled)}"
+        if summary.labelled
+        else NOTHING,
+    }
 
 
 def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
@@ -304,15 +254,12 @@ def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:
     return ScoreAxis(np.array([low - margin, high + margin]), -math.inf, 2)
 
 
-def _whisker(spread: Spread, axis: ScoreAxis | None) -> _Whisker | None:
+def _whisker(spread: Spread, axis: ScoreAxis | None) -> dict[str, float] | None:
+    """The median and the middle half as places on an axis, in percent of it."""
     if axis is None or spread.low is None or spread.median is None or spread.high is None:
         return None
-    return _Whisker(*(axis.place(value) for value in (spread.low, spread.median, spread.high)))
-
-
-def _hundredths(values: FloatArray) -> list[float | None]:
-    """What the page shows; undefined is null."""
-    return [None if math.isnan(value) else round(value, 2) for value in values.tolist()]
+    low, high = axis.place(spread.low), axis.place(spread.high)
+    return {"low": low, "median": axis.place(spread.median), "width": high - low}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,67 +3,22 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from profiler.core.arrays import FloatArray, IntArray
-from profiler.profile.charts import stacked_bar
+from profiler.profile.charts import Word, stacked_bar
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.explain import LayerRange, known_mean
 from profiler.profile.result import ProfileRun
-from profiler.report.charts import StackedBar, Swatch, query
+from profiler.report.charts import Swatch
 from profiler.report.columns import Index, rounded, significant
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FREQUENT_WORDS = 8
 """Leading words listed of a layer."""
-
-
-@dataclass(frozen=True)
-class RangeSpread:
-    """The correlations of a layer's units, as percentages of an axis from 0 to 1.
-
-    Attributes:
-        alt: the same in words.
-        low, high: hold the middle 90 % of the units.
-        first, third: hold the middle half.
-        median: of the units.
-        ceiling: median of their ceilings.
-        chance: 95 % of the layer's decoys lie below.
-    """
-
-    alt: str
-    low: float
-    first: float
-    median: float
-    third: float
-    high: float
-    ceiling: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class _Word:
-    text: str
-    swatch: Swatch
-    units: int
-    view: str
-
-
-@dataclass(frozen=True)
-class _Layer:
-    id: str
-    name: str
-    profile: LayerProfile
-    bar: StackedBar
-    spread: RangeSpread | None
-    mean: str
-    ceiling: str
-    specificity: str
-    monosemanticity: str
-    words: tuple[_Word, ...]
 
 
 class RangeView:
@@ -83,33 +38,35 @@ class RangeView:
         styles: Mapping[str, Swatch],
         ids: Sequence[str],
     ) -> None:
-        self.run, self.styles = run, styles
+        self.run, self.styles, self.profile = run, styles, profile
         self.total = profile.total
         self.cut = number(run.explained_cut, 2)
         self.layers = [
             self._layer(found, counted, layer_id)
             for found, counted, layer_id in zip(run.ranges, profile.layers, ids, strict=True)
         ]
-        self.whole = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
+        bar = stacked_bar(replace(self.total, layer="All layers"), styles, named=True)
+        self.whole = {"bar": bar, "profile": self.total}
 
-    def _layer(self, found: LayerRange, profile: LayerProfile, layer_id: str) -> _Layer:
+    def _layer(self, found: LayerRange, profile: LayerProfile, layer_id: str) -> dict[str, Any]:
         units = Counter(word for word in self.run.leading_words(found) if word)
         category = self.run.sorting.category
-        return _Layer(
-            layer_id,
-            profile.layer,
-            profile,
-            stacked_bar(profile, self.styles, named=False),
-            _spread(found),
-            _mean(found.shown_r),
-            _mean(found.ceiling),
-            _percent(found.specificity),
-            f"{_mean(found.monosemanticity)} ({_mean(found.decoy_monosemanticity)})",
-            tuple(
-                _Word(word, self.styles[category[word]], many, query(q=f'"{word}"'))
+        return {
+            "id": layer_id,
+            "name": profile.layer,
+            "profile": profile,
+            "bar": stacked_bar(profile, self.styles, named=False),
+            "spread": _spread(found),
+            "mean": _mean(found.shown_r),
+            "ceiling": _mean(found.ceiling),
+            "specificity": _percent(found.specificity),
+            "monosemanticity": f"{_mean(found.monosemanticity)} "
+            f"({_mean(found.decoy_monosemanticity)})",
+            "words": [
+                Word(word, self.styles[category[word]], many)
                 for word, many in units.most_common(FREQUENT_WORDS)
-            ),
-        )
+            ],
+        }
 
     @property
     def criterion(self) -> str:
@@ -131,7 +88,7 @@ class RangeView:
         if not total.interpretable:
             return "A few words explain no unit"
         text = f"A few words explain {percent(total.interpretable, total.units)} of the units"
-        filled = [layer.profile for layer in self.layers if layer.profile.interpretable]
+        filled = [layer for layer in self.profile.layers if layer.interpretable]
         first, last = _leading(filled[0]), _leading(filled[-1])
         if len(filled) < 2 or not first or not last:
             return text
@@ -222,7 +179,12 @@ def _leading(profile: LayerProfile) -> str:
     return name if units else ""
 
 
-def _spread(layer: LayerRange) -> RangeSpread | None:
+def _spread(layer: LayerRange) -> dict[str, Any] | None:
+    """The correlations of a layer's units, as percentages of an axis from 0 to 1.
+
+    ``low`` and ``high`` hold the middle 90 % of the units, ``first`` and ``third`` the middle half;
+    ``ceiling`` is the median of their ceilings, and 95 % of the decoys lie below ``chance``.
+    """
     r = layer.shown_r[np.isfinite(layer.shown_r)]
     if not r.size:
         return None
@@ -235,8 +197,11 @@ def _spread(layer: LayerRange) -> RangeSpread | None:
         f"between {number(first, 2)} and {number(third, 2)}; ceiling {number(ceiling, 2)}; 95 % of "
         f"decoys below {number(chance, 2)}"
     )
-    numbers = (low, first, median, third, high, ceiling, chance)
-    return RangeSpread(alt, *(100 * min(max(value, 0.0), 1.0) for value in numbers))
+    places = {
+        "low": low, "first": first, "median": median, "third": third, "high": high,
+        "ceiling": ceiling, "chance": chance,
+    }  # fmt: skip
+    return {"alt": alt, **{name: 100 * min(max(x, 0.0), 1.0) for name, x in places.items()}}
 
 
 def _mean(values: FloatArray) -> str:

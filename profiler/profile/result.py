@@ -79,6 +79,9 @@ SHOWN_IMAGES = 10
 """Most activating images kept a unit for people to look at."""
 
 
+UNCUT = "No threshold was applied: every unit that has a label counts as interpretable"
+
+
 @dataclass(frozen=True)
 class SimilarityRecord:
     """How labels were scored."""
@@ -282,6 +285,10 @@ class ProfileRun:
         labelled: BoolArray = layer.concept[:, 0] >= 0
         return labelled if self.threshold is None else self.threshold.trusts(layer) & labelled
 
+    def trusted_words(self, layer: LayerLabels) -> list[str]:
+        """The labels of the interpretable units of a layer."""
+        return [self.concepts[i] for i in layer.concept[self.trusted(layer), 0].tolist()]
+
     @property
     def usage(self) -> Usage:
         """What the language model has cost, for the sorting and the summary."""
@@ -441,13 +448,14 @@ class ProfileRun:
             }
         return {"drivers": found}
 
+    def explaining(self, layer: LayerRange, unit: int) -> list[tuple[str, float]]:
+        """A unit's words with their weights."""
+        own = zip(layer.concept[unit].tolist(), layer.weight[unit].tolist(), strict=True)
+        return [(self.concepts[concept], weight) for concept, weight in own if concept >= 0]
+
     def explanation(self, layer: LayerRange, unit: int) -> str:
-        """A unit's words with their weights: ``yellowish brown 0.35; cherry red 0.35``."""
-        return "; ".join(
-            f"{self.concepts[concept]} {weight:.2f}"
-            for concept, weight in zip(layer.concept[unit], layer.weight[unit], strict=True)
-            if concept >= 0
-        )
+        """The same as a text: ``yellowish brown 0.35; cherry red 0.35``."""
+        return "; ".join(f"{word} {weight:.2f}" for word, weight in self.explaining(layer, unit))
 
     def _range_json(self) -> dict[str, Any]:
         """What ``profile.json`` says of the range explanations."""
@@ -723,29 +731,27 @@ _ARRAYS = tuple(array.name for array in fields(LayerLabels) if array.name != "la
 
 
 def _pack(run: ProfileRun) -> bytes:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for place, layer in enumerate(run.layers):
         shown = replace(
             layer,
             top_images=layer.top_images[:, :SHOWN_IMAGES],
             top_activations=layer.top_activations[:, :SHOWN_IMAGES],
         )
-        for name in _ARRAYS:
-            arrays[f"{place}.{name}"] = np.ascontiguousarray(getattr(shown, name))
+        arrays |= {f"{place}.{name}": getattr(shown, name) for name in _ARRAYS}
     outlines = run.outlines.layers if run.outlines else ()
     more: dict[str, Sequence[LayerRange | LayerDrivers | LayerOutlines]] = {
         "range": run.ranges, "driver": run.drivers, "outline": outlines
     }  # fmt: skip
     for kind, found in more.items():
         for place, each in enumerate(found):
-            for name, values in each.to_arrays().items():
-                arrays[f"{place}.{kind}.{name}"] = np.ascontiguousarray(values)
+            arrays |= {f"{place}.{kind}.{name}": own for name, own in each.to_arrays().items()}
     if run.outlines:
         arrays |= {"outline.images": run.outlines.images, "outline.frames": run.outlines.frames}
     for kind, extra in {"variants": run.variants, "map": run.word_map}.items():
-        for name, values in (extra.to_arrays() if extra else {}).items():
-            arrays[f"{kind}.{name}"] = np.ascontiguousarray(values)
-    return save(arrays)
+        if extra:
+            arrays |= {f"{kind}.{name}": own for name, own in extra.to_arrays().items()}
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
 
 
 _WRITERS = 8
@@ -891,7 +897,7 @@ def _check_arrays(run: ProfileRun) -> None:
                 f"units.safetensors names concepts or images of layer {layer.layer!r} that "
                 "run.json does not know"
             )
-        for word in (run.concepts[c] for c in layer.concept[run.trusted(layer), 0]):
+        for word in run.trusted_words(layer):
             if word not in run.sorting.category:
                 raise ValueError(f"run.json has no category for the trusted label {word!r}")
     for ranges, info in zip(run.ranges, run.record.subject.layers, strict=False):
@@ -918,7 +924,7 @@ FROM_RUN = 40
 """Labels taken from a profile, at most."""
 
 
-def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
+def attributes_of(run: ProfileRun) -> ConceptSet:
     """The labels that most trusted units of a profile have, those of most units first.
 
     Raises:
@@ -926,8 +932,8 @@ def attributes_of(run: ProfileRun, most: int = FROM_RUN) -> ConceptSet:
     """
     units: Counter[str] = Counter()
     for layer in run.layers:
-        units.update(run.concepts[c] for c in layer.concept[run.trusted(layer), 0].tolist())
-    words = tuple(word for word, _ in units.most_common(most))
+        units.update(run.trusted_words(layer))
+    words = tuple(word for word, _ in units.most_common(FROM_RUN))
     if len(words) < 2:
         raise InputError(
             f"the run of {run.record.subject.name} has {len(words)} trusted label(s); concepts "

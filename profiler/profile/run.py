@@ -3,8 +3,8 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from profiler.data.records import ConceptRecord, ExperimentRecord, ProbeRecord
 from profiler.data.synthetic.design import FACTORS, VERSION, ExperimentScenes
 from profiler.errors import InputError, UsageError
 from profiler.llm.base import LLM
-from profiler.llm.narrate import Narrative, narrate_in_any_case
+from profiler.llm.narrate import narrate_in_any_case
 from profiler.models.compiled import compiled
 from profiler.models.records import LayerRecord, SubjectRecord, VLMRecord
 from profiler.models.subject.network import Layer, Subject
@@ -56,6 +56,7 @@ from profiler.profile.outlines import OUTLINED, Outlines
 from profiler.profile.quality import POSITIVE_SHARE, LayerQuality
 from profiler.profile.result import (
     SHOWN_IMAGES,
+    UNCUT,
     EvaluationRecord,
     OutlineRecord,
     ProfileRun,
@@ -150,6 +151,20 @@ class ProfileOptions:
             check_enough(self.scenes, "scenes")
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a profile is made of, and how."""
+
+    subject: Subject
+    layers: Sequence[Layer]
+    vlm: VLM
+    probe: ProbeSet
+    concepts: ConceptSet
+    top: int | None
+    """Images of a top list that count; None where all images do."""
+    options: ProfileOptions
+
+
 def profile(
     subject: Subject,
     vlm: VLM,
@@ -182,8 +197,9 @@ def profile(
             f"--range-threshold has nothing to cut: units are explained from {FEWEST_IMAGES} "
             f"images on, not by {len(probe.names)}"
         )
+    task = _Task(subject, layers, vlm, probe, concepts, top, options)
     if any(isinstance(each, Threshold) for each in (options.threshold, options.range_threshold)):
-        _check_early(subject, layers, vlm, probe, concepts, top, options)
+        _check_early(task)
 
     scenes = ExperimentScenes(options.scenes, options.seed) if options.scenes else None
     # The probe images may be the experiment's own: then one pass serves both.
@@ -197,11 +213,15 @@ def profile(
             probe = drawn_once(
                 probe, services.store, workers=options.reading.workers, advance=advance
             )
+        task = replace(task, probe=probe)
 
+    networks: AbstractContextManager[tuple[Network[Layer], VLM]] = (
+        compiled(subject, layers, vlm) if options.compile else nullcontext((subject, vlm))
+    )
     with (
         clock("images"),
         services.progress.stage("images", len(probe.names)) as advance,
-        _networks(subject, layers, vlm, options) as (network, eyes),
+        networks as (network, eyes),
     ):
         found = collect_once(
             network,
@@ -217,7 +237,10 @@ def profile(
                 or shared
             ),
             moments=len(probe.names) >= FEWEST_IMAGES,
-            known=_known(vlm),
+            # What annotations say of every image; a VLM has to look.
+            known=Known(np.arange(len(vlm.rows)), vlm.rows, {})
+            if isinstance(vlm, AnnotatedVLM)
+            else None,
             precision=options.reading.precision,
             batch_size=options.reading.batch_size,
             workers=options.reading.workers,
@@ -242,30 +265,29 @@ def profile(
             null_draws=_null_draws(options, len(found.kept)),
             seed=options.seed,
         )
-        labels = _confirmed(labels, found, probe, concept_rows, top, options)
+        labels = _confirmed(task, labels, found, concept_rows)
     with clock("explanations"):
         ranges = _explain(found, concepts, concept_rows)
         if isinstance(vlm, AnnotatedVLM):
             ranges = tuple(map(_without_cosines, ranges))
-    experiment = _experiment(subject, layers, scenes, found if shared else None, options, services)
+    experiment = _experiment(task, scenes, found if shared else None, services)
     with clock("outlines"):
-        outlines = _outlines(subject, layers, probe, found, labels, options, services.progress)
+        outlines, outline_record = _outlines(task, found, labels, services.progress)
     quality: tuple[LayerQuality, ...] = ()
+    evaluation = None
     if options.evaluate:
         with clock("evaluation"):
-            quality = _evaluate(labels, found, concept_rows, top, options, services.progress)
+            quality, evaluation = _evaluate(task, labels, found, concept_rows, services.progress)
     with clock("thumbnails"):
-        pictures = _pictures(
-            probe, found, labels, ranges, options.reading.workers, services.progress
-        )
+        pictures = _pictures(task, found, labels, ranges, services.progress)
 
-    record = _record(subject, layers, vlm, probe, concepts, found, top, options)
+    record = _record(task, found)
     unsorted = ProfileRun(
         record=replace(
             record,
-            evaluation=_evaluation_record(quality, len(found.kept), top, options),
+            evaluation=evaluation,
             experiment=experiment.record,
-            outlines=outlines.record,
+            outlines=outline_record,
             warnings=(*record.warnings, *experiment.warnings),
         ),
         layers=tuple(labels),
@@ -277,7 +299,7 @@ def profile(
         quality=quality,
         ranges=ranges,
         drivers=experiment.drivers,
-        outlines=outlines.found,
+        outlines=outlines,
         variants=experiment.variants,
     )
     with clock("words"):
@@ -467,13 +489,6 @@ def sort_words(
             sorting, provenance={**sorting.provenance, "text_encoder": texts.fingerprint}
         )
     with services.progress.stage("categories", len(words) * options.votes) as advance:
-        done = 0
-
-        def report(now: int, _total: int) -> None:
-            nonlocal done
-            advance(now - done)
-            done = now
-
         return categorize(
             words,
             options.categories,
@@ -483,25 +498,23 @@ def sort_words(
             concurrency=options.concurrency,
             lenient=options.lenient,
             seed=options.seed,
-            progress=report,
+            advance=advance,
         )
 
 
 def with_summary(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> ProfileRun:
     """The run with the finding in a few sentences."""
-    told = summarise(run, llm, prompts)
-    return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
-
-
-def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrative:
-    """The finding in a few sentences."""
-    kind = _UncutFacts if run.threshold is None else ProfileFacts
-    facts = kind(
+    facts = ProfileFacts(
         subject=run.record.subject.name,
         profile=run.profile,
-        labels={layer.layer: _frequent(run, layer) for layer in run.layers},
+        labels={
+            layer.layer: [word for word, _ in Counter(run.trusted_words(layer)).most_common(5)]
+            for layer in run.layers
+        },
         threshold=run.threshold,
         vlm=run.record.vlm.name if run.record.vlm and not run.record.vlm.annotated else "",
+        # Without a threshold a share of 100 % is no finding.
+        caution="" if run.threshold else f"{UNCUT}.",
         concepts=frozenset(run.concepts),
         ranges=run.range_profile,
         mean_r={
@@ -516,32 +529,8 @@ def summarise(run: ProfileRun, llm: LLM | None, prompts: Path | None) -> Narrati
         else {view: followed_of(layers) for view, layers in run.followed.items()},
     )
     # The images are read and the labels sorted: a run is not lost for its summary.
-    return narrate_in_any_case(facts, llm, prompts)
-
-
-class _UncutFacts(ProfileFacts):
-    """Of a run whose labels are all taken as they are."""
-
-    def closing(self) -> str:
-        """Say so: a share of 100 % is no finding here."""
-        return "No threshold was applied: every unit that has a label counts as interpretable."
-
-
-def _frequent(run: ProfileRun, layer: LayerLabels, most: int = 5) -> list[str]:
-    counts = Counter(run.concepts[c] for c in layer.concept[run.trusted(layer), 0])
-    return [word for word, _ in counts.most_common(most)]
-
-
-@contextmanager
-def _networks(
-    subject: Subject, layers: Sequence[Layer], vlm: VLM, options: ProfileOptions
-) -> Iterator[tuple[Network[Layer], VLM]]:
-    """The two as the pass is to run them."""
-    if not options.compile:
-        yield subject, vlm
-        return
-    with compiled(subject, layers, vlm) as networks:
-        yield networks
+    told = narrate_in_any_case(facts, llm, prompts)
+    return replace(run, summary=told.text, summary_author=told.author, summary_usage=told.usage)
 
 
 def _choose_top(options: ProfileOptions, images: int) -> int | None:
@@ -560,24 +549,16 @@ def _choose_top(options: ProfileOptions, images: int) -> int | None:
     return chosen
 
 
-def _check_early(
-    subject: Subject,
-    layers: Sequence[Layer],
-    vlm: VLM,
-    probe: ProbeSet,
-    concepts: ConceptSet,
-    top: int | None,
-    options: ProfileOptions,
-) -> None:
+def _check_early(task: _Task) -> None:
     """Refuse a threshold of another context before the images are read, not after.
 
     How many of them can be read is not known yet, so the probe set goes by its fingerprint.
     """
-    unread = Collected((), np.empty((0, 0)), np.arange(len(probe.names)), (), 0)
-    record = _record(subject, layers, vlm, probe, concepts, unread, top, options)
+    unread = Collected((), np.empty((0, 0)), np.arange(len(task.probe.names)), (), 0)
+    record = _record(task, unread)
     for threshold, context, option in (
-        (options.threshold, record.context, "--threshold"),
-        (options.range_threshold, record.range_context, "--range-threshold"),
+        (task.options.threshold, record.context, "--threshold"),
+        (task.options.range_threshold, record.range_context, "--range-threshold"),
     ):
         if isinstance(threshold, Threshold):
             own = threshold.context.get("probe", "")
@@ -588,10 +569,8 @@ def _check_early(
 
 def _threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
     context = run.record.context
-    if isinstance(options.threshold, Threshold):
-        return in_context(options.threshold, context, "the file of --threshold")
-    if isinstance(options.threshold, float | int):
-        return Threshold(options.threshold, "given", context)
+    if isinstance(options.threshold, Threshold | float | int):
+        return _given(options.threshold, context, "--threshold")
     if run.record.source is not None:
         return None
     if options.threshold is None and are_tested(run.layers):
@@ -617,12 +596,15 @@ def _null_draws(options: ProfileOptions, images: int) -> int:
 
 
 def _range_threshold(run: ProfileRun, options: ProfileOptions) -> Threshold | None:
-    given, context = options.range_threshold, run.record.range_context
-    if given is None or not run.ranges:
+    if options.range_threshold is None or not run.ranges:
         return None
-    if isinstance(given, Threshold):
-        return in_context(given, context, "the file of --range-threshold")
-    return Threshold(given, "given", context)
+    return _given(options.range_threshold, run.record.range_context, "--range-threshold")
+
+
+def _given(threshold: Threshold | float, context: dict[str, str], option: str) -> Threshold:
+    if isinstance(threshold, Threshold):
+        return in_context(threshold, context, f"the file of {option}")
+    return Threshold(threshold, "given", context)
 
 
 def _warn(run: ProfileRun) -> None:
@@ -631,19 +613,14 @@ def _warn(run: ProfileRun) -> None:
 
 
 def _confirmed(
-    labels: Sequence[LayerLabels],
-    found: Collected,
-    probe: ProbeSet,
-    concepts: FloatArray,
-    top: int | None,
-    options: ProfileOptions,
+    task: _Task, labels: Sequence[LayerLabels], found: Collected, concepts: FloatArray
 ) -> list[LayerLabels]:
     """The labels with what other images say of them; as they were where there are too few."""
     if len(found.kept) < FEWEST_TESTED:
         return list(labels)
-    similarity = options.similarity
+    similarity = task.options.similarity
     kept = found.tops[0].images.shape[1]
-    length = list_length(similarity, top, len(found.kept), kept)
+    length = list_length(similarity, task.top, len(found.kept), kept)
 
     def label(layers: Sequence[LayerTops], images: IntArray) -> list[IntArray]:
         chosen = label_layers(
@@ -651,14 +628,14 @@ def _confirmed(
             Sample(found.embeddings, images),
             concepts,
             similarity=similarity,
-            top=length if top else None,
+            top=length if task.top else None,
             matrices=[Sample(matrix, images) for matrix in found.matrices] or None,
             null_draws=0,
-            seed=options.seed,
+            seed=task.options.seed,
         )
         return [each.concept[:, 0] for each in chosen]
 
-    half = halves(found.kept, len(probe.names))
+    half = halves(found.kept, len(task.probe.names))
     z = confirm(found.tops, found.embeddings, concepts, half, label, length)
     return [replace(layer, confirmed_z=own) for layer, own in zip(labels, z, strict=True)]
 
@@ -677,14 +654,6 @@ def _explain(found: Collected, concepts: ConceptSet, rows: FloatArray) -> tuple[
     return tuple(explain_layers(moments, found.tops, candidates, sample))
 
 
-def _known(vlm: VLM) -> Known | None:
-    """What annotations say of every image; None of a VLM, which has to look."""
-    if not isinstance(vlm, AnnotatedVLM):
-        return None
-    rows = vlm.rows
-    return Known(np.arange(len(rows)), rows, {})
-
-
 @dataclass(frozen=True)
 class _Experimented:
     """What a run keeps of an experiment; nothing where there was none."""
@@ -697,30 +666,29 @@ class _Experimented:
 
 
 def _experiment(
-    subject: Subject,
-    layers: Sequence[Layer],
-    scenes: ExperimentScenes | None,
-    found: Collected | None,
-    options: ProfileOptions,
-    services: Services,
+    task: _Task, scenes: ExperimentScenes | None, found: Collected | None, services: Services
 ) -> _Experimented:
     """What drives each layer, by drawn scenes; a network that cannot take them goes without."""
     if scenes is None:
         return _Experimented()
+    subject, layers, seed, reading = (
+        task.subject,
+        task.layers,
+        task.options.seed,
+        task.options.reading,
+    )
     try:
         done = run_experiment(
-            subject, layers, scenes, found=found, reading=options.reading, services=services
+            subject, layers, scenes, found=found, reading=reading, services=services
         )
         clock = Clock()
         with clock("variants"):
-            variants = run_variants(
-                subject, layers, options.seed, reading=options.reading, services=services
-            )
+            variants = run_variants(subject, layers, seed, reading=reading, services=services)
     except InputError as error:
         return _Experimented(warnings=(f"the experiment on drawn scenes was left out: {error}",))
     return _Experimented(
         tuple(layer.short() for layer in done.layers),
-        ExperimentRecord(VERSION, done.images, options.seed, scenes.fingerprint, dict(FACTORS)),
+        ExperimentRecord(VERSION, done.images, seed, scenes.fingerprint, dict(FACTORS)),
         variants,
         {
             f"experiment: {stage}": spent
@@ -729,29 +697,15 @@ def _experiment(
     )
 
 
-@dataclass(frozen=True)
-class _Outlined:
-    """What a run keeps of where units respond; nothing where that was not asked."""
-
-    found: Outlines | None = None
-    record: OutlineRecord | None = None
-
-
 def _outlines(
-    subject: Subject,
-    layers: Sequence[Layer],
-    probe: ProbeSet,
-    found: Collected,
-    labels: Sequence[LayerLabels],
-    options: ProfileOptions,
-    progress: Progress,
-) -> _Outlined:
-    """Where units respond on the images that their rows show."""
-    passes = options.outlines
+    task: _Task, found: Collected, labels: Sequence[LayerLabels], progress: Progress
+) -> tuple[Outlines | None, OutlineRecord | None]:
+    """Where units respond on the images that their rows show; nothing where that is not asked."""
+    passes, reading = task.options.outlines, task.options.reading
     if passes is None:
         passes = max(3 * len(found.kept) // 4, OUTLINE_PASSES)
     if not passes:
-        return _Outlined()
+        return None, None
     shown = [
         np.where(
             (layer.top_images[:, :OUTLINED] >= 0) & ~layer.dead[:, None],
@@ -763,21 +717,19 @@ def _outlines(
     distinct = len(np.unique(np.concatenate([images.ravel() for images in shown])))
     with progress.stage("outlines", min(passes, distinct)) as advance:
         maps = read_maps(
-            subject,
-            layers,
-            probe,
+            task.subject,
+            task.layers,
+            task.probe,
             shown,
             [layer.top_activations[:, :OUTLINED] for layer in labels],
             passes=passes,
-            precision=options.reading.precision,
+            precision=reading.precision,
             batch_size=min(AT_A_TIME, found.batch_size),
-            workers=options.reading.workers,
+            workers=reading.workers,
             advance=advance,
         )
-    return _Outlined(
-        Outlines.of(maps, shown).renumbered(found.kept),
-        OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE),
-    )
+    record = OutlineRecord(maps.images, maps.sampled, maps.covered, SHARE)
+    return Outlines.of(maps, shown).renumbered(found.kept), record
 
 
 def _without_cosines(layer: LayerRange) -> LayerRange:
@@ -788,15 +740,15 @@ def _without_cosines(layer: LayerRange) -> LayerRange:
 
 
 def _evaluate(
+    task: _Task,
     labels: Sequence[LayerLabels],
     found: Collected,
     concepts: FloatArray,
-    top: int | None,
-    options: ProfileOptions,
     progress: Progress,
-) -> tuple[LayerQuality, ...]:
+) -> tuple[tuple[LayerQuality, ...], EvaluationRecord]:
+    options, top = task.options, task.top
     with progress.stage("evaluation", options.bootstrap + 1) as advance:
-        return evaluate(
+        quality = evaluate(
             labels,
             found.matrices,
             found.embeddings,
@@ -807,15 +759,8 @@ def _evaluate(
             seed=options.seed,
             done=advance,
         )
-
-
-def _evaluation_record(
-    quality: Sequence[LayerQuality], images: int, top: int | None, options: ProfileOptions
-) -> EvaluationRecord | None:
-    if not quality:
-        return None
-    held_out = quality[0].held_out.images
-    return EvaluationRecord(
+    images, held_out = len(found.kept), quality[0].held_out.images
+    return quality, EvaluationRecord(
         options.bootstrap,
         HELD_OUT_SHARE,
         held_out,
@@ -826,33 +771,24 @@ def _evaluation_record(
 
 
 def _pictures(
-    probe: ProbeSet,
+    task: _Task,
     found: Collected,
     labels: Sequence[LayerLabels],
     ranges: Sequence[LayerRange],
-    workers: int,
     progress: Progress,
 ) -> dict[int, bytes]:
     strongest = [layer.top_images[~layer.dead, :SHOWN_IMAGES].ravel() for layer in labels]
     shown = np.unique(np.concatenate([*strongest, *(layer.images.ravel() for layer in ranges)]))
     shown = shown[shown >= 0]
     with progress.stage("thumbnails", len(shown)) as advance:
-        made = thumbnails(
-            probe, [int(found.kept[i]) for i in shown], workers=workers, advance=advance
-        )
+        images, workers = found.kept[shown].tolist(), task.options.reading.workers
+        made = thumbnails(task.probe, images, workers=workers, advance=advance)
     return dict(zip(shown.tolist(), made, strict=True))
 
 
-def _record(
-    subject: Subject,
-    layers: Sequence[Layer],
-    vlm: VLM,
-    probe: ProbeSet,
-    concepts: ConceptSet,
-    found: Collected,
-    top: int | None,
-    options: ProfileOptions,
-) -> Record:
+def _record(task: _Task, found: Collected) -> Record:
+    subject, vlm, probe, concepts = task.subject, task.vlm, task.probe, task.concepts
+    options, top = task.options, task.top
     similarity = options.similarity
     warnings = []
     if found.skipped:
@@ -877,7 +813,7 @@ def _record(
             subject.fingerprint,
             tuple(
                 LayerRecord(layer.name, layer.kind, layer.shape, layer.units, layer.pooling)
-                for layer in layers
+                for layer in task.layers
             ),
             subject.step,
         ),

@@ -136,8 +136,6 @@ def null_threshold(
         fdr: the rate allowed, in (0, 1).
         context: what the threshold belongs to.
     """
-    if not 0 < fdr < 1:
-        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {fdr}")
     living = [layer for layer in layers if not layer.dead.all()]
     if any(not len(layer.null_scores) for layer in living):
         raise InputError("a threshold from the null distribution needs null draws")
@@ -183,8 +181,6 @@ def confirmed_threshold(
         fdr: the rate allowed, in (0, 1).
         context: what the threshold belongs to.
     """
-    if not 0 < fdr < 1:
-        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {fdr}")
     z = np.concatenate([layer.confirmed_z for layer in layers]) if layers else np.zeros(0)
     z = np.sort(z[np.isfinite(z)])[::-1]
     if not len(z):

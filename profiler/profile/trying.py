@@ -39,8 +39,7 @@ class TriedLevel:
     Attributes:
         factor: of which it is a level.
         level: that the word names.
-        others: (n,) the level in its place, of each pair.
-        scenes: (n,) indices of the pairs' scenes.
+        others: (n,) the level in its place, in each of the scenes.
         shown: (n,) activations on the scenes with the level.
         replaced: (n,) on those with another level.
         spread: standard deviation of the unit over all scenes of the trial.
@@ -49,7 +48,6 @@ class TriedLevel:
     factor: str
     level: str
     others: tuple[str, ...]
-    scenes: tuple[int, ...]
     shown: Float64
     replaced: Float64
     spread: float
@@ -81,7 +79,7 @@ class TriedLevel:
         return {
             "factor": self.factor,
             "level": self.level,
-            "pairs": len(self.scenes),
+            "pairs": len(self.others),
             "effect": self.effect.value,
             "interval": (self.effect.low, self.effect.high),
             "follows": self.follows,
@@ -121,16 +119,15 @@ class TriedWord:
             f"{each.level} as a {each.factor}: it is {abs(each.effect.value):.2f} standard "
             f"deviations {'more' if each.effect.value >= 0 else 'less'} active than with another "
             f"{each.factor} in the same scene (95 % interval {each.effect.low:.2f} to "
-            f"{each.effect.high:.2f}, {len(each.scenes)} pairs)."
+            f"{each.effect.high:.2f}, {len(each.others)} pairs)."
             for each in self.levels
         ]
 
     def pair(self, level: TriedLevel, place: int) -> tuple[Image.Image, Image.Image]:
         """The two pictures of a pair: with the level, and with another."""
-        index, other = level.scenes[place], level.others[place]
         return (
-            self.scenes.draw(index, {level.factor: level.level}),
-            self.scenes.draw(index, {level.factor: other}),
+            self.scenes.draw(place, {level.factor: level.level}),
+            self.scenes.draw(place, {level.factor: level.others[place]}),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -207,7 +204,7 @@ def try_word(
         scenes,
         tuple(
             TriedLevel(
-                factor, level, tuple(other), tuple(range(pairs)), shown, replaced,
+                factor, level, tuple(other), shown, replaced,
                 float(np.concatenate([shown, replaced]).std()),
             )
             for (factor, level), other, (shown, replaced) in zip(

@@ -1,7 +1,7 @@
 """The page of a word that was tried on a unit."""
 
 import base64
-from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -15,32 +15,6 @@ from profiler.report.text import MINUS, count, number, typeset
 _SIDE = 128
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two pictures with what the unit makes of them, and where their difference lies in percent."""
-
-    shown: str
-    replaced: str
-    other: str
-    values: tuple[str, str]
-    difference: str
-    at: float
-
-
-@dataclass(frozen=True)
-class _Level:
-    """The pairs of a level, those with the largest difference first, and the effect, in percent."""
-
-    tried: TriedLevel
-    title: str
-    pairs: tuple[_Pair, ...]
-    low: float
-    value: float
-    high: float
-    end: str
-    alt: str
-
-
 def tried_page(
     done: TriedWord, subject: SubjectRecord, *, command: str = "", date: str = ""
 ) -> str:
@@ -52,7 +26,6 @@ def tried_page(
         command: that was given.
         date: of the page.
     """
-    levels = [_level(done, each) for each in done.levels]
     page = {
         "title": f"Does unit {done.unit} of {done.layer} follow “{done.word}”?",
         "examined": [
@@ -73,12 +46,11 @@ def tried_page(
     }
     tiles = [
         (
-            f"{each.tried.level}, as a {each.tried.factor}",
-            number(each.tried.effect.value, 2),
-            f"standard deviations, {number(each.tried.effect.low, 2)} to "
-            f"{number(each.tried.effect.high, 2)}",
+            f"{each.level}, as a {each.factor}",
+            number(each.effect.value, 2),
+            f"standard deviations, {number(each.effect.low, 2)} to {number(each.effect.high, 2)}",
         )
-        for each in levels
+        for each in done.levels
     ]
     return document.render(
         "profile/trying.html",
@@ -87,13 +59,13 @@ def tried_page(
         kind="A word tried on a unit",
         tiles=tiles,
         doubts=(),
-        levels=levels,
+        levels=[_level(done, each) for each in done.levels],
     )
 
 
-def _level(done: TriedWord, tried: TriedLevel) -> _Level:
-    spread = tried.spread or 1.0
-    scaled = tried.differences / spread
+def _level(done: TriedWord, tried: TriedLevel) -> dict[str, Any]:
+    """The effect and the pairs of a level, those with the largest difference first, in percent."""
+    scaled = tried.differences / (tried.spread or 1.0)
     effect = tried.effect
     reach = max(0.1, float(abs(scaled).max()), abs(effect.low), abs(effect.high))
 
@@ -104,32 +76,28 @@ def _level(done: TriedWord, tried: TriedLevel) -> _Level:
     for place in (-scaled).argsort(kind="stable").tolist():
         shown, replaced = done.pair(tried, place)
         pairs.append(
-            _Pair(
-                _encoded(shown),
-                _encoded(replaced),
-                tried.others[place],
-                (_figures(tried.shown[place]), _figures(tried.replaced[place])),
-                number(float(scaled[place]), 2),
-                at(float(scaled[place])),
-            )
+            {
+                "shown": _encoded(shown),
+                "replaced": _encoded(replaced),
+                "other": tried.others[place],
+                "figures": (_figures(tried.shown[place]), _figures(tried.replaced[place])),
+                "difference": number(float(scaled[place]), 2),
+                "at": at(float(scaled[place])),
+            }
         )
     higher = int((tried.differences > 0).sum())
-    title = f"{tried.level}: higher in {count(higher)} of {count(len(pairs))} pairs"
-    alt = (
-        f"Differences of {len(pairs)} pairs in standard deviations, from {number(-reach, 1)} to "
-        f"{number(reach, 1)}; mean {number(effect.value, 2)}, 95 % interval "
-        f"{number(effect.low, 2)} to {number(effect.high, 2)}"
-    )
-    return _Level(
-        tried,
-        title,
-        tuple(pairs),
-        at(effect.low),
-        at(effect.value),
-        at(effect.high),
-        number(reach, 1),
-        alt,
-    )
+    return {
+        "tried": tried,
+        "title": f"{tried.level}: higher in {count(higher)} of {count(len(pairs))} pairs",
+        "pairs": pairs,
+        "low": at(effect.low),
+        "value": at(effect.value),
+        "high": at(effect.high),
+        "end": number(reach, 1),
+        "alt": f"Differences of {len(pairs)} pairs in standard deviations, from "
+        f"{number(-reach, 1)} to {number(reach, 1)}; mean {number(effect.value, 2)}, 95 % interval "
+        f"{number(effect.low, 2)} to {number(effect.high, 2)}",
+    }
 
 
 def _figures(value: float) -> str:

@@ -13,15 +13,15 @@ from scipy.stats import norm
 from profiler.core.arrays import FloatArray
 from profiler.core.text import file_name
 from profiler.errors import OutputError
-from profiler.profile.charts import Histogram, ScoreAxis, histogram, stacked_bar, swatches
+from profiler.profile.charts import ScoreAxis, Word, histogram, stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
 from profiler.profile.drivers_view import DriversView
 from profiler.profile.labels import LayerLabels
-from profiler.profile.outlines_view import OutlinesView
+from profiler.profile.outlines_view import outline_data
 from profiler.profile.page import Doubt, doubtful, profile_prose, shape_text
 from profiler.profile.quality_view import QualityView
 from profiler.profile.range_view import RangeView
-from profiler.profile.result import LAYER_PAGES, ProfileRun
+from profiler.profile.result import LAYER_PAGES, UNCUT, ProfileRun
 from profiler.profile.threshold import Threshold
 from profiler.report import document
 from profiler.report.charts import DEAD, UNINTERPRETABLE, StackedBar, Swatch, query
@@ -127,17 +127,6 @@ class _Cell:
 
 
 @dataclass(frozen=True)
-class _Label:
-    """A label that interpretable units of a layer carry."""
-
-    text: str
-    swatch: Swatch
-    units: int
-    view: str
-    """Query of the unit table that shows these units."""
-
-
-@dataclass(frozen=True)
 class _Layer:
     id: str
     name: str
@@ -146,14 +135,14 @@ class _Layer:
     profile: LayerProfile
     bar: StackedBar
     cells: tuple[_Cell, ...]
-    histogram: Histogram | None
+    histogram: dict[str, Any] | None
     finding: str
     """What the distribution shows."""
     nothing: str
     """Why there is no distribution, where there is none."""
     evidence: str
     """How random image lists score in this layer."""
-    frequent: tuple[_Label, ...]
+    frequent: tuple[Word, ...]
     distinct: int
     unlisted: int
     median: str
@@ -177,7 +166,7 @@ _NOTE_BYTES = 1_000
 
 
 class _View:
-    """Everything the template prints, worked out once.
+    """Everything the template prints, worked out once; it knows the attributes by their names.
 
     Args:
         run: whose page this is.
@@ -233,7 +222,7 @@ class _View:
         self.ranges = RangeView(run, ranges, self.styles, ids) if ranges else None
         dead = [labels.dead for labels in run.layers]
         outlines = None if files else run.outlines
-        self.outlines = OutlinesView(outlines, dead, IMAGES_SHOWN) if outlines else None
+        self.outlines = outline_data(outlines, dead, IMAGES_SHOWN) if outlines else None
 
     def _layer(
         self,
@@ -297,7 +286,7 @@ class _View:
 
     def _trusted_labels(
         self, labels: LayerLabels, categories: Sequence[str | None]
-    ) -> tuple[_Label, ...]:
+    ) -> tuple[Word, ...]:
         """List the labels of interpretable units, the most frequent first, then by best score."""
         by_score = np.argsort(-np.nan_to_num(labels.score[:, 0], nan=-np.inf), kind="stable")
         best = [
@@ -306,12 +295,7 @@ class _View:
             if categories[unit] is not None and labels.concept[unit, 0] >= 0
         ]
         return tuple(
-            _Label(
-                self.run.concepts[concept],
-                self.styles[str(category)],
-                units,
-                query(q=f'"{self.run.concepts[concept]}"'),
-            )
+            Word(self.run.concepts[concept], self.styles[str(category)], units)
             for (concept, category), units in Counter(best).most_common()
         )
 
@@ -322,24 +306,12 @@ class _View:
             parts.append((DEAD, profile.dead))
         return tuple(_Cell(swatch, units) for swatch, units in parts)
 
-    def _range_cells(self) -> tuple[_Cell, ...]:
-        if not self.ranges:
-            return ()
-        total = self.ranges.total
-        parts = [_Cell(swatch, total.counts.get(name, 0)) for name, swatch in self.styles.items()]
-        return (
-            *parts,
-            _Cell(UNINTERPRETABLE, total.uninterpretable),
-            _Cell(DEAD, total.dead),
-        )
-
     def context(self, thumbnails: _Thumbnails) -> dict[str, Any]:
         run, total = self.run, self.run.profile.total
+        ranges = self.ranges.layers if self.ranges else [None] * len(self.layers)
         return {
+            **vars(self),
             "page": profile_prose(run),
-            "files": self.files,
-            "up": self.up,
-            "imported": self.imported,
             "context": run.threshold.context if run.threshold else {},
             "kind": "Profile of units",
             "tiles": [
@@ -348,37 +320,25 @@ class _View:
                 *self._tiles(total),
                 *(self.quality.tiles() if self.quality else []),
             ],
-            "doubts": [*_doubts(total, self.confirms), *([] if self.cut else [_UNCUT])],
+            "doubts": [*_doubts(total, self.confirms), *([] if self.cut else [f"{UNCUT}."])],
             "total": total,
             "whole": stacked_bar(replace(total, layer="All layers"), self.styles, named=True),
             "parts": self._cells(total),
             "headline": _headline(run.profile.layers, total)
             if self.cut
             else _uncut_headline(total),
-            "cut": self.cut,
-            "scored": self.scored,
             "doubtful": self._doubtful(),
-            "layers": self.layers,
             "thin": len(self.layers) > OPEN_LAYERS,
-            "opened": len(self.layers) <= OPEN_LAYERS,
-            "all_scores": self.all_scores,
-            "tau": self.tau,
-            "letter": self.letter,
-            "confirms": self.confirms,
             "meaning": run.threshold.meaning if run.threshold else "",
             "source": _source(run.threshold) if run.threshold else "",
             "plain_rows": self.plain_rows,
             "data": self._data,
-            "quality": self.quality,
-            "drivers": self.drivers,
-            "outlines": self.outlines,
             "map": self._map(),
-            "ranges": self.ranges,
             "range_data": self.ranges.data(None if self.files else self.image_index)
             if self.ranges
             else None,
-            "words": list(zip(self.layers, self.ranges.layers, strict=True)) if self.ranges else [],
-            "range_parts": self._range_cells(),
+            "words": list(zip(self.layers, ranges, strict=True)),
+            "range_parts": self._cells(self.ranges.total) if self.ranges else (),
             "pale": any(
                 layer.below
                 for profile in (run.profile, run.range_profile)
@@ -564,9 +524,6 @@ def _doubts(total: LayerProfile, confirms: bool) -> list[str]:
         none = "No label holds on other images" if confirms else "No unit scores above τ"
         return [f"{none}. Shares of categories by peak labels cannot be read from this run."]
     return []
-
-
-_UNCUT = "No threshold was applied: every unit that has a label counts as interpretable."
 
 
 def _uncut_headline(total: LayerProfile) -> str:

@@ -28,6 +28,7 @@ from profiler.rate.calibration import (
     isotonic,
 )
 from profiler.rate.page import render_calibration, verdict
+from profiler.rate.ratings import CONFIDENCE
 from profiler.rate.views import (
     ScoredLayer,
     View,
@@ -144,11 +145,7 @@ def rejudge(
     Words that are sorted already keep their category. Where the new threshold trusts words that
     nobody sorted, all are sorted anew, as ``options``, ``texts`` and ``services`` say.
     """
-    trusted = {
-        run.concepts[concept]
-        for layer in run.layers
-        for concept in layer.concept[run.trusted(layer), 0].tolist()
-    }
+    trusted = {word for layer in run.layers for word in run.trusted_words(layer)}
     leading = {word for layer in run.ranges for word in run.leading_words(layer) if word}
     if trusted | leading <= run.sorting.category.keys():
         run = with_summary(run, services.llm, options.prompts)
@@ -180,7 +177,7 @@ def calibrated_json(done: Calibrated, folder: Path) -> dict[str, Any]:
         "target": found.target,
         "threshold": _known(found.tau),
         "interval": [_known(found.low), _known(found.high)],
-        "confidence": found.confidence,
+        "confidence": CONFIDENCE,
         "weighted": found.weighted,
         "rated_units": len(found.rated),
         "ratings": found.ratings,

@@ -36,21 +36,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from profiler.core.arrays import FloatArray, IntArray
+from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import Interval
 from profiler.errors import InputError
 from profiler.profile.threshold import ExpectedRating, RatingBasis
-from profiler.rate.ratings import Agreement, Rating, agreement, rating_table
+from profiler.rate.ratings import CONFIDENCE, Agreement, Rating, agreement, rating_table
 from profiler.rate.views import ScoredLayer, View
 
 TARGET = 0.75
 """Mean rating that the units above τ shall reach (Li & Weng, 2023)."""
-CONFIDENCE = 0.95
 MINIMUM_ABOVE = 20
 """Rated units above a cut, at least: with fewer a mean rating is uncertain by more than ± 0.17."""
 MINIMUM_RATED = 30
@@ -67,20 +65,18 @@ class RatedUnits:
 
     Attributes:
         layer: place of the unit's layer in the run.
-        unit: index within the layer.
         score: of the unit's label.
         rating: mean over its raters.
         weight: how many units of its layer it stands for.
     """
 
     layer: IntArray
-    unit: IntArray
     score: FloatArray
     rating: FloatArray
     weight: FloatArray
 
     def __len__(self) -> int:
-        return len(self.unit)
+        return len(self.score)
 
 
 def rated_units(
@@ -97,11 +93,7 @@ def rated_units(
         if name not in places or unit >= layers[places[name]].units:
             raise InputError(f"this run has no unit {unit} in a layer {name!r}")
     layer = np.array([places[name] for name, _ in units], dtype=np.int64)
-    index = np.array([unit for _, unit in units], dtype=np.int64)
-    score = np.array(
-        [layers[k].score[u] for k, u in zip(layer.tolist(), index.tolist(), strict=True)],
-        dtype=np.float64,
-    )
+    score = np.array([layers[places[name]].score[unit] for name, unit in units], dtype=np.float64)
     if np.isnan(score).any():
         name, number = units[int(np.flatnonzero(np.isnan(score))[0])]
         raise InputError(f"unit {number} of {name!r} has no score, so no rating of it can count")
@@ -111,7 +103,7 @@ def rated_units(
             own = layer == place
             weight[own] = layers[place].known.size / own.sum()
     mean = np.nanmean(table, axis=1) if units else score
-    return RatedUnits(layer, index, score, mean, weight)
+    return RatedUnits(layer, score, mean, weight)
 
 
 # -- the curve ---------------------------------------------------------------------------------
@@ -134,7 +126,7 @@ class Curve:
     mean: FloatArray
     low: FloatArray
     high: FloatArray
-    enough: NDArray[np.bool_]
+    enough: BoolArray
 
 
 def resample(rated: RatedUnits, draws: int, seed: int) -> FloatArray:
@@ -158,7 +150,6 @@ def rating_curve(
     factors: FloatArray,
     *,
     minimum_above: int = MINIMUM_ABOVE,
-    confidence: float = CONFIDENCE,
 ) -> Curve:
     """Mean ratings above each candidate cut; ``lowest`` is the lowest score of the run."""
     cuts, first, above = _candidates(rated.score, lowest)
@@ -171,7 +162,7 @@ def rating_curve(
         drawn = _tail_means(factors[:, order] * weight, rating, first[enough])
         effective = _tail_means(weight, weight, first[enough])
         effective = weight[::-1].cumsum()[::-1][first[enough]] / effective
-        low[enough], high[enough] = _limits(mean[enough], drawn, effective, confidence)
+        low[enough], high[enough] = _limits(mean[enough], drawn, effective)
     return Curve(cuts, above, mean, low, high, enough)
 
 
@@ -193,15 +184,15 @@ def _tail_means(weight: FloatArray, rating: FloatArray, first: IntArray) -> Floa
 
 
 def _limits(
-    value: FloatArray, drawn: FloatArray, effective: FloatArray, confidence: float
+    value: FloatArray, drawn: FloatArray, effective: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Expanded percentile limits for each column of resampled means.
 
     ``effective`` is the number of equally weighted units that each mean is worth, (Σw)² / Σw².
     """
     # A resample may hold no unit of a small set; it then says nothing.
-    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    upper = (1 + confidence) / 2
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    upper = (1 + CONFIDENCE) / 2
     wider = student.ppf(upper, np.maximum(effective - 1, 1)) / norm.ppf(upper)
     # A mean rating cannot leave 0 … 1.
     return np.maximum(value - (value - low) * wider, 0), np.minimum(
@@ -289,7 +280,6 @@ class Calibration:
         target: mean rating wanted above τ.
         tau: the threshold; NaN unless ``outcome`` is ``reached``.
         low, high: its interval, with ±∞ where the ratings leave an end open.
-        confidence: of all intervals.
         curve: mean rating above each cut.
         layers: a row a layer, in network order.
         total: all layers together.
@@ -311,7 +301,6 @@ class Calibration:
     tau: float
     low: float
     high: float
-    confidence: float
     curve: Curve
     layers: tuple[RatedLayer, ...]
     total: RatedLayer
@@ -354,7 +343,7 @@ class Calibration:
             self.total.above.value,
             self.low if math.isfinite(self.low) else None,
             self.high if math.isfinite(self.high) else None,
-            self.confidence,
+            CONFIDENCE,
             len(self.rated),
             self.ratings,
             len(self.raters),
@@ -371,7 +360,6 @@ def calibrate(
     minimum_above: int = MINIMUM_ABOVE,
     minimum_rated: int = MINIMUM_RATED,
     weighted: bool = True,
-    confidence: float = CONFIDENCE,
     draws: int = DRAWS,
     seed: int = 0,
     view: View = "peak",
@@ -385,7 +373,6 @@ def calibrate(
         minimum_above: rated units without which a cut is no candidate.
         minimum_rated: rated units without which no τ is sought.
         weighted: let a rated unit stand for its share of its layer.
-        confidence: of the intervals.
         draws: bootstrap resamples.
         seed: of the bootstrap.
         view: what was rated.
@@ -399,18 +386,18 @@ def calibrate(
         raise InputError("nobody has rated a unit of this run yet")
     factors = resample(rated, draws, seed)
     lowest = min(float(layer.known.min()) for layer in layers if layer.known.size)
-    curve = rating_curve(rated, lowest, factors, minimum_above=minimum_above, confidence=confidence)
+    curve = rating_curve(rated, lowest, factors, minimum_above=minimum_above)
     at = first_crossing(curve, target) if len(rated) >= minimum_rated else None
     tau, low, high = math.nan, math.nan, math.nan
     if at is not None:
         tau = float(curve.cut[at])
         low, high = crossing_interval(curve, target, at)
     rows = [
-        _row(layer, rated, rated.layer == place, (tau, low, high), factors, confidence)
+        _row(layer, rated, rated.layer == place, (tau, low, high), factors)
         for place, layer in enumerate(layers)
     ]
+    whole = ScoredLayer("all", np.concatenate([layer.score for layer in layers]))
     everything = np.ones(len(rated), dtype=bool)
-    means = _means(rated, everything, tau, factors, confidence)
     _, raters, table = rating_table(ratings)
     return Calibration(
         outcome=_outcome(curve, at, target, len(rated) < minimum_rated),
@@ -418,11 +405,10 @@ def calibrate(
         tau=tau,
         low=low,
         high=high,
-        confidence=confidence,
         curve=curve,
         layers=tuple(rows),
-        total=_total(rows, layers, means, (low, high)),
-        agreement=agreement(table, draws=draws, confidence=confidence, seed=seed),
+        total=_row(whole, rated, everything, (tau, low, high), factors),
+        agreement=agreement(table, draws=draws, seed=seed),
         rated=rated,
         ratings=int(np.isfinite(table).sum()),
         skipped=sum(rating.value is None for rating in ratings),
@@ -447,21 +433,8 @@ def _outcome(curve: Curve, at: int | None, target: float, few: bool) -> Outcome:
     return "unreachable" if (curve.high[curve.enough] < target).all() else "undecided"
 
 
-def _means(
-    rated: RatedUnits, own: NDArray[np.bool_], tau: float, factors: FloatArray, confidence: float
-) -> tuple[Interval, Interval, Interval]:
-    """Mean rating of the units ``own``: overall, above τ and below; τ is held fixed."""
-    nothing = np.zeros_like(own)
-    above, below = nothing, nothing
-    if not math.isnan(tau):
-        above, below = own & (rated.score > tau), own & ~(rated.score > tau)
-    overall, over, under = (_mean(rated, part, factors, confidence) for part in (own, above, below))
-    return overall, over, under
-
-
-def _mean(
-    rated: RatedUnits, part: NDArray[np.bool_], factors: FloatArray, confidence: float
-) -> Interval:
+def _mean(rated: RatedUnits, part: BoolArray, factors: FloatArray) -> Interval:
+    """Mean rating of a part of the units."""
     if not part.any():
         return Interval()
     weight, rating = rated.weight[part], rated.rating[part]
@@ -471,62 +444,39 @@ def _mean(
     if part.sum() < 2 or np.isnan(drawn).all():
         return Interval(value)
     effective = weight.sum() ** 2 / (weight**2).sum()
-    low, high = _limits(np.array(value), drawn, effective, confidence)
+    low, high = _limits(np.array(value), drawn, effective)
     return Interval(value, float(low), float(high))
 
 
 def _row(
     layer: ScoredLayer,
     rated: RatedUnits,
-    own: NDArray[np.bool_],
+    own: BoolArray,
     cuts: tuple[float, float, float],
     factors: FloatArray,
-    confidence: float,
 ) -> RatedLayer:
+    """What the rated units ``own`` say about their layer, given τ and the ends of its interval.
+
+    The means take τ as fixed.
+    """
     tau, low, high = cuts
-    overall, above, below = _means(rated, own, tau, factors, confidence)
     scores = layer.known
     known = not math.isnan(tau)
     size = max(layer.units, 1)
+    above = own & (rated.score > tau)  # nothing is, where there is no τ
     return RatedLayer(
         layer.layer,
         layer.units,
         len(scores),
         int(own.sum()),
-        int((rated.score[own] > tau).sum()) if known else 0,
-        overall,
-        above,
-        below,
+        int(above.sum()),
+        _mean(rated, own, factors),
+        _mean(rated, above, factors),
+        _mean(rated, own & ~above & known, factors),
         int((scores > tau).sum()) if known else None,
         # A high cut leaves few units.
         float((scores > high).sum() / size) if known else math.nan,
         float((scores > low).sum() / size) if known else math.nan,
-    )
-
-
-def _total(
-    rows: Sequence[RatedLayer],
-    layers: Sequence[ScoredLayer],
-    means: tuple[Interval, Interval, Interval],
-    ends: tuple[float, float],
-) -> RatedLayer:
-    overall, above, below = means
-    units = sum(row.units for row in rows)
-    known = all(row.interpretable is not None for row in rows)
-    scores = np.concatenate([layer.known for layer in layers])
-    low, high = ends
-    return RatedLayer(
-        "all",
-        units,
-        sum(row.scored for row in rows),
-        sum(row.rated for row in rows),
-        sum(row.rated_above for row in rows),
-        overall,
-        above,
-        below,
-        sum(row.interpretable or 0 for row in rows) if known else None,
-        float((scores > high).sum() / units) if known else math.nan,
-        float((scores > low).sum() / units) if known else math.nan,
     )
 
 

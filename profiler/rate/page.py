@@ -12,10 +12,13 @@ from profiler.profile.charts import ScoreAxis
 from profiler.profile.result import ProfileRun
 from profiler.profile.threshold import ExpectedRating
 from profiler.rate.calibration import Calibration, Curve, RatedLayer
+from profiler.rate.ratings import CONFIDENCE
 from profiler.rate.views import View, context_of, file_name, scored_layers
 from profiler.report import document
 from profiler.report.charts import Tick
 from profiler.report.text import NOTHING, count, decimals, number, percent, plural, share_of
+
+_CONFIDENCE = percent(CONFIDENCE, 1)
 
 
 def render_calibration(
@@ -122,7 +125,7 @@ def verdict(found: Calibration) -> list[str]:
         if found.outcome == "unreachable":
             return [
                 top,
-                f"At every cut the {_confidence(found)} interval of the mean stays below the "
+                f"At every cut the {_CONFIDENCE} interval of the mean stays below the "
                 f"target: with these {WORDING[found.view].what}s it cannot be reached.",
             ]
         return [
@@ -133,7 +136,7 @@ def verdict(found: Calibration) -> list[str]:
     total = found.total
     return [
         f"τ = {number(found.tau, digits)} is the lowest cut at which the mean rating of the units "
-        f"above it reaches {target} ({_confidence(found)} interval of τ: "
+        f"above it reaches {target} ({_CONFIDENCE} interval of τ: "
         f"{_range_text(found, digits)}).",
         f"Above it lie {share_of(total.interpretable or 0, total.units)} units of the run; the "
         f"rated ones among them have a mean rating of {number(total.above.value, 2)}"
@@ -171,10 +174,6 @@ def doubts(found: Calibration) -> list[str]:
             f"{WORDING[found.view].score} means little here."
         )
     return texts
-
-
-def _confidence(found: Calibration) -> str:
-    return percent(found.confidence, 1)
 
 
 def _digits(found: Calibration) -> int:
@@ -219,12 +218,11 @@ class _View:
             "curve": self._curve(),
             "curve_title": self._curve_title(),
             "scatter": None if expected is None else self._expected(expected),
-            "expected": expected,
             "expected_text": "" if expected is None else _expected_text(expected, found.view),
             "lines": lines,
             "total": total,
             "all_lines": [total, *lines],
-            "confidence": _confidence(found),
+            "confidence": _CONFIDENCE,
             "known": found.outcome == "reached",
             "histogram": self._rating_counts(),
             "raters": [(name, count(given), number(mean, 2)) for name, given, mean in found.raters],
@@ -272,7 +270,6 @@ class _View:
         return {
             "line": self._steps(curve, curve.mean, shown),
             "band": self._band(curve, shown),
-            "dots": (),
             "x_ticks": x_ticks,
             "y_ticks": y_ticks,
             "tau": Tick(at, f"τ = {number(found.tau, self.digits)}", "end" if at > 75 else "start")
@@ -323,28 +320,21 @@ class _View:
         )
         return {
             "line": line,
-            "band": "",
             "dots": self._rated_dots(),
             "x_ticks": x_ticks,
             "y_ticks": y_ticks,
-            "tau": None,
-            "span": None,
-            "target": None,
             "alt": f"Expected rating against {WORDING[found.view].score}, rising",
         }
 
-    def _rated_dots(self) -> list[tuple[float, float, float]]:
-        """Mean ratings of rated units in twelve bins of equally many, to lay beside the line.
-
-        Of each x, y and the radius in pixels.
-        """
+    def _rated_dots(self) -> list[tuple[float, float]]:
+        """Mean ratings of rated units in twelve bins of equally many, to lay beside the line."""
         rated = self.found.rated
         order = np.argsort(rated.score, kind="stable")
         dots = []
         for part in np.array_split(order, min(12, len(order))):
             x = self._place(float(rated.score[part].mean()))
             y = float(np.average(rated.rating[part], weights=rated.weight[part]))
-            dots.append((x, 100 - 100 * y, 4.0))
+            dots.append((x, 100 - 100 * y))
         return dots
 
     def _line(self, row: RatedLayer, name: str = "") -> dict[str, Any]:
@@ -426,7 +416,7 @@ def _agreement_text(found: Calibration) -> str:
     )
     return (
         f"Krippendorff’s α (interval metric) is {number(agreed.alpha, 2)} "
-        f"({_confidence(found)} interval {number(agreed.low or 0, 2)} to "
+        f"({_CONFIDENCE} interval {number(agreed.low or 0, 2)} to "
         f"{number(agreed.high or 0, 2)}) on {plural(agreed.units, 'unit')} that several rated; "
         f"{same}. {reading}"
     )

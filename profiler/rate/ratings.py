@@ -24,6 +24,8 @@ from profiler.core.text import Table, tidy
 from profiler.errors import InputError
 
 YES, MAYBE, NO = 1.0, 0.5, 0.0
+CONFIDENCE = 0.95
+"""Of all intervals of ratings."""
 
 COLUMNS = ("rater", "layer", "unit", "description", "rating", "time", "run")
 """``run`` comes last: a row that was cut off cannot be taken for a whole one."""
@@ -248,24 +250,18 @@ class Agreement:
     Attributes:
         alpha: Krippendorff's α; None where it is not defined.
         low, high: bootstrap interval of α; None where it is not defined.
-        raters: people with at least one rating.
         units: units with two ratings or more.
-        pairs: pairs of ratings of the same unit.
-        same: share of these pairs that are equal; None without any.
+        same: share of the pairs of ratings of a unit that are equal; None without any.
     """
 
     alpha: float | None
     low: float | None
     high: float | None
-    raters: int
     units: int
-    pairs: int
     same: float | None
 
 
-def agreement(
-    table: FloatArray, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> Agreement:
+def agreement(table: FloatArray, *, draws: int = 2000, seed: int = 0) -> Agreement:
     """Krippendorff's α with a percentile interval from resampled units; the share of equal pairs.
 
     α = 1 − D_o / D_e, with the interval metric δ² = (a − b)²: the mean squared difference within
@@ -278,7 +274,6 @@ def agreement(
     Args:
         table: (units, raters) ratings, NaN where there is none.
         draws: of the units.
-        confidence: of the interval.
         seed: of the draws.
 
     >>> round(agreement(np.array([[1, 1], [0, 0], [1, 0.5], [0.5, np.nan]])).alpha, 3)
@@ -294,20 +289,12 @@ def agreement(
             for times in rng.multinomial(len(within), np.full(len(within), 1 / len(within)), draws)
         ]
         defined = [value for value in drawn if value is not None]
-        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
         low, high = (float(q) for q in np.quantile(defined or [math.nan], tails))
     given = counts.sum(axis=1)
     pairs = int((given * (given - 1) / 2).sum())
     equal = float((counts * (counts - 1) / 2).sum())
-    return Agreement(
-        alpha,
-        low,
-        high,
-        int(np.isfinite(table).any(axis=0).sum()),
-        len(within),
-        pairs,
-        equal / pairs if pairs else None,
-    )
+    return Agreement(alpha, low, high, len(within), equal / pairs if pairs else None)
 
 
 def _coincidences(table: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import CLASSES, CaptionVLM, nan, tiny_subject, write_classes
 
-from profiler.activations.observe import Observation, caption_rows, observe
+from profiler.activations.observe import Observation, caption_rows, examine
 from profiler.core.store import Store
 from profiler.data.corruptions import Corruption
 from profiler.data.labelled.images import LabelledImages, open_labelled
@@ -15,6 +15,7 @@ from profiler.data.labelled.names import ClassNames
 from profiler.errors import InputError, UsageError
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
+from profiler.session import Reading, Services
 
 NAMES = ClassNames.of_list(CLASSES, "by hand")
 
@@ -38,7 +39,7 @@ def same(one: Observation, other: Observation) -> bool:
 def test_every_image_is_right_and_as_the_networks_see_it(
     data: LabelledImages, classifier: Classifier
 ) -> None:
-    seen = observe(classifier, CaptionVLM(), data)
+    seen = examine(classifier, CaptionVLM(), data)
     assert len(seen) == 48
     assert seen.accuracy == 1.0
     assert [NAMES.names[i] for i in seen.truth[::12]] == ["blue", "cyan", "green", "red"]
@@ -51,25 +52,25 @@ def test_every_image_is_right_and_as_the_networks_see_it(
 def test_neither_batches_nor_the_cache_change_anything(
     data: LabelledImages, classifier: Classifier, tmp_path: Path
 ) -> None:
-    store = Store(tmp_path / "cache")
-    whole = observe(classifier, CaptionVLM(), data, store=store)
-    again = observe(classifier, CaptionVLM(), data, store=store)
-    pieces = observe(classifier, CaptionVLM(), data, batch_size=5, workers=1)
+    kept = Services(store=Store(tmp_path / "cache"))
+    whole = examine(classifier, CaptionVLM(), data, services=kept)
+    again = examine(classifier, CaptionVLM(), data, services=kept)
+    pieces = examine(classifier, CaptionVLM(), data, Reading(batch_size=5, workers=1))
     assert same(whole, again)
     assert same(whole, pieces)
-    attacked = observe(classifier, CaptionVLM(), data, store=store, attack=Attack("fgsm", 0.1))
-    noisy = observe(classifier, CaptionVLM(), data, store=store, corruption=Corruption("fog", 5))
+    attacked = examine(classifier, CaptionVLM(), data, services=kept, attack=Attack("fgsm", 0.1))
+    noisy = examine(classifier, CaptionVLM(), data, services=kept, corruption=Corruption("fog", 5))
     assert not same(whole, attacked)
     assert not same(whole, noisy)
-    assert same(whole, observe(classifier, CaptionVLM(), data, store=store))
+    assert same(whole, examine(classifier, CaptionVLM(), data, services=kept))
 
 
 def test_an_attack_leads_away_from_the_truth_and_the_vlm_sees_it(
     data: LabelledImages, classifier: Classifier
 ) -> None:
-    clean = observe(classifier, CaptionVLM(), data)
+    clean = examine(classifier, CaptionVLM(), data)
     eps = 0.2
-    attacked = observe(classifier, CaptionVLM(), data, attack=Attack("fgsm", eps))
+    attacked = examine(classifier, CaptionVLM(), data, attack=Attack("fgsm", eps))
     rows = np.arange(len(clean))
     margin = lambda seen: seen.logits[rows, seen.truth]  # noqa: E731
     assert (margin(attacked) < margin(clean)).all()
@@ -84,7 +85,7 @@ def test_an_attack_leads_away_from_the_truth_and_the_vlm_sees_it(
 
 
 def test_rows_can_be_taken(data: LabelledImages, classifier: Classifier) -> None:
-    seen = observe(classifier, CaptionVLM(), data)
+    seen = examine(classifier, CaptionVLM(), data)
     some = seen.take(seen.truth == 2)
     assert len(some) == 12
     assert set(some.predicted.tolist()) == {2}
@@ -100,8 +101,8 @@ def test_unreadable_images_leave_no_gap(
         (data.images.folder / data.images.files[place]).write_bytes(b"no image")
     broken = open_labelled(tmp_path / "images", NAMES)
     with pytest.raises(InputError, match="cannot be read"):
-        observe(classifier, CaptionVLM(), broken, batch_size=8)
-    seen = observe(classifier, CaptionVLM(), broken, allow_bad=True)
+        examine(classifier, CaptionVLM(), broken, Reading(batch_size=8))
+    seen = examine(classifier, CaptionVLM(), broken, Reading(allow_bad=True))
     assert seen.kept.tolist() == [i for i in range(48) if i not in (3, 30, 40)]
     assert seen.truth.tolist() == broken.truth[seen.kept].tolist()
     assert [item.name for item in seen.skipped] == [broken.names[i] for i in (3, 30, 40)]
@@ -109,19 +110,19 @@ def test_unreadable_images_leave_no_gap(
 
 def test_bad_input(data: LabelledImages, classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give one of the two"):
-        observe(classifier, CaptionVLM(), data, attack=Attack("pgd", 0.1),
+        examine(classifier, CaptionVLM(), data, attack=Attack("pgd", 0.1),
                 corruption=Corruption("fog", 1))  # fmt: skip
     more = ClassNames.of_list((*CLASSES, "black"), "by hand")
     write_classes(tmp_path / "more", 2, classes=("black",))
     with pytest.raises(InputError, match="go up to class 4, but tiny has 4 outputs"):
-        observe(classifier, CaptionVLM(), open_labelled(tmp_path / "more", more))
+        examine(classifier, CaptionVLM(), open_labelled(tmp_path / "more", more))
     (tmp_path / "more" / "black").rename(tmp_path / "more" / "red")
     from PIL import Image
 
     Image.new("RGB", (8, 8)).save(tmp_path / "more" / "red" / "dark.png")
     dark = open_labelled(tmp_path / "more", NAMES)
     with pytest.raises(InputError, match=r"dark\.png"):
-        observe(Classifier.find(tiny_subject(nan)), CaptionVLM(), dark)
+        examine(Classifier.find(tiny_subject(nan)), CaptionVLM(), dark)
 
 
 def test_a_name_is_put_into_seven_captions() -> None:

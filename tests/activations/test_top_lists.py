@@ -97,7 +97,7 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
     rows = []
     for start in range(0, 64 * 100, 64):
         collector.add(np.arange(start, start + 64), np.full((64, 2), float(start)))
-        rows.append(sum(len(piece) for piece in collector._values))
+        rows.append(sum(len(piece) for _, piece in collector._rows))
     assert max(rows) < 512
 
 

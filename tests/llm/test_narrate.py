@@ -34,7 +34,7 @@ FACTS = ProfileFacts(
     labels={"conv1": ("red", "pale blue"), "layer1": ("striped",), "layer4": ("zebra", "red")},
     threshold=Threshold(0.1634, "null"),
     vlm="ConSE",
-    vlm_limit="ConSE sees the world through 1,000 object names.",
+    caution="ConSE sees the world through 1,000 object names.",
     concepts=frozenset({"zebra", "horse", "police officer", "red", "striped", "the", "light"}),
 )
 

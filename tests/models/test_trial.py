@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from profiler.activations.collect import Collected, collect, merge, try_first
 from profiler.activations.kept import Fingerprints, collect_once, kept_pass
-from profiler.activations.observe import check_weights, observe
+from profiler.activations.observe import check_weights, examine
 from profiler.core.store import Store
 from profiler.data.images import ImageFolder
 from profiler.data.labelled.images import open_labelled
@@ -27,6 +27,7 @@ from profiler.models.subject.network import Subject
 from profiler.models.subject.preprocessing import trial_image
 from profiler.models.subject.trial import in_company, try_preprocessing
 from profiler.models.vlm.tagger import Tagger
+from profiler.session import Reading
 
 
 @pytest.fixture
@@ -355,7 +356,7 @@ def test_a_lone_image_is_read_in_company(probe: ImageFolder, batch_size: int | N
 def test_so_is_that_of_a_classifier(tmp_path: Path) -> None:
     data = open_labelled(tiny.write_classes(tmp_path), ClassNames.of_list(tiny.CLASSES, "by hand"))
     found = Classifier.find(subject(Squeezing()))
-    seen = observe(found, CaptionVLM(), data, batch_size=47)
+    seen = examine(found, CaptionVLM(), data, Reading(batch_size=47))
     assert seen.accuracy == 1.0
     halves = found.run(torch.ones(1, 3, 8, 8))
     assert (halves.features.shape, halves.logits.shape) == ((1, 4), (1, 4))
@@ -487,7 +488,7 @@ def test_a_head_is_held_against_real_images_before_all_are_read(tmp_path: Path) 
     data = open_labelled(tiny.write_classes(tmp_path), ClassNames.of_list(tiny.CLASSES, "by hand"))
     eyes = CountingVLM()
     with pytest.raises(InputError, match=r"a Late, does not give W z \+ b"):
-        observe(found, eyes, data)
+        examine(found, eyes, data)
 
 
 def test_weights_that_a_parametrization_makes_are_the_weights(probe: ImageFolder) -> None:

@@ -200,7 +200,5 @@ def test_labels_that_were_not_tested_cannot_be_confirmed() -> None:
     assert not are_tested([layer, untested])
     with pytest.raises(InputError, match="was tested on other images"):
         Threshold(2.0, "confirmed").trusts(untested)
-    with pytest.raises(InputError, match="between 0 and 1"):
-        confirmed_threshold([layer], fdr=0)
     with pytest.raises(InputError, match="needs null draws"):
         null_threshold([layer])

@@ -49,25 +49,6 @@ def test_layers_add_up_to_the_model(layers: list[list[tuple[str | None, bool]]])
     assert model.total.dead == together.dead
 
 
-@given(units_, units_)
-def test_adding_two_layers_is_counting_their_units_together(
-    first: list[tuple[str | None, bool]], second: list[tuple[str | None, bool]]
-) -> None:
-    added, together = counted(first, "a") + counted(second, "b"), counted(first + second)
-    assert added.layer == "a+b"
-    assert (added.counts, added.uninterpretable, added.dead) == (
-        together.counts,
-        together.uninterpretable,
-        together.dead,
-    )
-
-
-def test_adding_changes_neither_layer() -> None:
-    first = LayerProfile("a", {"color": 1}, 0, 0)
-    _ = first + LayerProfile("b", {"color": 2}, 0, 0)
-    assert first.counts == {"color": 1}
-
-
 def test_a_dead_unit_is_dead_whatever_its_category() -> None:
     profile = count_units("l", ["color", "color"], [True, False], CATEGORIES)
     assert (profile.counts["color"], profile.dead, profile.units) == (1, 1, 2)

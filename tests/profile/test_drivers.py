@@ -23,11 +23,9 @@ from profiler.profile.drivers import (
     GROUPS,
     Following,
     LayerDrivers,
-    LevelSums,
     columns_of,
     drivers,
     following,
-    from_sums,
     groups_of,
 )
 from profiler.profile.drivers_view import DriversView
@@ -223,23 +221,6 @@ def test_a_unit_that_does_not_vary_has_no_share_and_does_not_count() -> None:
     assert found.shares()["shape"].value == pytest.approx(1)
     silent = drivers("layer", np.zeros((300, 2)), factors)
     assert silent.shares()["shape"].value == 0
-
-
-def test_sums_of_groups_add_up_bit_by_bit_however_they_are_dealt() -> None:
-    factors = full(600)
-    a = np.random.default_rng(0).normal(size=(600, 7)).astype(np.float32)
-    parts = groups_of(600)
-    whole = [LevelSums.of(factors.take(part), a[part]) for part in parts]
-    expected = from_sums("layer", whole, factors)
-    for shards in (2, 3, 7):
-        dealt = np.array_split(np.arange(GROUPS), shards)
-        made = {}
-        for shard in reversed(dealt):  # by whoever is ready first
-            for group in shard:
-                made[group] = LevelSums.of(factors.take(parts[group]), a[parts[group]])
-        assert equal(expected, from_sums("layer", [made[g] for g in range(GROUPS)], factors))
-    rows = drivers("layer", a, factors)
-    assert rows.share == pytest.approx(expected.share, abs=1e-12)
 
 
 def test_units_are_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:

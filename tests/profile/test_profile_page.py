@@ -229,15 +229,15 @@ def test_histogram_cuts_at_tau_and_counts_everything() -> None:
     assert np.isclose(axis.edges, 0.2).any()
     drawn = charts.histogram(axis, scores, null, "layer")
     heights = Counter()  # type: ignore[var-annotated]
-    for each in drawn.bins:
-        heights[each.above] += each.height
-        assert each.y + each.height == pytest.approx(100)
+    for each in drawn["bins"]:
+        heights[each["above"]] += each["height"]
+        assert each["y"] + each["height"] == pytest.approx(100)
     assert heights[True] == pytest.approx(heights[False]), "0.2 itself is not above τ"
-    assert "2 of 4 units above τ; of 101 random image lists, 20 above τ" in drawn.alt
-    assert drawn.tau is not None
-    assert drawn.tau_at == pytest.approx(axis.place(0.2))
-    assert drawn.null.startswith("M")
-    assert all(0 <= tick.at <= 100 for tick in (*drawn.x_ticks, *drawn.y_ticks))
+    assert "2 of 4 units above τ; of 101 random image lists, 20 above τ" in drawn["alt"]
+    assert drawn["tau"] is not None
+    assert drawn["tau_at"] == pytest.approx(axis.place(0.2))
+    assert drawn["null"].startswith("M")
+    assert all(0 <= tick.at <= 100 for tick in (*drawn["x_ticks"], *drawn["y_ticks"]))
 
 
 def test_histogram_without_null_or_with_tau_far_away() -> None:
@@ -245,11 +245,11 @@ def test_histogram_without_null_or_with_tau_far_away() -> None:
     axis = charts.ScoreAxis.around([scores], [np.zeros(0)], 9.0, 3)
     assert axis is not None
     drawn = charts.histogram(axis, scores, np.zeros(0), "layer")
-    assert drawn.null == ""
-    assert drawn.tau_at is None
-    assert drawn.tau is not None
-    assert drawn.tau.text.endswith("→")
-    assert not any(each.above for each in drawn.bins)
+    assert drawn["null"] == ""
+    assert drawn["tau_at"] is None
+    assert drawn["tau"] is not None
+    assert drawn["tau"].text.endswith("→")
+    assert not any(each["above"] for each in drawn["bins"])
     assert axis.edges[-1] < 1, "τ far away must not squash the scores"
 
 

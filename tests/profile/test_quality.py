@@ -558,8 +558,6 @@ def test_what_does_not_fit_is_refused() -> None:
     labels = np.zeros(4, dtype=np.int64)
     parts = planted.images, planted.concepts, np.arange(60)
     for share in (0.0, 1.0, np.nan):
-        with pytest.raises(InputError, match="share of positives must lie between"):
-            measure(labels, planted.activations, *parts, positive=share)
         with pytest.raises(InputError, match="held-out share must lie between"):
             split(60, fraction=share, seed=0)
     with pytest.raises(InputError, match="at least two"):
@@ -600,8 +598,6 @@ def test_survival_by_hand() -> None:
         [7, -1, -1, -1],
     ]
     assert found.count[:, :4].tolist() == [[4, 0, 0, 0], [2, 1, 1, 0], [1, 0, 0, 0], [2, 0, 0, 0]]
-    low, high = found.interval()
-    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, False, True, False]
 
 
 def test_only_the_most_frequent_labels_are_listed() -> None:

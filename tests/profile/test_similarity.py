@@ -63,7 +63,8 @@ def test_exponentials_that_are_kept_are_those_computed_again(
 
 
 def fast_evidence(q: FloatArray, top: IntArray, constants: SoftWPMI | WPMI) -> NDArray[np.float32]:
-    (found,) = constants.evidence(iter([(0, np.ascontiguousarray(q, dtype=np.float32))]), [top])
+    pieces = iter([(0, np.ascontiguousarray(q, dtype=np.float32))])
+    found, _ = constants.evidence(pieces, [top], np.empty((0, 0), dtype=np.int64))
     return found
 
 
@@ -100,6 +101,7 @@ def scores(
         np.take_along_axis(activations.T, top, axis=1),
         activations,
         np.arange(len(top)),
+        np.full(len(top), length),
     )
     found = np.full((len(top), len(concepts)), np.nan)
     null = Null(3, 0, [np.full(3, -np.inf, dtype=np.float32)])
@@ -109,10 +111,16 @@ def scores(
     return found
 
 
+def whole_lists(top: IntArray) -> Units:
+    """Units whose lists are evidence to the end."""
+    units, length = top.shape
+    return Units(top, np.zeros(top.shape), None, np.arange(units), np.full(units, length))
+
+
 def scores_in_blocks(
     images: FloatArray, concepts: FloatArray, top: IntArray, constants: SoftWPMI | WPMI
 ) -> FloatArray:
-    units = Units(top, np.zeros(top.shape), None, np.arange(len(top)))
+    units = whole_lists(top)
     null = Null(0, 0, [np.empty(0, dtype=np.float32)])
     tiles = list(constants.score([units], images, concepts, null))
     return np.concatenate([tile.scores for tile in tiles], axis=1)

@@ -232,11 +232,9 @@ def test_the_result_does_not_depend_on_concurrency(serve: Any, connect: Any) -> 
 
 
 def test_progress(serve: Any, connect: Any) -> None:
-    seen: list[tuple[int, int]] = []
-    categorize(
-        list(TRUTH), TWO, connect(serve()), batch=2, votes=2, progress=lambda *x: seen.append(x)
-    )
-    assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
+    seen: list[int] = []
+    categorize(list(TRUTH), TWO, connect(serve()), batch=2, votes=2, advance=seen.append)
+    assert seen == [2, 2, 2, 2]
 
 
 # Concepts are data

@@ -1,13 +1,14 @@
 """What all similarities share: their one signature, and how shards of a layer agree."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.core.arrays import FloatArray, IntArray, Rows
+from profiler.core.arrays import BoolArray, FloatArray, IntArray, Rows
 from profiler.errors import InputError
 
 CONCEPT_BLOCK = 512
@@ -28,31 +29,24 @@ class Units:
         activations: (K, T) on those images.
         matrix: (N, all units) the activations on every image, where a similarity needs them.
         columns: (K,) the units' columns in ``matrix``.
-        listed: (K,) how many images of each top list are evidence; the others, at the list's end,
-            share the unit's lowest activation. None: all.
+        lengths: (K,) how many images of each top list are evidence; the others, at the list's end,
+            share the unit's lowest activation.
     """
 
     top: IntArray
     activations: FloatArray
     matrix: Rows | None
     columns: IntArray
-    listed: IntArray | None = None
+    lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.top)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """(K,) images of each top list that are evidence."""
-        length = self.top.shape[1]
-        if self.listed is None:
-            return np.full(len(self), length, dtype=np.int64)
-        return np.asarray(self.listed, dtype=np.int64)
-
-    @property
-    def short(self) -> bool:
-        """Whether any list has images that are none."""
-        return bool((self.lengths < self.top.shape[1]).any())
+    def short(self) -> BoolArray:
+        """(K,) whether the list has images that are none."""
+        short: BoolArray = self.lengths < self.top.shape[1]
+        return short
 
 
 @dataclass(frozen=True)
@@ -95,45 +89,39 @@ class Null:
             row[:] = rng.choice(min(images, NULL_POOL), size=length, replace=False, shuffle=True)
         return lists if pool is None else pool[lists]
 
+    def take_in(self, layer: int, scores: FloatArray, part: slice = slice(None)) -> None:
+        """Raise what is best of some of the R units of a layer to their scores (·, concepts)."""
+        best = self.best[layer][part]
+        np.maximum(best, scores.max(axis=1), out=best)
 
-class Similarity(Protocol):
-    """How well each concept describes each unit; higher is better."""
 
-    @property
-    def name(self) -> str:
-        """As people choose it."""
-        ...
+class Similarity(ABC):
+    """How well each concept describes each unit; higher is better.
 
-    @property
-    def version(self) -> int:
-        """Changes whenever scores may change by more than rounding; part of every key."""
-        ...
+    Attributes:
+        name: as people choose it.
+        version: changes whenever scores may change by more than rounding; part of every key.
+        needs_matrix: whether top lists are not enough.
+        null_draws: a size of the null distribution that takes no longer than the units themselves.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    needs_matrix: ClassVar[bool] = False
+    null_draws: ClassVar[int] = 1000
 
     @property
     def constants(self) -> Mapping[str, float]:
-        """The formula's constants by their usual letters."""
-        ...
+        """The formula's constants by their usual letters; none by default."""
+        return {}
 
-    @property
-    def needs_matrix(self) -> bool:
-        """Whether top lists are not enough."""
-        ...
-
-    @property
-    def null_draws(self) -> int:
-        """A size of the null distribution that takes no longer than the units themselves."""
-        ...
-
+    @abstractmethod
     def top(self, images: int) -> int | None:
         """The length of the top lists for a probe set; None where no list is used."""
-        ...
 
+    @abstractmethod
     def score(
-        self,
-        layers: Sequence[Units],
-        images: Rows,
-        concepts: FloatArray,
-        null: Null,
+        self, layers: Sequence[Units], images: Rows, concepts: FloatArray, null: Null
     ) -> Iterator[Tile]:
         """Yield the scores of all layers' units, tile by tile.
 
@@ -145,7 +133,6 @@ class Similarity(Protocol):
             concepts: (M, e) unit rows.
             null: raised to the highest scores of units without meaning.
         """
-        ...
 
 
 def listed_rows(

@@ -8,16 +8,16 @@ With the activations A (N, K) and the cosines P = images · conceptsᵀ (N, M):
 Units do not depend on each other here. Both stream over the images; P is never held.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings
+from profiler.profile.similarity.base import Null, Similarity, Tile, Units, check_embeddings
 
 UNIT_CHUNK = 1024
 """Units scored at a time: products with the embeddings are made anew for each chunk."""
@@ -25,30 +25,20 @@ _HELD_NUMBERS = 2**25
 """Numbers of shuffled activations held at a time (128 MiB)."""
 
 
-class _MatrixSimilarity:
+class _MatrixSimilarity(Similarity):
     """What the two share: they walk through units and shuffled units in chunks."""
 
-    version = 1
     needs_matrix = True
-    null_draws = 1000
-
-    @property
-    def constants(self) -> Mapping[str, float]:
-        """None."""
-        return {}
+    scorer: ClassVar[type["Scorer"]]
 
     def top(self, images: int) -> None:
         """No list is used."""
 
     def score(
-        self,
-        layers: Sequence[Units],
-        images: Rows,
-        concepts: FloatArray,
-        null: Null,
+        self, layers: Sequence[Units], images: Rows, concepts: FloatArray, null: Null
     ) -> Iterator[Tile]:
         """Yield the scores of one chunk of units after the other."""
-        scorer = self._scorer(images, np.asarray(concepts, dtype=np.float32))
+        scorer = self.scorer(images, np.asarray(concepts, dtype=np.float32))
         for index, layer in enumerate(layers):
             if layer.matrix is None:
                 raise ValueError("this similarity needs the activations on every image")
@@ -57,12 +47,8 @@ class _MatrixSimilarity:
                 for lo, scores in scorer(Columns(layer.matrix, own[part])):
                     yield Tile(index, part.start, lo, scores)
             for part, shuffled in _shuffled(layer, null):
-                best = null.best[index][part]
                 for _, scores in scorer(shuffled):
-                    np.maximum(best, scores.max(axis=1), out=best)
-
-    def _scorer(self, images: Rows, concepts: NDArray[np.float32]) -> "Scorer":
-        raise NotImplementedError
+                    null.take_in(index, scores, part)
 
 
 class Scorer:
@@ -117,16 +103,6 @@ def _shuffled(layer: Units, null: Null) -> Iterator[tuple[slice, FloatArray]]:
         yield part, rng.permuted(held, axis=0)
 
 
-@dataclass(frozen=True)
-class Cosine(_MatrixSimilarity):
-    """Cosine of the columns as they are, not centred."""
-
-    name = "cosine"
-
-    def _scorer(self, images: Rows, concepts: NDArray[np.float32]) -> Scorer:
-        return _Cosine(images, concepts)
-
-
 class _Cosine(Scorer):
     # AᵀP = (imagesᵀA)ᵀ conceptsᵀ, and |P_m|² = c_mᵀ (imagesᵀ images) c_m: the images are met
     # once, and what is kept of them is e numbers a unit.
@@ -152,16 +128,6 @@ class _Cosine(Scorer):
         for part in blocks(len(self.concepts), base.CONCEPT_BLOCK):
             cosines = self.concepts[part] @ products / _least(self.lengths[part], 0)[:, None]
             yield part.start, np.ascontiguousarray(cosines.T, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class CosineCubed(_MatrixSimilarity):
-    """Cosine of the centred and cubed columns: what stands out counts for more."""
-
-    name = "cosine_cubed"
-
-    def _scorer(self, images: Rows, concepts: NDArray[np.float32]) -> Scorer:
-        return _CosineCubed(images, concepts)
 
 
 class _CosineCubed(Scorer):
@@ -194,6 +160,22 @@ class _CosineCubed(Scorer):
             lengths = _least(np.sqrt(own_squares), self.floor)[:, None]
             products /= lengths * _least(np.sqrt(squares), self.floor)
             yield part.start, products.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Cosine(_MatrixSimilarity):
+    """Cosine of the columns as they are, not centred."""
+
+    name = "cosine"
+    scorer = _Cosine
+
+
+@dataclass(frozen=True)
+class CosineCubed(_MatrixSimilarity):
+    """Cosine of the centred and cubed columns: what stands out counts for more."""
+
+    name = "cosine_cubed"
+    scorer = _CosineCubed
 
 
 def _least(lengths: FloatArray, floor: float) -> FloatArray:

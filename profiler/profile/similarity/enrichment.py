@@ -13,7 +13,7 @@ place in the folder alone, add 0: what a random image adds on average. So a unit
 most images meets the null distribution at equal length, and errs on the safe side.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,40 +21,33 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import Float64, FloatArray, IntArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
+from profiler.profile.similarity.base import (
+    Null,
+    Similarity,
+    Tile,
+    Units,
+    check_embeddings,
+    listed_rows,
+)
 from profiler.profile.similarity.pmi import short_list
 
 
 @dataclass(frozen=True)
-class Enrichment:
+class Enrichment(Similarity):
     """z of the sum of a concept's values over a unit's top images.
 
     A concept that is the same on all images has no score (−∞).
     """
 
-    longest: int = 100
-    """Images in a top list, at most."""
-
     name = "enrichment"
-    version = 1
-    needs_matrix = False
     null_draws = 5000
 
-    @property
-    def constants(self) -> Mapping[str, float]:
-        """None."""
-        return {}
-
     def top(self, images: int) -> int:
-        """One image in a hundred, at least ten, and never more than a fifth."""
-        return short_list(images, self.longest)
+        """100 of a large probe set, fewer of a small one."""
+        return short_list(images, 100)
 
     def score(
-        self,
-        layers: Sequence[Units],
-        images: Rows,
-        concepts: FloatArray,
-        null: Null,
+        self, layers: Sequence[Units], images: Rows, concepts: FloatArray, null: Null
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
         used, null_rows, rows = listed_rows(layers, null, len(images))
@@ -75,8 +68,7 @@ class Enrichment:
                     continue
                 yield Tile(index, 0, part.start, _sums(values, own))
                 if null.draws:
-                    best = null.best[index]
-                    np.maximum(best, _sums(values, null_rows).max(axis=1), out=best)
+                    null.take_in(index, _sums(values, null_rows))
 
 
 def _moments(images: Rows, words: FloatArray) -> tuple[Float64, Float64]:

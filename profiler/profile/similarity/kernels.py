@@ -167,17 +167,6 @@ def add_mass(
 
 
 @numba.njit(parallel=True, cache=True)
-def subtract_prior(
-    evidence: Float32, prior: Float32, out: Float32
-) -> None:  # pragma: no cover - compiled
-    """``out`` = evidence − prior, (K, B)."""
-    units, width = evidence.shape
-    for k in numba.prange(units):
-        for m in range(width):
-            out[k, m] = evidence[k, m] - prior[m]
-
-
-@numba.njit(parallel=True, cache=True)
 def raise_to_guests(
     evidence: Float32,
     others: NDArray[np.float64],

@@ -22,7 +22,7 @@ so a layer is always scored as a whole. Nothing of size (N, M) or (K, M) is ever
 and images are taken in blocks, and only images that stand in some top list get a row of Q.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +31,14 @@ from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, IntArray, Rows, blocks
 from profiler.profile.similarity import base
-from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
+from profiler.profile.similarity.base import (
+    Null,
+    Similarity,
+    Tile,
+    Units,
+    check_embeddings,
+    listed_rows,
+)
 from profiler.profile.similarity.kernels import (
     FACTOR_RANGE,
     MASS_BITS,
@@ -40,7 +47,6 @@ from profiler.profile.similarity.kernels import (
     exponentiate,
     group_of,
     raise_to_guests,
-    subtract_prior,
 )
 
 NEUTRAL = 1024
@@ -66,11 +72,10 @@ def short_list(images: int, reference: int) -> int:
     return max(1, min(reference, max(10, images // 100), images // 5))
 
 
-class _PMI(ABC):
+class _PMI(Similarity):
     """What soft-WPMI and WPMI share; they differ in the evidence of one image."""
 
     version = 2
-    needs_matrix = False
     null_draws = 5000
 
     temperature: float
@@ -98,11 +103,7 @@ class _PMI(ABC):
         """(offset, slope), each (T,): the image at rank r adds log(offset_r + slope_r · Q)."""
 
     def score(
-        self,
-        layers: Sequence[Units],
-        images: Rows,
-        concepts: FloatArray,
-        null: Null,
+        self, layers: Sequence[Units], images: Rows, concepts: FloatArray, null: Null
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other."""
         neutral = _neutral_images(layers, null, len(images))
@@ -118,9 +119,8 @@ class _PMI(ABC):
             for index, found in enumerate(evidence):
                 if not len(layers[index]):
                     continue
-                lengths = layers[index].lengths
-                short = lengths < layers[index].top.shape[1]
-                found[short] += rest[lengths[short]]
+                short = layers[index].short
+                found[short] += rest[layers[index].lengths[short]]
                 prior = Prior.of(found)
                 yield Tile(index, 0, lo, prior.score(found, self.prior_weight))
                 if null.draws:
@@ -130,35 +130,34 @@ class _PMI(ABC):
         self,
         pieces: "Iterator[tuple[int, FloatArray]]",
         lists: Sequence[IntArray],
-        neutral: NDArray[np.int64] | None = None,
+        neutral: NDArray[np.int64],
     ) -> list[NDArray[np.float32]]:
         """L for several sets of top lists.
 
         Args:
             pieces: (index of the first row, Q of some rows (n, B)); together all rows.
             lists: (K, T) rows of Q, highest activation first; -1 for none.
-            neutral: (T, J) rows of Q for each rank.
+            neutral: (T, J) rows of Q for each rank; (0, 0) for none.
 
         Returns:
             (K, B) for each of the lists; agrees with the plain sum of logarithms to about 1e-5.
-            With ``neutral``, (T, B) after them: the mean of each rank's logarithms.
+            After them (T, B), the mean of the logarithms of each rank's ``neutral``.
         """
         rows = [np.ascontiguousarray(each, dtype=np.int64) for each in lists]
         sums: list[NDArray[np.float32]] = []
         for first, q in pieces:
             if not sums:
-                sums = [np.zeros((len(each), q.shape[1]), dtype=np.float32) for each in rows]
-                if neutral is not None:
-                    sums.append(np.zeros((len(neutral), q.shape[1]), dtype=np.float32))
+                shapes = [(len(each), q.shape[1]) for each in (*rows, neutral)]
+                sums = [np.zeros(shape, dtype=np.float32) for shape in shapes]
             for each, into in zip(rows, sums, strict=False):
                 _add(q, first, each, *self.factors(each.shape[1]), into)
-            if neutral is not None and len(neutral):
+            if len(neutral):
                 for offset, slope, each, into in zip(
                     *self.factors(len(neutral)), neutral[:, None], sums[-1][:, None], strict=True
                 ):
                     same = np.ones(each.shape[1])
                     _add(q, first, each, offset * same, slope * same, into)
-        if neutral is not None and len(neutral):
+        if len(neutral):
             sums[-1] /= neutral.shape[1]
         return sums
 
@@ -189,7 +188,7 @@ def _add(
 
 def _neutral_images(layers: Sequence[Units], null: Null, images: int) -> NDArray[np.int64]:
     """(T, J) for each rank the images that stand for any; none where no list is short."""
-    if not any(layer.short for layer in layers):
+    if not any(layer.short.any() for layer in layers):
         return np.empty((0, 0), dtype=np.int64)
     length = max(layer.top.shape[1] for layer in layers)
     if images <= NEUTRAL:
@@ -358,8 +357,7 @@ class Prior:
     def score(self, evidence: NDArray[np.float32], prior_weight: float) -> NDArray[np.float32]:
         """L − λ D for units of the layer; (K, B)."""
         prior = prior_weight * (self.log_sum - np.log(self.units))
-        score = np.empty_like(evidence)
-        subtract_prior(evidence, prior.astype(np.float32), score)
+        score: NDArray[np.float32] = evidence - prior.astype(np.float32)
         return score
 
     def raise_to_guests(

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.core.arrays import FloatArray, Rows, blocks
-from profiler.profile.similarity.base import Null, Tile, Units, check_embeddings, listed_rows
+from profiler.profile.similarity.base import (
+    Null,
+    Similarity,
+    Tile,
+    Units,
+    check_embeddings,
+    listed_rows,
+)
 
 _HELD_NUMBERS = 2**25
 """Cosines held at a time (128 MiB): a unit needs those of all of its images at once."""
@@ -26,7 +33,7 @@ _RANDOM_ORDERS = 5
 
 
 @dataclass(frozen=True)
-class RankReorder:
+class RankReorder(Similarity):
     """Rank reordering with the reference's constants; its random orders are seeded here."""
 
     fraction: float = 0.05
@@ -34,8 +41,6 @@ class RankReorder:
 
     name = "rank_reorder"
     version = 2
-    needs_matrix = False
-    null_draws = 1000
 
     @property
     def constants(self) -> Mapping[str, float]:
@@ -47,11 +52,7 @@ class RankReorder:
         return max(2, int(images * self.fraction))
 
     def score(
-        self,
-        layers: Sequence[Units],
-        images: Rows,
-        concepts: FloatArray,
-        null: Null,
+        self, layers: Sequence[Units], images: Rows, concepts: FloatArray, null: Null
     ) -> Iterator[Tile]:
         """Yield the scores of each layer, one block of concepts after the other.
 
@@ -73,13 +74,11 @@ class RankReorder:
                     continue
                 values = layer.activations.astype(np.float64)
                 lengths = layer.lengths
-                scores = _scores(cosines, own, values, lengths, orders)
-                yield Tile(index, 0, part.start, scores)
+                yield Tile(index, 0, part.start, _scores(cosines, own, values, lengths, orders))
                 if null.draws:
                     lent = np.arange(null.draws) % len(layer)
                     scores = _scores(cosines, null_rows, values[lent], lengths[lent], orders)
-                    best = null.best[index]
-                    np.maximum(best, scores.max(axis=1), out=best)
+                    null.take_in(index, scores)
 
 
 @numba.njit(parallel=True, cache=True)

@@ -3,20 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.categories import UNKNOWN
 from profiler.errors import InputError
-from profiler.llm.base import Usage
 from profiler.profile.sorting.categories import Category, check_categories
 from profiler.profile.sorting.sorting import Sorting
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
-Embed = Callable[[Sequence[str]], Floats]
+Embed = Callable[[Sequence[str]], FloatArray]
 """n texts to an (n, e) array of unit rows."""
 
 _STRANGE = 0.025
@@ -36,12 +32,12 @@ class RidgeClassifier:
     are right most often, averaged over the categories; the first of equals.
     """
 
-    coefficients: Floats
+    coefficients: FloatArray
     ridge: float
     left_out_accuracy: float
 
     @classmethod
-    def fit(cls, rows: Floats, labels: Ints, categories: int) -> "RidgeClassifier":
+    def fit(cls, rows: FloatArray, labels: IntArray, categories: int) -> "RidgeClassifier":
         """Fit to rows (n, e) with labels in 0 … categories−1, each at least twice."""
         sizes = np.bincount(labels, minlength=categories)
         if sizes.min() < 2:
@@ -64,12 +60,12 @@ class RidgeClassifier:
                 best = cls(vectors @ (shrunk.T @ y), ridge, float(right.mean()))
         return best
 
-    def predict(self, rows: Floats) -> Ints:
+    def predict(self, rows: FloatArray) -> IntArray:
         """The category of each row, by number."""
         return np.asarray((_with_ones(rows) @ self.coefficients).argmax(axis=1))
 
 
-def _with_ones(rows: Floats) -> Floats:
+def _with_ones(rows: FloatArray) -> FloatArray:
     return np.hstack([rows, np.ones((len(rows), 1))]).astype(np.float64)
 
 
@@ -93,7 +89,7 @@ class ExemplarSorter:
         self.exemplars = tuple(exemplars)
 
     @cached_property
-    def _rows(self) -> Floats:
+    def _rows(self) -> FloatArray:
         return self._unit_rows([word for word, _ in self.exemplars])
 
     def sort(self, words: Sequence[str], categories: Sequence[Category]) -> Sorting:
@@ -118,7 +114,7 @@ class ExemplarSorter:
         rows = self._unit_rows(words)
         chosen = [names[best] for best in classifier.predict(rows).tolist()]
         if may_be_unknown:
-            far = _nearest(rows, examples) < _least_cosine(examples)
+            far = (rows @ examples.T).max(axis=1) < _least_cosine(examples)
             chosen = [UNKNOWN if f else name for f, name in zip(far, chosen, strict=True)]
         # A word that is an exemplar keeps the label a person gave it.
         category = {w: known.get(w, name) for w, name in zip(words, chosen, strict=True)}
@@ -159,22 +155,17 @@ class ExemplarSorter:
         return Sorting(
             "exemplar",
             {w: categories[b].name for w, b in zip(words, best.tolist(), strict=True)},
-            usage=Usage(),
             notes=(note,),
             provenance={"rule": "nearest name and description", "exemplars": 0},
         )
 
-    def _unit_rows(self, texts: Sequence[str]) -> Floats:
+    def _unit_rows(self, texts: Sequence[str]) -> FloatArray:
         if not texts:
             return np.zeros((0, self.embed(["x"]).shape[1]))
         return np.asarray(self.embed(list(texts)), dtype=np.float64)
 
 
-def _nearest(rows: Floats, examples: Floats) -> Floats:
-    return np.asarray((rows @ examples.T).max(axis=1))
-
-
-def _least_cosine(examples: Floats) -> float:
+def _least_cosine(examples: FloatArray) -> float:
     """Find the cosine to the nearest other exemplar that only a share ``_STRANGE`` falls below."""
     between = examples @ examples.T
     np.fill_diagonal(between, -np.inf)

@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,6 @@ from profiler.profile.sorting.categories import DEFAULT, Category, check_categor
 
 _LONGEST_WORD = 200  # characters shown to the model; a concept is a word or a short phrase
 _MOST_ENUM_VALUES = 1000  # OpenAI's limit over all enums of one schema
-
-Progress = Callable[[int, int], None]
-"""Called with the number of concepts answered so far, and the number in all (votes included)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,9 @@ class _Task:
     max_tries: int
     lenient: bool
     max_tokens: int | None
+    size: int
+    votes: int
+    seed: int
 
     def request(self, asked: Mapping[str, str], seed: int, complaint: str = "") -> Request:
         example_concepts, example_answer = worked_example(self.categories)
@@ -93,16 +93,8 @@ class _Task:
         )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    vote: int
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Sorted:
-    category: Mapping[str, str]
-    usage: Usage
+_Sorted = tuple[Mapping[str, str], Usage]
+"""The category of each word of a batch, and what it cost."""
 
 
 def categorize(
@@ -118,7 +110,7 @@ def categorize(
     max_tries: int = 3,
     max_tokens: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Sorting:
     """Ask ``llm`` for the category of every word; repeated words are asked about once.
 
@@ -136,22 +128,22 @@ def categorize(
             missing or wrong is asked again, with the complaint.
         max_tokens: longest answer; None leaves it to the server.
         seed: orders the votes, and is passed to the model.
-        progress: told how far it is.
+        advance: told how many more words are answered, each as often as there are votes.
     """
     if min(batch, votes, concurrency, max_tries) < 1:
         raise UsageError("batch, votes, concurrency and max_tries must be 1 or more")
     check_categories(categories)
-    task = _Task(tuple(categories), load_prompts(prompts_dir), llm, max_tries, lenient, max_tokens)
-    unique = tuple(dict.fromkeys(words))
     size = min(batch, max(1, _MOST_ENUM_VALUES // len(categories)))
+    prompts = load_prompts(prompts_dir)
+    task = _Task(tuple(categories), prompts, llm, max_tries, lenient, max_tokens, size, votes, seed)
+    unique = tuple(dict.fromkeys(words))
     batches = [
-        _Batch(vote, tuple(chunk))
+        (vote, tuple(chunk))
         for vote in range(votes)
         for chunk in _chunks(_ordered(unique, vote, seed), size)
     ]
     workers = min(concurrency, llm.max_concurrency or concurrency)
-    results = _run_all(task, batches, seed, workers, progress)
-    return _combined(unique, batches, results, task, votes, seed, size)
+    return _combined(task, unique, _run_all(task, batches, workers, advance))
 
 
 def _ordered(words: Sequence[str], vote: int, seed: int) -> list[str]:
@@ -169,21 +161,21 @@ def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _run_all(
-    task: _Task, batches: Sequence[_Batch], seed: int, workers: int, progress: Progress | None
+    task: _Task,
+    batches: Sequence[tuple[int, Sequence[str]]],
+    workers: int,
+    advance: Callable[[int], None],
 ) -> list[_Sorted]:
-    total = sum(len(batch.words) for batch in batches)
-    done = 0
+    """Ask about every batch, given as its vote and its words."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="llm")
     try:
-        futures: dict[Future[_Sorted], _Batch] = {
-            pool.submit(_sort_batch, task, batch.words, seed + batch.vote): batch
-            for batch in batches
+        futures = {
+            pool.submit(_sort_batch, task, words, task.seed + vote): len(words)
+            for vote, words in batches
         }
         for future in as_completed(futures):
             future.result()
-            done += len(futures[future].words)
-            if progress:
-                progress(done, total)
+            advance(futures[future])
     except BaseException as error:
         # Nothing further is asked. What is under way ends and is kept; but whoever presses
         # Ctrl-C does not want to wait for it.
@@ -217,7 +209,7 @@ def _sort_batch(task: _Task, words: Sequence[str], seed: int) -> _Sorted:
         request = task.request(missing, seed + tries, checked.complaint)
     if missing and not task.lenient:
         raise LLMError(_failure(task, missing, len(words), tries, checked, reply))
-    return _Sorted({numbered[n]: name for n, name in accepted.items()}, usage)
+    return {numbered[n]: name for n, name in accepted.items()}, usage
 
 
 def _checked(reply: Reply, asked: Sequence[str], names: Sequence[str]) -> CheckedAnswer:
@@ -250,20 +242,12 @@ def _failure(
     )
 
 
-def _combined(
-    words: Sequence[str],
-    batches: Sequence[_Batch],
-    results: Sequence[_Sorted],
-    task: _Task,
-    votes: int,
-    seed: int,
-    size: int,
-) -> Sorting:
+def _combined(task: _Task, words: Sequence[str], results: Sequence[_Sorted]) -> Sorting:
     given: dict[str, list[str]] = {word: [] for word in words}
     usage = Usage()
-    for result in results:  # in the order of the batches, so of the votes
-        usage += result.usage
-        for word, name in result.category.items():
+    for found, cost in results:  # in the order of the batches, so of the votes
+        usage += cost
+        for word, name in found.items():
             given[word].append(name)
     category: dict[str, str] = {}
     kept: dict[str, float] = {}
@@ -276,39 +260,34 @@ def _combined(
         # Counter keeps the order of first appearance, and max takes the first of equals.
         counted = Counter(answers)
         category[word] = max(counted, key=counted.__getitem__)
-        kept[word] = counted[category[word]] / votes
+        kept[word] = counted[category[word]] / task.votes
     return Sorting(
         sorter=task.llm.name,
         category=category,
-        kept=kept if votes > 1 else None,
+        kept=kept if task.votes > 1 else None,
         lenient_unknown=tuple(unanswered),
         usage=usage,
-        notes=tuple(_notes(task, category, kept, votes, unanswered)),
+        notes=tuple(_notes(task, kept, len(unanswered))),
         provenance={
             "llm": task.llm.fingerprint,
             "prompts": task.prompts.digest,
             "categories": [str(name) for name in task.categories],
-            "batch": size,
-            "votes": votes,
-            "seed": seed,
+            "batch": task.size,
+            "votes": task.votes,
+            "seed": task.seed,
         },
     )
 
 
-def _notes(
-    task: _Task,
-    category: Mapping[str, str],
-    kept: Mapping[str, float],
-    votes: int,
-    unanswered: Sequence[str],
-) -> Iterator[str]:
-    count = f"{len(category):,} concept{'' if len(category) == 1 else 's'}"
+def _notes(task: _Task, kept: Mapping[str, float], unanswered: int) -> Iterator[str]:
+    count = f"{len(kept):,} concept{'' if len(kept) == 1 else 's'}"
     yield f"{task.llm.name} sorted {count} into {len(task.categories)} categories."
-    if votes > 1:
+    if task.votes > 1:
         firm = sum(share == 1 for share in kept.values())
-        yield f"Asked {votes} times in different order, {firm:,} of {count} kept their category."
+        asked = f"Asked {task.votes} times in different order"
+        yield f"{asked}, {firm:,} of {count} kept their category."
     if unanswered:
-        yield f"For {len(unanswered):,} of {count} it gave no usable reply; they count as unknown."
+        yield f"For {unanswered:,} of {count} it gave no usable reply; they count as unknown."
 
 
 def answer_schema(numbers: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:

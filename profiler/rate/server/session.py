@@ -2,11 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from profiler.errors import InputError
+from profiler.profile.explain import LayerRange
+from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES
 from profiler.rate.book import RatingBook
 from profiler.rate.ratings import MAYBE, NO, YES, Rating, Unit, check_rater, sample_units
@@ -30,51 +32,29 @@ class Question:
     """Of the range: on each image, highest first."""
 
 
-def _peak_questions(book: RatingBook) -> Callable[[Unit], Question]:
-    layers = {layer.layer: layer for layer in book.run.layers}
-
-    def about(unit: Unit) -> Question:
-        layer, place = layers[unit[0]], unit[1]
-        images = layer.top_images[place, :SHOWN_IMAGES].tolist()
-        return Question(
-            unit,
-            book.units[unit],
-            float(layer.score[place, 0]),
-            tuple(image for image in images if image in book.run.thumbnails),
-        )
-
-    return about
+def _peak_question(book: RatingBook, layer: LayerLabels, unit: Unit) -> Question:
+    images = layer.top_images[unit[1], :SHOWN_IMAGES].tolist()
+    return Question(
+        unit,
+        book.units[unit],
+        float(layer.score[unit[1], 0]),
+        tuple(image for image in images if image in book.run.thumbnails),
+    )
 
 
-def _range_questions(book: RatingBook) -> Callable[[Unit], Question]:
-    layers = {layer.layer: layer for layer in book.run.ranges}
-
-    def about(unit: Unit) -> Question:
-        layer, place = layers[unit[0]], unit[1]
-        words = tuple(
-            (book.run.concepts[concept], weight)
-            for concept, weight in zip(
-                layer.concept[place].tolist(), layer.weight[place].tolist(), strict=True
-            )
-            if concept >= 0
-        )
-        shown = [
-            (image, activation)
-            for image, activation in zip(
-                layer.images[place].tolist(), layer.activations[place].tolist(), strict=True
-            )
-            if image in book.run.thumbnails
-        ]
-        return Question(
-            unit,
-            ", ".join(word for word, _ in words),
-            float(layer.shown_r[place]),
-            tuple(image for image, _ in shown),
-            words,
-            tuple(activation for _, activation in shown),
-        )
-
-    return about
+def _range_question(book: RatingBook, layer: LayerRange, unit: Unit) -> Question:
+    place = unit[1]
+    words = tuple(book.run.explaining(layer, place))
+    every = zip(layer.images[place].tolist(), layer.activations[place].tolist(), strict=True)
+    shown = [each for each in every if each[0] in book.run.thumbnails]
+    return Question(
+        unit,
+        ", ".join(word for word, _ in words),
+        float(layer.shown_r[place]),
+        tuple(image for image, _ in shown),
+        words,
+        tuple(activation for _, activation in shown),
+    )
 
 
 def _bars(activations: Sequence[float]) -> list[dict[str, Any]]:
@@ -107,8 +87,13 @@ class Session:
         strata: dict[str, list[int]] = {layer.layer: [] for layer in run.layers}
         for name, unit in book.units:
             strata[name].append(unit)
-        about = _peak_questions(book) if book.view == "peak" else _range_questions(book)
-        asked = [about(unit) for unit in sample_units(strata, per_layer, seed)]
+        sample = sample_units(strata, per_layer, seed)
+        if book.view == "peak":
+            labels = {layer.layer: layer for layer in run.layers}
+            asked = [_peak_question(book, labels[unit[0]], unit) for unit in sample]
+        else:
+            ranges = {layer.layer: layer for layer in run.ranges}
+            asked = [_range_question(book, ranges[unit[0]], unit) for unit in sample]
         self.questions = [question for question in asked if question.images]
         if not self.questions:
             raise InputError(
