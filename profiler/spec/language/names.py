@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from profiler.spec.language.tokens import SpecError
 from profiler.spec.language.tree import (
     CLASSES,
     CONCEPTS,
@@ -67,7 +66,7 @@ class _Known:
         self.sets = [CLASSES, CONCEPTS, *(each.name for each in file.sets)]
 
     def fail(self, message: str, at: int) -> NoReturn:
-        raise SpecError(message, self.file.source, at, self.file.title)
+        raise self.file.error(message, at)
 
     def unknown(self, what: str, name: str, known: Iterable[str], at: int) -> NoReturn:
         known = list(known)
@@ -197,12 +196,10 @@ def expand(
         over = _members(node.over, file.sets, classes, concepts)
         size = 1 + (size - 1) * len(over)
         if size > MOST_NODES:
-            raise SpecError(
+            raise file.error(
                 f"spec {spec.name!r}: written out for every member of its sets it has more than "
                 f"{MOST_NODES:,} atoms and connectives",
-                file.source,
                 node.at,
-                file.title,
             )
         bodies = tuple(_replaced(made[0][0], node.variable, member) for member in over)
         if len(bodies) == 1:
