@@ -155,11 +155,6 @@ class CorruptedProbe:
         return self.corruption(image, np.random.default_rng([self.seed, *words]))
 
 
-def corrupted(probe: ProbeSet, corruption: Corruption, seed: int = 0) -> CorruptedProbe:
-    """``probe`` with every image harmed by ``corruption``."""
-    return CorruptedProbe(probe, corruption, seed)
-
-
 # --- pictures --------------------------------------------------------------------------------
 
 

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.models.subject.weight_files import Checkpoint, State, join, read_checkpoint
-
-__all__ = ["Checkpoint", "Fit", "Shapes", "fit", "load", "read_checkpoint"]
+from profiler.models.subject.weight_files import Checkpoint, State, join
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 """In the file, and in the model."""
@@ -228,7 +226,8 @@ def _choose(
     """The network to take, and in words why this one, where there are others like it."""
     file = f"checkpoint {str(checkpoint.path)!r}"
     if key:
-        keyed = [n for n in found if n.name == key] or [n for n in found if _has_key(n.prefix, key)]
+        keyed = [n for n in found if n.name == key]
+        keyed = keyed or [n for n in found if f".{key}." in f".{n.prefix}."]
         if not keyed:
             known = _alike(found) or found
             listed = ", ".join(n.name for n in known[:8]) or _some(
@@ -292,10 +291,6 @@ def _same(one: _Network, other: _Network) -> bool:
         tensor.dtype == other.entries[name].dtype and torch.equal(tensor, other.entries[name])
         for name, tensor in one.entries.items()
     )
-
-
-def _has_key(prefix: str, key: str) -> bool:
-    return f".{key}." in f".{prefix}."
 
 
 def _rank(
