@@ -22,7 +22,7 @@ Chosen on scenes and photographs, so that colours, patterns and materials are na
 be while the names of objects lose nothing: ``benchmarks/vlm_vocabularies.py --weights``.
 """
 
-KINDS = ("objects", "colors", "patterns", "materials")
+KINDS = tuple(WEIGHTS)
 """The vocabularies that can be named."""
 
 _LEARNED_FROM_SCENES = (
