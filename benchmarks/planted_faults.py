@@ -676,12 +676,12 @@ def texts_of(world: World, vlm: VLM) -> Texts:
 
 def map_of(world: World, case: Case) -> AffineMap:
     """Fitted on the reference images, and on those without labels where they were encoded."""
-    aligned = AffineMap()
-    aligned.add(case.reference.z, world.vlm["reference"], world.parts["reference"].source)
+    z, v, source = case.reference.z, world.vlm["reference"], world.parts["reference"].source
     if len(case.unlabelled.z):
-        others = world.parts["unlabelled"].source
-        aligned.add(case.unlabelled.z, world.vlm["unlabelled"], others)
-    return aligned.finish()
+        z = np.concatenate([z, case.unlabelled.z])
+        v = np.concatenate([v, world.vlm["unlabelled"]])
+        source = np.concatenate([source, world.parts["unlabelled"].source])
+    return AffineMap().fit(z, v, source)
 
 
 class ClassMean:
@@ -700,7 +700,7 @@ class ClassMean:
 
     def fit(self, reference: Observed) -> Self:
         """Learn the means (C, e); NaN for a class without images."""
-        mapped = self.aligned.transform(reference.features)
+        mapped = reference.features @ self.aligned.matrix_.T + self.aligned.offset_
         self.means = np.full((self.classes, mapped.shape[1]), np.nan)
         for label in np.unique(reference.truth):
             own = reference.truth == label
@@ -710,7 +710,7 @@ class ClassMean:
 
     def locate(self, errors: Observed) -> Array:
         """(k,) verdicts; undetermined where the true class has no reference images."""
-        mapped = self.aligned.transform(errors.features)
+        mapped = errors.features @ self.aligned.matrix_.T + self.aligned.offset_
         squares = np.sum(self.means**2, axis=1) - 2 * mapped @ self.means.T
         squares[:, np.isnan(self.means[:, 0])] = np.inf
         found = np.where(squares.argmin(axis=1) == errors.truth, Fault.HEAD, Fault.ENCODER)

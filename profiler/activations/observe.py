@@ -13,7 +13,7 @@ from profiler.activations.collect import AUTO_BATCH, Collected, Skipped
 from profiler.activations.kept import Engine, collect_once
 from profiler.core.arrays import BoolArray, FloatArray, IntArray, checked_rows
 from profiler.core.store import Store
-from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.corruptions import CorruptedProbe, Corruption
 from profiler.data.images import ProbeSet, spread
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.labelled.numbering import reordered, suspicious
@@ -143,7 +143,7 @@ def examine(
             f"the labels go up to class {data.truth.max()}, but {classifier.name} has "
             f"{classifier.outputs} outputs, numbered from 0"
         )
-    probe: ProbeSet = data if corruption is None else corrupted(data, corruption, seed)
+    probe: ProbeSet = data if corruption is None else CorruptedProbe(data, corruption, seed)
     with services.progress.stage(title, len(data.names)) as advance:
         found = collect_once(
             classifier,

@@ -24,7 +24,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import false_discovery_control
 
-from profiler.core.arrays import BoolArray, Counts, Float64, FloatArray, IntArray
+from profiler.core.arrays import BoolArray, Counts, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import fisher, wilson
 from profiler.errors import InputError
 
@@ -40,17 +40,6 @@ BLOCK_CELLS = 2**22
 
 
 # --- heatmaps --------------------------------------------------------------------------------
-
-
-def single(strengths: FloatArray) -> Float64:
-    """H(x) (n, n) of one image's strengths (n,).
-
-    >>> single(np.array([0.3, 0.1, 0.3])).tolist()
-    [[0.5, 1.0, 0.5], [0.0, 0.5, 0.0], [0.5, 1.0, 0.5]]
-    """
-    row = _checked(strengths[None])[0]
-    heat: Float64 = 0.5 + 0.5 * np.sign(row[:, None] - row[None, :])
-    return heat
 
 
 def compare(strengths: FloatArray) -> tuple[Counts, Counts]:
@@ -83,17 +72,13 @@ def compare_pairs(strengths: FloatArray) -> Float64:
     return cells
 
 
-def _checked(strengths: FloatArray, first: int = 0) -> Float64:
+def _checked(strengths: FloatArray) -> Float64:
     if strengths.ndim != 2 or strengths.shape[1] < 2:
         raise InputError(
             "a heatmap compares at least two concepts; got strengths of shape "
             f"{strengths.shape}, expected (images, concepts)"
         )
-    bad = ~np.isfinite(strengths).all(axis=1)
-    if bad.any():
-        row = first + int(np.flatnonzero(bad)[0])
-        raise InputError(f"row {row} of the concept strengths holds NaN or infinite numbers")
-    return np.asarray(strengths, dtype=np.float64)
+    return checked_rows(strengths, "concept strengths")
 
 
 @dataclass(frozen=True)
@@ -117,10 +102,6 @@ class Heatmap:
         return cls(wins, ties, len(strengths)) if len(strengths) else None
 
     def __add__(self, other: "Heatmap") -> "Heatmap":
-        if self.wins.shape != other.wins.shape:
-            raise InputError(
-                f"heatmaps of {len(self.wins)} and {len(other.wins)} concepts do not add up"
-            )
         return Heatmap(self.wins + other.wins, self.ties + other.ties, self.count + other.count)
 
     @property
@@ -134,34 +115,12 @@ class Heatmap:
         mean: Float64 = (self.wins + 0.5 * self.ties) / self.count
         return mean
 
-    def interval(self, level: float = LEVEL) -> tuple[Float64, Float64]:
+    def interval(self) -> tuple[Float64, Float64]:
         """Low and high end (n, n) of Wilson's interval for each cell.
 
         Ties enter as half a win, for which the interval is a little wide.
         """
-        low, high = _wilson(self.wins + 0.5 * self.ties, self.count, level)
-        return low, high
-
-
-def _wilson(successes: Float64, trials: int, level: float) -> tuple[Float64, Float64]:
-    low, high = wilson(successes, trials, level)  # type: ignore[arg-type]
-    return low.astype(np.float64), high.astype(np.float64)
-
-
-def similarity(one: FloatArray, other: FloatArray) -> float:
-    """Cosine of two heatmaps (n, n) over their cells off the diagonal.
-
-    Of two single heatmaps without ties it is (1 + τ)/2, τ being Kendall's correlation of the two
-    images' strengths: n(n−1)/2 cells of each are 1, and they share one for each concordant pair.
-
-    >>> similarity(single(np.array([1.0, 2.0, 3.0])), single(np.array([1.0, 3.0, 2.0])))
-    0.6666666666666666
-    """
-    if one.shape != other.shape:
-        raise InputError(f"heatmaps of {len(one)} and {len(other)} concepts do not compare")
-    free = ~np.eye(len(one), dtype=np.bool_)
-    a, b = one[free].astype(np.float64), other[free].astype(np.float64)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+        return wilson(self.wins + 0.5 * self.ties, self.count, LEVEL)
 
 
 def display_order(heat: FloatArray) -> IntArray:
@@ -192,82 +151,6 @@ def display_order(heat: FloatArray) -> IntArray:
 # --- of correct and of incorrect predictions -------------------------------------------------
 
 
-@dataclass
-class _Sums:
-    wins: Counts
-    ties: Counts
-    count: int = 0
-
-
-class HeatmapCollector:
-    """Sums up heatmaps over blocks of images, by class, and by correct and incorrect predictions.
-
-    Memory is 16·n² bytes for each class and outcome that occurs, whatever the number of images.
-
-    Args:
-        classes: their number C.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self._sums: dict[tuple[By, int, bool], _Sums] = {}
-        self._seen = 0
-        self._width: int | None = None
-
-    def add(self, strengths: FloatArray, truth: IntArray, predicted: IntArray) -> None:
-        """Add a block of images.
-
-        Args:
-            strengths: (B, n).
-            truth: (B,) true class, 0 … C−1.
-            predicted: (B,) predicted class.
-        """
-        rows = _checked(strengths, self._seen)
-        if self._width not in (None, rows.shape[1]):
-            raise InputError(f"{rows.shape[1]} concepts in this block, {self._width} in the first")
-        if not len(rows) == len(truth) == len(predicted):
-            raise InputError(
-                f"{len(rows)} rows of strengths, {len(truth)} true and {len(predicted)} "
-                "predicted classes"
-            )
-        for which, labels in (("true", truth), ("predicted", predicted)):
-            outside = (labels < 0) | (labels >= self.classes)
-            if outside.any():
-                at = int(np.flatnonzero(outside)[0])
-                raise InputError(
-                    f"image {self._seen + at} has the {which} class {int(labels[at])}; classes "
-                    f"are 0 … {self.classes - 1}"
-                )
-        self._width = rows.shape[1]
-        self._seen += len(rows)
-        right = truth == predicted
-        # A correct prediction counts for one class, which is the true and the predicted one.
-        for name, labels in (("true", truth), ("predicted", predicted)):
-            by: By = "true" if name == "true" else "predicted"
-            for label in np.unique(labels).tolist():
-                self._take(by, label, False, rows[(labels == label) & ~right])
-                if by == "true":
-                    self._take(by, label, True, rows[(labels == label) & right])
-
-    def _take(self, by: By, label: int, right: bool, rows: Float64) -> None:
-        if not len(rows):
-            return
-        n = rows.shape[1]
-        zeros = np.zeros((n, n), dtype=np.int64)
-        sums = self._sums.setdefault((by, label, right), _Sums(zeros, zeros.copy()))
-        wins, ties = compare(rows)
-        sums.wins += wins
-        sums.ties += ties
-        sums.count += len(rows)
-
-    def result(self) -> "Heatmaps":
-        """The summaries of all images so far."""
-        return Heatmaps(
-            {key: Heatmap(s.wins.copy(), s.ties.copy(), s.count) for key, s in self._sums.items()},
-            self.classes,
-        )
-
-
 @dataclass(frozen=True)
 class Heatmaps:
     """Summaries by class, and by correct and incorrect predictions; None without images.
@@ -278,6 +161,33 @@ class Heatmaps:
 
     _known: Mapping[tuple[By, int, bool], Heatmap]
     classes: int
+
+    @classmethod
+    def of(
+        cls, strengths: FloatArray, truth: IntArray, predicted: IntArray, classes: int
+    ) -> "Heatmaps":
+        """The summaries of images.
+
+        Args:
+            strengths: (B, n).
+            truth: (B,) true class, 0 … C−1.
+            predicted: (B,) predicted class.
+            classes: C.
+        """
+        right = truth == predicted
+        # A correct prediction counts for one class, which is the true and the predicted one.
+        sides: tuple[tuple[By, IntArray, bool], ...] = (
+            ("true", truth, False),
+            ("true", truth, True),
+            ("predicted", predicted, False),
+        )
+        known = {}
+        for by, labels, outcome in sides:
+            for label in np.unique(labels).tolist():
+                heat = Heatmap.of(strengths[(labels == label) & (right == outcome)])
+                if heat is not None:
+                    known[by, label, outcome] = heat
+        return cls(known, classes)
 
     def summary(
         self, *, label: int | None = None, by: By = "true", right: bool | None = None
@@ -369,14 +279,14 @@ class Differential:
         mean: Float64 = self.right.mean - self.wrong.mean
         return mean
 
-    def interval(self, level: float = LEVEL) -> tuple[Float64, Float64]:
+    def interval(self) -> tuple[Float64, Float64]:
         """Low and high end (n, n) of the difference: Newcombe's hybrid score interval (1998).
 
         It combines the Wilson intervals of the two shares and keeps its level with few images,
         also where a share is 0 or 1.
         """
-        low1, high1 = self.right.interval(level)
-        low2, high2 = self.wrong.interval(level)
+        low1, high1 = self.right.interval()
+        low2, high2 = self.wrong.interval()
         p1, p2, difference = self.right.mean, self.wrong.mean, self.mean
         low: Float64 = difference - np.hypot(p1 - low1, high2 - p2)
         high: Float64 = difference + np.hypot(high1 - p1, p2 - low2)
@@ -399,24 +309,23 @@ class Differential:
         adjusted: Float64 = false_discovery_control(self.p_values, method="bh")
         return adjusted
 
-    def significant(self, rate: float = FDR) -> BoolArray:
-        """(n, n) the cells that differ, at a false-discovery rate; symmetric."""
+    def significant(self) -> BoolArray:
+        """(n, n) the cells that differ, at the false-discovery rate :data:`FDR`; symmetric."""
         n = self.right.concepts
         marked = np.zeros((n, n), dtype=np.bool_)
         cells = np.triu_indices(n, k=1)
-        marked[cells] = self.q_values <= rate
+        marked[cells] = self.q_values <= FDR
         return marked | marked.T
 
-    def findings(self, rate: float = FDR, limit: int | None = None) -> tuple[Finding, ...]:
+    def findings(self, limit: int | None = None) -> tuple[Finding, ...]:
         """The significant cells, largest difference first: the responsible concepts.
 
         Args:
-            rate: false-discovery rate.
             limit: at most so many.
         """
         low, high = self.interval()
         rows, columns = np.triu_indices(self.right.concepts, k=1)
-        kept = np.flatnonzero(self.q_values <= rate)
+        kept = np.flatnonzero(self.q_values <= FDR)
         size = np.abs(self.mean[rows[kept], columns[kept]])
         # Equal differences: the smaller p-value first, then the order of the cells.
         ranked = kept[np.lexsort((kept, self.p_values[kept], -size.round(12)))][:limit]

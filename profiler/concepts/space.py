@@ -19,6 +19,8 @@ Heatmaps, detectors and checks read these rows (w, c); nobody else computes cosi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Self
 
 import numpy as np
@@ -30,7 +32,8 @@ from profiler.errors import InputError
 FOLDS = 5
 """Folds of the images; each is predicted once from an alignment fitted on the others."""
 RIDGES = (0.0, *np.logspace(-8, 3, 23).tolist())
-"""Ridges tried: ρ as a multiple of the features' mean variance."""
+"""Ridges tried: ρ as a multiple of the features' mean variance. 0 is least squares of smallest
+norm, which also works with fewer images than features."""
 POOR_R2 = 0.3
 """Below it, an alignment misses most of the variance of the VLM's embeddings."""
 
@@ -44,7 +47,7 @@ _TIED = 1e-12
 class Moments:
     """Sums over n pairs of rows z (f,) and v (e,), about their own means.
 
-    Two blocks are merged as Chan, Golub & LeVeque do (1979), so nothing is lost where a mean is
+    Two folds are merged as Chan, Golub & LeVeque do (1979), so nothing is lost where a mean is
     large beside the spread, as it would be in Σ z zᵀ − n z̄ z̄ᵀ.
 
     Attributes:
@@ -85,18 +88,13 @@ class Moments:
 
 
 class AffineMap:
-    """The linear alignment r(z) = A z + d, features to VLM embeddings: closed-form ridge, one pass.
-
-    Only sums of products are kept, so memory does not grow with the number of images:
-    8·(FOLDS + 2)·f·(f + e) bytes.
+    """The linear alignment r(z) = A z + d from features to VLM embeddings: closed-form ridge.
 
     The images are split into five folds of equal size, at random by ``seed``. The ridge is chosen
     by cross-validation: least held-out error (the smaller of equals). One eigendecomposition per
     fold serves all ridges. The alignment itself is then fitted on all images.
 
     Args:
-        ridges: tried, as multiples of the mean variance of the features. 0 is least squares of
-            smallest norm, which also works with fewer images than features.
         seed: of the split.
 
     Attributes:
@@ -112,8 +110,8 @@ class AffineMap:
 
     >>> z = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
     >>> found = AffineMap().fit(z, 2 * z + 1)
-    >>> found.transform(np.array([[10.0]])).round(6).tolist(), round(found.r2_, 6)
-    ([[21.0]], 1.0)
+    >>> found.matrix_.round(6).tolist(), found.offset_.round(6).tolist(), round(found.r2_, 6)
+    ([[2.0]], [1.0], 1.0)
     """
 
     matrix_: Float64
@@ -123,14 +121,11 @@ class AffineMap:
     rows_: int
     warning_: str
 
-    def __init__(self, *, ridges: Sequence[float] = RIDGES, seed: int = 0) -> None:
-        self.ridges = tuple(ridges)
+    def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
-        self._folds: dict[int, Moments] = {}
-        self._seen = 0
 
     def fit(self, z: FloatArray, v: FloatArray, groups: IntArray | None = None) -> Self:
-        """Fit on all pairs at once: features (n, f), embeddings (n, e); earlier pairs are dropped.
+        """Choose the ridge and fit: features (n, f), embeddings (n, e).
 
         Args:
             z: features.
@@ -138,48 +133,24 @@ class AffineMap:
             groups: (n,) non-negative number of the picture that a row shows; augmented views of
                 one picture are held out together. None: every row shows another picture.
         """
-        self._folds, self._seen = {}, 0
-        return self.add(z, v, groups).finish()
-
-    def add(self, z: FloatArray, v: FloatArray, groups: IntArray | None = None) -> Self:
-        """Add a block of pairs (B, f) and (B, e); :meth:`finish` then fits.
-
-        The alignment does not depend on how the images are cut into blocks, up to rounding.
-        """
-        z, v = checked_rows(z, "features", self._seen), checked_rows(v, "embeddings", self._seen)
+        z, v = checked_rows(z, "features"), checked_rows(v, "embeddings")
         if len(z) != len(v):
             raise InputError(f"{len(z)} rows of features for {len(v)} embeddings")
-        known = next(iter(self._folds.values()), None)
-        if known is not None and (z.shape[1], v.shape[1]) != known.zv.shape:
-            raise InputError(
-                f"this block has {z.shape[1]} features and embeddings of {v.shape[1]} numbers; "
-                f"earlier blocks have {known.zv.shape[0]} and {known.zv.shape[1]}"
-            )
-        places = np.arange(self._seen, self._seen + len(z)) if groups is None else groups
-        parts = folds(np.asarray(places, dtype=np.int64), self.seed)
-        for part in np.unique(parts).tolist():
-            block = Moments.of(z[parts == part], v[parts == part])
-            self._folds[part] = self._folds[part] + block if part in self._folds else block
-        self._seen += len(z)
-        return self
-
-    def finish(self) -> Self:
-        """Choose the ridge and fit on all pairs added; more may be added afterwards."""
-        parts = [self._folds[part] for part in sorted(self._folds)]
+        places = np.arange(len(z)) if groups is None else np.asarray(groups, dtype=np.int64)
+        fold = folds(places, self.seed)
+        parts = [Moments.of(z[fold == part], v[fold == part]) for part in np.unique(fold)]
         if len(parts) < 2:
-            raise InputError(
-                f"{self._seen} image(s) are too few to fit and test a linear alignment"
-            )
-        errors = np.zeros(len(self.ridges))
+            raise InputError(f"{len(z)} image(s) are too few to fit and test a linear alignment")
+        errors = np.zeros(len(RIDGES))
         spread = 0.0
         for held in parts:
-            path = _Path.of(_sum([part for part in parts if part is not held]))
-            errors += [path.error(ridge, held) for ridge in self.ridges]
+            path = _Path.of(reduce(add, (part for part in parts if part is not held)))
+            errors += path.errors(held)
             step = held.mean_v - path.moments.mean_v
             spread += held.vv + held.count * float(step @ step)
         best = errors <= errors.min() + _TIED * spread
-        self.ridge_ = min(ridge for ridge, good in zip(self.ridges, best, strict=True) if good)
-        everything = _Path.of(_sum(parts))
+        self.ridge_ = min(ridge for ridge, good in zip(RIDGES, best, strict=True) if good)
+        everything = _Path.of(reduce(add, parts))
         self.matrix_ = everything.matrix(self.ridge_)
         self.offset_ = everything.moments.mean_v - self.matrix_ @ everything.moments.mean_z
         self.r2_ = 1 - float(errors.min()) / spread if spread > 0 else float("nan")
@@ -201,17 +172,6 @@ class AffineMap:
             )
         return ""
 
-    def transform(self, z: FloatArray) -> Float64:
-        """Features (n, f) → r(z) (n, e)."""
-        z = checked_rows(z, "features")
-        if z.shape[1] != self.matrix_.shape[1]:
-            raise InputError(
-                f"the linear alignment reads {self.matrix_.shape[1]} features; these rows have "
-                f"{z.shape[1]}"
-            )
-        mapped: Float64 = z @ self.matrix_.T + self.offset_
-        return mapped
-
     def to_arrays(self) -> dict[str, Float64]:
         """What was learned, as arrays for a file."""
         numbers = np.array([self.ridge_, self.r2_, self.rows_], dtype=np.float64)
@@ -219,7 +179,7 @@ class AffineMap:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray]) -> Self:
-        """The alignment that :meth:`to_arrays` was called on; it can be applied, not added to."""
+        """The alignment that :meth:`to_arrays` was called on."""
         made = cls()
         made.matrix_ = np.asarray(arrays["matrix"], dtype=np.float64)
         made.offset_ = np.asarray(arrays["offset"], dtype=np.float64)
@@ -259,34 +219,20 @@ class _Path:
         matrix: Float64 = (self.vectors @ (self._shrinkage(ridge)[:, None] * self.turned)).T
         return matrix
 
-    def error(self, ridge: float, held: Moments) -> float:
-        """Σ ‖v − A z − d‖² over the rows behind ``held``, from their moments alone."""
-        quadratic, linear, step = self._on(held)
-        by = self._shrinkage(ridge)
-        # The mean residual: d makes A z + d meet the mean of the rows that were fitted on.
-        off = held.mean_v - self.moments.mean_v - (by * step) @ self.turned
-        within = held.vv - 2 * float(by @ linear) + float(by @ quadratic @ by)
-        return max(within, 0.0) + held.count * float(off @ off)
-
-    def _on(self, held: Moments) -> tuple[Float64, Float64, Float64]:
-        """What :meth:`error` needs of the held-out rows, whatever the ridge: (f, f), (f,), (f,)."""
-        kept = self.__dict__.get("_kept")
-        if kept is None or kept[0] is not held:
-            spread = self.vectors.T @ held.zz @ self.vectors
-            quadratic = spread * (self.turned @ self.turned.T)
-            linear = np.sum(self.turned * (self.vectors.T @ held.zv), axis=1)
-            step = self.vectors.T @ (held.mean_z - self.moments.mean_z)
-            kept = held, (quadratic, linear, step)
-            object.__setattr__(self, "_kept", kept)
-        found: tuple[Float64, Float64, Float64] = kept[1]
+    def errors(self, held: Moments) -> list[float]:
+        """Σ ‖v − A z − d‖² over the rows behind ``held``, from their moments, for each ridge."""
+        spread = self.vectors.T @ held.zz @ self.vectors
+        quadratic = spread * (self.turned @ self.turned.T)
+        linear = np.sum(self.turned * (self.vectors.T @ held.zv), axis=1)
+        step = self.vectors.T @ (held.mean_z - self.moments.mean_z)
+        found = []
+        for ridge in RIDGES:
+            by = self._shrinkage(ridge)
+            # The mean residual: d makes A z + d meet the mean of the rows that were fitted on.
+            off = held.mean_v - self.moments.mean_v - (by * step) @ self.turned
+            within = held.vv - 2 * float(by @ linear) + float(by @ quadratic @ by)
+            found.append(max(within, 0.0) + held.count * float(off @ off))
         return found
-
-
-def _sum(moments: Sequence[Moments]) -> Moments:
-    total = moments[0]
-    for each in moments[1:]:
-        total = total + each
-    return total
 
 
 def folds(places: IntArray, seed: int) -> IntArray:
@@ -411,20 +357,3 @@ class ConceptSpace:
         """W (M, f) and c (M,) such that W z + c = s ‖r(z)‖: differences of them are the rows."""
         weights = self.directions if self.matrix is None else self.directions @ self.matrix
         return weights, self.directions @ self.offset
-
-    def rows(
-        self, stronger: IntArray | None = None, weaker: IntArray | None = None
-    ) -> tuple[Float64, Float64]:
-        """The rows W (P, f) and c (P,) of pairs of concepts: s_i > s_j ⇔ w·z + c > 0.
-
-        Without arguments for all M(M−1)/2 pairs i < j, in the order of :func:`numpy.triu_indices`:
-        (0,1), (0,2) … (0,M−1), (1,2) … That takes 4·M²·f bytes; ask for fewer where M is large.
-
-        Args:
-            stronger: (P,) the concepts i.
-            weaker: (P,) the concepts j.
-        """
-        if stronger is None or weaker is None:
-            stronger, weaker = np.triu_indices(len(self), k=1)
-        weights, offsets = self.planes()
-        return weights[stronger] - weights[weaker], offsets[stronger] - offsets[weaker]

@@ -14,7 +14,9 @@ _FISHER_TIE = 1e-7
 """Tables this little more probable than the observed one count as equally probable."""
 
 
-def wilson(successes: IntArray, trials: int, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+def wilson(
+    successes: IntArray | FloatArray, trials: int, level: float = 0.95
+) -> tuple[Float64, Float64]:
     """Wilson's score interval (JASA 1927) of the rate behind ``successes`` of ``trials``.
 
     Args:

@@ -141,14 +141,18 @@ class Table:
         wanted = tidy(column).casefold()
         return [i for i, cell in enumerate(self.header) if tidy(cell).casefold() == wanted]
 
+    def cells(self, column: str) -> list[str]:
+        """The texts of a column."""
+        place = self.at(column)
+        return [cells[place] for _, cells in self.rows]
+
     def numbers(self, column: str) -> list[float | None]:
         """A column as numbers; None where a cell is none, or not a finite one.
 
         A comma is taken for the decimal mark where it can be nothing else: it does not separate
         the cells, and no number of the column has a point.
         """
-        place = self.at(column)
-        cells = [cells[place] for _, cells in self.rows]
+        cells = self.cells(column)
         commas = self.separator != "," and not any("." in cell for cell in cells)
         return [number(cell.replace(",", ".", 1) if commas else cell) for cell in cells]
 

@@ -98,8 +98,8 @@ def annotate(concepts: str, probe: ProbeSet) -> tuple[ProbeSet, Annotations]:
     found: list[Mapping[str, float] | None]
     if isinstance(probe, SyntheticProbe | ExperimentScenes):
         scenes = probe.scenes if isinstance(probe, SyntheticProbe) else probe
-        found = [dict.fromkeys(scenes.words(i), 1.0) for i in range(len(scenes))]
-        return probe, _of(concepts, found, ())
+        true = [dict.fromkeys(scenes.words(i), 1.0) for i in range(len(scenes))]
+        return probe, _of(concepts, true, ())
     if not isinstance(probe, ImageFolder):
         raise InputError(f"--concepts {concepts} needs a folder of images")
     if concepts == FOLDERS:
@@ -120,15 +120,13 @@ def annotate(concepts: str, probe: ProbeSet) -> tuple[ProbeSet, Annotations]:
     return probe, _of(concepts, [each for each in found if each is not None], notes)
 
 
-def _of(
-    title: str, found: Sequence[Mapping[str, float] | None], notes: Sequence[str]
-) -> Annotations:
+def _of(title: str, found: Sequence[Mapping[str, float]], notes: Sequence[str]) -> Annotations:
     """The attributes in order of first appearance, those that no image tells apart left out."""
-    every = tuple(dict.fromkeys(word for each in found for word in each or ()))
+    every = tuple(dict.fromkeys(word for each in found for word in each))
     place = {word: column for column, word in enumerate(every)}
     exact = np.zeros((len(found), len(every)))
     for row, each in zip(exact, found, strict=True):
-        for word, value in (each or {}).items():
+        for word, value in each.items():
             row[place[word]] = value
     with np.errstate(over="ignore"):
         values = exact.astype(np.float32)
@@ -153,14 +151,14 @@ def _read(path: Path) -> list[tuple[int, str, Mapping[str, float]]]:
     rows = ImageTable.read(path)
     table = rows.table
     if tags := next(filter(table.has, _TAGS), ""):
-        return list(zip(rows.lines, rows.paths, map(_tags, rows.cells(tags)), strict=True))
+        return list(zip(rows.lines, rows.paths, map(_tags, table.cells(tags)), strict=True))
     if not rows.names:
         raise InputError(
             f"{path.name}, line {table.first}: no column of an attribute, and none of tags"
         )
     found: list[dict[str, float]] = [{} for _ in rows.paths]
     for name in rows.names:
-        cells = zip(found, rows.lines, rows.cells(name), table.numbers(name), strict=True)
+        cells = zip(found, rows.lines, table.cells(name), table.numbers(name), strict=True)
         for values, line, cell, value in cells:
             if value is None:
                 raise InputError(

@@ -163,11 +163,6 @@ class CorruptedProbe:
         return self.corruption(image, np.random.default_rng([self.seed, *words]))
 
 
-def corrupted(probe: ProbeSet, corruption: Corruption, seed: int = 0) -> CorruptedProbe:
-    """``probe`` with every image harmed by ``corruption``."""
-    return CorruptedProbe(probe, corruption, seed)
-
-
 # --- pictures --------------------------------------------------------------------------------
 
 
@@ -485,13 +480,12 @@ class _Family:
     """What is done, and its parameters at the five severities."""
 
     apply: Apply
-    levels: tuple[Level, Level, Level, Level, Level]
+    levels: tuple[Level, ...]
 
 
 def _one(apply: Apply, *values: float) -> _Family:
     """A family with one parameter."""
-    a, b, c, d, e = ((value,) for value in values)
-    return _Family(apply, (a, b, c, d, e))
+    return _Family(apply, tuple((value,) for value in values))
 
 
 # The published lengths of the elastic transform are shares of 244 pixels.

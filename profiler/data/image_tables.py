@@ -53,7 +53,7 @@ class ImageTable:
         if not table.rows:
             raise InputError(f"{path.name} annotates no image: there is nothing below its header")
         place = table.at(column)
-        paths = tuple(cells[place].replace("\\", "/") for _, cells in table.rows)
+        paths = tuple(cell.replace("\\", "/") for cell in table.cells(column))
         names = [tidy(name) for i, name in enumerate(table.header) if name and i != place]
         return cls(table, paths, tuple(names))
 
@@ -61,11 +61,6 @@ class ImageTable:
     def lines(self) -> tuple[int, ...]:
         """Of each row, the line it begins in."""
         return tuple(line for line, _ in self.table.rows)
-
-    def cells(self, name: str) -> tuple[str, ...]:
-        """The texts of a column."""
-        place = self.table.at(name)
-        return tuple(cells[place] for _, cells in self.table.rows)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def open_annotated(path: Path) -> AnnotatedImages:
     for line, file in zip(rows.lines, rows.paths, strict=True):
         if not (path.parent / file).is_file():
             raise InputError(f"{path.name}, line {line}: there is no image {file!r}")
-    every = {name: _sorted_into(rows, name) for name in rows.names}
+    every = {name: _sorted_into(rows.table, name) for name in rows.names}
     found = {name: each for name, each in every.items() if 1 < len(each[0]) <= MOST_LEVELS}
     left_out = tuple(name for name in every if name not in found)
     if not found:
@@ -106,9 +101,9 @@ def open_annotated(path: Path) -> AnnotatedImages:
     return AnnotatedImages(ImageFolder(path.parent, rows.paths, path.stem), factors, left_out)
 
 
-def _sorted_into(rows: ImageTable, name: str) -> tuple[tuple[str, ...], IntArray]:
+def _sorted_into(table: Table, name: str) -> tuple[tuple[str, ...], IntArray]:
     """The levels of a column, and which each row is at."""
-    cells, numbers = rows.cells(name), rows.table.numbers(name)
+    cells, numbers = table.cells(name), table.numbers(name)
     known = sorted(set(cells))
     if len(known) > MOST_NUMBERS and None not in numbers:
         values = np.array(numbers, dtype=np.float64)

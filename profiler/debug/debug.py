@@ -20,12 +20,12 @@ from profiler.activations.observe import (
     check_weights,
     examine,
 )
-from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
+from profiler.concepts.heatmap import Differential, Heatmap, Heatmaps
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.core.arrays import FloatArray, IntArray
 from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
-from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.corruptions import CorruptedProbe, Corruption
 from profiler.data.images import ProbeSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.data.records import ConceptRecord, DataRecord
@@ -311,14 +311,13 @@ class _Cases:
 
     def heatmaps(self, level: Level, classes: int) -> Any:
         """Summaries by class, and by correct and incorrect predictions."""
-        collector = HeatmapCollector(classes)
-        for seen, strengths in (
-            (self.right, self.strengths_right),
-            (self.errors, self.strengths),
-        ):
-            if len(seen):
-                collector.add(strengths[level], seen.truth, seen.predicted)
-        return collector.result()
+        right, errors = self.right, self.errors
+        return Heatmaps.of(
+            np.concatenate([self.strengths_right[level], self.strengths[level]]),
+            np.concatenate([right.truth, errors.truth]),
+            np.concatenate([right.predicted, errors.predicted]),
+            classes,
+        )
 
 
 def _confusions(
@@ -475,7 +474,7 @@ def _with_pictures(
     index |= dict(zip(unmodified.tolist(), cases.right.kept.tolist(), strict=True))
     seen: ProbeSet = data
     if options.corruption is not None:
-        seen = corrupted(data, options.corruption, options.seed)
+        seen = CorruptedProbe(data, options.corruption, options.seed)
     pictures: dict[int, bytes] = {}
     with services.progress.stage("thumbnails", len(wrong) + len(right)) as advance:
         for probe, rows in ((seen, wrong), (data, right)):

@@ -37,7 +37,7 @@ from profiler.activations.collect import (
 from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
-from profiler.data.corruptions import CorruptedProbe, corrupted
+from profiler.data.corruptions import CorruptedProbe
 from profiler.data.images import Digests, ProbeSet, contents
 from profiler.engine.worker import (
     HashTask,
@@ -273,7 +273,9 @@ class _Run:
         self.files = files_of(missing.probe)
         self.probe, corrupt = missing.probe, None
         if isinstance(self.probe, CorruptedProbe):
-            corrupt = partial(corrupted, corruption=self.probe.corruption, seed=self.probe.seed)
+            corrupt = partial(
+                CorruptedProbe, corruption=self.probe.corruption, seed=self.probe.seed
+            )
             self.probe = self.probe.probe
         change: Change | None = missing.options.get("change")
         self.task = ShardTask(

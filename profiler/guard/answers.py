@@ -100,9 +100,9 @@ def answers_of(
                 labels = torch.from_numpy(np.asarray(truth)[chosen])
                 images = attack(model, images, labels, scale, chosen)
             for place, seen in enumerate((images, *(VIEWS[name](images) for name in views))):
-                halves = classifier.run(seen)
-                features[good, place] = halves.features.cpu().numpy()
-                logits[good, place] = halves.logits.cpu().numpy()
+                read = classifier.read(classifier.readings, seen)
+                features[good, place] = read["features"].cpu().numpy()
+                logits[good, place] = read["logits"].cpu().numpy()
         advance(len(rows))
         looks = Views(features[:, 1:], logits[:, 1:]) if views else None
         yield rows, Answers(features[:, 0], logits[:, 0], looks, problems)

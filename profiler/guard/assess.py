@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from profiler.activations.collect import thumbnails, try_first
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray
 from profiler.core.store import write_atomically
-from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.corruptions import CorruptedProbe, Corruption
 from profiler.data.images import ProbeSet
 from profiler.data.labelled.images import LabelledImages
 from profiler.errors import ContextError, InputError
@@ -141,7 +141,7 @@ def assess_guard(
         found = judged(each.text, data, each)
         conditions.append(condition(each.text, "attack", found, each.method.upper(), each.eps))
     for harm in options.corruptions:
-        found = judged(str(harm), corrupted(data, harm, options.seed))
+        found = judged(str(harm), CorruptedProbe(data, harm, options.seed))
         conditions.append(condition(str(harm), "corruption", found, harm.name))
     draws = Draws.of(clean.rows, options.draws, options.seed)
     rule = guard.rule.name

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import nn
 
 from profiler.errors import InputError, UnknownNameError, UsageError
-from profiler.models.subject.preprocessing import Preprocess
+from profiler.models.subject.preprocessing import Preprocess, shown
 
 METHODS = ("fgsm", "pgd")
 PGD_STEPS = 10
@@ -36,7 +36,6 @@ STEP_SHARE = 2.5
 """α · steps / ε: enough to cross the ball from any start, and to turn at its edge."""
 
 _WHITE = 255
-_TRIAL_SIDE = 256
 _TOLERANCE = 1e-3
 """In pixels, a quarter of a step of 8 bits: larger deviations are not due to rounding."""
 
@@ -54,9 +53,9 @@ class PixelScale:
         colors: (3,) the colour of each channel: 0 red, 1 green, 2 blue.
     """
 
-    shift: tuple[float, float, float]
-    scale: tuple[float, float, float]
-    colors: tuple[int, int, int] = (0, 1, 2)
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    colors: tuple[int, ...] = (0, 1, 2)
 
     @classmethod
     def measure(cls, preprocess: Preprocess, name: str = "the network") -> "PixelScale":
@@ -87,7 +86,7 @@ class PixelScale:
             off = (_flat(preprocess, levels, name) - black) / scale - pixels
             if float(off.abs().max()) > _TOLERANCE:
                 raise _no_scale(name, "it is not linear")
-        return cls(_three(black), _three(scale), _three_ints(colors))
+        return cls(tuple(black.tolist()), tuple(scale.tolist()), tuple(colors.tolist()))
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) inputs converted to pixels, red first."""
@@ -133,14 +132,7 @@ class PixelScale:
 
 def _flat(preprocess: Preprocess, color: Sequence[int], name: str) -> torch.Tensor:
     """(3,) float64: the input that an image of one colour gives."""
-    image = Image.new("RGB", (_TRIAL_SIDE, _TRIAL_SIDE), tuple(color))
-    try:
-        made = preprocess(image)
-    except Exception as error:
-        raise InputError(
-            f"the preprocessing of {name} fails on an RGB image of {_TRIAL_SIDE} × {_TRIAL_SIDE} "
-            f"pixels: {type(error).__name__}: {error}"
-        ) from error
+    made = shown(preprocess, Image.new("RGB", (256, 256), tuple(color)), name)
     if not isinstance(made, torch.Tensor) or made.dim() != 3 or made.shape[0] != 3:
         raise _no_scale(name, "it does not give a tensor (3, H, W)")
     made = made.detach().to("cpu", torch.float64).flatten(1)
@@ -156,16 +148,6 @@ def _no_scale(name: str, why: str) -> InputError:
         f"an attack in pixels is not possible: the preprocessing of {name} cannot be inverted, "
         f"because {why}; with --preprocess, name one that only resizes, crops and normalises"
     )
-
-
-def _three(values: torch.Tensor) -> tuple[float, float, float]:
-    a, b, c = values.tolist()
-    return a, b, c
-
-
-def _three_ints(values: torch.Tensor) -> tuple[int, int, int]:
-    a, b, c = values.tolist()
-    return int(a), int(b), int(c)
 
 
 def parse_eps(text: str) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, UnknownNameError
 from profiler.models.subject.heads import Head, same_order
-from profiler.models.subject.hooks import tensors_of
+from profiler.models.subject.hooks import hooked, tensors_of
 from profiler.models.subject.network import Subject, varied
 from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.subject.trial import in_company, mismatch
@@ -33,7 +33,9 @@ class Readout:
     """Numbers that a forward pass gives for an image, used like a layer.
 
     Attributes:
-        name: ``features``, ``logits`` or ``drift``.
+        name: ``features`` z = encoder(x), which the last linear layer reads; ``logits`` W z + b;
+            or ``drift``, how far the encoder is from its own statistics (see
+            :class:`profiler.debug.encoder_or_head.Witnesses`), where it has batch normalisation.
         pooling: where it is read, in words.
         units: how many numbers.
     """
@@ -41,23 +43,6 @@ class Readout:
     name: str
     pooling: str
     units: int
-
-
-@dataclass(frozen=True)
-class Halves:
-    """What both halves give for B images.
-
-    Attributes:
-        features: (B, f) z = encoder(x), which the last linear layer reads.
-        logits: (B, C) W z + b.
-        drift: (B,) how far the encoder is from its own statistics (see
-            :class:`profiler.debug.encoder_or_head.Witnesses`); None where it has no batch
-            normalisation.
-    """
-
-    features: torch.Tensor
-    logits: torch.Tensor
-    drift: torch.Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +62,8 @@ class Classifier:
     head: str
     weights: Float64
     bias: Float64
-    _norms: tuple[str, ...] = field(default=(), repr=False)
-    _squares: tuple[Float64, ...] = field(default=(), repr=False)
+    _norms: tuple[str, ...] = field(repr=False)
+    _squares: tuple[Float64, ...] = field(repr=False)
 
     @classmethod
     def find(cls, subject: Subject, head: str | None = None) -> "Classifier":
@@ -99,9 +84,9 @@ class Classifier:
             UnknownNameError: the network has no layer of this name.
         """
         parts, seen = _head(subject, None if head is None else _named(subject, head))
-        read = [z for z, _, _ in seen.values()]
+        read = [z for z, _ in seen.values()]
         shared = all(z.shape == read[0].shape and torch.equal(z, read[0]) for z in read)
-        found = [_matrix(subject, name, z) for name, (z, _, _) in seen.items()]
+        found = [_matrix(subject, name, z) for name, (z, _) in seen.items()]
         join = np.add.reduce if shared else np.hstack
         weights = join([w for w, _ in found]) / parts.divisor
         bias = np.sum([b for _, b in found], axis=0) / parts.divisor
@@ -168,20 +153,21 @@ class Classifier:
         return tuple(known)
 
     @torch.inference_mode()
-    def run(self, images: torch.Tensor) -> Halves:
-        """The outputs of both halves for (B, 3, H, W) images, in one forward pass."""
-        drifts: list[torch.Tensor] = []
-        with self._watched(drifts):
-            features, logits = self._halves(images)
-        drift = torch.stack(drifts).amax(dim=0)[: len(images)] if drifts else None
-        return Halves(features.float(), logits.float(), drift)
-
     def read(self, readings: Sequence[Readout], images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same by name, (B, units) each, like :meth:`profiler.models.subject.Subject.read`."""
-        halves = self.run(images)
-        given = {"features": halves.features, "logits": halves.logits}
-        if halves.drift is not None:
-            given["drift"] = halves.drift[:, None]
+        """What both halves give for (B, 3, H, W) images, in one forward pass: (B, units) each."""
+        model = self.subject.model
+        drifts: list[torch.Tensor] = []
+
+        def note(name: str, inputs: tuple[torch.Tensor, ...], _output: Any) -> None:
+            norm: Any = model.get_submodule(name)
+            found = inputs[0].float().mean((2, 3)) - norm.running_mean
+            drifts.append((found.square() / (norm.running_var + norm.eps)).mean(1))
+
+        with hooked(model, self._norms, note):
+            features, logits = self._halves(images)
+        given = {"features": features.float(), "logits": logits.float()}
+        if drifts:
+            given["drift"] = torch.stack(drifts).amax(dim=0)[: len(images), None]
         return {reading.name: given[reading.name] for reading in readings}
 
     def check_head(
@@ -205,7 +191,7 @@ class Classifier:
         eps = max(eps, 2**-18 if self.device.type == "cpu" else 2**-10)
         linear = z @ self.weights.T + self.bias
         # Errors of single products are independent, so their squares add up.
-        weights, bias = self._squares or (self.weights**2, self.bias**2)
+        weights, bias = self._squares
         size = np.sqrt(z**2 @ weights.T + bias) + np.abs(y)
         excess = np.nan_to_num(np.abs(linear - y) - _ROUNDINGS * eps * size)
         row, output = np.unravel_index(excess.argmax(), excess.shape)
@@ -231,7 +217,7 @@ class Classifier:
 
     def _joined(self, seen: "_Seen", images: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, f) features and (B, C) logits from the inputs and outputs of the head's parts."""
-        rows = [seen[name][:2] for name in self._parts.names]
+        rows = [seen[name] for name in self._parts.names]
         features = [read[:images].flatten(1) for read, _ in rows]
         logits = [made[:images].flatten(1) for _, made in rows]
         if len(rows) == 1:
@@ -239,24 +225,6 @@ class Classifier:
         # If all parts read the same features, the first part has them all.
         z = features[0] if features[0].shape[1] == self.features else torch.cat(features, dim=1)
         return z, torch.stack(logits).sum(dim=0) / self._parts.divisor
-
-    @contextmanager
-    def _watched(self, drifts: list[torch.Tensor]) -> Iterator[None]:
-        """Within the context, each batch normalisation adds its drift (B,)."""
-
-        def hook(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            mean: Any = norm.running_mean
-            var: Any = norm.running_var
-            found = inputs[0].float().mean((2, 3)) - mean
-            drifts.append((found.square() / (var + norm.eps)).mean(1))
-
-        modules = dict(self.subject.model.named_modules())
-        handles = [modules[name].register_forward_pre_hook(hook) for name in self._norms]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _found_again(
@@ -283,37 +251,26 @@ def dead_weights(model: nn.Module, batches: Iterable[torch.Tensor]) -> dict[str,
     """
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def hook_for(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            given = inputs[0].movedim(1, -1) if isinstance(module, nn.Conv2d) else inputs[0]
-            rows = given.reshape(-1, given.shape[-1])
-            low, high = rows.amin(0), rows.amax(0)
-            if name in seen:
-                low, high = seen[name][0].minimum(low), seen[name][1].maximum(high)
-            seen[name] = low, high
-
-        return hook
+    def note(name: str, inputs: tuple[torch.Tensor, ...], _output: Any) -> None:
+        given = inputs[0].movedim(1, -1) if isinstance(dense[name], nn.Conv2d) else inputs[0]
+        rows = given.reshape(-1, given.shape[-1])
+        low, high = rows.amin(0), rows.amax(0)
+        if name in seen:
+            low, high = seen[name][0].minimum(low), seen[name][1].maximum(high)
+        seen[name] = low, high
 
     dense = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
     }
-    handles = [module.register_forward_pre_hook(hook_for(name)) for name, module in dense.items()]
-    try:
+    with hooked(model, dense, note):
         for batch in batches:
             model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     shares = {}
     for name, (low, high) in seen.items():
         weights: Any = dense[name].weight
-        squares = (
-            weights.double().flatten(2).square().sum(2)
-            if weights.dim() > 2
-            else (weights.double().square())
-        )
+        squares = weights.double().reshape(*weights.shape[:2], -1).square().sum(2)
         dead = squares[:, low == high].sum() / squares.sum().clamp(min=1e-300)
         shares[name] = float(dead)
     return shares
@@ -343,8 +300,8 @@ def _keeps_statistics(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
 
 
-_Seen = dict[str, tuple[torch.Tensor, torch.Tensor, int]]
-"""By name, in the order of last runs: input and output of the last, and how many there were."""
+_Seen = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""By name, in the order of last runs: input and output of the last."""
 
 
 @contextmanager
@@ -352,22 +309,13 @@ def _seeing(subject: Subject, names: Iterable[str]) -> Iterator[_Seen]:
     """Within the context, inputs and outputs of these modules."""
     seen: _Seen = {}
 
-    def hook_for(name: str) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            runs = seen.pop(name)[2] if name in seen else 0
-            if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
-                seen[name] = inputs[0], output, runs + 1
+    def note(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        seen.pop(name, None)
+        if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
+            seen[name] = inputs[0], output
 
-        return hook
-
-    handles = [
-        subject.model.get_submodule(name).register_forward_hook(hook_for(name)) for name in names
-    ]
-    try:
+    with hooked(subject.model, names, note):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _named(subject: Subject, text: str) -> Head:
@@ -424,7 +372,7 @@ def _unfit(head: Head, ran: _Seen) -> str:
     for name in head.names:
         if name not in ran:
             return f"layer {name!r} does not run"
-        read, made, _ = ran[name]
+        read, made = ran[name]
         if len(read) != _PICTURES or any(side != 1 for side in (*read.shape[2:], *made.shape[2:])):
             return f"its input for an image has shape {tuple(read.shape[1:])}, not one row"
         if made.shape[1] < 2:

@@ -32,7 +32,7 @@ def compiled(
     taken: dict[str, torch.Tensor] = {}
     pools = {layer.name: layer.pool for layer in layers}
 
-    def take(name: str, output: Any) -> None:
+    def take(name: str, _inputs: Any, output: Any) -> None:
         tensors = tensors_of(output)
         if len(tensors) == 1:
             taken[name] = pools[name](tensors[0])

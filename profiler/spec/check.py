@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from profiler.activations.collect import thumbnails
-from profiler.activations.observe import CAPTIONS, Observation
+from profiler.activations.observe import CAPTIONS
 from profiler.core.json_text import json_text, read_json
 from profiler.core.store import write_atomically
 from profiler.data.concept_sets import ConceptSet
@@ -17,7 +17,7 @@ from profiler.models.classifier import Classifier
 from profiler.models.records import ClassifierRecord, VLMRecord
 from profiler.models.vlm.base import VLM
 from profiler.session import NONE, Clock, Services, check_writable, versions
-from profiler.spec.language.tree import SpecFile
+from profiler.spec.language.tree import Formula, SpecFile
 from profiler.spec.page import summary
 from profiler.spec.result import (
     MAX,
@@ -31,7 +31,6 @@ from profiler.spec.result import (
 )
 from profiler.spec.verify.certificate import Certificate, from_json, to_json
 from profiler.spec.verify.formal import Outcome, check_region
-from profiler.spec.verify.interpretation import ImageFacts
 from profiler.spec.verify.largest import largest_gamma
 from profiler.spec.verify.rates import check_images
 from profiler.spec.verify.regions import Region
@@ -89,24 +88,22 @@ def check(
     with clock("images"):
         seen, numbering = observed_data(classifier, vlm, data, options, services)
     with clock("concepts"):
-        world = World.of(classifier, names, words, seen, vlm, options, services)
-    annotations = annotations_of(options.annotations, formulas, data, seen)
-    facts = world.interpretation.of(seen.features, annotations)
+        annotations = annotations_of(options.annotations, formulas, data, seen)
+        world = World.of(classifier, names, words, data, seen, vlm, options, services, annotations)
     with clock("statistical check"):
         checked = [
             CheckedSpec(
                 spec,
                 formula,
-                check_images(formula, facts, seen.truth, spec.requirements),
-                against=tuple(world.against(formula, facts, data)),
+                check_images(formula, world.facts, seen.truth, spec.requirements),
+                against=tuple(world.against(formula)),
             )
             for spec, formula in zip(file.specs, formulas, strict=True)
         ]
-    certificates: list[Certificate] = []
     with clock("formal check"):
-        regions = Regions(seen, names, world.positive)
+        regions = Regions(world)
         if options.regions:
-            checked = _proved(checked, world, facts, regions, data, options, services, certificates)
+            checked = _searched(checked, world, regions, options, services)
     with clock("thumbnails"):
         shown = sorted({each.image for spec in checked for each in _images(spec)})
         made = thumbnails(data, shown, workers=options.reading.workers)
@@ -125,13 +122,12 @@ def check(
         ),
         vlm=VLMRecord.of(vlm, CAPTIONS),
         map=MapRecord(world.aligned.r2_, world.aligned.rows_, world.aligned.warning_),
-        classes=names,
         regions=options.regions,
         positive=world.positive,
         region_images={label: regions.count(label) for label in regions.used},
         specs=tuple(checked),
         thumbnails=pictures,
-        warnings=_warnings(file, classifier, seen, data, world, numbering),
+        warnings=_warnings(file, classifier, world, numbering),
         settings={**options.provenance.settings, "batch_size_used": seen.batch_size},
         versions=versions(),
     )
@@ -140,7 +136,7 @@ def check(
         "check.json": check_json(found, " ".join(summary(found))),
         "check.html": render_check(found, max_mb=options.max_report_mb),
     }
-    if certificates:
+    if certificates := list(_certificates(checked, world, regions)):
         context = {
             "classifier": classifier.name,
             "classifier_fingerprint": classifier.fingerprint,
@@ -180,19 +176,14 @@ def verify(path: Path) -> list[tuple[Certificate, str]]:
 
 
 def _warnings(
-    file: SpecFile,
-    classifier: Classifier,
-    seen: Observation,
-    data: LabelledImages,
-    world: World,
-    numbering: str,
+    file: SpecFile, classifier: Classifier, world: World, numbering: str
 ) -> tuple[str, ...]:
     texts = [numbering] if numbering else []
     if file.model is not None and file.model != classifier.name:
         texts.append(f"{file.title} was written for {file.model}, not for {classifier.name}")
-    if seen.skipped:
+    if skipped := len(world.seen.skipped):
         texts.append(
-            f"{len(seen.skipped)} of {len(data.names)} images could not be read and are left out"
+            f"{skipped} of {len(world.data.names)} images could not be read and are left out"
         )
     if world.aligned.warning_ and world.space:
         texts.append(world.aligned.warning_)
@@ -211,17 +202,14 @@ def _images(spec: CheckedSpec) -> Iterator[NearImage]:
 # --- regions -------------------------------------------------------------------------------------
 
 
-def _proved(
+def _searched(
     checked: Sequence[CheckedSpec],
     world: World,
-    facts: ImageFacts,
     regions: Regions,
-    data: LabelledImages,
     options: SpecOptions,
     services: Services,
-    certificates: list[Certificate],
 ) -> list[CheckedSpec]:
-    """The specs with what was found on regions; proofs are added to ``certificates``."""
+    """The specs with what was found on regions."""
     plan = [
         [(label, choice) for choice in options.regions for label in labels]
         for spec in checked
@@ -238,11 +226,10 @@ def _proved(
         for spec, pairs in zip(checked, plan, strict=True):
             on = []
             for label, choice in pairs:
-                one = _on_region(spec, label, choice, world, regions, options, certificates)
+                one = _on_region(spec.formula, label, choice, world, regions, options)
                 failure = one.largest.failure if one.largest else one.outcome
                 if failure is not None:
-                    spread = regions.spread(label)
-                    shown = world.show(failure, spec.formula, facts, data, spread)
+                    shown = world.show(failure, spec.formula, regions.spread(label))
                     one = replace(one, shown=shown)
                 on.append(one)
                 advance(1)
@@ -251,37 +238,40 @@ def _proved(
 
 
 def _on_region(
-    spec: CheckedSpec,
+    formula: Formula,
     label: str,
     choice: RegionChoice,
     world: World,
     regions: Regions,
     options: SpecOptions,
-    certificates: list[Certificate],
 ) -> OnRegion:
     def look(region: Region) -> Outcome:
-        return check_region(spec.formula, world.interpretation, region, seconds=options.seconds)
-
-    def keep(region: Region, outcome: Outcome, said: str) -> None:
-        if outcome.verdict == "proved":
-            certificates.append(
-                Certificate(
-                    spec.spec.name,
-                    said,
-                    spec.formula,
-                    world.interpretation,
-                    region,
-                    outcome.refutations,
-                )
-            )
+        return check_region(formula, world.interpretation, region, seconds=options.seconds)
 
     if choice.kind != MAX:
-        region = regions.region(label, choice)
-        outcome = look(region)
-        keep(region, outcome, f"{choice} of {label}")
-        return OnRegion(label, choice, outcome)
+        return OnRegion(label, choice, look(regions.region(label, choice)))
     largest = largest_gamma(lambda gamma: look(regions.box(label, gamma)))
-    if largest.gamma is not None:
-        box = regions.box(label, largest.gamma)
-        keep(box, largest.outcome, f"box:{largest.gamma:g} of {label}")
     return OnRegion(label, choice, largest.outcome, largest)
+
+
+def _certificates(
+    checked: Sequence[CheckedSpec], world: World, regions: Regions
+) -> Iterator[Certificate]:
+    """What proves specs on regions."""
+    for spec in checked:
+        for each in spec.regions:
+            if each.outcome.verdict != "proved":
+                continue
+            if each.largest is None or each.largest.gamma is None:
+                region, choice = regions.region(each.label, each.region), str(each.region)
+            else:
+                gamma = each.largest.gamma
+                region, choice = regions.box(each.label, gamma), f"box:{gamma:g}"
+            yield Certificate(
+                spec.spec.name,
+                f"{choice} of {each.label}",
+                spec.formula,
+                world.interpretation,
+                region,
+                each.outcome.refutations,
+            )

@@ -108,19 +108,16 @@ def mine(
     """
     what, options = what or MineOptions(), options or SpecOptions()
     table = None if what.table is None else read_table(what.table)
-    words = table.attributes if table is not None and concepts is None else ()
-    if concepts is not None:
-        words = concepts.words
+    words = concepts.words if concepts else table.attributes if table else ()
     file = SpecFile((), classifier.name, concepts=tuple(map(Entry, words)))
     names = name_outputs(file, data.classes)
     pairs = None if table is None else _pairs_of(table, names, words, what)
     if out is not None:
         check_writable(out.parent)
     seen, _ = observed_data(classifier, vlm, data, options, services)
-    world = World.of(classifier, names, file.concepts, seen, vlm, options, services)
-    facts = world.interpretation.of(seen.features)
-    everything = np.ones(len(seen), dtype=bool)
-    chosen = everything & False
+    world = World.of(classifier, names, file.concepts, data, seen, vlm, options, services)
+    facts = world.facts
+    chosen = np.zeros(len(seen), dtype=bool)
     if pairs is None:
         chosen = folds(seen.kept, options.seed) < 3
         labels = [names[place] for place in np.unique(seen.predicted).tolist()]
@@ -140,7 +137,7 @@ def mine(
     )
     file = replace(file, classes=declared)
     mined = Mined(
-        _mined_text(file, found, world, data, what, int(chosen.sum()), int((~chosen).sum())),
+        _mined_text(file, found, world, what, int(chosen.sum()), int((~chosen).sum())),
         tuple(found),
         int(chosen.sum()),
         int((~chosen).sum()),
@@ -231,7 +228,6 @@ def _mined_text(
     file: SpecFile,
     found: Sequence[Proposal],
     world: World,
-    data: LabelledImages,
     what: MineOptions,
     chosen: int,
     measured: int,
@@ -243,7 +239,7 @@ def _mined_text(
         f"measured on {measured:,} images"
     )
     head = [
-        f"# Proposed by profiler mine. {where}; {data.title}.",
+        f"# Proposed by profiler mine. {where}; {world.data.title}.",
         "# The comment above each spec gives its rate. Edit the file, then run profiler check.",
     ]
     if world.aligned.warning_:

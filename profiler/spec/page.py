@@ -70,8 +70,9 @@ def summary(found: Checked) -> Iterator[str]:
         "undecided": ("is undecided", "are undecided"),
         "measured": ("is only measured", "are only measured"),
     }
-    numbers = {final: len(found.of(final)) for final in verbs}
-    parts = [f"{count(many)} {verbs[final][many != 1]}" for final, many in numbers.items() if many]
+    parts = [
+        f"{count(many)} {verbs[final][many != 1]}" for final, many in found.counts.items() if many
+    ]
     yield f"Of {plural(total, 'spec')}, {_listed(parts)}."
     worst = min(
         (each for each in found.specs if each.rate.applicable.images),

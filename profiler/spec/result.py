@@ -5,7 +5,7 @@ Its files are written by :mod:`profiler.spec.check`, its page by :mod:`profiler.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from profiler.core.json_text import json_text
 from profiler.data.records import DataRecord
@@ -30,7 +30,8 @@ MAX = "max"
 class RegionChoice:
     """Which region of a class's encodings, as ``--region`` names it."""
 
-    kind: Literal["box", "hull", "ball", "max"]
+    kind: str
+    """``box``, ``hull``, ``ball`` or ``max``."""
     size: float = 0.0
     """γ of a box; radius of a ball, in units of the class's own spread."""
 
@@ -43,14 +44,14 @@ class RegionChoice:
         """
         kind, colon, size = text.strip().partition(":")
         if kind in ("hull", "max") and not colon:
-            return cls("hull" if kind == "hull" else "max")
+            return cls(kind)
         if kind in ("box", "ball"):
             try:
                 value = float(size)
             except ValueError:
                 value = -1.0
             if 0 <= value < float("inf"):
-                return cls("box" if kind == "box" else "ball", value)
+                return cls(kind, value)
         raise UsageError(
             f"--region {text!r} is not a region; write box:0.3 (a class's mean ± 0.3 standard "
             "deviations), ball:0.5 (0.5 times its spread around its mean), hull, or max"
@@ -206,8 +207,6 @@ class Checked:
     data: DataRecord
     vlm: VLMRecord
     map: MapRecord
-    classes: tuple[str, ...]
-    """Names of the outputs in specs."""
     regions: tuple[RegionChoice, ...]
     positive: bool
     """Whether boxes are cut at 0: no feature of any image is negative."""
@@ -221,6 +220,11 @@ class Checked:
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The contents of the files, by name."""
+
+    @property
+    def counts(self) -> dict[Final, int]:
+        """How many specs ended with each outcome."""
+        return {final: len(self.of(final)) for final in get_args(Final)}
 
     def of(self, final: Final) -> list[CheckedSpec]:
         """The specs with this outcome."""
@@ -243,9 +247,7 @@ def check_json(found: Checked, summary: str) -> str:
             "regions": [str(each) for each in found.regions],
             "features_cut_at_zero": found.positive,
             "specs": [_spec(each) for each in found.specs],
-            "counts": {
-                final: len(found.of(final)) for final in ("holds", "fails", "undecided", "measured")
-            },
+            "counts": found.counts,
             "warnings": found.warnings,
             "settings": found.settings,
             "versions": found.versions,

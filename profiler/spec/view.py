@@ -11,7 +11,7 @@ from profiler.report import document
 from profiler.report.text import count, number, percent, plural
 from profiler.spec.language.printer import written_requirement
 from profiler.spec.page import WORDS, check_prose
-from profiler.spec.result import Checked, CheckedSpec, NearImage, OnRegion, Seen, Shown
+from profiler.spec.result import Checked, CheckedSpec, Final, NearImage, OnRegion, Seen, Shown
 from profiler.spec.verify.largest import Largest
 from profiler.spec.verify.rates import Rate
 
@@ -83,10 +83,10 @@ class _View:
     def __init__(self, found: Checked, prose: Mapping[str, Any]) -> None:
         self.prose = prose
         self.found = found
-        failing = [spec.spec.name for spec in self.found.specs if spec.final == "fails"]
-        self.opened = set((failing or [spec.spec.name for spec in self.found.specs])[:OPEN])
+        failing = [spec.spec.name for spec in found.specs if spec.final == "fails"]
+        self.opened = set((failing or [spec.spec.name for spec in found.specs])[:OPEN])
         self.widest = self._widest()
-        self.rows = [self._row(place, spec) for place, spec in enumerate(self.found.specs)]
+        self.rows = [self._row(place, spec) for place, spec in enumerate(found.specs)]
 
     @property
     def wanted(self) -> Counter[int]:
@@ -103,9 +103,7 @@ class _View:
     @property
     def context(self) -> dict[str, Any]:
         found = self.found
-        counts = {
-            final: len(found.of(final)) for final in ("holds", "fails", "undecided", "measured")
-        }
+        counts = found.counts
         on = [each for spec in found.specs for each in spec.regions]
         proved = sum(each.outcome.verdict == "proved" for each in on)
         tiles = [
@@ -133,7 +131,6 @@ class _View:
             "tiles": tiles,
             "doubts": [text for text in [self.prose["map_warning"]] if text],
             "rows": self.rows,
-            "finals": [(final, WORDS[final], counts[final]) for final in counts if counts[final]],
             "formal": bool(on),
             "has_gammas": any(row["gammas"] for row in self.rows),
             "gamma_ticks": self._ticks(),
@@ -142,7 +139,7 @@ class _View:
             "region_table": self._region_table(),
         }
 
-    def _headline(self, counts: dict[str, int]) -> str:
+    def _headline(self, counts: Mapping[Final, int]) -> str:
         total = len(self.found.specs)
         fail, judged = counts["fails"], total - counts["measured"]
         if fail:

@@ -1,6 +1,6 @@
 """What specs are checked on: a classifier, concepts, labelled images, and regions around them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from profiler.models.vlm.base import VLM
 from profiler.session import Provenance, Reading, Services
 from profiler.spec.language.names import check as check_names
 from profiler.spec.language.names import concepts_in, expand, labels_in
-from profiler.spec.language.tokens import SpecError
 from profiler.spec.language.tree import Entry, Formula, HasConcept, SpecFile, Stronger
 from profiler.spec.result import NearImage, RegionChoice, Seen, Shown
 from profiler.spec.verify.formal import SECONDS, Outcome
@@ -70,21 +69,16 @@ def name_outputs(file: SpecFile, classes: ClassNames) -> tuple[str, ...]:
         places = classes.candidates(entry.text)
         if not places:
             unknown = UnknownNameError("class of the model", entry.text, classes.names)
-            raise SpecError(str(unknown), file.source, entry.at, file.title)
+            raise file.error(str(unknown), entry.at)
         if len(places) > 1:
-            raise SpecError(
+            raise file.error(
                 f"class {entry.text!r} could be any of the outputs {', '.join(map(str, places))}; "
                 'write the number of the right output, as in crane = "134"',
-                file.source,
                 entry.at,
-                file.title,
             )
         if places[0] in own:
-            raise SpecError(
-                f"classes {own[places[0]]!r} and {entry.name!r} are the same output",
-                file.source,
-                entry.at,
-                file.title,
+            raise file.error(
+                f"classes {own[places[0]]!r} and {entry.name!r} are the same output", entry.at
             )
         own[places[0]] = entry.name
     taken = set(own.values())
@@ -157,14 +151,16 @@ def observed_data(
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """The meaning of atoms, and the encodings of the images."""
+    """The meaning of atoms, and what they say of the images."""
 
     interpretation: Interpretation
+    facts: ImageFacts
     space: ConceptSpace | None
     aligned: AffineMap
+    data: LabelledImages
     seen: Observation
     features: Float64
-    positive: bool
+    """(N, f) the encodings of the images."""
 
     @classmethod
     def of(
@@ -172,12 +168,26 @@ class World:
         classifier: Classifier,
         names: tuple[str, ...],
         words: Sequence[Entry],
+        data: LabelledImages,
         seen: Observation,
         vlm: VLM,
         options: SpecOptions,
         services: Services,
+        annotations: Mapping[str, BoolArray] | None = None,
     ) -> "World":
-        """Align the encoder with the VLM, and name the planes of the words."""
+        """Align the encoder with the VLM, and name the planes of the words.
+
+        Args:
+            classifier: the network.
+            names: of its outputs in specs.
+            words: the concepts.
+            data: the images.
+            seen: what both networks give for them.
+            vlm: embeds the concepts.
+            options: settings.
+            services: store and progress.
+            annotations: of the images, for ``hasCon``.
+        """
         features = np.asarray(seen.features, dtype=np.float64)
         aligned = AffineMap(seed=options.seed).fit(features, seen.embeddings, seen.kept)
         concepts = tuple(entry.name for entry in words)
@@ -189,7 +199,13 @@ class World:
         interpretation = Interpretation(
             Linear(names, classifier.weights, classifier.bias), Linear(concepts, *planes)
         )
-        return cls(interpretation, space, aligned, seen, features, bool((features >= 0).all()))
+        facts = interpretation.of(features, annotations)
+        return cls(interpretation, facts, space, aligned, data, seen, features)
+
+    @property
+    def positive(self) -> bool:
+        """Whether no feature of any image is negative."""
+        return bool((self.features >= 0).all())
 
     def cosines(self, z: FloatArray) -> Float64:
         """Features (N, f) → strengths (N, M)."""
@@ -208,50 +224,39 @@ class World:
             {name: float(cosines[index[name]]) for name in concepts_in(formula) if name in index},
         )
 
-    def image(
-        self, row: int, formula: Formula, data: LabelledImages, distance: float, holds: bool
-    ) -> NearImage:
+    def image(self, row: int, formula: Formula, distance: float, holds: bool) -> NearImage:
         """One of the images."""
         place = int(self.seen.kept[row])
         return NearImage(
             place,
-            data.names[place],
+            self.data.names[place],
             self.interpretation.classes.names[int(self.seen.truth[row])],
             distance,
             holds,
             self.say(self.features[row], formula),
         )
 
-    def against(
-        self, formula: Formula, facts: ImageFacts, data: LabelledImages
-    ) -> Iterator[NearImage]:
+    def against(self, formula: Formula) -> Iterator[NearImage]:
         """The images with the largest violations of a spec."""
-        degree = facts.degree(formula, self.cosines(self.features))
-        failing = np.flatnonzero(~facts.holds(formula))
+        degree = self.facts.degree(formula, self.cosines(self.features))
+        failing = np.flatnonzero(~self.facts.holds(formula))
         order = failing[np.argsort(degree[failing], kind="stable")][:_AGAINST]
         for row in order.tolist():
-            yield self.image(row, formula, data, 0.0, False)
+            yield self.image(row, formula, 0.0, False)
 
-    def show(
-        self,
-        outcome: Outcome,
-        formula: Formula,
-        facts: ImageFacts,
-        data: LabelledImages,
-        spread: float,
-    ) -> Shown | None:
+    def show(self, outcome: Outcome, formula: Formula, spread: float) -> Shown | None:
         """The counterexample of an outcome, with the real images nearest to it."""
         found = outcome.counterexample
         if found is None:
             return None
         distances = np.linalg.norm(self.features - found.z, axis=1)
-        holds = facts.holds(formula)
+        holds = self.facts.holds(formula)
         nearest = np.argsort(distances, kind="stable")[:_NEAREST].tolist()
         return Shown(
             found.margin,
             self.say(found.z, formula),
             tuple(
-                self.image(row, formula, data, float(distances[row]) / spread, bool(holds[row]))
+                self.image(row, formula, float(distances[row]) / spread, bool(holds[row]))
                 for row in nearest
             ),
         )
@@ -275,8 +280,7 @@ def annotations_of(
             "a CSV with the columns image and the concepts, and 0 or 1 in the cells"
         )
     table = Table.parse(text_of(path, "annotations"), path.name, ["image", *sorted(asked)])
-    image = table.at("image")
-    given = [tidy(cells[image]).replace("\\", "/") for _, cells in table.rows]
+    given = [tidy(cell).replace("\\", "/") for cell in table.cells("image")]
     lines: dict[str, int] = {}
     for row, name in enumerate(given):
         if lines.setdefault(name, row) != row:
@@ -305,23 +309,27 @@ def annotations_of(
 class Regions:
     """Regions of the classes' encodings, each made once."""
 
-    def __init__(self, seen: Observation, names: Sequence[str], positive: bool) -> None:
-        self.features = np.asarray(seen.features, dtype=np.float64)
-        self.truth = seen.truth
-        self.names = list(names)
-        self.positive = positive
+    def __init__(self, world: World) -> None:
+        self.features = world.features
+        self.truth = world.seen.truth
+        self.names = world.interpretation.classes.names
+        self.positive = world.positive
         self.used: list[str] = []
         self._moments: dict[str, tuple[Float64, Float64]] = {}
         self._made: dict[tuple[str, str], Region] = {}
 
     def count(self, label: str) -> int:
         """Encodings of a class."""
-        return int(np.count_nonzero(self.truth == self.names.index(label)))
+        return len(self._rows(label))
+
+    def _rows(self, label: str) -> Float64:
+        rows: Float64 = self.features[self.truth == self.names.index(label)]
+        return rows
 
     def moments(self, label: str) -> tuple[Float64, Float64]:
         """μ and σ (f,) of a class's encodings; raises :class:`InputError` if there are too few."""
         if label not in self._moments:
-            rows = self.features[self.truth == self.names.index(label)]
+            rows = self._rows(label)
             if len(rows) < FEWEST:
                 raise InputError(
                     f"class {label!r} has {len(rows)} image(s) in the data, so its region is "
@@ -353,7 +361,7 @@ class Regions:
             return self.box(label, choice.size)
         if choice.kind == "ball":
             return Ball(mean, choice.size * self.spread(label))
-        rows = self.features[self.truth == self.names.index(label)]
+        rows = self._rows(label)
         if rows.size > MOST_HULL:
             raise InputError(
                 f"the convex hull of {len(rows):,} encodings of class {label!r} is too large for "

@@ -44,7 +44,7 @@ def test_every_image_is_right_and_as_the_networks_see_it(
     assert seen.accuracy == 1.0
     assert [NAMES.names[i] for i in seen.truth[::12]] == ["blue", "cyan", "green", "red"]
     image = classifier.preprocess(data.read(5))[None]
-    assert np.allclose(seen.features[5], classifier.run(image).features[0])
+    assert np.allclose(seen.features[5], classifier.read(classifier.readings, image)["features"][0])
     assert np.allclose(seen.embeddings[5], CaptionVLM().embed_images(image)[0])
     assert np.allclose(seen.features @ classifier.weights.T, seen.logits, atol=1e-6)
 

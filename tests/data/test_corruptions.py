@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from profiler.data import corruptions
-from profiler.data.corruptions import FAMILIES, SEVERITIES, SIDE, Corruption, corrupted
+from profiler.data.corruptions import FAMILIES, SEVERITIES, SIDE, CorruptedProbe, Corruption
 from profiler.data.images import ImageFolder, SyntheticProbe, UnreadableImageError
 from profiler.data.synthetic.scenes import SyntheticScenes
 from profiler.errors import InputError, UnknownNameError, UsageError
@@ -61,7 +61,7 @@ def test_severities_move_further_and_further(name: str) -> None:
         np.mean(
             [
                 np.abs(
-                    values(corrupted(probe, Corruption(name, severity)).read(i))
+                    values(CorruptedProbe(probe, Corruption(name, severity)).read(i))
                     - values(probe.read(i))
                 ).mean()
                 for i in range(5)
@@ -393,7 +393,7 @@ class Listed:
 
 
 def bytes_of(names: Sequence[str], index: int, corruption: str, seed: int = 0) -> bytes:
-    return corrupted(Listed(names), Corruption.parse(corruption), seed).read(index).tobytes()
+    return CorruptedProbe(Listed(names), Corruption.parse(corruption), seed).read(index).tobytes()
 
 
 @pytest.mark.parametrize("name", [n for n in FAMILIES if n.endswith("noise")])
@@ -415,7 +415,7 @@ def test_severities_share_their_chances() -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.sampled_from(FAMILIES), st.integers(0, 2**40))
 def test_it_survives_a_journey_to_another_process(name: str, seed: int) -> None:
-    probe = corrupted(Listed(["a"]), Corruption(name, 2), seed)
+    probe = CorruptedProbe(Listed(["a"]), Corruption(name, 2), seed)
     there = pickle.loads(pickle.dumps(probe))
     assert there.read(0).tobytes() == probe.read(0).tobytes()
     assert there.fingerprint == probe.fingerprint
@@ -424,22 +424,22 @@ def test_it_survives_a_journey_to_another_process(name: str, seed: int) -> None:
 def test_a_corrupted_set_says_what_it_is(tmp_path: Path) -> None:
     names = tiny.write_images(tmp_path, 3)
     probe = ImageFolder.open(tmp_path, title="tiny")
-    made = corrupted(probe, Corruption("contrast", 2), seed=5)
+    made = CorruptedProbe(probe, Corruption("contrast", 2), seed=5)
     assert (made.title, list(made.names)) == ("tiny, harmed by contrast:2", names)
     prints = {
         probe.fingerprint,
         made.fingerprint,
-        corrupted(probe, Corruption("contrast", 3), seed=5).fingerprint,
-        corrupted(probe, Corruption("fog", 2), seed=5).fingerprint,
-        corrupted(probe, Corruption("contrast", 2), seed=6).fingerprint,
-        corrupted(Listed(names), Corruption("contrast", 2), seed=5).fingerprint,
+        CorruptedProbe(probe, Corruption("contrast", 3), seed=5).fingerprint,
+        CorruptedProbe(probe, Corruption("fog", 2), seed=5).fingerprint,
+        CorruptedProbe(probe, Corruption("contrast", 2), seed=6).fingerprint,
+        CorruptedProbe(Listed(names), Corruption("contrast", 2), seed=5).fingerprint,
     }
     assert len(prints) == 6
-    assert corrupted(probe, Corruption("contrast", 2), 5).fingerprint == made.fingerprint
+    assert CorruptedProbe(probe, Corruption("contrast", 2), 5).fingerprint == made.fingerprint
 
 
 def test_what_cannot_be_read_cannot_be_harmed() -> None:
     with pytest.raises(UnreadableImageError, match="broken"):
-        corrupted(Listed(["broken"]), Corruption("fog", 1)).read(0)
+        CorruptedProbe(Listed(["broken"]), Corruption("fog", 1)).read(0)
     with pytest.raises(InputError, match="seed must not be negative"):
-        corrupted(Listed(["a"]), Corruption("fog", 1), seed=-1)
+        CorruptedProbe(Listed(["a"]), Corruption("fog", 1), seed=-1)

@@ -25,7 +25,7 @@ from profiler.activations.collect import Collected
 from profiler.activations.kept import collect_once
 from profiler.api.objects import open_inputs
 from profiler.core.store import Store
-from profiler.data.corruptions import Corruption, corrupted
+from profiler.data.corruptions import CorruptedProbe, Corruption
 from profiler.data.images import ImageFolder
 from profiler.engine import cluster as of_ray
 from profiler.engine.cluster import RayCluster
@@ -325,7 +325,7 @@ def test_workers_read_the_files_for_the_fingerprint(
         path.write_bytes(b"what this process would read")
     inputs = partial(open_inputs, str(folder / "photos"), "visual", f"{tiny.__file__}:vlm")
     with RayCluster(inputs, nodes.address) as engine:
-        engine.hash(corrupted(probe, Corruption("gaussian_noise", 3)))
+        engine.hash(CorruptedProbe(probe, Corruption("gaussian_noise", 3)))
         assert probe.fingerprint == whole.fingerprint
         (tmp_path / "here" / "broken.png").unlink()
         fewer = ImageFolder.open(tmp_path / "here")

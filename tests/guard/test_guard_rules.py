@@ -13,7 +13,7 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from profiler.concepts.heatmap import Heatmap, similarity, single
+from profiler.concepts.heatmap import Heatmap
 from profiler.concepts.space import AffineMap, ConceptSpace
 from profiler.errors import InputError, UnknownNameError
 from profiler.guard.metrics import metrics
@@ -145,8 +145,15 @@ def test_the_cosine_rule_is_the_difference_of_cosines_of_heatmaps() -> None:
     common = [each.mean for each in everything if each is not None]
     new, logits, _ = world(20, 3)
     scores = rule.score(new, logits)
+    free = ~np.eye(4, dtype=bool)
+
+    def similarity(one: np.ndarray, other: np.ndarray) -> float:
+        a, b = one[free], other[free]
+        return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
     for row, label in enumerate(logits.argmax(1)):
-        heat = single(SPACE.strengths(new[row : row + 1])[0])
+        strength = SPACE.strengths(new[row : row + 1])[0]
+        heat = 0.5 + 0.5 * np.sign(strength[:, None] - strength[None, :])
         right = summary(~wrong & (predicted == label), common[0])
         bad = summary(wrong & (predicted == label), common[1])
         expected = similarity(heat, bad) - similarity(heat, right)

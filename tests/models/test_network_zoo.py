@@ -636,8 +636,8 @@ def check(net: Net) -> None:
         return
     classifier = Classifier.find(subject)
     assert classifier.head == net.head
-    halves = classifier.run(images)
-    made = halves.features.double().cpu() @ torch.from_numpy(classifier.weights).T
+    halves = classifier.read(classifier.readings, images)
+    made = halves["features"].double().cpu() @ torch.from_numpy(classifier.weights).T
     logits = (made + torch.from_numpy(classifier.bias)).float()
     fitting = [each.float() for each in given if each.shape == logits.shape]
     scale = float(logits.abs().max())
@@ -645,7 +645,7 @@ def check(net: Net) -> None:
     softened = [torch.allclose(logits.softmax(1), each, atol=1e-4) for each in fitting]
     assert any(near) or any(softened)
     torch.testing.assert_close(
-        halves.logits, logits, rtol=precision, atol=precision * max(1, scale)
+        halves["logits"], logits, rtol=precision, atol=precision * max(1, scale)
     )
 
 

@@ -358,8 +358,8 @@ def test_so_is_that_of_a_classifier(tmp_path: Path) -> None:
     found = Classifier.find(subject(Squeezing()))
     seen = examine(found, CaptionVLM(), data, Reading(batch_size=47))
     assert seen.accuracy == 1.0
-    halves = found.run(torch.ones(1, 3, 8, 8))
-    assert (halves.features.shape, halves.logits.shape) == ((1, 4), (1, 4))
+    halves = found.read(found.readings, torch.ones(1, 3, 8, 8))
+    assert (halves["features"].shape, halves["logits"].shape) == ((1, 4), (1, 4))
     image = torch.rand(1, 3, 8, 8, requires_grad=True)
     found.logits()(image).sum().backward()
     assert image.grad is not None

@@ -38,10 +38,11 @@ def observed(n: int, seed: int) -> Observation:
     """What classifier and VLM make of such images."""
     colors, truth = colors_of(n, seed)
     images = images_of(colors)
-    halves = Classifier.find(tiny_subject()).run(images)
-    logits = halves.logits.numpy()
+    classifier = Classifier.find(tiny_subject())
+    halves = classifier.read(classifier.readings, images)
+    logits = halves["logits"].numpy()
     return Observation(
-        halves.features.numpy(),
+        halves["features"].numpy(),
         truth,
         logits.argmax(axis=1),
         logits,

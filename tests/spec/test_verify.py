@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from profiler.spec.language.tree import (
     Requirement,
     Stronger,
 )
+from profiler.spec.verify import formal, largest, normal
 from profiler.spec.verify.certificate import Certificate, from_json, to_json
 from profiler.spec.verify.exact import Exact
 from profiler.spec.verify.formal import Outcome, check_region
@@ -36,6 +38,7 @@ from profiler.spec.verify.refutation import Refutation, clearly_refutes, refutes
 from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
 Floats = np.ndarray
+Check = Callable[[Formula, Interpretation, Region], Outcome]
 
 # Two features. Class a wins where z0 is larger, b where z1 is. Concept p is z0, q is z1, r is 1.
 PLAIN = Interpretation(
@@ -142,19 +145,25 @@ VIOLATED = [
 ]
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+def by_programs(formula: Formula, world: Interpretation, region: Region) -> Outcome:
+    """The check without closed forms: the solver answers everything."""
+    with mock.patch.object(formal._Search, "_by_one_row", return_value=None):
+        return check_region(formula, world, region)
+
+
+@pytest.mark.parametrize("check", [check_region, by_programs])
 @pytest.mark.parametrize(("text", "region"), PROVED)
-def test_proofs_by_hand(text: str, region: Region, closed_form: bool) -> None:
-    found = check_region(parse_formula(text), PLAIN, region, closed_form=closed_form)
+def test_proofs_by_hand(text: str, region: Region, check: Check) -> None:
+    found = check(parse_formula(text), PLAIN, region)
     assert found.verdict == "proved", found.reason
     assert len(found.refutations) == found.ways
     assert all(refutes(each, PLAIN, region) for each in found.refutations)
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize("check", [check_region, by_programs])
 @pytest.mark.parametrize(("text", "region"), VIOLATED)
-def test_counterexamples_by_hand(text: str, region: Region, closed_form: bool) -> None:
-    found = check_region(parse_formula(text), PLAIN, region, closed_form=closed_form)
+def test_counterexamples_by_hand(text: str, region: Region, check: Check) -> None:
+    found = check(parse_formula(text), PLAIN, region)
     assert found.verdict == "violated", found.reason
     assert found.counterexample
     z = found.counterexample.z
@@ -171,14 +180,14 @@ def test_the_margin_is_the_distance_to_the_plane() -> None:
     assert found.counterexample.margin == pytest.approx(0.5 / np.sqrt(2))
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
-def test_strict_and_not_strict_differ_on_the_edge(closed_form: bool) -> None:
+@pytest.mark.parametrize("check", [check_region, by_programs])
+def test_strict_and_not_strict_differ_on_the_edge(check: Check) -> None:
     # On this box z0 ≤ 1 everywhere, and z0 = 1 on its edge. "p is stronger than r" fails there.
     edge = box((0, 1), (0, 1))
-    never = check_region(parse_formula("not >(x, p, r)"), PLAIN, edge, closed_form=closed_form)
+    never = check(parse_formula("not >(x, p, r)"), PLAIN, edge)
     assert never.verdict == "proved"
     # … and "r is stronger than p" fails on the edge alone: nothing in floats can be sure of it.
-    touching = check_region(parse_formula(">(x, r, p)"), PLAIN, edge, closed_form=closed_form)
+    touching = check(parse_formula(">(x, r, p)"), PLAIN, edge)
     assert touching.verdict == "undecided"
     assert "numerical doubt" in touching.reason
 
@@ -243,35 +252,37 @@ def says(status: str, lift: float = float("nan")) -> Callable[[Lift, float], Ans
 
 @pytest.mark.parametrize("status", ["timeout", "failed", "unbounded", "infeasible?"])
 @pytest.mark.parametrize("region", [box((0, 3), (0, 3)), Ball(np.ones(2), 1.0), Hull(np.eye(2))])
-def test_any_status_but_optimal_is_undecided(status: str, region: Region) -> None:
-    found = check_region(TWO_ROWS, PLAIN, region, solver=says(status))
+def test_any_status_but_optimal_is_undecided(
+    status: str, region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formal, "highs", says(status))
+    found = check_region(TWO_ROWS, PLAIN, region)
     assert found.verdict == "undecided"
     assert found.reason
 
 
 @pytest.mark.parametrize("status", ["timeout", "failed", "infeasible?"])
-def test_a_right_answer_under_an_odd_status_is_none(status: str) -> None:
+def test_a_right_answer_under_an_odd_status_is_none(
+    status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def solver(program: Lift, seconds: float) -> Answer:
         return replace(highs(program, seconds), status=status)  # type: ignore[arg-type]
 
     for region, verdict in ((box((0, 3), (0, 3)), "violated"), (box((2, 3), (0, 1)), "proved")):
         formula = TWO_ROWS if verdict == "violated" else parse_formula(">(x, p, q)")
         for used, expected in ((highs, verdict), (solver, "undecided")):
-            found = check_region(formula, PLAIN, region, solver=used, closed_form=False)
-            assert found.verdict == expected
+            monkeypatch.setattr(formal, "highs", used)
+            assert by_programs(formula, PLAIN, region).verdict == expected
 
 
 @pytest.mark.parametrize("lift", [-5.0, 0.0, 5.0, float("nan")])
-def test_a_solver_that_lies_proves_nothing(lift: float) -> None:
+def test_a_solver_that_lies_proves_nothing(lift: float, monkeypatch: pytest.MonkeyPatch) -> None:
     # It claims "impossible" (or "possible") with weights and a point that show neither.
+    monkeypatch.setattr(formal, "highs", says("optimal", lift))
     possible = box((0, 3), (0, 3))
-    found = check_region(TWO_ROWS, PLAIN, possible, solver=says("optimal", lift))
-    assert found.verdict != "proved"
+    assert check_region(TWO_ROWS, PLAIN, possible).verdict != "proved"
     impossible = box((2, 3), (0, 1))
-    found = check_region(
-        TWO_ROWS, PLAIN, impossible, solver=says("optimal", lift), closed_form=False
-    )
-    assert found.verdict != "violated"
+    assert by_programs(TWO_ROWS, PLAIN, impossible).verdict != "violated"
 
 
 def test_no_time_is_no_verdict() -> None:
@@ -292,12 +303,13 @@ def test_nan_in_a_program_is_a_failure_not_a_crash() -> None:
     assert highs(Lift(np.full((1, 2), np.nan), np.zeros(1), weights=False), 9).status == "failed"
 
 
-def test_too_many_ways_are_undecided() -> None:
+def test_too_many_ways_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normal, "MOST_WAYS", 3)
     pairs = ((">(x, p, q)", ">(x, q, r)"), (">(x, q, p)", ">(x, r, p)"))
     text = " or ".join(f"({one} and {two})" for one, two in pairs * 3)
     with pytest.raises(Undecided, match="more than 3 ways"):
-        ways_to_fail(parse_formula(text), ("a", "b"), 3)
-    found = check_region(parse_formula(text), PLAIN, box((0, 1), (0, 1)), most_ways=3)
+        ways_to_fail(parse_formula(text), ("a", "b"))
+    found = check_region(parse_formula(text), PLAIN, box((0, 1), (0, 1)))
     assert (found.verdict, found.ways) == ("undecided", 0)
 
 
@@ -357,7 +369,7 @@ def compare_readings(seed: int) -> str:
     formula = random_formula(rng, world, int(rng.integers(1, 4)))
     region, samples = random_region(rng, world.features)
     found = check_region(formula, world, region)
-    direct = check_region(formula, world, region, closed_form=False)
+    direct = by_programs(formula, world, region)
     holds = world.of(samples).holds(formula)
     if found.verdict == "proved":
         assert holds.all(), f"seed {seed}: {formula} is proved, and refuted by a sample"
@@ -477,14 +489,16 @@ def test_the_largest_gamma_is_the_closed_form() -> None:
             assert found.outcome.verdict == "proved"
 
 
-def test_what_never_fails_is_proved_as_far_as_was_looked() -> None:
+def test_what_never_fails_is_proved_as_far_as_was_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(largest, "WIDEST", 8)
     found = largest_gamma(
         lambda gamma: check_region(
             parse_formula(">(x, p, q) or not >(x, p, q)"),
             PLAIN,
             Box.around(np.zeros(2), np.ones(2), gamma),
         ),
-        widest=8,
     )
     assert (found.gamma, found.beyond) == (8, float("inf"))
 

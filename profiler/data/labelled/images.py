@@ -82,24 +82,6 @@ class LabelledImages:
         """Names of the classes that have an image."""
         return [self.classes.names[i] for i in np.flatnonzero(self.counts).tolist()]
 
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Classes of the model that have no image."""
-        return tuple(int(i) for i in np.flatnonzero(self.counts == 0))
-
-    @property
-    def single(self) -> tuple[int, ...]:
-        """Classes that have one image only: nothing about them can be compared."""
-        return tuple(int(i) for i in np.flatnonzero(self.counts == 1))
-
-    @property
-    def merged(self) -> dict[int, tuple[str, ...]]:
-        """Classes that several labels mean, and those labels."""
-        found: dict[int, dict[str, None]] = {}
-        for label, index in zip(self.labels, self.truth, strict=True):
-            found.setdefault(int(index), {})[label] = None
-        return {index: tuple(labels) for index, labels in found.items() if len(labels) > 1}
-
     def remarks(self) -> list[str]:
         """What a reader should know of the labels, a sentence each; empty where all is plain."""
         said = list(self.images.notes)
@@ -107,21 +89,24 @@ class LabelledImages:
             said.append(self.classes.assumed)
         if self.empty:
             said.append(f"class folders without an image: {listed(self.empty)}")
-        if self.missing:
-            names = listed([self.classes.names[i] for i in self.missing])
+        names = self.classes.names
+        if missing := [names[i] for i in np.flatnonzero(self.counts == 0)]:
             said.append(
-                f"{len(self.missing)} of the model's {len(self.classes)} classes have no image: "
-                + names
+                f"{len(missing)} of the model's {len(names)} classes have no image: "
+                + listed(missing)
             )
-        if self.single:
-            names = listed([self.classes.names[i] for i in self.single])
-            said.append(f"classes with one image only: {names}")
-        if self.merged:
-            told = [
-                f"{listed(labels)} → {self.classes.describe(index)}"
-                for index, labels in self.merged.items()
-            ]
-            said.append(f"several labels stand for one class: {listed(told, quote=False)}")
+        # Nothing about these can be compared.
+        if single := [names[i] for i in np.flatnonzero(self.counts == 1)]:
+            said.append(f"classes with one image only: {listed(single)}")
+        labels: dict[int, dict[str, None]] = {}
+        for label, index in zip(self.labels, self.truth.tolist(), strict=True):
+            labels.setdefault(index, {})[label] = None
+        if merged := [
+            f"{listed(list(each))} → {self.classes.describe(index)}"
+            for index, each in labels.items()
+            if len(each) > 1
+        ]:
+            said.append(f"several labels stand for one class: {listed(merged, quote=False)}")
         if self.unused:
             said.append(f"labels of the mapping that no image has: {listed(self.unused)}")
         return said

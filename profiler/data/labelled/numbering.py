@@ -6,7 +6,6 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
 from profiler.core.arrays import IntArray
-from profiler.errors import InputError
 
 FEWEST = 50
 """Of fewer images, a low accuracy says nothing of the order."""
@@ -14,7 +13,7 @@ CHANCE = 0.001
 """How likely so many shifted hits may be by chance for :func:`suspicious` to speak up."""
 
 
-def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None) -> str:
+def suspicious(truth: IntArray, predicted: IntArray, outputs: int) -> str:
     """A sentence where the predictions say that labels and outputs are numbered differently.
 
     Three other numberings are tried: one higher (a model with a background class first), one
@@ -27,27 +26,19 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
     Args:
         truth: (n,) true classes.
         predicted: (n,) predicted classes.
-        outputs: how many there are; by default as many as the two arrays show.
+        outputs: how many there are.
 
     Returns:
         The sentence; empty where there is nothing to suspect.
     """
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.ndim != 1 or truth.shape != predicted.shape:
-        raise InputError(
-            f"{truth.shape} true and {predicted.shape} predicted classes; one each an image"
-        )
-    if not truth.size:
-        return ""
-    count = max(outputs or 0, int(max(truth.max(), predicted.max())) + 1)
-    by_text = np.array(sorted(range(count), key=str))
+    by_text = np.array(sorted(range(outputs), key=str))
     as_text = np.argsort(by_text)
     higher, lower = truth + 1, truth - 1
     tried = [
         (higher, lower, "one higher (does the model have a background class first?)"),
         (lower, higher, "one lower (are they counted from 1?)"),
     ]
-    if count > 10:  # else the orders are the same
+    if outputs > 10:  # else the orders are the same
         told = "sorted as text (0, 1, 10, 11, …, 2), as folders are"
         tried.append((as_text[truth], by_text[truth], told))
     plain = truth == predicted
@@ -57,7 +48,7 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
         for_it = _majorities(truth, shifted, plain)
         if (
             hits >= 3 * max(before, int(((opposite == predicted) & ~plain).sum()))
-            and _beyond_chance(hits, truth, other, predicted, count)
+            and _beyond_chance(hits, truth, other, predicted, outputs)
             and for_it[0] >= max(3, 3 * for_it[1])
             and binom.sf(hits - 1, hits + before, 0.5) < CHANCE
         ):
@@ -70,13 +61,13 @@ def suspicious(truth: IntArray, predicted: IntArray, outputs: int | None = None)
 
 
 def _beyond_chance(
-    hits: int, truth: IntArray, other: IntArray, predicted: IntArray, count: int
+    hits: int, truth: IntArray, other: IntArray, predicted: IntArray, outputs: int
 ) -> bool:
     """Whether wrong answers that know nothing of the labels would hardly hit as often."""
-    able = (other != truth) & (other >= 0) & (other < count)
+    able = (other != truth) & (other >= 0) & (other < outputs)
     if not hits or not able.any():
         return False
-    often = np.bincount(predicted, minlength=count) / len(predicted)
+    often = np.bincount(predicted, minlength=outputs) / len(predicted)
     given_wrong = often[other[able]] / np.maximum(1 - often[truth[able]], 1e-12)
     return bool(binom.sf(hits - 1, able.sum(), min(1.0, float(given_wrong.mean()))) < CHANCE)
 

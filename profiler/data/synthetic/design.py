@@ -30,7 +30,7 @@ from profiler.data.synthetic.color import COLORS, RGB, rgb_from_lch, sample_colo
 from profiler.data.synthetic.patterns import PATTERNS
 from profiler.data.synthetic.raster import Array
 from profiler.data.synthetic.scenes import VERSION as DRAWING
-from profiler.data.synthetic.scenes import Scene, check_drawing, render
+from profiler.data.synthetic.scenes import DrawnSet, Scene, render
 
 VERSION = 1
 """Raise it with every change that alters a level or a pixel."""
@@ -99,20 +99,8 @@ def name_of(factor: str, level: str) -> str:
     return {"tint": f"{level} light", "background color": f"{level} background"}.get(factor, level)
 
 
-class ExperimentScenes:
-    """A set of ``count`` images with the level of every factor of each: images to probe with.
-
-    Image i depends on (seed, i, size) and the versions alone: never on count, order or process.
-    """
-
-    def __init__(self, count: int = 1000, seed: int = 0, size: int = 224) -> None:
-        check_drawing(count, seed, size)
-        self.count = count
-        self.seed = seed
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.count
+class ExperimentScenes(DrawnSet):
+    """Scenes with the level of every factor of each: images to probe with."""
 
     @property
     def title(self) -> str:
@@ -135,12 +123,6 @@ class ExperimentScenes:
             "seed": self.seed,
             "size": self.size,
         }
-
-    @property
-    def fingerprint(self) -> str:
-        """A sha256 (hex) over everything the images depend on, and their number."""
-        parts = {**self.identity, "count": self.count}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def factors(self) -> Factors:

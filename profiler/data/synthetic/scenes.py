@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -98,30 +98,40 @@ class Scene:
         return f"{article} {color}{pattern}{material} {self.shape} {place}"
 
 
-def check_drawing(count: int, seed: int, size: int) -> None:
-    """Refuse a set of scenes that cannot be drawn."""
-    if count < 1:
-        raise InputError(f"count must be at least 1, not {count}")
-    if seed < 0:
-        raise InputError(f"seed must not be negative, but is {seed}")
-    if size < 16:
-        raise InputError(f"size must be at least 16 pixels, not {size}")
+class DrawnSet:
+    """A set of ``count`` images that are drawn.
 
-
-class SyntheticScenes:
-    """A sequence of `count` images, each with its truth: `picture, scene = scenes[i]`.
-
-    Image i depends on (seed, i, size) and VERSION alone: never on count, order or process.
+    Image i depends on (seed, i, size) and versions alone: never on count, order or process.
     """
 
     def __init__(self, count: int = 1000, seed: int = 0, size: int = 224) -> None:
-        check_drawing(count, seed, size)
+        if count < 1:
+            raise InputError(f"count must be at least 1, not {count}")
+        if seed < 0:
+            raise InputError(f"seed must not be negative, but is {seed}")
+        if size < 16:
+            raise InputError(f"size must be at least 16 pixels, not {size}")
         self.count = count
         self.seed = seed
         self.size = size
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Everything an image depends on, apart from its index."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 (hex) over everything the images depend on, and their number."""
+        parts = {**self.identity, "count": self.count}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class SyntheticScenes(DrawnSet):
+    """A sequence of images, each with its truth: `picture, scene = scenes[i]`."""
 
     def __iter__(self) -> Iterator[tuple[Image.Image, Scene]]:
         return (self[i] for i in range(self.count))
@@ -130,10 +140,9 @@ class SyntheticScenes:
         return self.image(i), self.scene(i)
 
     @property
-    def fingerprint(self) -> str:
-        """A sha256 (hex) over everything the images depend on, and their number."""
-        parts = {"version": VERSION, "count": self.count, "seed": self.seed, "size": self.size}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def identity(self) -> Mapping[str, object]:
+        """Everything an image depends on, apart from its index."""
+        return {"version": VERSION, "seed": self.seed, "size": self.size}
 
     def name(self, i: int) -> str:
         """The image's name, "scene-00042"."""

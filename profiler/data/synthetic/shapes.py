@@ -27,8 +27,8 @@ def _polar(corners: int, radii: tuple[float, ...] = (1.0,)) -> Array:
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
 
 
-def _circle(radius: float = 1.0, x: float = 0.0, y: float = 0.0, squash: float = 1.0) -> Array:
-    return _polar(90) * [radius, radius * squash] + [x, y]
+def _circle(radius: float = 1.0, x: float = 0.0, squash: float = 1.0) -> Array:
+    return _polar(90) * [radius, radius * squash] + [x, 0.0]
 
 
 def _heart() -> Array:

@@ -27,7 +27,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from profiler.concepts.heatmap import Heatmap, HeatmapCollector
+from profiler.concepts.heatmap import Heatmap, Heatmaps
 from profiler.concepts.space import ConceptSpace
 from profiler.core.arrays import Float64, FloatArray, IntArray
 from profiler.errors import InputError
@@ -78,9 +78,7 @@ class Summaries:
         Raises:
             InputError: no prediction is correct, or none is incorrect and ``need_wrong``.
         """
-        found = HeatmapCollector(classes)
-        found.add(strengths, truth, predicted)
-        maps = found.result()
+        maps = Heatmaps.of(strengths, truth, predicted, classes)
         usual, unusual = maps.summary(right=True), maps.summary(right=False)
         if usual is None:
             raise InputError(

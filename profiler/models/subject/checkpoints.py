@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.models.subject.weight_files import Checkpoint, State, join, read_checkpoint
-
-__all__ = ["Checkpoint", "Fit", "Shapes", "fit", "load", "read_checkpoint"]
+from profiler.models.subject.weight_files import Checkpoint, State, join
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 """In the file, and in the model."""
@@ -65,6 +63,11 @@ class _Network:
     def name(self) -> str:
         """As ``--checkpoint-key`` takes it."""
         return self.prefix or "."
+
+    @property
+    def begin(self) -> str:
+        """What stands before each of its names, with the dot."""
+        return f"{self.prefix}." if self.prefix else ""
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,8 @@ def _choose(
     """The network to take, and in words why this one, where there are others like it."""
     file = f"checkpoint {str(checkpoint.path)!r}"
     if key:
-        keyed = [n for n in found if n.name == key] or [n for n in found if _has_key(n.prefix, key)]
+        keyed = [n for n in found if n.name == key]
+        keyed = keyed or [n for n in found if f".{key}." in f".{n.prefix}."]
         if not keyed:
             known = _alike(found) or found
             listed = ", ".join(n.name for n in known[:8]) or _some(
@@ -294,10 +298,6 @@ def _same(one: _Network, other: _Network) -> bool:
     )
 
 
-def _has_key(prefix: str, key: str) -> bool:
-    return f".{key}." in f".{prefix}."
-
-
 def _rank(
     checkpoint: Checkpoint, network: _Network, alike: Sequence[_Network]
 ) -> tuple[int, tuple[int, ...]]:
@@ -331,12 +331,13 @@ def _is_averaged(checkpoint: Checkpoint, network: _Network) -> bool:
 def _count(checkpoint: Checkpoint, network: _Network) -> float | None:
     """Over how many steps the weights were averaged, if the file says so."""
     parts = network.prefix.split(".")
-    for end in range(len(parts), 0, -1):
-        for count in _COUNTS:
-            found = checkpoint.numbers.get(join(*parts[:end], count))
-            if found is not None:
-                return found
-    return None
+    places = (parts[:end] for end in range(len(parts), 0, -1))
+    return _first(checkpoint, [join(*place, count) for place in places for count in _COUNTS])
+
+
+def _first(checkpoint: Checkpoint, keys: Sequence[str]) -> float | None:
+    """The first of some numbers that is in the file."""
+    return next((checkpoint.numbers[key] for key in keys if key in checkpoint.numbers), None)
 
 
 # --- what else lies there --------------------------------------------------------------------
@@ -350,8 +351,7 @@ def _complete(
 ) -> None:
     """Add tensors that were left out because others in the file share their memory."""
     for name, kept in checkpoint.aliases.items():
-        place = f"{chosen.prefix}." if chosen.prefix else ""
-        own, source = name.removeprefix(place), kept.removeprefix(place)
+        own, source = name.removeprefix(chosen.begin), kept.removeprefix(chosen.begin)
         if own in wanted and source in entries:
             entries.setdefault(own, entries[source])
     sharing: dict[object, str] = {}
@@ -374,15 +374,14 @@ def _others(
     beside: list[str] = []
     rivals = [n.prefix + "." for n in found if n.hits >= chosen.hits / 2 and n.prefix]
     rivals = [prefix for prefix in rivals if not f"{chosen.prefix}.".startswith(prefix)]
-    begin = f"{chosen.prefix}." if chosen.prefix else ""
     taken = {id(tensor) for tensor in chosen.entries.values()}
     for place in chosen.places:
         for name, tensor in checkpoint.states[place].items():
             if id(tensor) in taken:
                 continue
             full = _bare(join(place, name), chosen.wraps)
-            if full.startswith(begin) and not full.startswith(tuple(rivals)):
-                rest = full.removeprefix(begin)
+            if full.startswith(chosen.begin) and not full.startswith(tuple(rivals)):
+                rest = full.removeprefix(chosen.begin)
                 # Beside averaged weights stands their count.
                 (beside if rest in _COUNTS else under).append(rest)
             else:
@@ -402,22 +401,17 @@ def _parted(checkpoint: Checkpoint, chosen: _Network) -> tuple[str, str]:
 
 def _step_of(checkpoint: Checkpoint, prefix: str) -> float | None:
     """The step that stands beside the weights, the outermost."""
-    parts = prefix.split(".") if prefix else []
-    for end in range(len(parts) + 1):
-        for key in STEPS:
-            found = checkpoint.numbers.get(join(*parts[:end], key))
-            if found is not None:
-                return found
-    return None
+    parts = prefix.split(".")
+    places = (parts[:end] for end in range(len(parts) + 1))
+    return _first(checkpoint, [join(*place, key) for place in places for key in STEPS])
 
 
 def _versions(checkpoint: Checkpoint, chosen: _Network) -> dict[str, Any]:
-    begin = f"{chosen.prefix}." if chosen.prefix else ""
     bare = {_bare(name, chosen.wraps): version for name, version in checkpoint.versions.items()}
     return {
-        name.removeprefix(begin) if name != chosen.prefix else "": version
+        name.removeprefix(chosen.begin) if name != chosen.prefix else "": version
         for name, version in bare.items()
-        if name == chosen.prefix or name.startswith(begin)
+        if name == chosen.prefix or name.startswith(chosen.begin)
     }
 
 

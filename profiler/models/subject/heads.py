@@ -19,14 +19,12 @@ class Head:
     Attributes:
         names: of the modules; most networks have one.
         divisor: their number, where the network averages them; else 1.
-        exact: whether they give the very output. If not, something follows that keeps its order,
-            such as a softmax, or nothing but the number of outputs speaks for them.
-        ranked: whether the output is ordered as theirs is.
+        ranked: whether the output is ordered as theirs is. If not, nothing but the number of
+            outputs speaks for them.
     """
 
     names: tuple[str, ...]
     divisor: int = 1
-    exact: bool = True
     ranked: bool = True
 
     @property
@@ -76,7 +74,7 @@ def find_head(model: nn.Module, passed: Passed) -> Head | None:
         if fitting:
             last = _innermost(fitting)[-1]
             alike = not output.is_meta and same_order(fitting[last].made, output)
-            return Head((last,), exact=False, ranked=alike)
+            return Head((last,), ranked=alike)
     return None
 
 

@@ -1,7 +1,7 @@
 """Hooks that see what modules give in a forward pass. They are removed whatever happens."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from torch import nn
 
 from profiler.models.subject.pooling import SeenLayer
 
-Take = Callable[[str, Any], None]
-"""Is given a module's name and its output, each time the module has run."""
+See = Callable[[str, Any, Any], None]
+"""Is given a module's name, its inputs and its output, each time the module has run."""
 
 
 class StopForwardError(BaseException):
@@ -23,19 +23,17 @@ class StopForwardError(BaseException):
 
 
 @contextmanager
-def hooked(model: nn.Module, names: Sequence[str], take: Take) -> Iterator[None]:
-    """Within the context, ``take`` sees every output of the modules called ``names``."""
+def hooked(model: nn.Module, names: Iterable[str], see: See) -> Iterator[None]:
+    """Within the context, ``see`` is shown what the modules called ``names`` read and give."""
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: take(name, output)
+        return lambda _module, inputs, output: see(name, inputs, output)
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
-    try:
+    with ExitStack() as hooks:
+        for name in names:
+            hooks.callback(modules[name].register_forward_hook(hook_for(name)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tensors_of(output: Any) -> list[torch.Tensor]:
@@ -129,18 +127,8 @@ def try_out(model: nn.Module, images: torch.Tensor) -> Passed:
         if (made := _row(tensors[0])) is not None:
             trial.row = InputOutput(made, _row(inputs[0]) if inputs else None)
 
-    handles = [
-        module.register_forward_hook(
-            lambda _m, inputs, output, name=name: note(name, inputs, output)
-        )
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.inference_mode():
-            outputs = tensors_of(model(images))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(model, dict(model.named_modules()), note), torch.inference_mode():
+        outputs = tensors_of(model(images))
     rows = [row for output in outputs if (row := _row(output)) is not None]
     return Passed(trials, tuple(rows))
 
@@ -156,7 +144,7 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
     """
     found: dict[int, tuple[int, ...]] = {}
 
-    def note(_module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(_name: str, inputs: Any, output: Any) -> None:
         for tensor in (*tensors_of(inputs), *tensors_of(output)):
             if tensor.dim() != 3 or len(tensor) != 2 or tensor.is_meta or tensor.shape[1] in found:
                 continue
@@ -164,12 +152,8 @@ def learned_tokens(model: nn.Module, images: torch.Tensor) -> dict[int, tuple[in
             if 0 < int(equal.sum()) <= len(equal) // 2:
                 found[tensor.shape[1]] = tuple(equal.nonzero().flatten().tolist())
 
-    handles = [module.register_forward_hook(note) for module in model.modules()]
-    try:
+    with hooked(model, dict(model.named_modules()), note):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 
@@ -194,15 +178,8 @@ def averaged_before(model: nn.Module, name: str, images: torch.Tensor) -> tuple[
                             for axis, places in ((1, (2, 3)), (3, (1, 2)))
                             if max(tensor.shape[place] for place in places) > 1)  # fmt: skip
 
-    handles = [
-        module.register_forward_hook(lambda _m, inputs, out, each=each: note(each, inputs, out))
-        for each, module in model.named_modules()
-    ]
-    try:
+    with hooked(model, dict(model.named_modules()), note):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     if not read or read[0].dim() != 2:
         return None
     close = [

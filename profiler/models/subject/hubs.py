@@ -1,6 +1,6 @@
 """Weights that lie elsewhere: the Hugging Face hub, and what open_clip knows by a tag."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,8 @@ def check_hub(
     """
     import huggingface_hub as hub
 
-    name, _, revision = repository.partition("@")
-    for file in files or HUB_FILES:
-        kept = hub.try_to_load_from_cache(name.strip("/"), file, revision=revision or None)
-        if isinstance(kept, str):
-            return
+    if kept_here(repository, files or HUB_FILES):
+        return
     address = hub.constants.ENDPOINT
     try:
         hub.get_session().head(address, timeout=10)
@@ -37,6 +34,18 @@ def check_hub(
             f"{what} could not be downloaded: {address} cannot be reached ({first_line(error)}); "
             f"offline, {advice}"
         ) from error
+
+
+def kept_here(repository: str, files: Sequence[str]) -> Path | None:
+    """The first of these files of a repository that is in the hub's cache on this machine."""
+    import huggingface_hub as hub
+
+    name, _, revision = repository.partition("@")
+    for file in files:
+        kept = hub.try_to_load_from_cache(name.strip("/"), file, revision=revision or None)
+        if isinstance(kept, str):
+            return Path(kept)
+    return None
 
 
 def config_of(repository: str) -> Path:

@@ -133,7 +133,8 @@ def _subject(spec: str, source: Source, device: torch.device, options: SubjectOp
     preprocessing = _preprocessing(spec, made.preprocessing, options.preprocess)
     text = preprocessing.text
     # With weights of its own a model may need another preprocessing than its architecture's.
-    if options.preprocess is None and source.has_weights and _has_other_weights(options):
+    other_weights = options.checkpoint is not None or options.weights == "none"
+    if options.preprocess is None and source.has_weights and other_weights:
         text += " (the default of the architecture)"
     model = made.model.eval().requires_grad_(False).to(device)
     code = source.identity
@@ -152,10 +153,6 @@ def _subject(spec: str, source: Source, device: torch.device, options: SubjectOp
         made.step,
         by_user,
     )
-
-
-def _has_other_weights(options: SubjectOptions) -> bool:
-    return options.checkpoint is not None or options.weights == "none"
 
 
 def _with_checkpoint(

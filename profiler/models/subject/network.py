@@ -32,6 +32,7 @@ from profiler.models.subject.preprocessing import (
     Preprocess,
     digest_of,
     seeded,
+    shown,
     trial_image,
     trial_images,
 )
@@ -250,13 +251,7 @@ class Subject:
 
     def trial_images(self, count: int) -> torch.Tensor:
         """(count, 3, H, W): so many copies of one picture, as the preprocessing gives it."""
-        try:
-            image = self.preprocess(trial_image())
-        except Exception as error:
-            raise InputError(
-                f"the preprocessing of {self.name} fails on an RGB image of 256 × 256 pixels: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        image = shown(self.preprocess, trial_image(), self.name)
         if not isinstance(image, torch.Tensor) or image.dim() != 3:
             shape = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
             raise InputError(
@@ -318,7 +313,7 @@ class Subject:
         named = {layer.name: layer for layer in layers}
         due = {layer.name: layer.runs for layer in layers}
 
-        def note(name: str, output: Any) -> None:
+        def note(name: str, _inputs: Any, output: Any) -> None:
             tensors = tensors_of(output)
             if len(tensors) == 1:
                 take(named[name], tensors[0])

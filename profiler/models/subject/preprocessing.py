@@ -254,6 +254,17 @@ def trial_images() -> tuple[Image.Image, Image.Image]:
     return noise, pure.resize((400, 300), Image.Resampling.NEAREST)
 
 
+def shown(function: Preprocess, image: Image.Image, name: str) -> torch.Tensor:
+    """What a function makes of a picture of 256 × 256 pixels; :class:`InputError` if it fails."""
+    try:
+        return function(image)
+    except Exception as error:
+        raise InputError(
+            f"the preprocessing of {name} fails on an RGB image of 256 × 256 pixels: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def digest_of(function: Preprocess, name: str) -> bytes:
     """What a function makes of the trial images: tells functions apart whose text is the same.
 

@@ -285,10 +285,7 @@ def _timm_config(spec: str) -> Source:
         except Exception as error:  # whatever timm makes of what stands in the folder
             raise InputError(f"{spec!r} does not load: {first_line(error)}") from error
 
-    def trained(_: str) -> Made:
-        return make(True, None)
-
-    return Source("timm", trained, lambda classes: make(False, classes))
+    return Source("timm", lambda _: make(True, None), lambda classes: make(False, classes))
 
 
 def _check_config(spec: str, path: Path) -> None:
@@ -400,11 +397,8 @@ def _custom(spec: str) -> Source:
         preprocessing = Preprocessing(preprocess, f"as made by {function}", identity)
         return Made(_plain(model, spec), preprocessing, f"as made by {spec}")
 
-    def trained(_: str) -> Made:
-        return make()
-
     # What its code says is known once it has run.
-    return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)
+    return Source("", lambda _: make(), lambda _: make(), has_weights=False, can_resize=False)
 
 
 def source_of(model: nn.Module, name: str) -> Source:
@@ -417,10 +411,7 @@ def source_of(model: nn.Module, name: str) -> Source:
             raise InputError(f"{name} cannot be copied: {first_line(error)}") from error
         return Made(twin, None, "as given")
 
-    def trained(_: str) -> Made:
-        return make()
-
-    return Source("", trained, lambda _: make(), has_weights=False, can_resize=False)
+    return Source("", lambda _: make(), lambda _: make(), has_weights=False, can_resize=False)
 
 
 def _plain(model: nn.Module, spec: str) -> nn.Module:

@@ -22,11 +22,9 @@ class TextEncoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides an embedding."""
-        ...
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M texts → (M, e) float32 unit rows."""
-        ...
 
 
 class VLM(Protocol):
@@ -35,35 +33,28 @@ class VLM(Protocol):
     @property
     def name(self) -> str:
         """As given to ``--vlm``, completed: ``open_clip:ViT-B-16/openai``."""
-        ...
 
     @property
     def template(self) -> str:
         """The caption a concept is put into before it is embedded; ``{}`` is the concept."""
-        ...
 
     @property
     def limits(self) -> str:
         """What the model cannot see, for the report; empty where nothing has to be said."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hash of the weights and of everything else that decides an embedding."""
-        ...
 
     @property
     def preprocess(self) -> Preprocess:
         """From an RGB image to the tensor (3, H, W) that ``embed_images`` takes."""
-        ...
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) preprocessed images → (B, e) float32 unit rows."""
-        ...
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M captions → (M, e) float32 unit rows."""
-        ...
 
 
 def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -> Embeddings:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.models.subject.hubs import kept_here
 from profiler.models.vlm.choose import DEFAULT_VLM
 from profiler.models.vlm.looks import SUBJECT, WEIGHTS, vocabulary
 
@@ -109,18 +110,12 @@ def _open_clip() -> Iterator[CatalogueEntry]:
 
 def _kept(config: dict[str, str]) -> Path | None:
     """The weights of an open_clip tag in the Hugging Face cache, if they are there."""
-    import huggingface_hub as hub
-
     place, _, revision = config.get("hf_hub", "").partition("@")
     owner, _, rest = place.strip("/").partition("/")
     name, _, own_file = rest.partition("/")
     if not name:
         return None
-    for file in (own_file,) if own_file else HUB_FILES:
-        kept = hub.try_to_load_from_cache(f"{owner}/{name}", file, revision=revision or None)
-        if isinstance(kept, str):
-            return Path(kept)
-    return None
+    return kept_here(f"{owner}/{name}@{revision}", (own_file,) if own_file else HUB_FILES)
 
 
 def _size_of(arch: str) -> float:

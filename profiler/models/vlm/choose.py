@@ -1,6 +1,7 @@
 """What each name given to ``--vlm`` stands for."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,7 @@ class ConSESpec:
         if not all(parts):
             raise UsageError(f"VLM {spec!r} has an empty part; write {CONSE_FORMS}")
         encoder = MINILM
-        if _kind_of(parts[-1]) not in KINDS:
+        if _weighted(parts[-1])[1] not in KINDS:
             encoder = parts.pop()
             if not parts:
                 known = ", ".join(KINDS)
@@ -150,34 +151,23 @@ class ConSESpec:
         kinds: dict[str, float] = {}
         models: dict[str, float] = {}
         for part in parts:
-            name = _kind_of(part)
+            weight, name = _weighted(part)
             into = kinds if name in KINDS else models
             if name in into:
                 raise UsageError(f"VLM {spec!r} names {name!r} twice")
-            into[name] = _weight_of(part, WEIGHTS.get(name, 1.0), spec)
+            into[name] = float(weight) if weight else WEIGHTS.get(name, 1.0)
+            if not 0 < into[name] < 1000:
+                raise UsageError(f"VLM {spec!r}: a weight is a number above 0, not {weight}")
         return cls(tuple(kinds.items()), tuple(models.items()), encoder)
 
 
-def _kind_of(part: str) -> str:
+def _weighted(part: str) -> tuple[str, str]:
+    """The weight that stands before a vocabulary, if one does, and its name."""
     number, star, name = part.partition("*")
-    return name if star and _is_number(number) else part
-
-
-def _weight_of(part: str, usual: float, spec: str) -> float:
-    number, star, _ = part.partition("*")
-    if not (star and _is_number(number)):
-        return usual
-    if not 0 < float(number) < 1000:
-        raise UsageError(f"VLM {spec!r}: a weight is a number above 0, not {number}")
-    return float(number)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    with suppress(ValueError):
+        float(number)
+        return (number, name) if star else ("", part)
+    return "", part
 
 
 def _open_conse(spec: str, device: torch.device) -> ConSE:

@@ -22,21 +22,17 @@ class Reader(Protocol):
     @property
     def vocabularies(self) -> tuple[Vocabulary, ...]:
         """What it gives probabilities for."""
-        ...
 
     @property
     def preprocess(self) -> Preprocess:
         """From an RGB image to the tensor (3, H, W) that ``read`` takes."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides a probability."""
-        ...
 
     def read(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
         """(B, 3, H, W) → for each vocabulary (B, words) probabilities."""
-        ...
 
 
 class ConSE:

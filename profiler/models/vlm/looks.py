@@ -10,7 +10,7 @@ from profiler.data.concept_sets import open_concepts
 from profiler.models.subject.sources import lite_model
 from profiler.models.vlm import colors
 from profiler.models.vlm.folding import fold_batch_norms
-from profiler.models.vlm.middle import CELLS, Probes, middle, read_recipe, statistics
+from profiler.models.vlm.middle import CELLS, Probes, middle, probe_words, statistics
 from profiler.models.vlm.space import Vocabulary
 
 SUBJECT = "efficientnet_lite2"
@@ -22,7 +22,7 @@ Chosen on scenes and photographs, so that colours, patterns and materials are na
 be while the names of objects lose nothing: ``benchmarks/vlm_vocabularies.py --weights``.
 """
 
-KINDS = ("objects", "colors", "patterns", "materials")
+KINDS = tuple(WEIGHTS)
 """The vocabularies that can be named."""
 
 _LEARNED_FROM_SCENES = (
@@ -46,7 +46,7 @@ def vocabulary(kind: str, weight: float | None = None) -> Vocabulary:
         return Vocabulary(kind, words, weight, sees="object names")
     if kind == "colors":
         return Vocabulary(kind, colors.NAMES, weight, closed=True, sees="colors")
-    words = read_recipe().words[kind]
+    words = probe_words()[kind]
     return Vocabulary(kind, words, weight, closed=True, sees=kind, limits=_LEARNED_FROM_SCENES)
 
 

@@ -14,16 +14,14 @@ Steps 1 and 3 are trained on synthetic scenes, whose objects, patterns and mater
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch.nn import functional as nnf
-
-from profiler.errors import InputError
 
 CELLS = 13
 """Cells on a side of the grid."""
@@ -94,34 +92,20 @@ def object_inputs(means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return local, local.mean(dim=2, keepdim=True)
 
 
-@dataclass(frozen=True)
-class ProbeRecipe:
-    """What a file of probes says of itself: its words, and how and how well it was trained."""
-
-    words: dict[str, tuple[str, ...]]
-    recipe: dict[str, Any]
-    scores: dict[str, float]
-
-
 class Probes:
-    """The trained probes out of their file.
+    """The trained probes out of their file, as the training script writes it.
 
     Args:
-        path: a safetensors file as the training script writes it.
         device: where images are read.
     """
 
-    def __init__(self, device: torch.device, path: Path = FILE) -> None:
-        self.recipe = read_recipe(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            digest = hashlib.sha256(f"{CELLS} {_FLOOR} {_SHARPNESS}".encode())
-            digest.update(path.read_bytes())
-            self.fingerprint = digest.hexdigest()
-        except Exception as error:  # the library's own kinds
-            raise InputError(f"the probes in {str(path)!r} cannot be read: {error}") from error
-        self._tensors = {name: tensor.float().to(device) for name, tensor in tensors.items()}
+    def __init__(self, device: torch.device) -> None:
+        digest = hashlib.sha256(f"{CELLS} {_FLOOR} {_SHARPNESS}".encode())
+        digest.update(FILE.read_bytes())
+        self.fingerprint = digest.hexdigest()
+        self._tensors = {
+            name: tensor.float().to(device) for name, tensor in load_file(FILE).items()
+        }
 
     def objects(self, means: torch.Tensor) -> torch.Tensor:
         """(B, 169) in [0, 1]: how far each cell is part of an object."""
@@ -147,13 +131,9 @@ class Probes:
         return (_SHARPNESS * nnf.linear(statistics, weight, bias)).softmax(dim=1)
 
 
-@lru_cache(maxsize=4)
-def read_recipe(path: Path = FILE) -> ProbeRecipe:
-    """What a file of probes says of itself; nothing else of it is read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-        words = {name: tuple(listed) for name, listed in json.loads(said["words"]).items()}
-        return ProbeRecipe(words, json.loads(said["recipe"]), json.loads(said["scores"]))
-    except Exception as error:
-        raise InputError(f"the probes in {str(path)!r} cannot be read: {error}") from error
+@cache
+def probe_words() -> dict[str, tuple[str, ...]]:
+    """The words of each vocabulary in the file of probes; nothing else of it is read."""
+    with safe_open(FILE, framework="pt") as file:
+        said = json.loads(file.metadata()["words"])
+    return {name: tuple(words) for name, words in said.items()}

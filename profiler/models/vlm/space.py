@@ -77,11 +77,9 @@ class Space(Protocol):
 
     def of_images(self, read: Sequence[torch.Tensor]) -> torch.Tensor:
         """For each list (B, words) probabilities → (B, d) unit rows."""
-        ...
 
     def of_captions(self, rows: Embeddings) -> Embeddings:
         """(M, e) embedded captions → (M, d) unit rows."""
-        ...
 
 
 def _is_published(vocabularies: Sequence[Vocabulary]) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from profiler.spec.language.tokens import SpecError
 from profiler.spec.language.tree import (
     CLASSES,
     CONCEPTS,
@@ -13,7 +12,6 @@ from profiler.spec.language.tree import (
     Formula,
     ForSome,
     HasConcept,
-    NamedSet,
     Or,
     Predicts,
     Spec,
@@ -64,10 +62,14 @@ class _Known:
         self.file = file
         self.classes = [each.name for each in file.classes] or classes
         self.concepts = [each.name for each in file.concepts] or concepts
-        self.sets = [CLASSES, CONCEPTS, *(each.name for each in file.sets)]
+        self.sets = {
+            CLASSES: tuple(self.classes or ()),
+            CONCEPTS: tuple(self.concepts or ()),
+            **{each.name: each.members for each in file.sets},
+        }
 
     def fail(self, message: str, at: int) -> NoReturn:
-        raise SpecError(message, self.file.source, at, self.file.title)
+        raise self.file.error(message, at)
 
     def unknown(self, what: str, name: str, known: Iterable[str], at: int) -> NoReturn:
         known = list(known)
@@ -143,26 +145,12 @@ class _Known:
             return node.over
         if node.over not in self.sets:
             self.unknown("set", node.over, self.sets, node.at)
-        found = _members(node.over, self.file.sets, self.classes, self.concepts)
-        if not found:
+        if not self.sets[node.over]:
             self.fail(
                 f"the set {node.over!r} has no members: the file declares none, and none are given",
                 node.at,
             )
-        return found
-
-
-def _members(
-    over: str | tuple[str, ...],
-    sets: Iterable[NamedSet],
-    classes: Sequence[str] | None,
-    concepts: Sequence[str] | None,
-) -> tuple[str, ...]:
-    if isinstance(over, tuple):
-        return over
-    if over in (CLASSES, CONCEPTS):
-        return tuple((classes if over == CLASSES else concepts) or ())
-    return next(each.members for each in sets if each.name == over)
+        return self.sets[node.over]
 
 
 def expand(
@@ -187,22 +175,19 @@ def expand(
     >>> str(expand(file.specs[0], file))
     '(predict(x, a) => >(x, a, d)) and (predict(x, b) => >(x, b, d))'
     """
-    classes = [each.name for each in file.classes] or classes
-    concepts = [each.name for each in file.concepts] or concepts
+    known = _Known(file, classes, concepts)
 
     def grown(node: Formula, made: list[tuple[Formula, int]]) -> tuple[Formula, int]:
         size = 1 + sum(each for _, each in made)
         if not isinstance(node, ForEach | ForSome):
             return rebuilt(node, [each for each, _ in made]), size
-        over = _members(node.over, file.sets, classes, concepts)
+        over = known.members(node)
         size = 1 + (size - 1) * len(over)
         if size > MOST_NODES:
-            raise SpecError(
+            raise file.error(
                 f"spec {spec.name!r}: written out for every member of its sets it has more than "
                 f"{MOST_NODES:,} atoms and connectives",
-                file.source,
                 node.at,
-                file.title,
             )
         bodies = tuple(_replaced(made[0][0], node.variable, member) for member in over)
         if len(bodies) == 1:

@@ -5,6 +5,7 @@ a stack of their own, so that they may be nested as deep as memory allows.
 """
 
 import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -124,6 +125,12 @@ class _Parser:
     def fail(self, message: str, at: int | None = None) -> NoReturn:
         raise SpecError(message, self.source, self.now.at if at is None else at, self.title)
 
+    def separated(self) -> Iterator[int]:
+        """Where each part of a list begins, as long as commas follow."""
+        yield self.now.at
+        while self.take(","):
+            yield self.now.at
+
     def name(self, what: str) -> str:
         """``name = WORD | STRING``: letters, digits, _ and - inside; anything else in quotes."""
         token = self.now
@@ -178,17 +185,12 @@ class _Parser:
     def entries(self, known: list[Entry], word: str) -> None:
         """``classes = "classes" entry { "," entry }``, ``entry = name [ "=" STRING ]``."""
         one = "class" if word == CLASSES else "concept"
-        while True:
-            at = self.now.at
+        for at in self.separated():
             name = self.name(f"the name of a {one}")
             if name in [each.name for each in known]:
                 self.fail(f"{one} {name!r} is declared twice", at)
-            caption = None
-            if self.take("="):
-                caption = self.caption()
+            caption = self.caption() if self.take("=") else None
             known.append(Entry(name, caption, at))
-            if not self.take(","):
-                return
 
     def caption(self) -> str:
         token = self.now
@@ -214,14 +216,11 @@ class _Parser:
         if self.now.means("}"):
             self.fail("a set has at least one member")
         found: list[str] = []
-        while True:
-            at = self.now.at
+        for at in self.separated():
             name = self.name("a member of the set")
             if name in found:
                 self.fail(f"{name!r} is twice in the set", at)
             found.append(name)
-            if not self.take(","):
-                break
         self.expect("}", "after the members of a set, or ','")
         return tuple(found)
 
@@ -231,9 +230,7 @@ class _Parser:
         name = self.name("the name of a spec")
         if name in [each.name for each in known]:
             self.fail(f"spec {name!r} is declared twice", at)
-        title = None
-        if self.now.kind == "string":
-            title = self.next().text
+        title = self.next().text if self.now.kind == "string" else None
         self.expect(":", "after the name of a spec")
         formula = self.formula()
         required: list[Requirement] = []
@@ -312,8 +309,7 @@ class _Parser:
     def quantifier(self, waiting: list[_Operator]) -> None:
         """``quantifier = ( "for" | "some" ) name "in" set { "," name "in" set } ":"``."""
         word = self.next().text
-        while True:
-            at = self.now.at
+        for at in self.separated():
             variable = self.name("a variable")
             self.expect("in", f"after the variable {variable!r}")
             over: str | tuple[str, ...]
@@ -324,8 +320,6 @@ class _Parser:
             else:
                 over = self.name("a set: its name, classes, concepts, or {members}")
             waiting.append(_Operator(word, at, variable=variable, over=over))
-            if not self.take(","):
-                break
         self.expect(":", "after the set, or ','")
 
     def connective(self, values: list[Formula], waiting: list[_Operator]) -> None:

@@ -6,8 +6,10 @@ from the leaves up (:func:`fold`), and two are equal if their nodes are, one aft
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
+
+from profiler.spec.language.tokens import SpecError
 
 T = TypeVar("T")
 
@@ -61,13 +63,22 @@ class Formula(ABC):
         return f"<{type(self).__name__} {self}>"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Atom(Formula):
-    """A formula without parts."""
+    """A formula without parts: a few names."""
+
+    at: int = field(default=-1, kw_only=True)
+    """Offset in the text it was read from; -1 where it was not."""
 
     @property
     def parts(self) -> tuple[Formula, ...]:
         """None."""
         return ()
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """Its names."""
+        return tuple(getattr(self, each.name) for each in fields(self) if each.name != "at")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,13 +87,6 @@ class Stronger(Atom):
 
     stronger: str
     weaker: str
-    at: int = field(default=-1, kw_only=True)
-    """Offset in the text it was read from; -1 where it was not."""
-
-    @property
-    def own(self) -> tuple[Any, ...]:
-        """Both concepts."""
-        return self.stronger, self.weaker
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,12 +94,6 @@ class Predicts(Atom):
     """``predict(x, label)``: no output is higher than that of the class."""
 
     label: str
-    at: int = field(default=-1, kw_only=True)
-
-    @property
-    def own(self) -> tuple[Any, ...]:
-        """The class."""
-        return (self.label,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,12 +101,6 @@ class HasConcept(Atom):
     """``hasCon(x, concept)``: the image is annotated with the concept."""
 
     concept: str
-    at: int = field(default=-1, kw_only=True)
-
-    @property
-    def own(self) -> tuple[Any, ...]:
-        """The concept."""
-        return (self.concept,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -301,6 +293,10 @@ class SpecFile:
     """The text it was read from, for error messages."""
     title: str = field(default="", compare=False)
     """Name of the file."""
+
+    def error(self, message: str, at: int) -> SpecError:
+        """An error that points into its text."""
+        return SpecError(message, self.source, at, self.title)
 
     def __str__(self) -> str:
         from profiler.spec.language.printer import written_file

@@ -6,10 +6,8 @@ them are kept as Python's unbounded integers over one common exponent, which is
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +44,7 @@ class Exact:
         known = exponents[wide != 0]
         least = int(known.min()) if known.size else 0
         shifts = np.where(wide != 0, exponents - least, 0).astype(object)
-        return cls(np.asarray(whole * 2**shifts, dtype=object), least - _MANTISSA)
+        return cls(whole * 2**shifts, least - _MANTISSA)
 
     def __add__(self, other: "Exact") -> "Exact":
         exponent = min(self.exponent, other.exponent)
@@ -60,22 +58,18 @@ class Exact:
         return Exact(self.whole * other.whole, self.exponent + other.exponent)
 
     def __matmul__(self, other: "Exact") -> "Exact":
-        made = np.asarray(self.whole @ other.whole, dtype=object)
-        return Exact(made, self.exponent + other.exponent)
-
-    def __getitem__(self, key: Any) -> "Exact":
-        return Exact(np.asarray(self.whole[key], dtype=object), self.exponent)
+        return Exact(self.whole @ other.whole, self.exponent + other.exponent)
 
     def _over(self, exponent: int) -> NDArray[np.object_]:
         return np.asarray(self.whole * 2 ** (self.exponent - exponent), dtype=object)
 
     def sum(self) -> "Exact":
         """Of all elements."""
-        return Exact(np.asarray(sum(self.whole.ravel().tolist()), dtype=object), self.exponent)
+        return Exact(self.whole.sum(), self.exponent)
 
     def max(self) -> "Exact":
         """The largest element."""
-        return Exact(np.asarray(max(self.whole.ravel().tolist()), dtype=object), self.exponent)
+        return Exact(self.whole.max(), self.exponent)
 
     def fraction(self) -> Fraction:
         """The only element as a fraction.
@@ -89,8 +83,7 @@ class Exact:
 def larger(one: Exact, other: Exact) -> Exact:
     """Element by element the larger of two."""
     exponent = min(one.exponent, other.exponent)
-    both = np.maximum(one._over(exponent), other._over(exponent))
-    return Exact(np.asarray(both, dtype=object), exponent)
+    return Exact(np.maximum(one._over(exponent), other._over(exponent)), exponent)
 
 
 def root_above(value: Fraction) -> Fraction:
@@ -108,8 +101,3 @@ def root_above(value: Fraction) -> Fraction:
     under = value.numerator * value.denominator * scale**2
     root = math.isqrt(under)
     return Fraction(root + (root * root < under), value.denominator * scale)
-
-
-def total(values: Iterable[Fraction]) -> Fraction:
-    """Sum of fractions."""
-    return sum(values, Fraction(0))

@@ -20,9 +20,9 @@ import numpy as np
 from profiler.core.arrays import Float64
 from profiler.errors import InputError, Undecided
 from profiler.spec.language.tree import Formula, HasConcept
-from profiler.spec.verify.interpretation import Interpretation, Linear
-from profiler.spec.verify.linear_program import Answer, Lift, Solver, highs
-from profiler.spec.verify.normal import MOST_WAYS, Above, Way, ways_to_fail
+from profiler.spec.verify.interpretation import Interpretation
+from profiler.spec.verify.linear_program import Answer, Lift, highs
+from profiler.spec.verify.normal import Above, Way, ways_to_fail
 from profiler.spec.verify.refutation import Refutation, clearly_refutes, refutes
 from profiler.spec.verify.regions import Ball, Box, Hull, Region
 
@@ -86,10 +86,7 @@ def check_region(
     interpretation: Interpretation,
     region: Region,
     *,
-    solver: Solver = highs,
     seconds: float = SECONDS,
-    most_ways: int = MOST_WAYS,
-    closed_form: bool = True,
 ) -> Outcome:
     """The formal check of one spec on one region.
 
@@ -97,18 +94,15 @@ def check_region(
         formula: without quantifiers.
         interpretation: what its atoms mean.
         region: not empty, as every :class:`Region` is.
-        solver: of linear programs.
         seconds: after which it stays undecided.
-        most_ways: in which the formula may fail; with more it stays undecided.
-        closed_form: use it where there is one; otherwise the solver answers everything.
     """
     if region.features != interpretation.features:
         raise InputError(
             f"a region of {region.features} features for a classifier of {interpretation.features}"
         )
-    search = _Search(interpretation, region, solver, seconds, closed_form)
+    search = _Search(interpretation, region, seconds)
     try:
-        ways = ways_to_fail(formula, interpretation.classes.names, most_ways)
+        ways = ways_to_fail(formula, interpretation.classes.names)
     except Undecided as error:
         return search.outcome("undecided", 0, reason=str(error))
     refutations: list[Refutation] = []
@@ -160,12 +154,11 @@ class _Search:
 
     interpretation: Interpretation
     region: Region
-    solver: Solver
     seconds: float
-    closed_form: bool
     started: float = field(default_factory=time.perf_counter)
     programs: int = 0
-    _single: dict[Above, Refutation | None] = field(default_factory=dict)
+    _single: dict[Above, bool] = field(default_factory=dict)
+    """Whether a row is nowhere positive."""
 
     def outcome(self, verdict: Verdict, ways: int, **found: Any) -> Outcome:
         seconds = time.perf_counter() - self.started
@@ -184,18 +177,12 @@ class _Search:
             # Nothing has to be positive: only annotations are wanted, or there is one class.
             return Counterexample(self.region.centre, np.inf, way)
         highest = self.region.highest(rows.rows) + rows.offsets
-        if self.closed_form:
-            if found := self._by_one_row(way, rows, highest):
-                return found
-            if len(rows.above) == 1:
-                z = self.region.where_highest(rows.rows[0])
-                return self._point(way, rows, z) or _doubt(float(highest[0] / rows.sizes[0]))
-        return self._by_programs(way, rows, highest)
+        return self._by_one_row(way, rows, highest) or self._by_programs(way, rows, highest)
 
     def _rows(self, way: Way) -> _Rows:
         blocks, offsets, above = [], [], list(way.rows)
         for row in way.rows:
-            among = self._among(row)
+            among = self.interpretation.among(row.of)
             high, low = among.index[row.high], among.index[row.low]
             blocks.append((among.rows[high] - among.rows[low])[None])
             offsets.append(among.offsets[high : high + 1] - among.offsets[low : low + 1])
@@ -215,23 +202,22 @@ class _Search:
         sizes[sizes == 0] = 1.0
         return _Rows(rows, np.concatenate(offsets), sizes, above, len(way.rows))
 
-    def _among(self, row: Above) -> Linear:
-        if row.of == "class":
-            return self.interpretation.classes
-        return self.interpretation.concepts
-
-    def _by_one_row(self, way: Way, rows: _Rows, highest: Float64) -> Refutation | None:
-        """A row that is nowhere positive refutes its way alone."""
+    def _by_one_row(
+        self, way: Way, rows: _Rows, highest: Float64
+    ) -> Refutation | Counterexample | str | None:
+        """A row that is nowhere positive refutes its way alone; a lone row has a closed form."""
         for place in np.argsort(highest / rows.sizes)[:2].tolist():
             row = rows.above[place]
             if highest[place] > _NEAR * rows.sizes[place]:
                 break
             if row not in self._single:
-                alone = Refutation(Way((row,), (), ()), (row,), (1.0,))
-                self._single[row] = alone if self._stands(alone) else None
+                self._single[row] = self._stands(Refutation(Way((row,), (), ()), (row,), (1.0,)))
             if self._single[row]:
                 return Refutation(way, (row,), (1.0,))
-        return None
+        if len(rows.above) > 1:
+            return None
+        z = self.region.where_highest(rows.rows[0])
+        return self._point(way, rows, z) or _doubt(float(highest[0] / rows.sizes[0]))
 
     def _stands(self, found: Refutation) -> bool:
         """Whether a refutation is beyond doubt; in rational arithmetic where floats leave any."""
@@ -242,14 +228,14 @@ class _Search:
     def _by_programs(
         self, way: Way, rows: _Rows, highest: Float64
     ) -> Refutation | Counterexample | str:
-        lifted = _Lifted.on(self.region, rows)
+        lifted = _LIFTED[type(self.region)](self.region, rows)
         order = np.argsort(highest[rows.direct :] / rows.sizes[rows.direct :]) + rows.direct
         active = [*range(rows.direct), *order[:_FIRST_ROWS].tolist()]
         answer: Answer | None = None
         for _ in range(ROUNDS):
             program = lifted.program(active)
             self.programs += 1
-            answer = self.solver(program, self.left)
+            answer = highs(program, self.left)
             if answer.status == "timeout":
                 return f"no verdict within {self.seconds:g} s"
             if answer.status != "optimal" or not np.isfinite(answer.lift):
@@ -271,8 +257,7 @@ class _Search:
             if not worse and inside:
                 break
             active += worse
-        lift = answer.lift if answer else float("nan")
-        return _doubt(lift)
+        return _doubt(answer.lift if answer else float("nan"))
 
     def _strictly(
         self, program: Lift, rows: _Rows, active: Sequence[int], answer: Answer
@@ -281,7 +266,7 @@ class _Search:
         strict = np.array([rows.above[place].strict for place in active])
         if abs(answer.lift) <= _NEAR and strict.any() and not strict.all():
             self.programs += 1
-            again = self.solver(replace(program, lifted=strict), self.left)
+            again = highs(replace(program, lifted=strict), self.left)
             if again.status == "optimal":
                 yield again
 
@@ -298,20 +283,14 @@ class _Search:
         """(P,) by how much a row's value may be wrong, generously."""
         magnitude = np.abs(z)
         terms = np.zeros(len(rows.above))
-        sizes = {
-            "class": self._magnitudes(self.interpretation.classes, magnitude),
-            "concept": self._magnitudes(self.interpretation.concepts, magnitude),
-        }
+        sizes = {}
+        for of in ("class", "concept"):
+            among = self.interpretation.among(of)
+            sizes[of] = np.abs(among.rows) @ magnitude + np.abs(among.offsets)
         for place, row in enumerate(rows.above):
-            among = self._among(row)
-            known = sizes[row.of]
-            terms[place] = known[among.index[row.high]] + known[among.index[row.low]]
+            index = self.interpretation.among(row.of).index
+            terms[place] = sizes[row.of][index[row.high]] + sizes[row.of][index[row.low]]
         return terms * (len(z) + 4) * np.finfo(np.float64).eps
-
-    @staticmethod
-    def _magnitudes(among: Linear, magnitude: Float64) -> Float64:
-        sizes: Float64 = np.abs(among.rows) @ magnitude + np.abs(among.offsets)
-        return sizes
 
 
 def _doubt(lift: float) -> str:
@@ -340,19 +319,11 @@ def _weighted(
 
 
 class _Lifted:
-    """A region's points as a linear program's unknowns."""
+    """A region's points as a linear program's unknowns, those that suit the kind of region."""
 
     def __init__(self, region: Region, rows: _Rows) -> None:
         self.region = region
         self.rows = rows
-
-    @staticmethod
-    def on(region: Region, rows: _Rows) -> "_Lifted":
-        """In the unknowns that suit the region."""
-        for kind, made in ((Box, _OnBox), (Hull, _OnHull), (Ball, _OnBall)):
-            if isinstance(region, kind):
-                return made(region, rows)
-        raise TypeError(f"no region: {type(region).__name__}")
 
     def program(self, active: Sequence[int]) -> Lift:
         """With some of the rows."""
@@ -423,3 +394,6 @@ class _OnBall(_Lifted):
         if not inside:
             self.cuts.append(direction / length)
         return self.region.middle + self.region.radius * direction / max(length, 1.0), inside
+
+
+_LIFTED: dict[type, type[_Lifted]] = {Box: _OnBox, Hull: _OnHull, Ball: _OnBall}

@@ -14,6 +14,7 @@ checks read atoms so, and no other way.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -90,6 +91,10 @@ class Interpretation:
     def features(self) -> int:
         """Width f."""
         return int(self.classes.rows.shape[1])
+
+    def among(self, of: Literal["class", "concept"]) -> Linear:
+        """The functions that are compared: outputs, or concepts."""
+        return self.classes if of == "class" else self.concepts
 
     def of(self, z: FloatArray, annotations: Mapping[str, BoolArray] | None = None) -> "ImageFacts":
         """The atoms of features (N, f).

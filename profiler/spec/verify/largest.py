@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profiler.errors import InputError
 from profiler.spec.verify.formal import Outcome
 
 WIDEST = 64.0
@@ -32,12 +31,7 @@ class Largest:
     seconds: float
 
 
-def largest_gamma(
-    check: Callable[[float], Outcome],
-    *,
-    widest: float = WIDEST,
-    precision: float = PRECISION,
-) -> Largest:
+def largest_gamma(check: Callable[[float], Outcome]) -> Largest:
     """Bisect between a γ that is proved and one that is not.
 
     Boxes grow with γ, so what holds on one holds on every smaller one. A γ at which the check stays
@@ -45,15 +39,11 @@ def largest_gamma(
 
     Args:
         check: the formal check on the box of a γ.
-        widest: stop there.
-        precision: of the bracket.
 
     >>> proved = lambda gamma: Outcome("proved" if gamma <= 0.3 else "violated", 0.0, 1)
     >>> round(largest_gamma(proved).gamma, 2)
     0.3
     """
-    if not widest > 0:
-        raise InputError(f"the widest γ must be positive, not {widest:g}")
     seconds = 0.0
 
     def tried(gamma: float) -> Outcome:
@@ -67,15 +57,15 @@ def largest_gamma(
         return Largest(None, outcome, 0.0, outcome, seconds)
     low, proof = 0.0, outcome
     high, failure = 0.25, None
-    while failure is None and low < widest:
-        outcome = tried(min(high, widest))
+    while failure is None and low < WIDEST:
+        outcome = tried(min(high, WIDEST))
         if outcome.verdict == "proved":
-            low, proof, high = min(high, widest), outcome, 2 * high
+            low, proof, high = min(high, WIDEST), outcome, 2 * high
         else:
-            high, failure = min(high, widest), outcome
+            high, failure = min(high, WIDEST), outcome
     if failure is None:
         return Largest(low, proof, math.inf, None, seconds)
-    while high - low > precision * max(1.0, low):
+    while high - low > PRECISION * max(1.0, low):
         middle = (low + high) / 2
         outcome = tried(middle)
         if outcome.verdict == "proved":

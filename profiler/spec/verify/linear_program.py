@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import linprog
@@ -50,15 +50,8 @@ class Answer:
     said: str = ""
 
 
-class Solver(Protocol):
-    """Anything that lifts."""
-
-    def __call__(self, program: Lift, seconds: float) -> Answer:
-        """Solve within a time; never raises for lack of an answer."""
-
-
 def highs(program: Lift, seconds: float) -> Answer:
-    """HiGHS, as SciPy ships it."""
+    """Solve with HiGHS, as SciPy ships it, within a time; never raises for lack of an answer."""
     count, width = program.rows.shape
     if seconds <= 0:
         return _none(program, "timeout", "no time was left")

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from profiler.concepts.heatmap import compare
 from profiler.core.arrays import BoolArray, FloatArray
+from profiler.core.statistics import wilson
 from profiler.spec.language.tree import Formula, Implies, Predicts, Stronger
 from profiler.spec.verify.interpretation import ImageFacts
-from profiler.spec.verify.rates import Rate
+from profiler.spec.verify.rates import LEVEL, Rate
 
 FEWEST = 5
 """Images predicted as a class, below which nothing is proposed for it."""
@@ -109,9 +110,9 @@ def candidates(
         inside, outside = facts.strengths[own & rows], facts.strengths[~own & rows]
         if len(inside) < FEWEST or not len(outside):
             continue
-        won, others = _wins(inside), _wins(outside)
+        won, others = compare(inside)[0], compare(outside)[0]
         gain = won / len(inside) - others / len(outside)
-        low = np.array([[Rate(int(w), len(inside)).interval()[0] for w in row] for row in won])
+        low, _ = wilson(won, len(inside), LEVEL)
         gain[low < least_rate] = -np.inf
         np.fill_diagonal(gain, -np.inf)
         order = np.argsort(-gain, axis=None, kind="stable")
@@ -126,15 +127,6 @@ def candidates(
                 found.append((label, names[relevant], names[irrelevant]))
                 chosen += 1
     return found
-
-
-def _wins(strengths: FloatArray) -> NDArray[np.int64]:
-    """(M, M) in how many images each concept beats each other."""
-    count = strengths.shape[1]
-    won = np.zeros((count, count), dtype=np.int64)
-    for place in range(count):
-        won[place] = np.count_nonzero(strengths[:, place, None] > strengths, axis=0)
-    return won
 
 
 def relevant_pairs(

@@ -5,6 +5,7 @@ class that has to be predicted; annotations. A formula holds on a region if no w
 there.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -75,18 +76,15 @@ class Way:
         )
 
 
-def ways_to_fail(
-    formula: Formula, classes: tuple[str, ...], most: int = MOST_WAYS
-) -> tuple[Way, ...]:
+def ways_to_fail(formula: Formula, classes: tuple[str, ...]) -> tuple[Way, ...]:
     """All ways in which a formula can fail, in a fixed order; none if it cannot.
 
     Args:
         formula: without quantifiers.
         classes: all outputs of the classifier.
-        most: ways.
 
     Raises:
-        Undecided: there are more.
+        Undecided: there are more than :data:`MOST_WAYS`.
 
     >>> from profiler.spec.language.parser import parse_formula
     >>> for way in ways_to_fail(parse_formula("predict(x, a) => >(x, p, q)"), ("a", "b")):
@@ -109,9 +107,9 @@ def ways_to_fail(
         first = len(done) - len(node.parts)
         parts = done[first:]
         del done[first:]
-        done.append(_joined(parts, _is_conjunction(node) == holds, most))
-    found = sorted({Way.of(each) for each in done[0]}, key=repr)
-    return tuple(found)
+        # For these to hold all their parts must, with the signs that they have.
+        done.append(_joined(parts, isinstance(node, And | Not) == holds))
+    return tuple(sorted({Way.of(each) for each in done[0]}, key=repr))
 
 
 def _signed(node: Formula, holds: bool) -> list[tuple[Formula, bool]]:
@@ -125,34 +123,29 @@ def _signed(node: Formula, holds: bool) -> list[tuple[Formula, bool]]:
     raise TypeError(f"write {type(node).__name__} out first: profiler.spec.language.expand")
 
 
-def _is_conjunction(node: Formula) -> bool:
-    """Whether, for it to hold, all its parts must, with the signs that they have."""
-    return isinstance(node, And | Not)
-
-
-def _joined(parts: list[list[Literals]], conjunction: bool, most: int) -> list[Literals]:
+def _joined(parts: list[list[Literals]], conjunction: bool) -> list[Literals]:
     if len(parts) == 1:
         return parts[0]
     if not conjunction:
-        return _bounded([each for part in parts for each in part], most)
+        return _bounded(each for part in parts for each in part)
     found = parts[0]
     for part in parts[1:]:
-        if len(found) * len(part) > 50 * most:
-            raise _too_many(most)
+        if len(found) * len(part) > 50 * MOST_WAYS:
+            raise _too_many()
         both = (one | other for one, other in product(found, part))
-        found = _bounded([each for each in both if not _contradicts(each)], most)
+        found = _bounded(each for each in both if not _contradicts(each))
     return found
 
 
-def _bounded(ways: list[Literals], most: int) -> list[Literals]:
+def _bounded(ways: Iterable[Literals]) -> list[Literals]:
     unique = list(dict.fromkeys(ways))
-    if len(unique) > most:
-        raise _too_many(most)
+    if len(unique) > MOST_WAYS:
+        raise _too_many()
     return unique
 
 
-def _too_many(most: int) -> Undecided:
-    return Undecided(f"the formula can fail in more than {most:,} ways")
+def _too_many() -> Undecided:
+    return Undecided(f"the formula can fail in more than {MOST_WAYS:,} ways")
 
 
 def _contradicts(literals: Literals) -> bool:

@@ -39,15 +39,15 @@ class Rate:
         """The share; NaN without images."""
         return self.holds / self.images if self.images else math.nan
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """Wilson's, for images drawn independently; without images it is (0, 1).
 
-        >>> Rate(0, 4).interval() == Rate(0, 4).interval(0.95), Rate(0, 0).interval()
-        (True, (0.0, 1.0))
+        >>> Rate(0, 0).interval()
+        (0.0, 1.0)
         """
         if not self.images:
             return 0.0, 1.0
-        low, high = wilson(np.array(self.holds), self.images, level)
+        low, high = wilson(np.array(self.holds), self.images, LEVEL)
         return float(low), float(high)
 
 

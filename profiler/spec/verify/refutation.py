@@ -17,6 +17,7 @@ floats, and says yes only where U is negative by more than all roundings togethe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 
@@ -59,31 +60,28 @@ def bound(
     region: Region,
 ) -> Fraction:
     """U, or a number above it; exact but for balls, where a root is rounded up."""
-    row = Exact.of(np.zeros(interpretation.features))
-    offset = Exact.of(np.zeros(()))
-    for of in ("class", "concept"):
-        among = interpretation.classes if of == "class" else interpretation.concepts
-        factors: dict[int, Exact] = {}
-        for each, weight in zip(rows, weights, strict=True):
-            if each.of == of:
-                exactly = Exact.of(np.array(weight))
-                nothing = Exact.of(np.zeros(()))
-                high, low = among.index[each.high], among.index[each.low]
-                factors[high] = factors.get(high, nothing) + exactly
-                factors[low] = factors.get(low, nothing) - exactly
-        for place, factor in factors.items():
-            row = row + factor * Exact.of(among.rows[place])
-            offset = offset + factor * Exact.of(among.offsets[place : place + 1]).sum()
+    nothing = Exact.of(np.zeros(()))
+    factors: dict[tuple[Literal["class", "concept"], str], Exact] = {}
+    for each, weight in zip(rows, weights, strict=True):
+        exactly = Exact.of(np.array(weight))
+        factors[each.of, each.high] = factors.get((each.of, each.high), nothing) + exactly
+        factors[each.of, each.low] = factors.get((each.of, each.low), nothing) - exactly
+    row, offset = Exact.of(np.zeros(interpretation.features)), nothing
+    for (of, name), factor in factors.items():
+        among = interpretation.among(of)
+        place = among.index[name]
+        row = row + factor * Exact.of(among.rows[place])
+        offset = offset + factor * Exact.of(among.offsets[place])
     return (region.exactly_highest(row) + offset).fraction()
 
 
 def _fits(found: Refutation) -> bool:
     """Whether rows and weights are what a refutation of this way may have."""
-    if len(found.rows) != len(found.weights):
-        return False
-    if not all(belongs(row, found.way) for row in found.rows):
-        return False
-    return all(weight >= 0 and np.isfinite(weight) for weight in found.weights)
+    return (
+        len(found.rows) == len(found.weights)
+        and all(belongs(row, found.way) for row in found.rows)
+        and all(weight >= 0 and np.isfinite(weight) for weight in found.weights)
+    )
 
 
 def clearly_refutes(found: Refutation, interpretation: Interpretation, region: Region) -> bool:
@@ -98,7 +96,7 @@ def clearly_refutes(found: Refutation, interpretation: Interpretation, region: R
     row, size = np.zeros(interpretation.features), np.zeros(interpretation.features)
     offset = magnitude = 0.0
     for each, weight in zip(found.rows, found.weights, strict=True):
-        among = interpretation.classes if each.of == "class" else interpretation.concepts
+        among = interpretation.among(each.of)
         high, low = among.index[each.high], among.index[each.low]
         row += weight * (among.rows[high] - among.rows[low])
         size += weight * (np.abs(among.rows[high]) + np.abs(among.rows[low]))

@@ -10,9 +10,9 @@ Of each region the largest value of a linear function is known in closed form; t
 arithmetic, is all a certificate needs.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -21,36 +21,43 @@ from profiler.errors import InputError
 from profiler.spec.verify.exact import Exact, larger, root_above
 
 
-class Region(Protocol):
+class Region(ABC):
     """A closed, bounded, convex and non-empty set of features."""
 
     @property
     def features(self) -> int:
         """Width f."""
+        return len(self.centre)
 
     @property
+    @abstractmethod
     def centre(self) -> Float64:
         """(f,) A point inside."""
 
     @property
+    @abstractmethod
     def largest(self) -> Float64:
         """(f,) No |z_j| in the region is larger, but for rounding."""
 
+    @abstractmethod
     def highest(self, rows: FloatArray) -> Float64:
         """(P,) The maximum of each row·z over the region, rounded."""
 
+    @abstractmethod
     def where_highest(self, row: FloatArray) -> Float64:
         """(f,) Where row·z is highest."""
 
+    @abstractmethod
     def exactly_highest(self, row: Exact) -> Exact:
         """The maximum of row·z, or a number above it, without a rounding to the wrong side."""
 
+    @abstractmethod
     def holds(self, z: FloatArray) -> bool:
         """Whether a point lies inside, up to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(Region):
     """low ≤ z ≤ high. Raises :class:`InputError` if there is no such z.
 
     Attributes:
@@ -87,11 +94,6 @@ class Box:
             raise InputError(f"the region is empty or unbounded: γ is {gamma:g}")
         low, high = mean - gamma * spread, mean + gamma * spread
         return cls(np.maximum(low, 0.0) if positive else low, high)
-
-    @property
-    def features(self) -> int:
-        """Width f."""
-        return len(self.low)
 
     @cached_property
     def centre(self) -> Float64:
@@ -131,7 +133,7 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class Hull:
+class Hull(Region):
     """All weighted means of points. Raises :class:`InputError` if there are none.
 
     Attributes:
@@ -144,11 +146,6 @@ class Hull:
         if not len(self.points):
             raise InputError("the region is empty: a hull of no encodings")
         checked_rows(self.points, "encodings")
-
-    @property
-    def features(self) -> int:
-        """Width f."""
-        return int(self.points.shape[1])
 
     @cached_property
     def centre(self) -> Float64:
@@ -188,7 +185,7 @@ class Hull:
 
 
 @dataclass(frozen=True, eq=False)
-class Ball:
+class Ball(Region):
     """‖z − middle‖ ≤ radius. Raises :class:`InputError` if there is no such z.
 
     Attributes:
@@ -203,11 +200,6 @@ class Ball:
         checked_rows(self.middle[None], "middle of a ball")
         if not (self.radius >= 0 and np.isfinite(self.radius)):
             raise InputError(f"the region is empty or unbounded: a ball of radius {self.radius:g}")
-
-    @property
-    def features(self) -> int:
-        """Width f."""
-        return len(self.middle)
 
     @property
     def centre(self) -> Float64:
