@@ -1,5 +1,7 @@
 """The options about classifiers and labelled images, shared by the commands that judge answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,26 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.engines import Scaling
-from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
-    Precision,
-    Seed,
-    VLMName,
-    Workers,
-    batch_size_of,
-    check_precision,
-)
-from profiler.cli.subjects import Device, Loading
+from profiler.cli.images import Computing, VLMName
+from profiler.cli.subjects import Loading
+from profiler.cli.words import Asking
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
+    from profiler.activations.kept import Engine
     from profiler.api.classifiers import LabelledCase, Proposing
     from profiler.api.objects import Concepts
     from profiler.api.results import Profile
+    from profiler.data.concept_sets import ConceptSet
+    from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
     from profiler.models.classifier import Classifier
-    from profiler.session import Reading
+    from profiler.models.vlm.base import VLM
+
+    Opened = tuple[Classifier, VLM, LabelledImages, ConceptSet]
 
 DataPath = Annotated[
     Path,
@@ -143,31 +142,6 @@ class Naming:
         return self.concepts
 
 
-@dataclass(frozen=True)
-class Computing:
-    """How images are read, and where networks run."""
-
-    batch_size: BatchSize = "auto"
-    workers: Workers = 2
-    device: Device = "auto"
-    precision: Precision = "fp32"
-    seed: Seed = 0
-    allow_bad: AllowBad = False
-
-    def check(self) -> None:
-        """Refuse what is no batch size, and what the device lacks."""
-        batch_size_of(self.batch_size)
-        check_precision(self.precision, self.device)
-
-    @property
-    def reading(self) -> "Reading":
-        """For a story."""
-        from profiler.session import Reading
-
-        size = batch_size_of(self.batch_size)
-        return Reading(size, self.workers, self.precision, self.allow_bad)
-
-
 _HERE = Scaling()
 """The passes are made in this process."""
 
@@ -193,10 +167,33 @@ def case_of(
         classes=naming.classes,
         head=naming.head,
         vlm=naming.vlm,
+        preprocess=None,
         limit=limit,
         device=scaling.device(computing.device),
         folder=folder,
     )
+
+
+@contextmanager
+def opened(
+    subject: str,
+    data: Path,
+    limit: int | None,
+    naming: Naming,
+    loading: Loading,
+    asking: Asking,
+    computing: Computing,
+    scaling: Scaling,
+    folder: Path,
+) -> "Iterator[tuple[LLM | None, Engine | None, Opened]]":
+    """The language model, where the passes are made, and what a story about a classifier reads."""
+    with asking.model() as llm:
+        concepts = naming.chosen(llm, asking.prompts)
+        case = case_of(subject, data, limit, naming, loading, computing, folder, concepts, scaling)
+        classifier, images = case.open()
+        words = case.concepts(images)
+        with scaling.open(case.inputs(classifier.outputs), computing.device) as engine:
+            yield llm, engine, (classifier, case.open_vlm(), images, words)
 
 
 def open_classifier(

@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -14,18 +14,17 @@ from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackSteps,
     ClassesFile,
-    Computing,
     DataLimit,
     DataPath,
     HeadName,
     Naming,
     TrustLabels,
-    case_of,
     open_classifier,
+    opened,
 )
 from profiler.cli.engines import ONE_COMMAND, Scaling
 from profiler.cli.help import App
-from profiler.cli.images import batch_size_of
+from profiler.cli.images import Computing, batch_size_of
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName
 from profiler.cli.words import Asking, Date, Reporting, provenance, report
@@ -159,20 +158,10 @@ def fit(
     wanted = parse_views(views)
     check_rule(rule, wanted)
     out = out or _folder(subject)
-    with ExitStack() as opened:
-        model = opened.enter_context(asking.model())
-        concepts = naming.chosen(model, asking.prompts)
-        case = case_of(subject, data, limit, naming, loading, computing, out, concepts, scaling)
-        classifier, images = case.open()
-        words = case.concepts(images)
-        engine = opened.enter_context(
-            scaling.open(case.inputs(classifier.outputs), computing.device)
-        )
+    case = opened(subject, data, limit, naming, loading, asking, computing, scaling, out)
+    with case as (llm, engine, inputs):
         guard = fit_guard(
-            classifier,
-            case.open_vlm(),
-            images,
-            words,
+            *inputs,
             out,
             GuardOptions(
                 rule=rule,
@@ -186,7 +175,7 @@ def fit(
                 engine=engine,
                 provenance=provenance(context, date),
             ),
-            services(model),
+            services(llm),
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""

@@ -2,8 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -326,18 +326,15 @@ def check_votes(votes: int, llm: str) -> None:
         raise UsageError(f"--votes {votes} asks an LLM several times; name one with --llm")
 
 
-@contextmanager
-def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[LLM | None]":
+def language_model(
+    spec: str, base_url: str | None, refresh: bool
+) -> "AbstractContextManager[LLM | None]":
     """The LLM of the options, closed at the end; None where nobody is to be asked."""
     from profiler.core.store import cache_folder
     from profiler.llm.choose import open_llm
 
     llm = open_llm(spec, base_url=base_url, cache_dir=cache_folder() / "llm", refresh=refresh)
-    try:
-        yield llm
-    finally:
-        if llm is not None:
-            llm.close()
+    return nullcontext() if llm is None else closing(llm)
 
 
 def provenance(context: typer.Context, date: str | None, **used: Any) -> "Provenance":
