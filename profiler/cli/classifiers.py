@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 DataPath = Annotated[
     Path,
     typer.Option(
-        "--data",
         help="Labelled images: a folder with a subfolder for each class, or a CSV "
         "with the columns path,label.",
     ),
@@ -39,7 +38,6 @@ DataPath = Annotated[
 ClassesFile = Annotated[
     Path | None,
     typer.Option(
-        "--classes",
         help="Names of the outputs: a file with one name on each line, or JSON; or a "
         "CSV label,class that maps each label of the data to an output.  "
         "[default: the names that come with the weights; ImageNet's for 1000 "
@@ -48,52 +46,19 @@ ClassesFile = Annotated[
 ]
 HeadName = Annotated[
     str | None,
-    typer.Option(
-        "--head", help="Name of the linear layer that is the head.  [default: the last one]"
-    ),
+    typer.Option(help="Name of the linear layer that is the head.  [default: the last one]"),
 ]
-AttributesName = Annotated[
-    str | None,
-    typer.Option(
-        "--concepts",
-        help="Concepts to look for: a text file with one on each line, or a built-in "
-        "set.  [default: RIVAL10's attributes if the classes are RIVAL10's, else "
-        "120 visual attributes]",
-    ),
-]
-ConceptsFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--concepts-from",
-        metavar="RUN",
-        help="Take the most frequent labels of a finished profile as concepts.",
-    ),
-]
-ProposeConcepts = Annotated[
-    bool,
-    typer.Option(
-        "--propose-concepts",
-        help="Let the language model propose attributes that separate the classes.",
-    ),
-]
-AttackName = Annotated[
-    str | None, typer.Option("--attack", help="Attack the images first: fgsm or pgd.")
-]
-Eps = Annotated[
-    str, typer.Option("--eps", help="Largest change of a pixel by an attack, where white is 1.")
-]
-AttackSteps = Annotated[int, typer.Option("--attack-steps", help="Number of steps of pgd.", min=1)]
+AttackName = Annotated[str | None, typer.Option(help="Attack the images first: fgsm or pgd.")]
+Eps = Annotated[str, typer.Option(help="Largest change of a pixel by an attack, where white is 1.")]
+AttackSteps = Annotated[int, typer.Option(help="Number of steps of pgd.", min=1)]
 Corrupt = Annotated[
     str | None,
     typer.Option(
-        "--corrupt",
         metavar="NAME:SEVERITY",
         help="Corrupt the images first, as in gaussian_noise:3; severities are 1 to 5.",
     ),
 ]
-DataLimit = Annotated[
-    int | None, typer.Option("--limit", help="Use only this many images, evenly spread.")
-]
+DataLimit = Annotated[int | None, typer.Option(help="Use only this many images, evenly spread.")]
 TrustLabels = Annotated[
     bool,
     typer.Option(
@@ -109,9 +74,28 @@ class Naming:
 
     classes: ClassesFile = None
     head: HeadName = None
-    concepts: AttributesName = None
-    concepts_from: ConceptsFrom = None
-    propose_concepts: ProposeConcepts = False
+    concepts: Annotated[
+        str | None,
+        typer.Option(
+            help="Concepts to look for: a text file with one on each line, or a built-in "
+            "set.  [default: RIVAL10's attributes if the classes are RIVAL10's, else "
+            "120 visual attributes]",
+        ),
+    ] = None
+    concepts_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Take the most frequent labels of a finished profile as concepts.",
+        ),
+    ] = None
+    propose_concepts: Annotated[
+        bool,
+        typer.Option(
+            "--propose-concepts",
+            help="Let the language model propose attributes that separate the classes.",
+        ),
+    ] = False
     vlm: VLMName = "open_clip:ViT-B-16/openai"
 
     def chosen(

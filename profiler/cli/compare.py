@@ -39,7 +39,6 @@ class CategorizingRuns(Categorizing):
     categories: Annotated[
         Path | None,
         typer.Option(
-            "--categories",
             help="File of categories, one on each line: name: description.  [default: the runs']",
         ),
     ] = None

@@ -49,7 +49,7 @@ _UNUSED = ("workers", "precision", "allow_bad")
 
 GuardFile = Annotated[
     Path | None,
-    typer.Option("--guard", help="File of the guard.  [default: reports/guard-SUBJECT/…]"),
+    typer.Option(help="File of the guard.  [default: reports/guard-SUBJECT/…]"),
 ]
 
 
@@ -58,16 +58,16 @@ class Flagging:
     """By which promise a threshold is set."""
 
     share: Annotated[
-        float | None, typer.Option("--share", help="Flag at most this share of all inputs.")
+        float | None,
+        typer.Option(help="Flag at most this share of all inputs."),
     ] = None
     false_alarms: Annotated[
         float | None,
-        typer.Option("--false-alarms", help="Flag at most this share of the correct predictions."),
+        typer.Option(help="Flag at most this share of the correct predictions."),
     ] = None
     passed_errors: Annotated[
         float | None,
         typer.Option(
-            "--passed-errors",
             help="Keep the share of inputs that are misclassified and pass below this "
             "(conformal risk control).",
         ),
@@ -75,13 +75,10 @@ class Flagging:
     risk: Annotated[
         float | None,
         typer.Option(
-            "--risk",
             help="Keep the share of misclassified inputs among those that pass below this.",
         ),
     ] = None
-    confidence: Annotated[
-        float, typer.Option("--confidence", help="Confidence with which --risk holds.")
-    ] = 0.95
+    confidence: Annotated[float, typer.Option(help="Confidence with which --risk holds.")] = 0.95
 
     def target(self) -> tuple[str, float] | None:
         """The one promise that was given, and its level; None without any."""
@@ -291,9 +288,7 @@ def evaluate(
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option(
-            "--attack", help="Attack the images: fgsm or pgd; may be given more than once."
-        ),
+        typer.Option(help="Attack the images: fgsm or pgd; may be given more than once."),
     ] = None,
     eps: Annotated[
         str,
@@ -305,7 +300,6 @@ def evaluate(
     corrupt: Annotated[
         list[str] | None,
         typer.Option(
-            "--corrupt",
             metavar="NAME:SEVERITY",
             help="Corrupt the images, as in gaussian_noise:3; may be given more than once.",
         ),

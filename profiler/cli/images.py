@@ -32,13 +32,6 @@ ProbeName = Annotated[
         "('data-{000..010}.tar'), Parquet files, or an address (s3://…)."
     ),
 ]
-ConceptsName = Annotated[
-    str,
-    typer.Option(
-        help="Concepts: common-20k, common-3k, imagenet-1k, visual, attributes, or a text file "
-        "with one concept a line."
-    ),
-]
 Limit = Annotated[int | None, typer.Option(help="Use only this many probe images, evenly spread.")]
 Top = Annotated[
     int | None,

@@ -46,7 +46,6 @@ def check(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
             help="Labelled images: a folder with a subfolder for each class, or a CSV "
             "with the columns path,label.",
         ),
