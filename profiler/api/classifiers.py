@@ -25,7 +25,7 @@ from profiler.models.attacks import Attack, parse_eps
 from profiler.models.classifier import Classifier
 from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.base import VLM
-from profiler.models.vlm.choose import DEFAULT_VLM, open_vlm
+from profiler.models.vlm.choose import open_vlm
 from profiler.profile.result import attributes_of
 from profiler.session import check_writable, choose_device
 
@@ -41,8 +41,17 @@ Proposing = Callable[[Sequence[str]], Concepts]
 :func:`profiler.concepts.proposing.propose_concepts` with a language model."""
 
 
-def open_labels(source: Labelled, limit: int | None) -> tuple[Path | LabelledSequence, int | None]:
-    """A path, or images in memory whose labels are checked; and the limit that is left to keep."""
+def open_labels(
+    source: Labelled, classes: Classes | None, limit: int | None
+) -> tuple[Path | LabelledSequence, Path | Sequence[str] | None, int | None]:
+    """A path, or images in memory whose labels are checked; names; and the limit left to keep."""
+    data, left = _images_of(source, limit)
+    names = Path(classes) if isinstance(classes, str) else classes
+    check_data(data, names)
+    return data, names, left
+
+
+def _images_of(source: Labelled, limit: int | None) -> tuple[Path | LabelledSequence, int | None]:
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     if isinstance(source, str | Path):
@@ -125,22 +134,19 @@ class LabelledCase:
         cls,
         model: Model,
         images: Labelled,
-        concepts: Concepts | Profile | Proposing | None = None,
-        *,
-        classes: Classes | None = None,
-        head: str | None = None,
-        vlm: str | VLM = DEFAULT_VLM,
-        preprocess: str | Preprocess | None = None,
-        limit: int | None = None,
-        device: str = "auto",
-        folder: Path | None = None,
+        concepts: Concepts | Profile | Proposing | None,
+        classes: Classes | None,
+        head: str | None,
+        vlm: str | VLM,
+        preprocess: str | Preprocess | None,
+        limit: int | None,
+        device: str,
+        folder: Path | None,
     ) -> "LabelledCase":
         """What a function or a command was given; ``folder`` is where it will write to."""
         check_names(model, vlm)
         choose_device(device)
-        source, left = open_labels(images, limit)
-        names = Path(classes) if isinstance(classes, str) else classes
-        check_data(source, names)
+        source, names, left = open_labels(images, classes, limit)
         words = concepts if callable(concepts) else words_of(concepts)
         if folder is not None:
             check_writable(folder)

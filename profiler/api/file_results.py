@@ -55,17 +55,7 @@ class FileResult(Result):
         return str(self.files[self.NAMES[-1]])
 
     def save(self, folder: Path | str) -> Path:
-        """Write the files that the command line would have written.
-
-        Args:
-            folder: made if it is not there.
-
-        Returns:
-            The report's path.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
+        """Write the files that the command line would have written; see :meth:`Result.save`."""
         check_writable(Path(folder))
         for name, content in self.files.items():
             write_atomically(Path(folder, name), content)
@@ -112,7 +102,8 @@ class FileResult(Result):
         return content
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV; what is not known is empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
@@ -158,7 +149,7 @@ class ClassifierDiagnosis(FileResult):
             named = {"true": classes[each["true"]], "predicted": classes[each["predicted"]]}
             row = {**each, **named, "at_fault": each["verdicts"][rule]}
             rows.append([row["image"], *(row[column] for column in kept)])
-        return _table(("number", *kept), rows)
+        return csv_text(("number", *kept), rows)
 
     @property
     def _title(self) -> str:
@@ -186,7 +177,7 @@ class GuardAssessment(FileResult):
     def to_csv(self) -> str:
         """A row a condition and detector: what was flagged, and how well errors are detected."""
         counts = ("images", "defects", "right", "flagged_defects", "flagged_right")
-        return _table(
+        return csv_text(
             ("condition", "detector", *counts, *METRICS),
             (
                 [each["title"], name, *(each[count] for count in counts)]
@@ -242,7 +233,7 @@ class CheckResult(FileResult):
             found = [region["verdict"] for region in each["formal"]]
             row += [found.count(verdict) for verdict in ("proved", "violated", "undecided")]
             rows.append(row)
-        return _table((*header, "proved", "violated", "unproved"), rows)
+        return csv_text((*header, "proved", "violated", "unproved"), rows)
 
     @property
     def _title(self) -> str:

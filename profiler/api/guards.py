@@ -1,7 +1,5 @@
 """The guard in Python: fitted on, scoring and assessed on networks and images as they come."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,10 +13,9 @@ from profiler.api.classifiers import (
     LabelledCase,
     Proposing,
     changes_of,
-    check_data,
     open_labels,
 )
-from profiler.api.file_results import GuardAssessment
+from profiler.api.file_results import GuardAssessment, csv_text
 from profiler.api.objects import (
     CacheFolder,
     Concepts,
@@ -35,7 +32,7 @@ from profiler.data.corruptions import Corruption
 from profiler.guard.answers import REFERENCE, check_subject
 from profiler.guard.assess import AssessOptions, assess_guard
 from profiler.guard.fit import GuardOptions, check_rule, fit_guard, open_guard_data
-from profiler.guard.guard import FILE, Guard
+from profiler.guard.guard import Guard
 from profiler.guard.metrics import DRAWS
 from profiler.guard.rules.combined import DEFAULT
 from profiler.guard.score import COLUMNS, score_images
@@ -118,13 +115,9 @@ class FittedGuard(Guard):
             ProfilerError: with the reason; see :mod:`profiler.errors`.
         """
         check_rule(rule, tuple(views))
-        settings = {
-            "model": model,
-            "images": images,
-            "concepts": concepts,
-            "rule": rule,
-            "seed": seed,
-        }
+        how = provenance_of(
+            "Guard.fit", model=model, images=images, concepts=concepts, rule=rule, seed=seed
+        )
         options = GuardOptions(
             rule,
             tuple(views),
@@ -134,56 +127,18 @@ class FittedGuard(Guard):
             trust_labels,
             seed,
             reading or Reading(),
-            provenance_of("Guard.fit", settings),
+            how,
         )
         store = open_store(cache)
         folder = None if out is None else Path(out)
         case = LabelledCase.given(
-            model,
-            images,
-            concepts,
-            classes=classes,
-            head=head,
-            vlm=vlm,
-            preprocess=preprocess,
-            limit=limit,
-            device=device,
-            folder=folder,
+            model, images, concepts, classes, head, vlm, preprocess, limit, device, folder
         )
         classifier, labelled = case.open()
         words = case.concepts(labelled)
         services = services_of(progress, store=store)
-        return cls._of(
-            fit_guard(classifier, case.open_vlm(), labelled, words, folder, options, services)
-        )
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read a guard's file, or that in a folder.
-
-        Args:
-            path: of the file, or of the folder that ``fit`` wrote to.
-
-        Raises:
-            InputError: it is none, or damaged.
-        """
-        path = Path(path)
-        return cls._of(super().load(path / FILE if path.is_dir() else path))
-
-    def save(self, path: Path | str) -> None:
-        """Write it; whole or not at all.
-
-        Args:
-            path: of the file, by custom ``guard.safetensors``.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        super().save(Path(path))
-
-    @classmethod
-    def _of(cls, guard: Guard) -> Self:
-        return cls(**{each.name: getattr(guard, each.name) for each in fields(guard)})
+        made = fit_guard(classifier, case.open_vlm(), labelled, words, folder, options, services)
+        return cls(**{each.name: getattr(made, each.name) for each in fields(made)})
 
     @in_parameters
     def score(
@@ -215,13 +170,8 @@ class FittedGuard(Guard):
         """
         classifier = self._classifier(model, preprocess, device)
         probe, services = open_images(images), services_of(progress)
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            row.cells for row in score_images(self, classifier, probe, services=services)
-        )
-        return framed(file.getvalue())
+        rows = score_images(self, classifier, probe, services=services)
+        return framed(csv_text(COLUMNS, (row.cells for row in rows)))
 
     @in_parameters
     def evaluate(
@@ -276,17 +226,16 @@ class FittedGuard(Guard):
             InputError: no image is left, or all predictions are correct, or all incorrect.
         """
         attacked, harmed = changes_of(attacks, eps, attack_steps, corruptions, seed)
-        settings = {
-            "model": model,
-            "images": images,
-            "attacks": [each.text for each in attacked],
-            "corruptions": harmed,
-            "draws": draws,
-            "seed": seed,
-        }
-        source, left = open_labels(images, limit)
-        names = Path(classes) if isinstance(classes, str) else classes
-        check_data(source, names)
+        how = provenance_of(
+            "Guard.evaluate",
+            model=model,
+            images=images,
+            attacks=[each.text for each in attacked],
+            corruptions=harmed,
+            draws=draws,
+            seed=seed,
+        )
+        source, names, left = open_labels(images, classes, limit)
         classifier = self._classifier(model, preprocess, device)
         found = assess_guard(
             self,
@@ -299,7 +248,7 @@ class FittedGuard(Guard):
                 harmed,
                 draws=draws,
                 seed=seed,
-                provenance=provenance_of("Guard.evaluate", settings),
+                provenance=how,
             ),
             services_of(progress),
         )

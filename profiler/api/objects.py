@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -24,6 +24,9 @@ from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.annotated import AnnotatedVLM
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM, WORDS, check_vlm, late_words, open_vlm
+from profiler.profile.labels import DEFAULT_SIMILARITY
+from profiler.profile.similarity.base import Similarity
+from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 from profiler.session import Progress, Provenance, Services, Silent, choose_device
 
 P = ParamSpec("P")
@@ -283,10 +286,24 @@ def open_subject(model: Model, preprocess: str | Preprocess | None, device: str)
     return model
 
 
+def similarity_of(concepts: Concepts, given: str | Similarity | None) -> Similarity:
+    """The formula that is given, or else the usual one; of annotations, one that is about them."""
+    annotated = isinstance(concepts, str) and is_annotated(concepts)
+    if given is None:
+        given = OF_ANNOTATIONS[0] if annotated else DEFAULT_SIMILARITY.name
+    formula = open_similarity(given) if isinstance(given, str) else given
+    if annotated and formula.name not in OF_ANNOTATIONS:
+        raise UsageError(
+            f"--similarity {formula.name} is about cosines, and annotations are none; use "
+            f"{', '.join(OF_ANNOTATIONS)}"
+        )
+    return formula
+
+
 # --- the record of a call ----------------------------------------------------------------------
 
 
-def provenance_of(function: str, settings: Mapping[str, Any]) -> Provenance:
+def provenance_of(function: str, **settings: Any) -> Provenance:
     """The call as one line and its parameters, for the record; objects stand by their names."""
     kept = {name: _plain(value) for name, value in settings.items()}
     given = (f"{name}={value!r}" for name, value in kept.items() if value is not None)

@@ -108,27 +108,20 @@ def check(
         check_spec_names(specs, None, words.words if words else None)
     if annotations is not None:
         text_of(Path(annotations), "file of annotations")
-    settings = {
-        "spec": specs.title,
-        "model": model,
-        "images": images,
-        "regions": tuple(map(str, wanted)),
-        "vlm": vlm,
-        "limit": limit,
-        "seed": seed,
-    }
+    how = provenance_of(
+        "check",
+        spec=specs.title,
+        model=model,
+        images=images,
+        regions=tuple(map(str, wanted)),
+        vlm=vlm,
+        limit=limit,
+        seed=seed,
+    )
     store = open_store(cache)
     folder = None if out is None else Path(out)
     case = LabelledCase.given(
-        model,
-        images,
-        classes=classes,
-        head=head,
-        vlm=vlm,
-        preprocess=preprocess,
-        limit=limit,
-        device=device,
-        folder=folder,
+        model, images, None, classes, head, vlm, preprocess, limit, device, folder
     )
     classifier, labelled = case.open()
     with _pointing():
@@ -149,7 +142,7 @@ def check(
                 trust_labels=trust_labels,
                 seed=seed,
                 reading=reading or Reading(),
-                provenance=provenance_of("check", settings),
+                provenance=how,
             ),
             services_of(progress, store=store),
         )
@@ -215,28 +208,21 @@ def mine(
     named = None if table is None else Path(table)
     if named is not None:
         read_table(named)
-    settings = {
-        "model": model,
-        "images": images,
-        "concepts": concepts,
-        "table": table,
-        "vlm": vlm,
-        "limit": limit,
-        "seed": seed,
-    }
+    how = provenance_of(
+        "mine",
+        model=model,
+        images=images,
+        concepts=concepts,
+        table=table,
+        vlm=vlm,
+        limit=limit,
+        seed=seed,
+    )
     store = open_store(cache)
     file = None if out is None else Path(out)
+    folder = file.parent if file else None
     case = LabelledCase.given(
-        model,
-        images,
-        concepts,
-        classes=classes,
-        head=head,
-        vlm=vlm,
-        preprocess=preprocess,
-        limit=limit,
-        device=device,
-        folder=file.parent if file else None,
+        model, images, concepts, classes, head, vlm, preprocess, limit, device, folder
     )
     classifier, labelled = case.open()
     # Of a table, all columns, unless some are named.
@@ -252,7 +238,7 @@ def mine(
             trust_labels=trust_labels,
             seed=seed,
             reading=reading or Reading(),
-            provenance=provenance_of("mine", settings),
+            provenance=how,
         ),
         services_of(progress, store=store),
     )

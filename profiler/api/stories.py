@@ -1,7 +1,7 @@
 """The stories as functions: networks, images and words go in, by name or in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import fields, replace
 from functools import partial as with_arguments
 from pathlib import Path
@@ -22,6 +22,7 @@ from profiler.api.objects import (
     open_subject,
     provenance_of,
     services_of,
+    similarity_of,
 )
 from profiler.api.results import Profile
 from profiler.compare.compare import CompareOptions, common_categories, compare_runs, order_of
@@ -47,8 +48,6 @@ from profiler.profile.evaluation import DRAWS
 from profiler.profile.run import ProfileOptions
 from profiler.profile.run import profile as profile_network
 from profiler.profile.similarity.base import Similarity
-from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
-from profiler.profile.sorting.categories import DEFAULT, Category
 from profiler.profile.threshold import Threshold, read_cut, read_threshold
 from profiler.session import Progress, Reading, choose_device
 
@@ -111,16 +110,16 @@ def profile(
     given |= {"layers": _layers(layers), "threshold": _cut(threshold), "seed": seed}
     place = choose_device(device)
     store = open_store(cache)
-    settings = {
-        "model": model,
-        "images": images,
-        "concepts": concepts,
-        "vlm": None if annotated else vlm,
-        "limit": limit,
+    how = provenance_of(
+        "profile",
+        model=model,
+        images=images,
+        concepts=concepts,
+        vlm=None if annotated else vlm,
+        limit=limit,
         **({"llm": llm} if isinstance(llm, str) else {}),
         **given,
-    }
-    how = provenance_of("profile", settings)
+    )
     how = replace(how, date=given.pop("date", how.date))
     wanted = ProfileOptions(**given, provenance=how)
     kept = store.folder if store else None
@@ -228,18 +227,16 @@ def compare(
     if networks and images is None:
         raise UsageError("networks are profiled first; say with `images` on which images")
     _, given = _profiling("compare", concepts, reader, similarity, options)
-    finished = [slot for slot in slots if isinstance(slot, NamedRun)]
-    shared = common_categories(finished) if finished else ()
-    categories = tuple(Category(*pair) for pair in shared) or DEFAULT
-    settings = {
-        "profiles": [each.name for each in slots],
-        "timeline": timeline,
-        "threshold": threshold,
-        "own_thresholds": own_thresholds,
-        "draws": draws,
-        "seed": seed,
-    }
-    how = provenance_of("compare", settings)
+    categories = common_categories(slots)
+    how = provenance_of(
+        "compare",
+        profiles=[each.name for each in slots],
+        timeline=timeline,
+        threshold=threshold,
+        own_thresholds=own_thresholds,
+        draws=draws,
+        seed=seed,
+    )
     how = replace(how, date=given.pop("date", how.date))
     words = ProfileOptions(**{"categories": categories, **given, "seed": seed})
     wanted = CompareOptions(
@@ -354,32 +351,24 @@ def debug(
     if wanted is None:
         raise UnknownNameError("level", level, LEVELS)
     attacked, harmed = change_of(attack, eps, attack_steps, corrupt, seed)
-    settings = {
-        "model": model,
-        "images": images,
-        "concepts": concepts,
-        "classes": classes,
-        "head": head,
-        "attack": attacked.text if attacked else None,
-        "corrupt": harmed,
-        "level": level,
-        "vlm": vlm,
-        "limit": limit,
-        "seed": seed,
-    }
+    how = provenance_of(
+        "debug",
+        model=model,
+        images=images,
+        concepts=concepts,
+        classes=classes,
+        head=head,
+        attack=attacked.text if attacked else None,
+        corrupt=harmed,
+        level=level,
+        vlm=vlm,
+        limit=limit,
+        seed=seed,
+    )
     store = open_store(cache)
     folder = None if out is None else Path(out)
     case = LabelledCase.given(
-        model,
-        images,
-        concepts,
-        classes=classes,
-        head=head,
-        vlm=vlm,
-        preprocess=preprocess,
-        limit=limit,
-        device=device,
-        folder=folder,
+        model, images, concepts, classes, head, vlm, preprocess, limit, device, folder
     )
     with _language_model(llm, store) as asked:
         classifier, labelled = case.open()
@@ -397,7 +386,7 @@ def debug(
                 trust_labels,
                 seed,
                 reading=reading or Reading(),
-                provenance=provenance_of("debug", settings),
+                provenance=how,
             ),
             services_of(progress, asked, store),
         )
@@ -417,15 +406,7 @@ def _profiling(
     annotated = isinstance(concepts, str) and is_annotated(concepts)
     if annotated and vlm != DEFAULT_VLM:
         raise UsageError("`vlm` and annotations both say what the images show; give one")
-    if similarity is None:
-        similarity = OF_ANNOTATIONS[0] if annotated else "soft-wpmi"
-    formula = open_similarity(similarity) if isinstance(similarity, str) else similarity
-    if annotated and formula.name not in OF_ANNOTATIONS:
-        raise UsageError(
-            f"`similarity` {formula.name} is about cosines, and annotations are none; use "
-            f"{', '.join(OF_ANNOTATIONS)}"
-        )
-    given = {**options, "similarity": formula}
+    given = {**options, "similarity": similarity_of(concepts, similarity)}
     if isinstance(on_r := options.get("range_threshold"), str | Path):
         given["range_threshold"] = read_cut(str(on_r), "--range-threshold")
     return annotated, given
@@ -450,15 +431,11 @@ def _cut(threshold: Cut) -> Any:
     return read_threshold(str(threshold)) if isinstance(threshold, str | Path) else threshold
 
 
-@contextmanager
-def _language_model(llm: str | LLM | None, store: Store | None) -> Iterator[LLM | None]:
+def _language_model(
+    llm: str | LLM | None, store: Store | None
+) -> AbstractContextManager[LLM | None]:
     """The LLM; closed at the end where it was opened here."""
     if not isinstance(llm, str):
-        yield llm
-        return
+        return nullcontext(llm)
     opened = open_llm(llm, cache_dir=store.folder / "llm" if store else None)
-    try:
-        yield opened
-    finally:
-        if opened is not None:
-            opened.close()
+    return nullcontext() if opened is None else closing(opened)

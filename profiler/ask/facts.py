@@ -108,10 +108,17 @@ class ToolResult(BaseModel):
 
 @dataclass(frozen=True)
 class FactList:
-    """Facts that come before a list, and the list, of which a part at a time is made."""
+    """Facts that come before a list, and the list, of which a part at a time is made.
+
+    Attributes:
+        heads: come first.
+        rows: make a fact each.
+        note: why there is none.
+    """
 
     heads: tuple[Fact, ...] = ()
     rows: Sequence[Callable[[], Fact]] = ()
+    note: str = ""
 
 
 def _letter(place: int) -> str:

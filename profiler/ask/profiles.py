@@ -82,7 +82,8 @@ def describe(result: OpenResult) -> Iterator[Fact]:
         names=tuple(safe(la.layer) for la in run.layers),
     )
     total = run.profile.total
-    yield _count(result, "units", f"units of {here}", counted(total.units, "units"), total.units)
+    units = counted(total.units, "units")
+    yield result.fact("units", f"units of {here}", units, "layers", value=total.units)
     yield result.fact(
         "interpretable",
         f"units of {here} with a trusted label (interpretable units)",
@@ -607,10 +608,6 @@ def _drivers_of(result: OpenResult, place: UnitPlace, fact: _Make) -> Iterator[F
         case _:
             return
     yield fact("followed", "whether it follows its label", stated, caveats=(DRAWN,))
-
-
-def _count(result: OpenResult, key: str, what: str, stated: str, value: int) -> Fact:
-    return result.fact(key, what, stated, "layers", value=value)
 
 
 def _held(run: ProfileRun, wanted: BoolArray) -> tuple[str, ...]:

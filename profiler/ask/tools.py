@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from profiler.ask import comparisons, profiles, verdicts
 from profiler.ask.facts import Fact, FactList, ToolResult
 from profiler.ask.results import Kind, OpenResult, OpenResults
-from profiler.errors import InputError, ProfilerError, UnknownNameError, UsageError, first_line
+from profiler.errors import InputError, UnknownNameError, UsageError, first_line
 from profiler.llm.base import Tool
 from profiler.profile.find import Measure
 
@@ -143,10 +143,7 @@ class ToolBox:
         kind = TOOLS[name]
         given = checked(kind.arguments, arguments)
         try:
-            found = kind.call(self, given)
-            return self._page(name, given, found)
-        except ProfilerError:
-            raise
+            return self._page(name, given, kind.call(self, given))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             what = first_line(error)
             raise InputError(f"a result is damaged where {name} reads it: {what}") from error
@@ -156,13 +153,12 @@ class ToolBox:
         kinds = {each.kind for each in self.results}
         return [name for name, tool in TOOLS.items() if tool.kind in (None, *kinds)]
 
-    def _page(self, name: str, given: Arguments, found: "FactList | _Noted") -> ToolResult:
-        note = found.note if isinstance(found, _Noted) else ""
-        facts = FactList() if isinstance(found, _Noted) else found
-        start, limit = getattr(given, "start", 0), getattr(given, "limit", len(facts.rows))
-        rows = facts.rows[start : start + limit]
-        made = (*(facts.heads if not start else ()), *(make() for make in rows))
-        more = start + limit if start + limit < len(facts.rows) else None
+    def _page(self, name: str, given: Arguments, found: FactList) -> ToolResult:
+        note = found.note
+        start, limit = getattr(given, "start", 0), getattr(given, "limit", len(found.rows))
+        rows = found.rows[start : start + limit]
+        made = (*(found.heads if not start else ()), *(make() for make in rows))
+        more = start + limit if start + limit < len(found.rows) else None
         if not made and not note:
             note = "Nothing was found." if not start else f"The list ends before {start}."
         kept = given.model_dump(exclude_defaults=True)
@@ -177,13 +173,6 @@ class ToolBox:
         folder = str(result.folder)
         command = shlex.join(["profiler", "ask", folder, "--tool", name, *words])
         return fact.model_copy(update={"tool": name, "arguments": given, "command": command})
-
-
-@dataclass(frozen=True)
-class _Noted:
-    """No facts, and why."""
-
-    note: str
 
 
 def checked(kind: type[A], arguments: Mapping[str, Any]) -> A:
@@ -218,11 +207,11 @@ def _describe(box: ToolBox, _: _Describe) -> FactList:
     return _listed(fact for result in box.results for fact in makers[result.kind](result))
 
 
-def _layer_profile(box: ToolBox, given: _LayerProfile) -> "FactList | _Noted":
+def _layer_profile(box: ToolBox, given: _LayerProfile) -> FactList:
     """Layers of a profile: interpretable units, categories, frequent labels, words, or drivers."""
     result = box.results.of("profile", given.run)
     found = _listed(profiles.layers(result, given.layers, given.by))
-    return found if found.rows else _Noted(profiles.without_view(result, given.by))
+    return found if found.rows else FactList(note=profiles.without_view(result, given.by))
 
 
 def _find_units(box: ToolBox, given: _FindUnits) -> FactList:
@@ -296,7 +285,7 @@ class ToolKind:
     """
 
     kind: Kind | None
-    call: Callable[[ToolBox, Any], "FactList | _Noted"]
+    call: Callable[[ToolBox, Any], FactList]
     arguments: type[Arguments]
 
     @property

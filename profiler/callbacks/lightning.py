@@ -96,11 +96,11 @@ class ProfilerCallback(Callback):  # type: ignore[misc]  # not a dependency
         if self._now is None:
             raise RuntimeError("no training is running")
         trainer, pl_module = self._now
-        whole = _average_in(trainer, pl_module) or pl_module
+        whole = _average_in(trainer) or pl_module
         return whole.get_submodule(self._module)
 
 
-def _average_in(trainer: Trainer, pl_module: LightningModule) -> nn.Module | None:
+def _average_in(trainer: Trainer) -> nn.Module | None:
     """The average of the whole module that a callback keeps, once there is one."""
     for callback in trainer.callbacks:
         average = getattr(callback, "_average_model", None)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from profiler.api.file_results import ProfileComparison, load
+from profiler.api.file_results import ProfileComparison
 from profiler.api.objects import Concepts, Images, load_concepts, load_images, load_model, load_vlm
 from profiler.api.results import Profile
 from profiler.api.stories import compare, profile
@@ -31,6 +31,7 @@ from profiler.models.subject.preprocessing import Preprocess
 from profiler.models.vlm.base import VLM
 from profiler.models.vlm.choose import DEFAULT_VLM, check_vlm
 from profiler.profile.evaluation import DRAWS
+from profiler.profile.result import load_run
 from profiler.session import check_writable
 
 log = logging.getLogger("profiler")
@@ -251,9 +252,7 @@ class Watch:
         """The finished run in a folder, if it is of these very weights."""
         if not (folder / "run.json").is_file():
             return None
-        found = load(folder)
-        if not isinstance(found, Profile):
-            return None
+        found = Profile(load_run(folder), folder)
         same = found.run.record.subject.fingerprint == subject.fingerprint
         return found if same else None
 
@@ -264,9 +263,7 @@ class Watch:
             for folder in self.out.glob("step-*"):
                 named = _FOLDER.fullmatch(folder.name)
                 if named and (folder / "run.json").is_file() and int(named[1]) < (self._begun or 0):
-                    run = load(folder)
-                    if isinstance(run, Profile):
-                        found[int(named[1])] = self._shared(run)
+                    found[int(named[1])] = self._shared(Profile(load_run(folder), folder))
         return found
 
     def _shared(self, found: Profile) -> Profile:

@@ -25,7 +25,8 @@
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """
 
-from profiler.cli import (
+# Each adds its commands to the application.
+from profiler.cli import (  # noqa: F401
     ask,
     cache,
     compare,
@@ -42,20 +43,4 @@ from profiler.cli import (
 )
 from profiler.cli.app import app, main
 
-__all__ = [
-    "app",
-    "ask",
-    "cache",
-    "compare",
-    "debug",
-    "drivers",
-    "guard",
-    "main",
-    "profile",
-    "rate",
-    "spec",
-    "subjects",
-    "trying",
-    "vlms",
-    "words",
-]
+__all__ = ["app", "main"]

@@ -21,21 +21,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("profiler")
 
-LLMName = Annotated[
-    str,
-    typer.Option(
-        "--llm",
-        help="Language model that answers: the name of a model, scripted:FILE, or "
-        "none to list the facts.",
-    ),
-]
-
 
 @dataclass(frozen=True)
 class Answering(Asking):
     """Which language model answers."""
 
-    llm: LLMName = "none"
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Language model that answers: the name of a model, scripted:FILE, or "
+            "none to list the facts.",
+        ),
+    ] = "none"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from profiler.cli.help import App
 from profiler.cli.words import AsJSON
 from profiler.core.store import KINDS, Store, StoredEntry, Stray, cache_folder, remove_file
 from profiler.errors import CheckFailed, OutputError, UsageError
+from profiler.llm.wording import counted
 
 ALL_KINDS = (*KINDS, "llm", "downloads")
 DOWNLOADS = "imagenette2*"
@@ -94,7 +95,7 @@ def list_(as_json: AsJSON = False) -> None:
         return
     if strays:
         size = human_size(sum(stray.size for stray in strays))
-        left = f"{_count(len(strays), 'file')} of interrupted writers; profiler cache prune"
+        left = f"{counted(len(strays), 'file')} of interrupted writers; profiler cache prune"
     _print(
         [
             ("kind", "size", "last used", "what"),
@@ -259,9 +260,9 @@ def verify(
     _print(lines)
     if strays := store.strays():
         typer.echo(
-            f"{_count(len(strays), 'file')} of interrupted writers; profiler cache prune", err=True
+            f"{counted(len(strays), 'file')} of interrupted writers; profiler cache prune", err=True
         )
-    checked = _count(len(entries) + replies, "entry", "entries")
+    checked = counted(len(entries) + replies, "entry", "entries")
     if not lines:
         typer.echo(f"{checked}, all whole, in {store.folder}")
         return
@@ -269,7 +270,7 @@ def verify(
         for entry, _ in damaged:
             store.remove(entry)
         typer.echo(
-            f"removed {_count(len(damaged) + len(lost), 'damaged entry', 'damaged entries')}"
+            f"removed {counted(len(damaged) + len(lost), 'damaged entry', 'damaged entries')}"
         )
         if not unusable:
             return
@@ -311,7 +312,7 @@ def in_words(entry: StoredEntry) -> str:
 
 def _layers_in_words(layers: Sequence[Sequence[str]]) -> str:
     names = [str(layer[0]) for layer in layers]
-    return f"{_count(len(names), 'layer')} ({', '.join(names[:3])}{', …' if names[3:] else ''})"
+    return f"{counted(len(names), 'layer')} ({', '.join(names[:3])}{', …' if names[3:] else ''})"
 
 
 def _images_in_words(images: Sequence[int] | str | int) -> str:
@@ -354,12 +355,11 @@ def _llm_row(folder: Path) -> list[_Row]:
     files = [path.stat() for path in reply_files(folder / "llm") if path.exists()]
     size, used = sum(about.st_size for about in files), max(about.st_mtime for about in files)
     try:
-        replies = ReplyCache(folder / "llm")
-        number = len(replies)
-        replies.close()
+        with closing(ReplyCache(folder / "llm")) as replies:
+            number = len(replies)
     except OutputError:
         return [_Row("llm", size, used, "damaged or in use", "llm", {})]
-    what = _count(number, "reply", "replies")
+    what = counted(number, "reply", "replies")
     return [_Row("llm", size, used, what, "llm", {})] if number else []
 
 
@@ -370,14 +370,11 @@ def _check_replies(folder: Path, remove: bool) -> tuple[int, list[str], str]:
     from profiler.llm.cache import ReplyCache
 
     try:
-        replies = ReplyCache(folder / "llm")
-        try:
+        with closing(ReplyCache(folder / "llm")) as replies:
             found = len(replies), replies.damaged(), ""
             if remove:
                 replies.remove(found[1])
             return found
-        finally:
-            replies.close()
     except OutputError as error:
         return 0, [], str(error.__cause__ or error)
 
@@ -464,10 +461,6 @@ def _kinds(given: Iterable[str] | None) -> tuple[str, ...]:
         if kind not in ALL_KINDS:
             raise UsageError(f"--kind {kind!r} is none of {', '.join(ALL_KINDS)}")
     return kinds
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _date(seconds: float) -> str:

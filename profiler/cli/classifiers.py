@@ -1,5 +1,7 @@
 """The options about classifiers and labelled images, shared by the commands that judge answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,31 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.engines import Scaling
-from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
-    Precision,
-    Seed,
-    VLMName,
-    Workers,
-    batch_size_of,
-    check_precision,
-)
-from profiler.cli.subjects import Device, Loading
+from profiler.cli.images import Computing, VLMName
+from profiler.cli.subjects import Loading
+from profiler.cli.words import Asking
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
+    from profiler.activations.kept import Engine
     from profiler.api.classifiers import LabelledCase, Proposing
     from profiler.api.objects import Concepts
     from profiler.api.results import Profile
+    from profiler.data.concept_sets import ConceptSet
+    from profiler.data.labelled.images import LabelledImages
     from profiler.llm.base import LLM
     from profiler.models.classifier import Classifier
-    from profiler.session import Reading
+    from profiler.models.vlm.base import VLM
+
+    Opened = tuple[Classifier, VLM, LabelledImages, ConceptSet]
 
 DataPath = Annotated[
     Path,
     typer.Option(
-        "--data",
         help="Labelled images: a folder with a subfolder for each class, or a CSV "
         "with the columns path,label.",
     ),
@@ -40,7 +38,6 @@ DataPath = Annotated[
 ClassesFile = Annotated[
     Path | None,
     typer.Option(
-        "--classes",
         help="Names of the outputs: a file with one name on each line, or JSON; or a "
         "CSV label,class that maps each label of the data to an output.  "
         "[default: the names that come with the weights; ImageNet's for 1000 "
@@ -49,52 +46,19 @@ ClassesFile = Annotated[
 ]
 HeadName = Annotated[
     str | None,
-    typer.Option(
-        "--head", help="Name of the linear layer that is the head.  [default: the last one]"
-    ),
+    typer.Option(help="Name of the linear layer that is the head.  [default: the last one]"),
 ]
-AttributesName = Annotated[
-    str | None,
-    typer.Option(
-        "--concepts",
-        help="Concepts to look for: a text file with one on each line, or a built-in "
-        "set.  [default: RIVAL10's attributes if the classes are RIVAL10's, else "
-        "120 visual attributes]",
-    ),
-]
-ConceptsFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--concepts-from",
-        metavar="RUN",
-        help="Take the most frequent labels of a finished profile as concepts.",
-    ),
-]
-ProposeConcepts = Annotated[
-    bool,
-    typer.Option(
-        "--propose-concepts",
-        help="Let the language model propose attributes that separate the classes.",
-    ),
-]
-AttackName = Annotated[
-    str | None, typer.Option("--attack", help="Attack the images first: fgsm or pgd.")
-]
-Eps = Annotated[
-    str, typer.Option("--eps", help="Largest change of a pixel by an attack, where white is 1.")
-]
-AttackSteps = Annotated[int, typer.Option("--attack-steps", help="Number of steps of pgd.", min=1)]
+AttackName = Annotated[str | None, typer.Option(help="Attack the images first: fgsm or pgd.")]
+Eps = Annotated[str, typer.Option(help="Largest change of a pixel by an attack, where white is 1.")]
+AttackSteps = Annotated[int, typer.Option(help="Number of steps of pgd.", min=1)]
 Corrupt = Annotated[
     str | None,
     typer.Option(
-        "--corrupt",
         metavar="NAME:SEVERITY",
         help="Corrupt the images first, as in gaussian_noise:3; severities are 1 to 5.",
     ),
 ]
-DataLimit = Annotated[
-    int | None, typer.Option("--limit", help="Use only this many images, evenly spread.")
-]
+DataLimit = Annotated[int | None, typer.Option(help="Use only this many images, evenly spread.")]
 TrustLabels = Annotated[
     bool,
     typer.Option(
@@ -110,9 +74,28 @@ class Naming:
 
     classes: ClassesFile = None
     head: HeadName = None
-    concepts: AttributesName = None
-    concepts_from: ConceptsFrom = None
-    propose_concepts: ProposeConcepts = False
+    concepts: Annotated[
+        str | None,
+        typer.Option(
+            help="Concepts to look for: a text file with one on each line, or a built-in "
+            "set.  [default: RIVAL10's attributes if the classes are RIVAL10's, else "
+            "120 visual attributes]",
+        ),
+    ] = None
+    concepts_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Take the most frequent labels of a finished profile as concepts.",
+        ),
+    ] = None
+    propose_concepts: Annotated[
+        bool,
+        typer.Option(
+            "--propose-concepts",
+            help="Let the language model propose attributes that separate the classes.",
+        ),
+    ] = False
     vlm: VLMName = "open_clip:ViT-B-16/openai"
 
     def chosen(
@@ -143,31 +126,6 @@ class Naming:
         return self.concepts
 
 
-@dataclass(frozen=True)
-class Computing:
-    """How images are read, and where networks run."""
-
-    batch_size: BatchSize = "auto"
-    workers: Workers = 2
-    device: Device = "auto"
-    precision: Precision = "fp32"
-    seed: Seed = 0
-    allow_bad: AllowBad = False
-
-    def check(self) -> None:
-        """Refuse what is no batch size, and what the device lacks."""
-        batch_size_of(self.batch_size)
-        check_precision(self.precision, self.device)
-
-    @property
-    def reading(self) -> "Reading":
-        """For a story."""
-        from profiler.session import Reading
-
-        size = batch_size_of(self.batch_size)
-        return Reading(size, self.workers, self.precision, self.allow_bad)
-
-
 _HERE = Scaling()
 """The passes are made in this process."""
 
@@ -193,10 +151,33 @@ def case_of(
         classes=naming.classes,
         head=naming.head,
         vlm=naming.vlm,
+        preprocess=None,
         limit=limit,
         device=scaling.device(computing.device),
         folder=folder,
     )
+
+
+@contextmanager
+def opened(
+    subject: str,
+    data: Path,
+    limit: int | None,
+    naming: Naming,
+    loading: Loading,
+    asking: Asking,
+    computing: Computing,
+    scaling: Scaling,
+    folder: Path,
+) -> "Iterator[tuple[LLM | None, Engine | None, Opened]]":
+    """The language model, where the passes are made, and what a story about a classifier reads."""
+    with asking.model() as llm:
+        concepts = naming.chosen(llm, asking.prompts)
+        case = case_of(subject, data, limit, naming, loading, computing, folder, concepts, scaling)
+        classifier, images = case.open()
+        words = case.concepts(images)
+        with scaling.open(case.inputs(classifier.outputs), computing.device) as engine:
+            yield llm, engine, (classifier, case.open_vlm(), images, words)
 
 
 def open_classifier(

@@ -1,7 +1,7 @@
 """``profiler compare``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,46 +10,38 @@ import typer
 from profiler.cli.app import app
 from profiler.cli.engines import Scaling
 from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
+    Computing,
     Experimenting,
     InWords,
     Limit,
-    Precision,
     ProbeName,
     ProfiledConceptsName,
     Scenes,
-    Seed,
     SimilarityName,
     Top,
     VLMName,
-    Workers,
-    batch_size_of,
-    check_precision,
     check_profiling,
     scenes_of,
 )
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Device, Partial, Pool, PreprocessText, split
-from profiler.cli.words import (
-    AsJSON,
-    Date,
-    LLMBaseURL,
-    LLMConcurrency,
-    LLMLenient,
-    LLMName,
-    LLMRefresh,
-    Prompts,
-    Votes,
-    check_votes,
-    language_model,
-    provenance,
-    report,
-)
+from profiler.cli.subjects import Partial, Pool, PreprocessText, split
+from profiler.cli.words import AsJSON, Categorizing, Date, provenance, report
 from profiler.errors import CheckFailed, Undecided, UsageError
 
 if TYPE_CHECKING:
     from profiler.compare.rules import RuleVerdict
+
+
+@dataclass(frozen=True)
+class CategorizingRuns(Categorizing):
+    """The same of finished runs, which have categories."""
+
+    categories: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of categories, one on each line: name: description.  [default: the runs']",
+        ),
+    ] = None
 
 
 @app.command(
@@ -145,26 +137,8 @@ def compare(
     similarity: SimilarityName = "soft-wpmi",
     experiment: Experimenting = True,
     scenes: Scenes = None,
-    llm: LLMName = "none",
-    llm_base_url: LLMBaseURL = None,
-    llm_refresh: LLMRefresh = False,
-    llm_lenient: LLMLenient = False,
-    llm_concurrency: LLMConcurrency = 4,
-    votes: Votes = 1,
-    categories: Annotated[
-        Path | None,
-        typer.Option(
-            "--categories",
-            help="File of categories, one on each line: name: description.  [default: the runs']",
-        ),
-    ] = None,
-    prompts: Prompts = None,
-    batch_size: BatchSize = "auto",
-    workers: Workers = 2,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Seed = 0,
-    allow_bad: AllowBad = False,
+    sorting: CategorizingRuns,
+    computing: Computing,
     scaling: Scaling,
     max_report_mb: Annotated[
         float, typer.Option(help="Largest size of each report in megabytes.")
@@ -176,10 +150,9 @@ def compare(
 
     Options about images, concepts and layers are for networks that have no run yet.
     """
-    size = batch_size_of(batch_size)
-    check_precision(precision, device)
-    scaling.check(device)
-    check_votes(votes, llm)
+    computing.check()
+    scaling.check(computing.device)
+    sorting.check()
     drawn = scenes_of(experiment, scenes)
     in_words = InWords.check(context, vlm, probe, concepts, similarity)
     from profiler.profile.threshold import read_threshold
@@ -187,53 +160,39 @@ def compare(
     cut = None if threshold is None else read_threshold(threshold)
     if own_thresholds and cut is not None:
         raise UsageError("--threshold is one for all; --own-thresholds wants each run's own")
-    from profiler.llm.prompts import load_prompts
-    from profiler.profile.sorting.categories import DEFAULT, Category, read_categories
-
-    wanted = read_categories(categories) if categories else None
-    load_prompts(prompts)
     from profiler.compare.compare import CompareOptions, common_categories, compare_runs, order_of
     from profiler.compare.rules import parse_rule
-    from profiler.compare.slots import NamedRun, Tuning, Unprofiled, profile_missing, slots_of
+    from profiler.compare.slots import Tuning, Unprofiled, profile_missing, slots_of
 
     order = None if timeline is None else order_of(timeline)
-    own = Tuning(checkpoint or (), checkpoint_key or (), weights or (), partial, preprocess, seed)
+    own = Tuning(
+        checkpoint or (), checkpoint_key or (), weights or (), partial, preprocess, computing.seed
+    )
     slots = slots_of(targets, own, name or ())
-    finished = [slot for slot in slots if isinstance(slot, NamedRun)]
     for slot in slots:
         if isinstance(slot, Unprofiled):
             check_profiling(slot, vlm, pool, limit, top)
-    shared = common_categories(finished) if finished and wanted is None else ()
-    sorted_into = wanted or tuple(Category(*pair) for pair in shared) or DEFAULT
-    rules = [parse_rule(rule, [each.name for each in sorted_into]) for rule in fail_on or ()]
+    from profiler.profile.run import ProfileOptions
+
+    usual = common_categories(slots) if sorting.categories is None else ()
+    words = ProfileOptions(**sorting.options(usual), seed=computing.seed)
+    rules = [parse_rule(rule, [each.name for each in words.categories]) for rule in fail_on or ()]
 
     from profiler.api.file_results import ProfileComparison
     from profiler.cli.terminal import TerminalProgress, comparison_tables, stderr
     from profiler.core.store import Store, cache_folder
     from profiler.models.vlm.choose import texts_of
     from profiler.profile.evaluation import DRAWS
-    from profiler.profile.run import ProfileOptions
-    from profiler.session import Reading, Services, check_writable, choose_device
+    from profiler.session import Services, check_writable, choose_device
 
     out = out or Path("reports", _folder_name([slot.name for slot in slots]))
     check_writable(out)
-    place = choose_device(scaling.device(device))
+    place = choose_device(scaling.device(computing.device))
     cache = cache_folder()
     called = provenance(context, date, **in_words.used)
-    inputs = in_words.opener(cache, limit, seed)
-    with (
-        language_model(llm, llm_base_url, llm_refresh) as model,
-        scaling.open(inputs, device) as engine,
-    ):
+    inputs = in_words.opener(cache, limit, computing.seed)
+    with sorting.model() as model, scaling.open(inputs, computing.device) as engine:
         services = Services(model, Store(cache), TerminalProgress())
-        words = ProfileOptions(
-            categories=sorted_into,
-            lenient=llm_lenient,
-            votes=votes,
-            concurrency=llm_concurrency,
-            prompts=prompts,
-            seed=seed,
-        )
         runs = profile_missing(
             slots,
             inputs,
@@ -246,7 +205,7 @@ def compare(
                 similarity=in_words.similarity,
                 top=top,
                 threshold=cut,
-                reading=Reading(size, workers, precision, allow_bad),
+                reading=computing.reading,
                 scenes=drawn,
                 keep_activations=True,
                 engine=engine,
@@ -265,9 +224,9 @@ def compare(
                 timeline=order,
                 draws=DRAWS if draws is None else draws,
                 rules=rules,
-                seed=seed,
+                seed=computing.seed,
                 words=words,
-                new_categories=wanted is not None,
+                new_categories=sorting.categories is not None,
                 max_report_mb=max_report_mb,
                 provenance=called,
             ),

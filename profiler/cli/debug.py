@@ -1,6 +1,5 @@
 """``profiler debug``."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +9,16 @@ from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackName,
     AttackSteps,
-    Computing,
     Corrupt,
     DataLimit,
     DataPath,
     Eps,
     Naming,
     TrustLabels,
-    case_of,
+    opened,
 )
 from profiler.cli.engines import ONE_COMMAND, Scaling
+from profiler.cli.images import Computing
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName
 from profiler.cli.words import Narrating, Reporting, provenance, report
@@ -81,20 +80,10 @@ def debug(
     from profiler.debug.debug import DebugOptions
     from profiler.debug.debug import debug as tell
 
-    with ExitStack() as opened:
-        model = opened.enter_context(asking.model())
-        concepts = naming.chosen(model, asking.prompts)
-        case = case_of(subject, data, limit, naming, loading, computing, out, concepts, scaling)
-        classifier, images = case.open()
-        words = case.concepts(images)
-        engine = opened.enter_context(
-            scaling.open(case.inputs(classifier.outputs), computing.device)
-        )
+    case = opened(subject, data, limit, naming, loading, asking, computing, scaling, out)
+    with case as (llm, engine, inputs):
         done = tell(
-            classifier,
-            case.open_vlm(),
-            images,
-            words,
+            *inputs,
             out,
             DebugOptions(
                 *changed,
@@ -107,7 +96,7 @@ def debug(
                 engine=engine,
                 provenance=provenance(context, reporting.date),
             ),
-            services(model),
+            services(llm),
         )
     if not reporting.as_json:
         typer.echo(done.told.text, err=True)

@@ -1,29 +1,27 @@
 """``profiler drivers``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler.cli.app import app
-from profiler.cli.images import (
-    AllowBad,
-    BatchSize,
-    Precision,
-    Scenes,
-    Workers,
-    batch_size_of,
-    check_precision,
-    check_profiling,
-    scenes_of,
-)
+from profiler.cli.images import Computing, Layers, Scenes, check_profiling, scenes_of
 from profiler.cli.options import grouped
-from profiler.cli.subjects import Device, Loading, Pool, SubjectName, split
+from profiler.cli.subjects import Loading, Pool, SubjectName, split
 from profiler.cli.words import Reporting, provenance
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
     from profiler.profile.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class ComputingScenes(Computing):
+    """The same of drawn scenes."""
+
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of random weights.")] = 0
 
 
 @app.command(
@@ -36,13 +34,7 @@ def drivers(
     context: typer.Context,
     subject: SubjectName,
     *,
-    layers: Annotated[
-        str,
-        typer.Option(
-            help="Layers: groups (all, mlp, leaves), names or globs, separated by commas; "
-            "`profiler layers` lists them."
-        ),
-    ] = "all",
+    layers: Layers = "all",
     pool: Pool = "auto",
     loading: Loading,
     scenes: Scenes = None,
@@ -61,12 +53,7 @@ def drivers(
             "which has one row for each unit."
         ),
     ] = None,
-    batch_size: BatchSize = "auto",
-    workers: Workers = 2,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    seed: Annotated[int, typer.Option(help="Seed of the scenes and of random weights.")] = 0,
-    allow_bad: AllowBad = False,
+    computing: ComputingScenes,
     reporting: Reporting,
 ) -> None:
     """Measure what drives each layer, by a controlled experiment without a VLM.
@@ -75,9 +62,8 @@ def drivers(
     independently of the others. So the share of the units' variance that goes with a factor is
     caused by it. Shares are means over the units of a layer.
     """
-    size = batch_size_of(batch_size)
-    check_precision(precision, device)
-    named = loading.network(subject, seed)
+    computing.check()
+    named = loading.network(subject, computing.seed)
     check_profiling(named, pool=pool)
     from profiler.data.image_tables import open_annotated
     from profiler.data.synthetic.design import ExperimentScenes
@@ -85,21 +71,18 @@ def drivers(
 
     if annotations is not None and scenes is not None:
         raise UsageError("--annotations and --scenes exclude each other: the images are given")
-    drawn = ExperimentScenes(scenes_of(True, scenes), seed)
+    drawn = ExperimentScenes(scenes_of(True, scenes), computing.seed)
     given = None if annotations is None else open_annotated(annotations)
     if given is not None:
         check_enough(len(given.factors), "the images of --annotations")
     from profiler.cli.terminal import services
     from profiler.profile.experiment import describe, run_experiment
-    from profiler.session import Reading, check_writable, choose_device
+    from profiler.session import check_writable, choose_device
 
     if out is not None:
         check_writable(out)
-    network = named.load(choose_device(device))
-    wanted, reading = (
-        network.layers(split(layers), pool),
-        Reading(size, workers, precision, allow_bad),
-    )
+    network = named.load(choose_device(computing.device))
+    wanted, reading = network.layers(split(layers), pool), computing.reading
     if given is None:
         done = run_experiment(network, wanted, drawn, reading=reading, services=services(None))
     else:

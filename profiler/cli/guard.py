@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -14,18 +14,17 @@ from profiler.cli.app import app
 from profiler.cli.classifiers import (
     AttackSteps,
     ClassesFile,
-    Computing,
     DataLimit,
     DataPath,
     HeadName,
     Naming,
     TrustLabels,
-    case_of,
     open_classifier,
+    opened,
 )
 from profiler.cli.engines import ONE_COMMAND, Scaling
 from profiler.cli.help import App
-from profiler.cli.images import batch_size_of
+from profiler.cli.images import Computing, batch_size_of
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName
 from profiler.cli.words import Asking, Date, Reporting, provenance, report
@@ -50,7 +49,7 @@ _UNUSED = ("workers", "precision", "allow_bad")
 
 GuardFile = Annotated[
     Path | None,
-    typer.Option("--guard", help="File of the guard.  [default: reports/guard-SUBJECT/…]"),
+    typer.Option(help="File of the guard.  [default: reports/guard-SUBJECT/…]"),
 ]
 
 
@@ -59,16 +58,16 @@ class Flagging:
     """By which promise a threshold is set."""
 
     share: Annotated[
-        float | None, typer.Option("--share", help="Flag at most this share of all inputs.")
+        float | None,
+        typer.Option(help="Flag at most this share of all inputs."),
     ] = None
     false_alarms: Annotated[
         float | None,
-        typer.Option("--false-alarms", help="Flag at most this share of the correct predictions."),
+        typer.Option(help="Flag at most this share of the correct predictions."),
     ] = None
     passed_errors: Annotated[
         float | None,
         typer.Option(
-            "--passed-errors",
             help="Keep the share of inputs that are misclassified and pass below this "
             "(conformal risk control).",
         ),
@@ -76,13 +75,10 @@ class Flagging:
     risk: Annotated[
         float | None,
         typer.Option(
-            "--risk",
             help="Keep the share of misclassified inputs among those that pass below this.",
         ),
     ] = None
-    confidence: Annotated[
-        float, typer.Option("--confidence", help="Confidence with which --risk holds.")
-    ] = 0.95
+    confidence: Annotated[float, typer.Option(help="Confidence with which --risk holds.")] = 0.95
 
     def target(self) -> tuple[str, float] | None:
         """The one promise that was given, and its level; None without any."""
@@ -159,20 +155,10 @@ def fit(
     wanted = parse_views(views)
     check_rule(rule, wanted)
     out = out or _folder(subject)
-    with ExitStack() as opened:
-        model = opened.enter_context(asking.model())
-        concepts = naming.chosen(model, asking.prompts)
-        case = case_of(subject, data, limit, naming, loading, computing, out, concepts, scaling)
-        classifier, images = case.open()
-        words = case.concepts(images)
-        engine = opened.enter_context(
-            scaling.open(case.inputs(classifier.outputs), computing.device)
-        )
+    case = opened(subject, data, limit, naming, loading, asking, computing, scaling, out)
+    with case as (llm, engine, inputs):
         guard = fit_guard(
-            classifier,
-            case.open_vlm(),
-            images,
-            words,
+            *inputs,
             out,
             GuardOptions(
                 rule=rule,
@@ -186,7 +172,7 @@ def fit(
                 engine=engine,
                 provenance=provenance(context, date),
             ),
-            services(model),
+            services(llm),
         )
     cut = guard.threshold
     head = ", with the head as these images correct it" if guard.corrected else ""
@@ -302,9 +288,7 @@ def evaluate(
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option(
-            "--attack", help="Attack the images: fgsm or pgd; may be given more than once."
-        ),
+        typer.Option(help="Attack the images: fgsm or pgd; may be given more than once."),
     ] = None,
     eps: Annotated[
         str,
@@ -316,7 +300,6 @@ def evaluate(
     corrupt: Annotated[
         list[str] | None,
         typer.Option(
-            "--corrupt",
             metavar="NAME:SEVERITY",
             help="Corrupt the images, as in gaussian_noise:3; may be given more than once.",
         ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from profiler.cli.subjects import Device
 from profiler.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from profiler.engine.worker import OpenInputs
     from profiler.models.subject.loading import NamedSubject
     from profiler.profile.similarity.base import Similarity
+    from profiler.session import Reading
 
 VLMName = Annotated[
     str,
@@ -28,13 +30,6 @@ ProbeName = Annotated[
     typer.Option(
         help="Probe images: a folder, imagenette, synthetic, tar shards "
         "('data-{000..010}.tar'), Parquet files, or an address (s3://…)."
-    ),
-]
-ConceptsName = Annotated[
-    str,
-    typer.Option(
-        help="Concepts: common-20k, common-3k, imagenet-1k, visual, attributes, or a text file "
-        "with one concept a line."
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Use only this many probe images, evenly spread.")]
@@ -60,6 +55,13 @@ Precision = Annotated[
 ]
 AllowBad = Annotated[
     bool, typer.Option(help="Continue although more than 5 % of the images cannot be read.")
+]
+Layers = Annotated[
+    str,
+    typer.Option(
+        help="Layers: groups (all, mlp, leaves), names or globs, separated by commas; "
+        "`profiler layers` lists them."
+    ),
 ]
 Experimenting = Annotated[
     bool,
@@ -153,6 +155,31 @@ def check_precision(precision: str, device: str) -> None:
 
 
 @dataclass(frozen=True)
+class Computing:
+    """How images are read, and where networks run."""
+
+    batch_size: BatchSize = "auto"
+    workers: Workers = 2
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    seed: Seed = 0
+    allow_bad: AllowBad = False
+
+    def check(self) -> None:
+        """Refuse what is no batch size, and what the device lacks."""
+        batch_size_of(self.batch_size)
+        check_precision(self.precision, self.device)
+
+    @property
+    def reading(self) -> "Reading":
+        """For a story."""
+        from profiler.session import Reading
+
+        size = batch_size_of(self.batch_size)
+        return Reading(size, self.workers, self.precision, self.allow_bad)
+
+
+@dataclass(frozen=True)
 class InWords:
     """How images come to words: by a VLM and concepts, or by annotations in place of both.
 
@@ -175,25 +202,19 @@ class InWords:
         cls, context: typer.Context, vlm: str, probe: str, concepts: str, similarity: str
     ) -> "InWords":
         """Check what costs nothing."""
+        from profiler.api.objects import similarity_of
         from profiler.data.annotations import check_annotations, is_annotated
-        from profiler.profile.similarity.choose import OF_ANNOTATIONS, open_similarity
 
-        formula = open_similarity(similarity)
-        if not is_annotated(concepts):
-            return cls(vlm, probe, concepts, formula, False)
-        if _given(context, "vlm"):
+        annotated = is_annotated(concepts)
+        if annotated and _given(context, "vlm"):
             raise UsageError(
                 f"--vlm {vlm} and --concepts {concepts} both say what the images show; give one"
             )
-        if not _given(context, "similarity"):
-            formula = open_similarity(OF_ANNOTATIONS[0])
-        elif similarity not in OF_ANNOTATIONS:
-            raise UsageError(
-                f"--similarity {similarity} is about cosines, and annotations are none; use "
-                f"{', '.join(OF_ANNOTATIONS)}"
-            )
-        check_annotations(concepts, probe)
-        return cls(vlm, probe, concepts, formula, True)
+        usual = annotated and not _given(context, "similarity")
+        formula = similarity_of(concepts, None if usual else similarity)
+        if annotated:
+            check_annotations(concepts, probe)
+        return cls(vlm, probe, concepts, formula, annotated)
 
     @property
     def used(self) -> dict[str, Any]:

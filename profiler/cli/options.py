@@ -4,8 +4,8 @@
 
     @dataclass(frozen=True)
     class Loading:
-        checkpoint: CheckpointFile = None
-        weights: Weights = "default"
+        partial: Partial = False
+        preprocess: PreprocessText = None
 
     @app.command()
     @grouped()

@@ -12,6 +12,7 @@ from profiler.cli.images import (
     BatchSize,
     Experimenting,
     InWords,
+    Layers,
     Limit,
     Outlines,
     Precision,
@@ -46,13 +47,7 @@ def run(
     context: typer.Context,
     subject: SubjectName,
     *,
-    layers: Annotated[
-        str,
-        typer.Option(
-            help="Layers: groups (all, mlp, leaves), names or globs, separated by commas; "
-            "`profiler layers` lists them."
-        ),
-    ] = "all",
+    layers: Layers = "all",
     pool: Pool = "auto",
     loading: Loading,
     vlm: VLMName = "open_clip:ViT-B-16/openai",

@@ -20,7 +20,6 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 ViewName = Annotated[
     str,
     typer.Option(
-        "--view",
         help="What is rated: peak, the labels, by the images with the strongest "
         "activations; or range, the explanations, by images from the whole range "
         "of activations.",
@@ -51,7 +50,7 @@ def rate(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write the ratings to this CSV file, and exit.")
+        Path | None, typer.Option(help="Write the ratings to this CSV file, and exit.")
     ] = None,
     import_: Annotated[
         Path | None,
@@ -130,7 +129,6 @@ def calibrate(
     llm: Annotated[
         str | None,
         typer.Option(
-            "--llm",
             help="Language model that sorts labels which are trusted now and were not "
             "before.  [default: the run's]",
         ),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli.app import app
-from profiler.cli.classifiers import Computing, DataLimit, DataPath, Naming, TrustLabels, case_of
+from profiler.cli.classifiers import DataLimit, DataPath, Naming, TrustLabels, case_of
+from profiler.cli.images import Computing
 from profiler.cli.options import grouped
 from profiler.cli.subjects import Loading, SubjectName
 from profiler.cli.words import AsJSON, Reporting, provenance, report
@@ -45,7 +46,6 @@ def check(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
             help="Labelled images: a folder with a subfolder for each class, or a CSV "
             "with the columns path,label.",
         ),

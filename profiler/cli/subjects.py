@@ -23,41 +23,13 @@ SubjectName = Annotated[
         "open_clip:ARCH/PRETRAINED (its image tower), efficientnet_lite0|1|2, or FILE.py:FACTORY.",
     ),
 ]
-CheckpointFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoint",
-        help="Load these weights: safetensors, a torch.save file (read without "
-        "running code from it), the index of shards, or a folder with one of "
-        "these. Wrappers and prefixes of names are removed.",
-    ),
-]
-CheckpointKey = Annotated[
-    str,
-    typer.Option(
-        "--checkpoint-key",
-        metavar="KEY",
-        help="Choose one of several networks in a checkpoint, by its key or by the "
-        "beginning of its names: teacher, module.encoder_q; . is the top level.  "
-        "[default: averaged weights first]",
-    ),
-]
 Partial = Annotated[
     bool,
     typer.Option("--partial", help="Load the weights that fit; the missing ones stay random."),
 ]
-Weights = Annotated[
-    str,
-    typer.Option(
-        "--weights",
-        help="default; none for random weights drawn with --seed; or a name that "
-        "torchvision gives, such as IMAGENET1K_V1.",
-    ),
-]
 PreprocessText = Annotated[
     str | None,
     typer.Option(
-        "--preprocess",
         metavar="TEXT",
         help="Change the model's own preprocessing by KEY=VALUE pairs: resize=256 "
         "(short side; 256x256 for both), crop=224, interpolation=bicubic, "
@@ -69,7 +41,6 @@ PreprocessText = Annotated[
 Pool = Annotated[
     str,
     typer.Option(
-        "--pool",
         help="How the values at many positions become one number: auto (mean of a "
         "map; class token, or else mean of the patch tokens), mean, max, cls or "
         "patch-mean.",
@@ -82,10 +53,31 @@ Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mp
 class Loading:
     """How the network is loaded."""
 
-    checkpoint: CheckpointFile = None
-    checkpoint_key: CheckpointKey = ""
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Load these weights: safetensors, a torch.save file (read without "
+            "running code from it), the index of shards, or a folder with one of "
+            "these. Wrappers and prefixes of names are removed.",
+        ),
+    ] = None
+    checkpoint_key: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="Choose one of several networks in a checkpoint, by its key or by the "
+            "beginning of its names: teacher, module.encoder_q; . is the top level.  "
+            "[default: averaged weights first]",
+        ),
+    ] = ""
     partial: Partial = False
-    weights: Weights = "default"
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="default; none for random weights drawn with --seed; or a name that "
+            "torchvision gives, such as IMAGENET1K_V1.",
+        ),
+    ] = "default"
     preprocess: PreprocessText = None
 
     def network(self, name: str, seed: int) -> "NamedSubject":

@@ -2,8 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,18 +21,9 @@ if TYPE_CHECKING:
     from profiler.profile.sorting.categories import Category
     from profiler.session import Provenance
 
-LLMName = Annotated[
-    str,
-    typer.Option(
-        "--llm",
-        help="Language model that sorts labels into categories and writes the "
-        "summary: the name of a model, scripted:FILE or none.",
-    ),
-]
 LLMBaseURL = Annotated[
     str | None,
     typer.Option(
-        "--llm-base-url",
         help="Address of the model's server, if it is not OpenAI's.  [default: $OPENAI_BASE_URL]",
     ),
 ]
@@ -42,38 +33,13 @@ LLMRefresh = Annotated[
         "--llm-refresh", help="Ask the model again although its replies are in the cache."
     ),
 ]
-LLMLenient = Annotated[
-    bool,
-    typer.Option(
-        "--llm-lenient", help="Count labels without a usable reply as unknown, and continue."
-    ),
-]
-LLMConcurrency = Annotated[
-    int, typer.Option("--llm-concurrency", help="Number of requests at the same time.", min=1)
-]
-Votes = Annotated[
-    int,
-    typer.Option(
-        "--votes",
-        help="Ask the model this many times, in shuffled order, and list labels whose "
-        "category changes.",
-        min=1,
-    ),
-]
-Categories = Annotated[
-    Path | None,
-    typer.Option("--categories", help="File of categories, one on each line: name: description."),
-]
 Prompts = Annotated[
     Path | None,
-    typer.Option("--prompts", help="Folder of prompt files that replace the shipped ones."),
+    typer.Option(help="Folder of prompt files that replace the shipped ones."),
 ]
-Date = Annotated[str | None, typer.Option("--date", help="Date on the report.  [default: today]")]
+Date = Annotated[str | None, typer.Option(help="Date on the report.  [default: today]")]
 AsJSON = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON to standard output.")
-]
-LargestReport = Annotated[
-    float, typer.Option("--max-report-mb", help="Largest size of the report in megabytes.")
 ]
 
 REPORT_DIR = (
@@ -119,13 +85,36 @@ class Narrating(Asking):
 class Categorizing:
     """Who sorts words, and into which categories."""
 
-    llm: LLMName = "none"
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Language model that sorts labels into categories and writes the "
+            "summary: the name of a model, scripted:FILE or none.",
+        ),
+    ] = "none"
     llm_base_url: LLMBaseURL = None
     llm_refresh: LLMRefresh = False
-    llm_lenient: LLMLenient = False
-    llm_concurrency: LLMConcurrency = 4
-    votes: Votes = 1
-    categories: Categories = None
+    llm_lenient: Annotated[
+        bool,
+        typer.Option(
+            "--llm-lenient", help="Count labels without a usable reply as unknown, and continue."
+        ),
+    ] = False
+    llm_concurrency: Annotated[
+        int, typer.Option(help="Number of requests at the same time.", min=1)
+    ] = 4
+    votes: Annotated[
+        int,
+        typer.Option(
+            help="Ask the model this many times, in shuffled order, and list labels whose "
+            "category changes.",
+            min=1,
+        ),
+    ] = 1
+    categories: Annotated[
+        Path | None,
+        typer.Option(help="File of categories, one on each line: name: description."),
+    ] = None
     prompts: Prompts = None
 
     def check(self) -> None:
@@ -168,7 +157,9 @@ class CategorizingAgain(Categorizing):
 class Reporting:
     """How the outcome is given."""
 
-    max_report_mb: LargestReport = 20.0
+    max_report_mb: Annotated[
+        float, typer.Option(help="Largest size of the report in megabytes.")
+    ] = 20.0
     date: Date = None
     as_json: AsJSON = False
 
@@ -326,18 +317,15 @@ def check_votes(votes: int, llm: str) -> None:
         raise UsageError(f"--votes {votes} asks an LLM several times; name one with --llm")
 
 
-@contextmanager
-def language_model(spec: str, base_url: str | None, refresh: bool) -> "Iterator[LLM | None]":
+def language_model(
+    spec: str, base_url: str | None, refresh: bool
+) -> "AbstractContextManager[LLM | None]":
     """The LLM of the options, closed at the end; None where nobody is to be asked."""
     from profiler.core.store import cache_folder
     from profiler.llm.choose import open_llm
 
     llm = open_llm(spec, base_url=base_url, cache_dir=cache_folder() / "llm", refresh=refresh)
-    try:
-        yield llm
-    finally:
-        if llm is not None:
-            llm.close()
+    return nullcontext() if llm is None else closing(llm)
 
 
 def provenance(context: typer.Context, date: str | None, **used: Any) -> "Provenance":

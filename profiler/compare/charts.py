@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from profiler.profile.counts import LayerProfile
@@ -202,20 +203,15 @@ def line_panel(
         None if value is None else (x, 100 - 100 * value / top if top else 100.0)
         for x, value in zip(places, values, strict=True)
     ]
-    stretches: list[str] = []
-    together = False
-    for point in points:
-        if point is not None:
-            at = f"{point[0]:.2f} {point[1]:.2f}"
-            if together:
-                stretches[-1] += f"L{at}"
-            else:
-                stretches.append(f"M{at}")
-        together = point is not None
+    stretches = [
+        "L".join(f"{x:.2f} {y:.2f}" for x, y in filter(None, together))
+        for known, together in groupby(points, bool)
+        if known
+    ]
     return Panel(
         title,
         _from_to(texts),
-        tuple(path for path in stretches if "L" in path),
+        tuple(f"M{path}" for path in stretches if "L" in path),
         tuple(point for point in points if point is not None),
         (),
         f"{title}: {', '.join(texts)}",

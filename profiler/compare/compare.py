@@ -20,13 +20,13 @@ from profiler.compare.drivers import driver_warnings, drivers_of, same_scenes, w
 from profiler.compare.facts import ComparisonFacts
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.page import compare_page
-from profiler.compare.pairs import ALPHA, compare
+from profiler.compare.pairs import compare
 from profiler.compare.ranges import common_cut, compared_ranges, with_ranges
 from profiler.compare.result import Comparison, LayerDraws
 from profiler.compare.rules import FailRule, RuleVerdict, check_rules
 from profiler.compare.runs import SortedWords, compared_run
 from profiler.compare.scoring import has_prior, label_together
-from profiler.compare.slots import NamedRun
+from profiler.compare.slots import NamedRun, Slot
 from profiler.compare.view import render_compare
 from profiler.compare.words import words_in
 from profiler.core.arrays import FloatArray, IntArray, split
@@ -43,6 +43,7 @@ from profiler.profile.labels import LayerLabels
 from profiler.profile.result import SHOWN_IMAGES, ProfileRun, Record, SimilarityRecord
 from profiler.profile.run import FDR, ProfileOptions, sort_words, words_known_to
 from profiler.profile.similarity.choose import open_similarity
+from profiler.profile.sorting.categories import DEFAULT, Category
 from profiler.profile.sorting.sorting import Sorting
 from profiler.profile.threshold import (
     Threshold,
@@ -80,7 +81,6 @@ class CompareOptions:
     """In which order the runs are steps of one training; None where they are not."""
     draws: int = DRAWS
     """Bootstrap draws of the probe images for the noise floor; 0 for none."""
-    alpha: float = ALPHA
     seed: int = 0
     words: ProfileOptions = field(default_factory=ProfileOptions)
     """How words are sorted: categories, votes, prompts."""
@@ -136,16 +136,17 @@ def compare_runs(
     draws = _draws(records[0], labels, evidence, thresholds, options, services)
 
     wanted = sorted(words_in(labels, thresholds, [drawn for drawn in draws if drawn]))
-    concepts = runs[0].run.concepts
-    explained = common_cut([each.run for each in runs])
+    profiles = [each.run for each in runs]
+    concepts = profiles[0].concepts
+    explained = common_cut(profiles)
     words = dict.fromkeys(concepts[i] for i in wanted)
     if explained is not None:
-        layers = [layer for each in runs for layer in each.run.ranges]
+        layers = [layer for run in profiles for layer in run.ranges]
         leading = (layer.leading_words(explained, concepts) for layer in layers)
         words |= dict.fromkeys(word for own in leading for word in own if word)
     sorting = _sort(list(words), runs, options, texts, services)
     category_of = SortedWords(concepts, _categories(sorting, options), sorting.category)
-    experimented = same_scenes([each.run for each in runs])
+    experimented = same_scenes(profiles)
     comparison = compare(
         [
             compared_run(
@@ -158,9 +159,7 @@ def compare_runs(
                 step=each.run.record.subject.step,
                 ranges={}
                 if explained is None
-                else compared_ranges(
-                    each.run, explained, category_of.categories, category_of.category_of
-                ),
+                else compared_ranges(each.run, explained, category_of),
                 drivers=drivers_of(each.run) if experimented else {},
             )
             for each, own, threshold, drawn in zip(runs, labels, thresholds, draws, strict=True)
@@ -170,14 +169,9 @@ def compare_runs(
         timeline=options.timeline is not None,
         own_thresholds=options.own_thresholds,
         prior=_prior(records[0], evidence),
-        alpha=options.alpha,
-        warnings=(
-            *warnings,
-            *driver_warnings([each.name for each in runs], [each.run for each in runs]),
-        ),
+        warnings=(*warnings, *driver_warnings([each.name for each in runs], profiles)),
     )
-    pairs = with_ranges([each.run for each in runs], comparison.pairs, options.seed)
-    pairs = with_drivers([each.run for each in runs], pairs)
+    pairs = with_drivers(profiles, with_ranges(profiles, comparison.pairs, options.seed))
     comparison = replace(comparison, pairs=pairs)
     for warning in comparison.warnings:
         log.warning("warning: %s", warning)
@@ -561,16 +555,19 @@ def _categories(sorting: Sorting, options: CompareOptions) -> tuple[str, ...]:
     return tuple(name for name in names if name != UNKNOWN or name in used)
 
 
-def common_categories(runs: Sequence[NamedRun]) -> tuple[tuple[str, str], ...]:
-    """(name, description) of the categories all runs are sorted into."""
-    first = runs[0]
-    for other in runs[1:]:
+def common_categories(slots: Sequence[Slot]) -> tuple[Category, ...]:
+    """The categories that all finished runs are sorted into; without any, the usual ones."""
+    finished = [slot for slot in slots if isinstance(slot, NamedRun)]
+    if not finished:
+        return DEFAULT
+    first, *others = finished
+    for other in others:
         if other.run.record.categories != first.run.record.categories:
             raise InputError(
                 f"{first.name!r} and {other.name!r} are sorted into different categories; give "
                 "those to compare them by with --categories"
             )
-    return first.run.record.categories
+    return tuple(Category(*pair) for pair in first.run.record.categories) or DEFAULT
 
 
 # --- the outcome ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The part of the comparison on what drives the layers, before and after."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from profiler.compare.charts import Panel, RunBar, line_panel, stacked_panel
 from profiler.compare.drivers import largest_changes
@@ -9,15 +9,6 @@ from profiler.compare.result import ComparedRun, Comparison, DriversChange
 from profiler.profile.drivers_view import drivers_bar, parts_of, shown_share, stacked_shares
 from profiler.report.charts import Swatch
 from profiler.report.text import NOTHING, signed
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """The change of a share, in percentage points."""
-
-    text: str
-    interval: str
-    beyond: bool
 
 
 class DriversComparison:
@@ -76,14 +67,15 @@ class DriversComparison:
         share = layer.shares()[self.followed].value
         return RunBar(run.name, drivers_bar(layer, f"{name}, {run.name}"), shown_share(share))
 
-    def _cells(self, each: DriversChange) -> list[_Cell]:
+    def _cells(self, each: DriversChange) -> list[dict[str, Any]]:
+        """The change of each share, in percentage points."""
         beyond = each.beyond_chance
         return [
-            _Cell(
-                signed(change.value),
-                f"±{100 * (change.high - change.value):.1f}",
-                factor in beyond,
-            )
+            {
+                "text": signed(change.value),
+                "interval": f"±{100 * (change.high - change.value):.1f}",
+                "beyond": factor in beyond,
+            }
             for factor, change in each.change.items()
         ]
 

@@ -1,5 +1,6 @@
 """The facts of a comparison of runs, and the paragraph they make."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from profiler.compare.result import (
     RangeChange,
     ShareChange,
 )
+from profiler.compare.words import carriers
 from profiler.core.statistics import Interval
 from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, counted, joined, named
@@ -385,7 +387,7 @@ class ComparisonFacts(Facts):
 
         Those that come and go between draws of one and the same run are left out.
         """
-        first, last = (_units_by_word(run) for run in self.ends)
+        first, last = (sum(map(carriers, run.layers), Counter()) for run in self.ends)
         ends = (0, len(self.comparison.runs) - 1)
         pair = next(each for each in self.comparison.pairs if (each.before, each.after) == ends)
         concepts = self.comparison.concepts
@@ -401,14 +403,6 @@ class ComparisonFacts(Facts):
             only(last, first, (word for layer in pair.layers for word in layer.gained)),
             only(first, last, (word for layer in pair.layers for word in layer.lost)),
         )
-
-
-def _units_by_word(run: ComparedRun) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for layer in run.layers:
-        for concept in layer.labels.concept[layer.trusted, 0].tolist():
-            found[concept] = found.get(concept, 0) + 1
-    return found
 
 
 def _share(share: Interval) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from profiler.compare.result import (
+    ALPHA,
     ComparedLayer,
     ComparedRun,
     Comparison,
@@ -36,7 +37,7 @@ def comparison_json(comparison: Comparison, about: Mapping[str, Any]) -> str:
         "own_thresholds": comparison.own_thresholds,
         "prior": comparison.prior,
         "draws": comparison.draws,
-        "alpha": comparison.alpha,
+        "alpha": ALPHA,
         "categories": list(comparison.categories),
         "runs": [_run(run) for run in comparison.runs],
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],

@@ -1,13 +1,11 @@
 """How shares and single words grow from run to run."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from profiler.compare.charts import Panel, area_panel, line_panel, run_places
 from profiler.compare.result import Comparison
+from profiler.compare.words import carriers
 from profiler.profile.counts import LayerProfile
 from profiler.report.charts import Swatch
 from profiler.report.text import count, number, percent, plural
@@ -34,11 +32,7 @@ class GrowthView:
             else (runs[0].name, runs[-1].name)
         )
         self.profiles: dict[str, list[LayerProfile | None]] = {
-            name: [
-                next((found for found in run.profile.layers if found.layer == name), None)
-                for run in runs
-            ]
-            for name in short
+            name: [run.counts(name) for run in runs] for name in short
         }
         shares = [
             layer.interpretable_share
@@ -109,7 +103,8 @@ class GrowthView:
         """The words that change most, and how many units carry them."""
         found: list[tuple[int, str, int, list[int | None]]] = []
         for name in self.profiles:
-            counts = [self._carried(i, name) for i in range(len(self.comparison.runs))]
+            layers = [run.layer(name) for run in self.comparison.runs]
+            counts = [None if layer is None else carriers(layer) for layer in layers]
             words = {word for each in counts if each is not None for word in each}
             for word in words:
                 units = [None if each is None else each[word] for each in counts]
@@ -133,12 +128,6 @@ class GrowthView:
             )
             for _, name, word, units in chosen
         ]
-
-    def _carried(self, run: int, name: str) -> Counter[int] | None:
-        layer = self.comparison.runs[run].layer(name)
-        if layer is None:
-            return None
-        return Counter(layer.labels.concept[np.asarray(layer.trusted, bool), 0].tolist())
 
 
 def _nice(values: Sequence[float]) -> float:

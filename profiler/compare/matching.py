@@ -21,6 +21,7 @@ from scipy.optimize import linear_sum_assignment
 from profiler.compare.centred import Centred, Float64Array, pairs
 from profiler.compare.result import Matching
 from profiler.core.arrays import IntArray
+from profiler.profile.explain import known_mean
 
 CLEARLY: Final = 0.25
 """Share of the distance between units that a renumbering has to take off."""
@@ -63,7 +64,7 @@ def match(correlation: Float64Array, images: int) -> Matching:
         before,
         after,
         correlation[before, after],
-        _mean(np.diagonal(correlation)) if square else float("nan"),
+        known_mean(np.diagonal(correlation)) if square else float("nan"),
     )
 
 
@@ -116,8 +117,3 @@ def circles(permutation: IntArray) -> list[IntArray]:
         if len(circle) > 1:
             found.append(np.array(circle))
     return found
-
-
-def _mean(values: Float64Array) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -7,7 +7,6 @@ concentrates the top lists and so moves the shares of every draw alike.
 Two runs see the same images, two draws do not: the floor errs on the high side.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -46,12 +45,13 @@ class Floor:
         per_draw = counts(kinds, categories)
         shares = [member.mean(axis=1) for member in members(kinds, categories)]
         return cls(
-            np.array([_high(abs(one - other) for one, other in combinations(share, 2))
+            np.array([_quantile([abs(one - other) for one, other in combinations(share, 2)], LEVEL)
                       for share in shares]),
-            _high(jensen_shannon(one, other) for one, other in combinations(per_draw, 2)),
-            _low(kept_share(*kept(draws.concept[i], draws.trusted[i],
-                                  draws.concept[j], draws.trusted[j]))
-                 for i, j in combinations(range(len(kinds)), 2)),
+            _quantile([jensen_shannon(one, other) for one, other in combinations(per_draw, 2)],
+                      LEVEL),
+            _quantile([kept_share(*kept(draws.concept[i], draws.trusted[i],
+                                        draws.concept[j], draws.trusted[j]))
+                       for i, j in combinations(range(len(kinds)), 2)], 1 - LEVEL),
         )  # fmt: skip
 
     def join(self, other: "Floor") -> "Floor":
@@ -77,14 +77,6 @@ def kept_share(kept: BoolArray, both: BoolArray) -> float:
     return int(np.count_nonzero(kept)) / many if many else float("nan")
 
 
-def _high(values: Iterable[float]) -> float:
-    return _quantile(values, LEVEL)
-
-
-def _low(values: Iterable[float]) -> float:
-    return _quantile(values, 1 - LEVEL)
-
-
-def _quantile(values: Iterable[float], level: float) -> float:
+def _quantile(values: list[float], level: float) -> float:
     defined = np.array([value for value in values if not np.isnan(value)])
     return float(np.quantile(defined, level)) if len(defined) else float("nan")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from profiler.compare.result import Comparison
+from profiler.compare.result import ALPHA, Comparison
 from profiler.compare.view import ComparePage
 from profiler.llm.base import Usage
 from profiler.llm.narrate import Narrative
@@ -149,7 +149,7 @@ def noise_story(comparison: Comparison) -> tuple[str, ...]:
         "Each difference of shares was tested exactly, over all permutations of the units: "
         "matched units by exchanging before and after (McNemar), other units by permuting them "
         "between the two runs (Fisher). Of the differences called significant, at most "
-        f"{comparison.alpha:.0%} are expected to be chance (Benjamini–Hochberg over all of this "
+        f"{ALPHA:.0%} are expected to be chance (Benjamini–Hochberg over all of this "
         "page). Whiskers are 95 % intervals by Newcombe."
     )
     if not comparison.draws:

@@ -1,17 +1,18 @@
 """One pair of a comparison, as its section of the page prints it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from profiler.compare.charts import DifferenceAxis, Mark, shade
+from profiler.compare.charts import DifferenceAxis, shade
 from profiler.compare.result import (
     INTERPRETABLE,
     Comparison,
     ConceptChange,
     LayerComparison,
+    Moved,
     PairComparison,
     ShareChange,
     Verdict,
@@ -59,111 +60,6 @@ STATES = (
 INTERPRETABLE_SWATCH = Swatch(INTERPRETABLE, "c-all")
 
 
-# -- what the template prints --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ChangeRow:
-    """A share before and after."""
-
-    layer: str
-    swatch: Swatch
-    shares: str
-    counts: str
-    mark: Mark
-    difference: str
-    size: float
-    """For sorting: the difference in percentage points."""
-    interval: str
-    noise: str
-    q: str
-    q_value: float
-    verdict: Verdict
-    said: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """A value on an axis from 0 to 100, with what noise alone gives."""
-
-    at: float
-    noise: float | None
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """How far a layer drifted as a whole."""
-
-    layer: str
-    divergence: str
-    divergence_noise: str
-    divergence_mark: Place | None
-    kept: str
-    kept_counts: str
-    kept_noise: str
-    kept_mark: Place | None
-    matched: str
-    """How units were put side by side, or why they cannot be."""
-
-
-@dataclass(frozen=True)
-class SimilarityCell:
-    """A field of the similarity map."""
-
-    text: str
-    shade: int | None
-    diagonal: bool
-    """The two layers have the same name."""
-
-
-@dataclass(frozen=True)
-class SimilarityTable:
-    """Similarity of every layer of the one run to every layer of the other."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[SimilarityCell, ...]], ...]
-    numbered: bool
-    said: str
-
-
-@dataclass(frozen=True)
-class WordList:
-    """Words gained or lost by a layer."""
-
-    held: tuple[tuple[str, int], ...]
-    """Words with their units: those beyond noise, or all where noise is not known."""
-    unlisted: int
-    noise: tuple[tuple[str, int], ...]
-    noise_unlisted: int
-
-
-@dataclass(frozen=True)
-class ConceptRow:
-    """The words of one layer."""
-
-    layer: str
-    gained: WordList
-    lost: WordList
-
-
-@dataclass(frozen=True)
-class MovedRow:
-    """A word now found in other layers."""
-
-    word: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class PlainUnits:
-    """A layer's matched units for readers without JavaScript."""
-
-    layer: str
-    rows: tuple[tuple[str, str, str, str, str], ...]
-    unlisted: int
-
-
 class PairView:
     """Everything the template prints of one pair, worked out once."""
 
@@ -195,9 +91,9 @@ class PairView:
         self.concepts = [
             row
             for row in map(self._concept_row, self.layers)
-            if any((row.gained.held, row.gained.noise, row.lost.held, row.lost.noise))
+            if any(row[side][kind] for side in ("gained", "lost") for kind in ("held", "noise"))
         ]
-        self.moved = [self._moved_row(i) for i in range(min(len(self.pair.moved), MOVED_SHOWN))]
+        self.moved = [self._moved_row(moved) for moved in self.pair.moved[:MOVED_SHOWN]]
         self.moved_unlisted = len(self.pair.moved) - len(self.moved)
         self.matched = [layer for layer in self.layers if layer.matching is not None]
         self.unmatched = [
@@ -340,7 +236,7 @@ class PairView:
 
     # -- shares ----------------------------------------------------------------------------------
 
-    def _changes(self) -> list[ChangeRow]:
+    def _changes(self) -> list[dict[str, Any]]:
         """Those that changed first, then by size; shares that are 0 in both runs are left out."""
         order: list[Verdict] = ["changed", "unknown", "none", "noise"]
         found = [
@@ -352,25 +248,26 @@ class PairView:
         found.sort(key=lambda each: (order.index(each[1].verdict), -abs(each[1].difference)))
         return [self._change_row(layer, share) for layer, share in found]
 
-    def _change_row(self, layer: LayerComparison, share: ShareChange) -> ChangeRow:
+    def _change_row(self, layer: LayerComparison, share: ShareChange) -> dict[str, Any]:
+        """A share before and after; the script sorts by size (in points) and q-value."""
         difference = share.difference
-        return ChangeRow(
-            layer=layer.layer,
-            swatch=self._swatch(share.category),
-            shares=f"{percent(share.before, share.before_units)} → "
+        return {
+            "layer": layer.layer,
+            "swatch": self._swatch(share.category),
+            "shares": f"{percent(share.before, share.before_units)} → "
             f"{percent(share.after, share.after_units)}",
-            counts=f"{count(share.before)} of {count(share.before_units)} → "
+            "counts": f"{count(share.before)} of {count(share.before_units)} → "
             f"{count(share.after)} of {count(share.after_units)}",
-            mark=self.axis.mark(difference, share.low, share.high, share.noise),
-            difference=signed(difference),
-            size=100 * difference,
-            interval=f"{signed(share.low)} to {signed(share.high)}",
-            noise=NOTHING if math.isnan(share.noise) else f"±{number(100 * share.noise, 1)}",
-            q=probability(share.q_value),
-            q_value=share.q_value,
-            verdict=share.verdict,
-            said=VERDICTS[share.verdict] if difference else "no difference",
-        )
+            "mark": self.axis.mark(difference, share.low, share.high, share.noise),
+            "difference": signed(difference),
+            "size": 100 * difference,
+            "interval": f"{signed(share.low)} to {signed(share.high)}",
+            "noise": NOTHING if math.isnan(share.noise) else f"±{number(100 * share.noise, 1)}",
+            "q": probability(share.q_value),
+            "q_value": share.q_value,
+            "verdict": share.verdict,
+            "said": VERDICTS[share.verdict] if difference else "no difference",
+        }
 
     def _swatch(self, category: str) -> Swatch:
         greys = {each.name: each for each in (INTERPRETABLE_SWATCH, UNINTERPRETABLE, DEAD)}
@@ -378,43 +275,40 @@ class PairView:
 
     # -- layers ----------------------------------------------------------------------------------
 
-    def _layer_row(self, layer: LayerComparison) -> LayerRow:
-        kept = int(np.count_nonzero(layer.kept))
-        both = int(np.count_nonzero(layer.both_trusted))
+    def _layer_row(self, layer: LayerComparison) -> dict[str, Any]:
+        """How far a layer drifted as a whole."""
         drifted, floor = layer.divergence, layer.divergence_noise
         most = self.most_divergence or 1.0
-        beyond = "" if math.isnan(floor) else (", beyond it" if drifted > floor else ", within it")
-        below = ""
+        noise = "noise unknown"
+        if not math.isnan(floor):
+            noise = f"noise {number(floor, 3)}, {'beyond' if drifted > floor else 'within'} it"
+        return {
+            "layer": layer.layer,
+            "divergence": number(drifted, 3),
+            "divergence_noise": noise,
+            "divergence_mark": _place(100 * drifted / most, 100 * floor / most),
+            **self._kept(layer),
+            "matched": self._matched_text(layer),
+        }
+
+    def _kept(self, layer: LayerComparison) -> dict[str, Any]:
+        """The labels that matched units keep, and how many noise alone would leave."""
+        if not layer.matching:
+            return {"kept": NOTHING, "kept_counts": "", "kept_noise": "", "kept_mark": None}
+        kept = int(np.count_nonzero(layer.kept))
+        both = int(np.count_nonzero(layer.both_trusted))
+        counts, noise = "no unit is interpretable in both", ""
+        if both:
+            counts, noise = f"{count(kept)} of {count(both)}", "noise unknown"
         if both and not math.isnan(layer.kept_noise):
-            below = ", fewer" if layer.kept_share < layer.kept_noise else ", within it"
-        return LayerRow(
-            layer=layer.layer,
-            divergence=number(drifted, 3),
-            divergence_noise="noise unknown"
-            if math.isnan(floor)
-            else f"noise {number(floor, 3)}{beyond}",
-            divergence_mark=None
-            if math.isnan(drifted)
-            else Place(100 * drifted / most, None if math.isnan(floor) else 100 * floor / most),
-            kept=percent(kept, both) if layer.matching else NOTHING,
-            kept_counts=f"{count(kept)} of {count(both)}"
-            if layer.matching and both
-            else ("no unit is interpretable in both" if layer.matching else ""),
-            kept_noise=(
-                "noise unknown"
-                if math.isnan(layer.kept_noise)
-                else f"noise {percent(layer.kept_noise, 1)}{below}"
-            )
-            if layer.matching and both
-            else "",
-            kept_mark=Place(
-                100 * kept / both,
-                None if math.isnan(layer.kept_noise) else 100 * layer.kept_noise,
-            )
-            if layer.matching and both
-            else None,
-            matched=self._matched_text(layer),
-        )
+            where = "fewer" if layer.kept_share < layer.kept_noise else "within it"
+            noise = f"noise {percent(layer.kept_noise, 1)}, {where}"
+        return {
+            "kept": percent(kept, both),
+            "kept_counts": counts,
+            "kept_noise": noise,
+            "kept_mark": _place(100 * kept / both, 100 * layer.kept_noise) if both else None,
+        }
 
     def _matched_text(self, layer: LayerComparison) -> str:
         matching = layer.matching
@@ -450,16 +344,15 @@ class PairView:
 
     # -- similarity of layers --------------------------------------------------------------------
 
-    def _heatmap(self) -> SimilarityTable | None:
+    def _heatmap(self) -> dict[str, Any] | None:
+        """Similarity of every layer of the one run to every layer of the other."""
         values = self.pair.cka
         if values is None:
             return None
         rows = [layer.name for layer in self.before.layers]
         columns = [layer.name for layer in self.after.layers]
-        largest = max(len(rows), len(columns))
-        same = [
-            float(values[i, columns.index(name)]) for i, name in enumerate(rows) if name in columns
-        ]
+        cells = values.tolist()
+        same = [cells[i][columns.index(name)] for i, name in enumerate(rows) if name in columns]
         same = [value for value in same if not math.isnan(value)]
         said = f"{len(rows)} layers of {self.before.name} by {len(columns)} of {self.after.name}"
         if same:
@@ -469,57 +362,56 @@ class PairView:
             )
         if np.isnan(values).any():
             said += f"; {plural(int(np.isnan(values).sum()), 'pair')} without a value, hatched"
-        return SimilarityTable(
-            tuple(columns),
-            tuple(
+        return {
+            "columns": columns,
+            "rows": [
                 (
                     name,
-                    tuple(
-                        SimilarityCell(
-                            number(float(values[i, j]), 2),
-                            shade(float(values[i, j])),
-                            name == column,
-                        )
-                        for j, column in enumerate(columns)
-                    ),
+                    [
+                        {"text": number(v, 2), "shade": shade(v), "diagonal": name == column}
+                        for column, v in zip(columns, row, strict=True)
+                    ],
                 )
-                for i, name in enumerate(rows)
-            ),
-            largest <= NUMBERED_CELLS,
-            said,
-        )
+                for name, row in zip(rows, cells, strict=True)
+            ],
+            "numbered": max(len(rows), len(columns)) <= NUMBERED_CELLS,
+            "said": said,
+        }
 
     # -- words -----------------------------------------------------------------------------------
 
-    def _concept_row(self, layer: LayerComparison) -> ConceptRow:
-        return ConceptRow(
-            layer.layer,
-            self._word_list(layer.gained, lambda change: change.after),
-            self._word_list(layer.lost, lambda change: change.before),
-        )
+    def _concept_row(self, layer: LayerComparison) -> dict[str, Any]:
+        """The words of one layer, with the units that carry them."""
+        return {
+            "layer": layer.layer,
+            "gained": self._word_list(layer.gained),
+            "lost": self._word_list(layer.lost),
+        }
 
-    def _word_list(
-        self, changes: Sequence[ConceptChange], units: Callable[[ConceptChange], int]
-    ) -> WordList:
-        def named(found: Sequence[ConceptChange]) -> tuple[tuple[str, int], ...]:
-            return tuple((self._word(each.concept), units(each)) for each in found[:WORDS_SHOWN])
+    def _word_list(self, changes: Sequence[ConceptChange]) -> dict[str, Any]:
+        """Words beyond noise, or all where noise is not known; and those within it."""
+        # A word gained has no units before, a word lost none after.
+        words = [(each, self._word(each.concept), each.before + each.after) for each in changes]
+        held = [found for each, *found in words if each.beyond_noise is not False]
+        noise = [found for each, *found in words if each.beyond_noise is False]
+        return {
+            "held": held[:WORDS_SHOWN],
+            "unlisted": max(len(held) - WORDS_SHOWN, 0),
+            "noise": noise[:WORDS_SHOWN],
+            "noise_unlisted": max(len(noise) - WORDS_SHOWN, 0),
+        }
 
-        held = [change for change in changes if change.beyond_noise is not False]
-        noise = [change for change in changes if change.beyond_noise is False]
-        return WordList(
-            named(held),
-            max(len(held) - WORDS_SHOWN, 0),
-            named(noise),
-            max(len(noise) - WORDS_SHOWN, 0),
-        )
-
-    def _moved_row(self, index: int) -> MovedRow:
-        moved = self.pair.moved[index]
+    def _moved_row(self, moved: Moved) -> dict[str, str]:
+        """A word now found in other layers."""
 
         def where(units: Mapping[str, int]) -> str:
             return ", ".join(f"{layer} × {count(found)}" for layer, found in units.items())
 
-        return MovedRow(self._word(moved.concept), where(moved.before), where(moved.after))
+        return {
+            "word": self._word(moved.concept),
+            "before": where(moved.before),
+            "after": where(moved.after),
+        }
 
     def _word(self, concept: int) -> str:
         return self.comparison.concepts[concept] if concept >= 0 else NOTHING
@@ -536,11 +428,12 @@ class PairView:
         states = np.where(first, np.where(second, 4, 3), np.where(second, 2, 1))
         return [int(state) for state in np.where(layer.kept, 0, states)]
 
-    def _plain_units(self, layer: LayerComparison) -> PlainUnits:
+    def _plain_units(self, layer: LayerComparison) -> dict[str, Any]:
+        """A layer's matched units for readers without JavaScript."""
         matching = layer.matching
         before, after = self.before.layer(layer.layer), self.after.layer(layer.layer)
         if matching is None or before is None or after is None:
-            return PlainUnits(layer.layer, (), 0)
+            return {"layer": layer.layer, "rows": [], "unlisted": 0}
         states = self.states(layer)
         order = sorted(
             range(len(states)),
@@ -558,4 +451,9 @@ class PairView:
                     number(float(matching.correlation[i]), 2),
                 )
             )
-        return PlainUnits(layer.layer, tuple(rows), len(order) - len(rows))
+        return {"layer": layer.layer, "rows": rows, "unlisted": len(order) - len(rows)}
+
+
+def _place(at: float, noise: float) -> dict[str, float | None] | None:
+    """A place on an axis from 0 to 100, with what noise alone gives; None where it is not known."""
+    return None if math.isnan(at) else {"at": at, "noise": None if math.isnan(noise) else noise}

@@ -11,8 +11,9 @@ from profiler.compare.centred import Float64Array
 from profiler.compare.cka import cka_matrix
 from profiler.compare.counts import compared_names, counts, members
 from profiler.compare.matching import correlations, match, match_unseen
-from profiler.compare.noise import kept
+from profiler.compare.noise import Floor, kept
 from profiler.compare.result import (
+    ALPHA,
     ComparedRun,
     Comparison,
     LayerComparison,
@@ -25,10 +26,6 @@ from profiler.compare.runs import Side, SortedWords, sides_of
 from profiler.compare.shares import jensen_shannon, matched_difference, unmatched_difference
 from profiler.compare.words import gained, lost, moved
 from profiler.core.arrays import BoolArray, Rows
-from profiler.errors import InputError
-
-ALPHA = 0.05
-"""Share of false discoveries allowed among the differences called significant."""
 
 _ROUNDING = 1e-9
 """Shares are quotients: a difference that equals the floor may come out a bit above it."""
@@ -42,7 +39,6 @@ def compare(
     timeline: bool = False,
     own_thresholds: bool = False,
     prior: Literal["shared", "own", "none"] = "shared",
-    alpha: float = ALPHA,
     warnings: Sequence[str] = (),
 ) -> Comparison:
     """Hold the first run against each other one; see :func:`pairs_of` for a timeline.
@@ -55,10 +51,8 @@ def compare(
         timeline: whether the runs are steps of one training.
         own_thresholds: whether each run is cut at its own threshold.
         prior: what the labels were scored against.
-        alpha: share of false discoveries allowed.
         warnings: handed on.
     """
-    _check(runs, alpha)
     sides = [
         sides_of(run, own, sorting)
         for run, own in zip(runs, matrices or [None] * len(runs), strict=True)
@@ -70,14 +64,13 @@ def compare(
     draws = [layer.draws for run in runs for layer in run.layers]
     return Comparison(
         tuple(runs),
-        judge(pairs, alpha),
+        judge(pairs),
         tuple(sorting.categories),
         tuple(sorting.concepts),
         timeline,
         own_thresholds,
         prior,
         min((len(own.concept) if own else 0 for own in draws), default=0),
-        alpha,
         tuple(warnings),
     )
 
@@ -95,7 +88,7 @@ def pairs_of(runs: int, timeline: bool) -> list[tuple[int, int]]:
     return [(index - 1, index) for index in range(1, runs)] + whole
 
 
-def judge(pairs: Sequence[PairComparison], alpha: float = ALPHA) -> tuple[PairComparison, ...]:
+def judge(pairs: Sequence[PairComparison]) -> tuple[PairComparison, ...]:
     """Give each difference its q-value and verdict, by the p-values of all pairs together.
 
     A q-value is the lowest rate of false discoveries at which a difference is still significant
@@ -108,7 +101,7 @@ def judge(pairs: Sequence[PairComparison], alpha: float = ALPHA) -> tuple[PairCo
 
     def judged(share: ShareChange) -> ShareChange:
         found = replace(share, q_value=next(q_values))
-        return replace(found, verdict=_verdict(found, alpha))
+        return replace(found, verdict=_verdict(found))
 
     return tuple(
         replace(
@@ -122,18 +115,8 @@ def judge(pairs: Sequence[PairComparison], alpha: float = ALPHA) -> tuple[PairCo
     )
 
 
-def _check(runs: Sequence[ComparedRun], alpha: float) -> None:
-    if len(runs) < 2:
-        raise InputError(f"a comparison needs at least two runs, got {len(runs)}")
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError(f"runs need different names, got {', '.join(names)}")
-    if not 0 < alpha < 1:
-        raise InputError(f"the false-discovery rate must lie between 0 and 1, got {alpha}")
-
-
-def _verdict(share: ShareChange, alpha: float) -> Verdict:
-    significant = share.q_value <= alpha
+def _verdict(share: ShareChange) -> Verdict:
+    significant = share.q_value <= ALPHA
     if np.isnan(share.noise):
         return "unknown" if significant else "none"
     if abs(share.difference) <= share.noise + _ROUNDING:
@@ -170,7 +153,7 @@ def _layer(before: Side, after: Side, categories: Sequence[str]) -> LayerCompari
     floor = before.floor.join(after.floor)
     return LayerComparison(
         before.layer.name,
-        _shares(before, after, matching, categories),
+        _shares(before, after, matching, categories, floor),
         jensen_shannon(*(counts(side.kinds, len(categories)) for side in (before, after))),
         floor.divergence,
         matching,
@@ -203,9 +186,8 @@ def _kept(before: Side, after: Side, matching: Matching | None) -> tuple[BoolArr
 
 
 def _shares(
-    before: Side, after: Side, matching: Matching | None, categories: Sequence[str]
+    before: Side, after: Side, matching: Matching | None, categories: Sequence[str], floor: Floor
 ) -> tuple[ShareChange, ...]:
-    floor = before.floor.join(after.floor)
     # Pairs speak for the layer only if every unit of both is in one.
     paired = matching is not None and len(before.kinds) == len(after.kinds) == len(matching.before)
     one, other = (members(side.kinds, len(categories)) for side in (before, after))

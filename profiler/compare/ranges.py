@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from profiler.compare.result import ComparedRange, PairComparison, RangeChange
+from profiler.compare.runs import SortedWords
 from profiler.core.arrays import Float64, IntArray
 from profiler.core.statistics import Interval
 from profiler.profile.counts import count_units
@@ -37,25 +38,22 @@ def common_cut(runs: Sequence[ProfileRun]) -> float | None:
     return explained_cut([layer for run in runs for layer in run.ranges])
 
 
-def compared_ranges(
-    run: ProfileRun, cut: float, categories: Sequence[str], category_of: Mapping[str, str]
-) -> dict[str, ComparedRange]:
+def compared_ranges(run: ProfileRun, cut: float, sorting: SortedWords) -> dict[str, ComparedRange]:
     """The range explanations of a run by layer.
 
     Args:
         run: with range explanations.
         cut: that of :func:`common_cut`.
-        categories: of the comparison.
-        category_of: every leading word.
+        sorting: knows every leading word.
     """
     found = {}
     for layer in run.ranges:
         words = layer.leading_words(cut, run.concepts)
         counted = count_units(
             layer.layer,
-            [word and category_of[word] for word in words],
+            [word and sorting.category_of[word] for word in words],
             np.isnan(layer.r[:, 0]).tolist(),
-            categories,
+            sorting.categories,
         )
         found[layer.layer] = ComparedRange(known_mean(layer.shown_r), counted)
     return found

@@ -11,8 +11,12 @@ from profiler.core.arrays import BoolArray, FloatArray, IntArray
 from profiler.core.statistics import Interval
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.drivers import LayerDrivers
+from profiler.profile.explain import known_mean
 from profiler.profile.labels import LayerLabels
 from profiler.profile.threshold import Threshold
+
+ALPHA = 0.05
+"""Share of false discoveries allowed among the differences called significant."""
 
 INTERPRETABLE = "interpretable"
 """Stands among the categories for all of them together."""
@@ -101,6 +105,10 @@ class ComparedRun:
         """The layer of that name, if there is one."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
+    def counts(self, name: str) -> LayerProfile | None:
+        """The units of the layer of that name by category, if there is one."""
+        return next((layer for layer in self.profile.layers if layer.layer == name), None)
+
 
 @dataclass(frozen=True)
 class ShareChange:
@@ -182,8 +190,7 @@ class Matching:
     @property
     def mean(self) -> float:
         """Mean correlation of the partners; NaN where unknown."""
-        known = self.correlation[~np.isnan(self.correlation)]
-        return float(known.mean()) if len(known) else float("nan")
+        return known_mean(self.correlation)
 
 
 @dataclass(frozen=True)
@@ -322,6 +329,4 @@ class Comparison:
     prior: Literal["shared", "own", "none"]
     draws: int
     """Bootstrap draws behind the noise floor; 0 where there are none."""
-    alpha: float
-    """Share of false discoveries allowed."""
     warnings: tuple[str, ...] = ()

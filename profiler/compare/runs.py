@@ -9,7 +9,6 @@ from profiler.compare.counts import draw_kinds, layer_kinds
 from profiler.compare.noise import Floor
 from profiler.compare.result import ComparedLayer, ComparedRange, ComparedRun, LayerDraws
 from profiler.core.arrays import IntArray, Rows
-from profiler.errors import InputError
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.drivers import LayerDrivers
 from profiler.profile.labels import LayerLabels
@@ -97,13 +96,6 @@ def sides_of(
     found: dict[str, Side] = {}
     every: Sequence[Rows | None] = [None] * len(run.layers) if matrices is None else matrices
     for layer, rows in zip(run.layers, every, strict=True):
-        if layer.name in found:
-            raise InputError(f"run {run.name!r} has two layers {layer.name!r}")
-        if rows is not None and rows.shape[1] != layer.labels.units:
-            raise InputError(
-                f"layer {layer.name!r} of {run.name!r} has {layer.labels.units} labelled units, "
-                f"but activations of {rows.shape[1]}"
-            )
         drawn = None
         if layer.draws is not None:
             drawn = draw_kinds(

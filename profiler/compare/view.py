@@ -11,7 +11,7 @@ from profiler.compare.charts import DifferenceAxis, RunBar, scale, short_names
 from profiler.compare.drivers_view import DriversComparison
 from profiler.compare.growth_view import GrowthView, step_text
 from profiler.compare.pair_view import STATES, PairView
-from profiler.compare.result import ComparedLayer, ComparedRun, Comparison
+from profiler.compare.result import ALPHA, ComparedLayer, ComparedRun, Comparison
 from profiler.errors import OutputError
 from profiler.profile.charts import stacked_bar, swatches
 from profiler.profile.counts import LayerProfile
@@ -72,7 +72,6 @@ def render_compare(page: ComparePage, *, max_mb: float = 20.0) -> str:
     images and the next labels of units; the page says what was left out. Raises
     :class:`~profiler.errors.OutputError` if it is too large even then.
     """
-    _check(page)
     view = _View(page)
     limit = int(max_mb * document.MEGABYTE)
     room = -1
@@ -141,27 +140,7 @@ def _detail_note(labels: int, images: int) -> str:
     )
 
 
-def _check(page: ComparePage) -> None:
-    runs = page.comparison.runs
-    if len(runs) < 2:
-        raise ValueError("a comparison needs two runs")
-    if len(page.run_examined) != len(runs):
-        raise ValueError("what was examined is needed for each run")
-    if len({run.name for run in runs}) < len(runs):
-        raise ValueError("two runs have the same name")
-    for run in runs:
-        counted = [(layer.layer, layer.units) for layer in run.profile.layers]
-        if counted != [(layer.name, layer.labels.units) for layer in run.layers]:
-            raise ValueError(f"run {run.name!r}: profile and layers are of different units")
-
-
 # -- what the template prints ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    layer: str
-    bars: tuple[RunBar, ...]
 
 
 class _View:
@@ -219,14 +198,21 @@ class _View:
             "headline": self._headline(),
             "parts": [*self.styles.values()],
             "groups": [
-                self._whole(shown),
-                *(self._group(name, shown) for name in self.layer_names),
+                (
+                    WHOLE,
+                    [self._bar(each, replace(each.profile.total, layer=WHOLE)) for each in shown],
+                ),
+                *(
+                    (name, [self._bar(each, each.counts(name)) for each in shown])
+                    for name in self.layer_names
+                ),
             ],
             "short": {**self.short, WHOLE: WHOLE},
             "shortened": self._shortened(),
             "between": len(found.runs) - len(shown),
             "thin": len(shown) * len(self.layer_names) > THIN_BARS,
             "cut": self._cut(),
+            "alpha": ALPHA,
             "letter": self.letter,
             "meaning": "its label holds on images that it was not chosen on"
             if self.letter == "z"
@@ -386,7 +372,7 @@ class _View:
                 (
                     "Shares changed beyond noise" if found.draws else "Shares that differ",
                     f"{count(beyond)} of {count(len(shares))}",
-                    f"by layer and category{over}, at q ≤ {found.alpha:g}"
+                    f"by layer and category{over}, at q ≤ {ALPHA:g}"
                     + ("" if found.draws else "; no noise floor"),
                 )
             )
@@ -446,14 +432,6 @@ class _View:
     def _shown_runs(self) -> list[ComparedRun]:
         runs = list(self.comparison.runs)
         return runs if len(runs) <= BARS_SHOWN else [runs[0], runs[-1]]
-
-    def _whole(self, runs: Sequence[ComparedRun]) -> _Group:
-        return _Group(
-            WHOLE, tuple(self._bar(run, replace(run.profile.total, layer=WHOLE)) for run in runs)
-        )
-
-    def _group(self, name: str, runs: Sequence[ComparedRun]) -> _Group:
-        return _Group(name, tuple(self._bar(run, layer_profile(run, name)) for run in runs))
 
     def _bar(self, run: ComparedRun, layer: LayerProfile | None) -> RunBar:
         if layer is None:
@@ -547,11 +525,6 @@ class _View:
                 }
             )
         return {"before": pair.pair.before, "after": pair.pair.after, "layers": layers}
-
-
-def layer_profile(run: ComparedRun, name: str) -> LayerProfile | None:
-    """The counts of a layer, if the run has it."""
-    return next((layer for layer in run.profile.layers if layer.layer == name), None)
 
 
 def merged(orders: Sequence[Sequence[str]]) -> list[str]:

@@ -1,7 +1,8 @@
 """Geometry of the charts that only a diagnosis has: matrix, shares with whiskers, heatmaps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,34 +138,13 @@ def interval_text(shares: Shares) -> str:
 
 
 @dataclass(frozen=True)
-class MatrixCell:
-    """Images of one true class and one predicted class."""
-
-    predicted: int
-    count: int
-    shade: int | None
-    """Of errors; None on the diagonal."""
-    tip: str
-    view: str
-    """The query that makes the page show these images."""
-
-
-@dataclass(frozen=True)
-class MatrixRow:
-    """A true class."""
-
-    true: int
-    cells: tuple[MatrixCell, ...]
-    images: int
-    correct: str
-
-
-@dataclass(frozen=True)
 class Matrix:
     """The confusion matrix of some or all classes."""
 
     classes: tuple[int, ...]
-    rows: tuple[MatrixRow, ...]
+    rows: Sequence[Mapping[str, Any]]
+    """Of each true class: its cells, and the share of its images that is correct. A cell has the
+    shade of its errors (None on the diagonal), and the view that makes the page show its images."""
     whole: bool
     """Whether every class with images or errors is in it."""
     errors: int
@@ -202,8 +182,6 @@ def matrix(confusion: Counts, names: Sequence[str]) -> Matrix:
         cells = []
         for predicted, found, off in zip(chosen, counts, wrong, strict=True):
             same = true == predicted
-            # Something never looks like nothing.
-            shade = -(-ERROR_SHADES * off // most) if off else 0
             tip = (
                 f"{names[true]}: {share_of(found, images)} correct"
                 if same
@@ -211,11 +189,15 @@ def matrix(confusion: Counts, names: Sequence[str]) -> Matrix:
                 + (f", {percent(found, images)} of the class" if images else "")
             )
             view = query(true=names[true], **({} if same else {"predicted": names[predicted]}))
-            cells.append(MatrixCell(predicted, found, None if same else shade, tip, view))
+            # Something never looks like nothing.
+            shade = None if same else -(-ERROR_SHADES * off // most) if off else 0
+            cells.append(
+                {"predicted": predicted, "count": found, "shade": shade, "tip": tip, "view": view}
+            )
         correct = percent(int(confusion[true, true]), images)
-        rows.append(MatrixRow(true, tuple(cells), images, correct))
+        rows.append({"true": true, "cells": cells, "correct": correct})
     present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
-    return Matrix(tuple(chosen), tuple(rows), len(chosen) == int(present.sum()), int(errors.sum()))
+    return Matrix(tuple(chosen), rows, len(chosen) == int(present.sum()), int(errors.sum()))
 
 
 # -- the differential of all predictions, for a page without a script ------------------------

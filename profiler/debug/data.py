@@ -214,8 +214,7 @@ class DiagnosisViews:
         view = self._maps(confusion.wrong, confusion.differential)
         view["errors"] = confusion.errors
         view["shares"] = [_counts(confusion.shares.get(rule, Shares())) for rule in self.rules]
-        if confusion.told.text:
-            view["told"] = [confusion.told.text, confusion.told.author]
+        view["told"] = [confusion.told.text, confusion.told.author]
         images = self._images.get((confusion.true, confusion.predicted), [])
         at_hand = self.diagnosis.thumbnails
         shown = sorted(images, key=lambda image: image.image not in at_hand)[:IMAGES]

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.activations.observe import Observed
-from profiler.concepts.heatmap import LEVEL, compare_pairs
+from profiler.concepts.heatmap import compare_pairs
 from profiler.concepts.space import ConceptSpace, folds
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, checked_rows
 from profiler.core.statistics import wilson
@@ -524,11 +524,11 @@ class Shares:
         """Share of the decided images in which the head is at fault; None without any."""
         return self.head / self.decided if self.decided else None
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+    def interval(self) -> tuple[float, float] | None:
         """Wilson's interval of ``head_share``; None where that is."""
         if not self.decided:
             return None
-        low, high = wilson(np.array(self.head), self.decided, level)
+        low, high = wilson(np.array(self.head), self.decided)
         return float(low), float(high)
 
     @property

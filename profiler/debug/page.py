@@ -8,7 +8,7 @@ from profiler.concepts.heatmap import FDR
 from profiler.concepts.space import FOLDS
 from profiler.debug.result import Diagnosis
 from profiler.llm.base import Usage
-from profiler.report.text import count, number, plural, share_of, typeset
+from profiler.report.text import count, number, plural, typeset
 
 ASKS = {
     "zero-shot": "After the linear alignment, the encoding is nearest to the captions of the true "
@@ -31,7 +31,6 @@ def debug_prose(diagnosis: Diagnosis, specs: str = "") -> dict[str, Any]:
         diagnosis: finished.
         specs: file name of a report on specifications in the same folder; empty if there is none.
     """
-    told = diagnosis.told
     stories = {
         "data_story": data_story(diagnosis),
         "where_story": where_story(diagnosis),
@@ -43,8 +42,8 @@ def debug_prose(diagnosis: Diagnosis, specs: str = "") -> dict[str, Any]:
     return {
         "title": f"Errors of {diagnosis.classifier.name}: encoder or head",
         "examined": _examined(diagnosis),
-        "summary": [typeset(told.text or plain_summary(diagnosis))],
-        "summary_author": told.author if told.text else "a fixed template",
+        "summary": [typeset(diagnosis.told.text)],
+        "summary_author": diagnosis.told.author,
         "map_warning": typeset(map_warning(diagnosis)),
         "map_note": map_note(diagnosis),
         "command": diagnosis.command,
@@ -85,19 +84,6 @@ def _examined(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("Date", diagnosis.date),
     ]
     return [(term, text) for term, text in pairs if text]
-
-
-def plain_summary(diagnosis: Diagnosis) -> str:
-    """The finding, for a diagnosis without a narrative."""
-    after = diagnosis.after
-    opening = f"The classifier predicts {share_of(after.correct, after.images)} images correctly."
-    if not diagnosis.confusions:
-        return opening
-    first = diagnosis.confusions[0]
-    return (
-        f"{opening} The most frequent confusion is {diagnosis.classes[first.true]} classified as "
-        f"{diagnosis.classes[first.predicted]}: {plural(first.errors, 'image')}."
-    )
 
 
 def map_warning(diagnosis: Diagnosis) -> str:

@@ -220,9 +220,9 @@ class Diagnosis:
         """Classes that have images."""
         return tuple(np.flatnonzero(self.confusion.sum(axis=1)).tolist())
 
-    def differential(self, label: int | None, level: Level | None = None) -> Differential | None:
+    def differential(self, label: int | None) -> Differential | None:
         """Correct less incorrect predictions of a true class; of all classes if None.
 
         None where a side is empty.
         """
-        return self.heatmaps[level or self.level].differential(label=label)
+        return self.heatmaps[self.level].differential(label=label)

@@ -194,63 +194,47 @@ class _View:
 
     def _tiles(self) -> list[tuple[str, str, str]]:
         found, before, after = self.found, self.found.before, self.after
-        tiles = []
+        accuracy = percent(after.correct, after.images, 1)
+        counts = f"{count(after.correct)} of {plural(after.images, 'image')}"
+        pairs = f"in {plural(len(self.located), 'pair of classes', 'pairs of classes')}"
         if found.change:
-            tiles.append(
-                (
-                    "Accuracy",
-                    f"{percent(before.correct, before.images)} → "
-                    f"{percent(after.correct, after.images)}",
-                    f"{count(before.correct)} → {count(after.correct)} of {count(after.images)} "
-                    "images, before and after the change",
-                )
+            accuracy = (
+                f"{percent(before.correct, before.images)} → {percent(after.correct, after.images)}"
             )
-        else:
-            tiles.append(
-                (
-                    "Accuracy",
-                    percent(after.correct, after.images, 1),
-                    f"{count(after.correct)} of {plural(after.images, 'image')}",
-                )
+            counts = (
+                f"{count(before.correct)} → {count(after.correct)} of {count(after.images)} "
+                "images, before and after the change"
             )
-        pairs = plural(len(self.located), "pair of classes", "pairs of classes")
-        tiles.append(
-            (
-                "Errors explained",
-                count(self.explained),
-                f"in {pairs}"
-                + (", caused by the change" if found.change else "")
-                + (
-                    f"; {count(self.errors)} errors in all" if self.errors != self.explained else ""
-                ),
-            )
-        )
-        shares = found.shares
-        if shares.decided:
-            side = max((shares.head, "head"), (shares.encoder, "encoder"))
-            low, high = shares.interval() or (0.0, 1.0)
-            ends = (low, high) if side[1] == "head" else (1 - high, 1 - low)
-            tied = shares.verdict == Fault.UNDETERMINED
-            tiles.append(
-                (
-                    "At fault",
-                    "both equally" if tied else f"{side[1]} {percent(side[0], shares.decided)}",
-                    f"{count(side[0])} of {plural(shares.decided, 'decided error')} "
-                    f"({100 * ends[0]:.0f} to {100 * ends[1]:.0f}{_THIN_PERCENT}), "
-                    f"{count(shares.undetermined)} undetermined",
-                )
-            )
-        else:
-            tiles.append(("At fault", NOTHING, "encoder or head: no error could be decided"))
-        tiles.append(
+            pairs += ", caused by the change"
+        if self.errors != self.explained:
+            pairs += f"; {count(self.errors)} errors in all"
+        poor = "poor: " if self.prose["map_warning"] else ""
+        return [
+            ("Accuracy", accuracy, counts),
+            ("Errors explained", count(self.explained), pairs),
+            ("At fault", *self._fault()),
             (
                 "Linear alignment",
                 f"R² {number(found.quality.r2, 2)}",
-                ("poor: " if self.prose["map_warning"] else "")
-                + "share of the variance of the VLM’s embeddings explained on held-out images",
-            )
+                f"{poor}share of the variance of the VLM’s embeddings explained on held-out images",
+            ),
+        ]
+
+    def _fault(self) -> tuple[str, str]:
+        """Which half is at fault for most errors, and for how many."""
+        shares = self.found.shares
+        interval = shares.interval()
+        if interval is None:
+            return NOTHING, "encoder or head: no error could be decided"
+        part, side = max((shares.head, "head"), (shares.encoder, "encoder"))
+        low, high = interval if side == "head" else (1 - interval[1], 1 - interval[0])
+        tied = shares.verdict == Fault.UNDETERMINED
+        return (
+            "both equally" if tied else f"{side} {percent(part, shares.decided)}",
+            f"{count(part)} of {plural(shares.decided, 'decided error')} "
+            f"({100 * low:.0f} to {100 * high:.0f}{_THIN_PERCENT}), "
+            f"{count(shares.undetermined)} undetermined",
         )
-        return tiles
 
     def _headline(self) -> str:
         """What the matrix shows, as its title."""
@@ -322,12 +306,12 @@ class _View:
         shares = self.found.shares
         if not shares.images:
             return "Encoder or head: no errors to attribute"
-        if not shares.decided:
+        interval = shares.interval()
+        if interval is None:
             return "Encoder or head: no error could be decided"
-        part = shares.interval()
-        head = percent(shares.head, shares.decided)
-        low, high = part or (0.0, 1.0)
+        low, high = interval
         if low <= 0.5 <= high:
+            head = percent(shares.head, shares.decided)
             return (
                 f"Encoder and head are both at fault: {head} of the decided errors are attributed "
                 "to the head, which is not clearly different from half"

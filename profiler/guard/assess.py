@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,8 @@ def assess_guard(
         )
     detectors = _detectors(guard, reference)
     try_first(classifier, classifier.readings, data, batch_size=options.batch)
-
-    def judged(title: str, probe: ProbeSet, attack: Attack | None = None) -> _Judged:
-        with services.progress.stage(title, len(fresh)) as advance:
-            return _judge(
-                guard, classifier, probe, fresh, data.truth, detectors, attack, options, advance
-            )
-
-    clean = judged("images", data)
+    trial = _Trial(guard, classifier, data, fresh, detectors, options, services)
+    clean = trial.judged("images", data)
     if not len(clean.rows):
         raise InputError(f"none of the {len(fresh)} images of {data.title} can be read")
     if clean.wrong.all() or not clean.wrong.any():
@@ -129,43 +123,19 @@ def assess_guard(
             "incorrect predictions are separated from correct ones cannot be measured; give more "
             "images"
         )
-    cut = guard.threshold.value
-
-    def condition(
-        title: str, kind: str, found: _Judged, method: str = "", eps: float = math.nan
-    ) -> Condition:
-        return _condition(title, kind, method, eps, clean, found, guard, options)
-
-    conditions = [condition("unmodified", "clean", clean)]
+    conditions = [trial.condition("unmodified", "clean", clean, clean)]
     for each in options.attacks:
-        found = judged(each.text, data, each)
-        conditions.append(condition(each.text, "attack", found, each.method.upper(), each.eps))
+        found = trial.judged(each.text, data, each)
+        method = each.method.upper()
+        conditions.append(trial.condition(each.text, "attack", clean, found, method, each.eps))
     for harm in options.corruptions:
-        found = judged(str(harm), CorruptedProbe(data, harm, options.seed))
-        conditions.append(condition(str(harm), "corruption", found, harm.name))
+        found = trial.judged(str(harm), CorruptedProbe(data, harm, options.seed))
+        conditions.append(trial.condition(str(harm), "corruption", clean, found, harm.name))
     draws = Draws.of(clean.rows, options.draws, options.seed)
     rule = guard.rule.name
     own = clean.scores[rule]
     rules, others = _names(guard, clean.scores)
-    wrong = clean.wrong
-
-    def examples(rows: BoolArray, order: Float64) -> tuple[Example, ...]:
-        few = np.flatnonzero(rows)
-        few = few[np.argsort(order[few], kind="stable")][:_SHOWN_EXAMPLES]
-        told = guard.reasons(clean.features[few], clean.predicted[few], SHOWN)
-        return tuple(
-            Example(
-                int(clean.rows[row]),
-                data.names[int(clean.rows[row])],
-                guard.class_name(int(data.truth[clean.rows[row]])),
-                guard.class_name(int(clean.predicted[row])),
-                float(own[row]),
-                tuple(guard.tell(each, int(clean.predicted[row])) for each in reasons),
-                called(guard, clean.views, row),
-            )
-            for row, reasons in zip(few.tolist(), told, strict=True)
-        )
-
+    wrong, flagged = clean.wrong, above(own, guard.threshold.value)
     shown = (rule, *others)
     unread = len(fresh) - len(clean.rows)
     remarks = (changed, *_warnings(guard, known, unread, reference), *data.remarks())
@@ -187,9 +157,9 @@ def assess_guard(
         wrong_scores=own[wrong],
         coverage={name: _accuracies(clean.scores[name], wrong) for name in shown},
         at_risk={name: coverage_at(clean.scores[name], wrong, _AT_RISK) for name in shown},
-        flagged=examples(wrong & above(own, cut), -own),
-        missed=examples(wrong & ~above(own, cut), own),
-        alarms=examples(~wrong & above(own, cut), -own),
+        flagged=trial.examples(clean, wrong & flagged, -own),
+        missed=trial.examples(clean, wrong & ~flagged, own),
+        alarms=trial.examples(clean, ~wrong & flagged, -own),
         weak_classes=tuple(guard.class_name(label) for label in guard.weak_classes),
         draws=options.draws,
         seed=options.seed,
@@ -248,86 +218,110 @@ def _names(guard: Guard, scores: Mapping[str, Float64]) -> tuple[tuple[str, ...]
     return rules, tuple(name for name in scores if name in known)
 
 
-def _judge(
-    guard: Guard,
-    classifier: Classifier,
-    probe: ProbeSet,
-    indices: Sequence[int],
-    truth: IntArray,
-    detectors: Mapping[str, Detector],
-    attack: Attack | None,
-    options: AssessOptions,
-    advance: Callable[[int], object],
-) -> _Judged:
-    rows, features, logits, looks = [], [], [], []
-    for chosen, answers in answers_of(
-        classifier,
-        probe,
-        indices,
-        batch=options.batch,
-        views=guard.views,
-        attack=attack,
-        truth=truth,
-        advance=advance,
-    ):
-        good = [place for place in range(len(chosen)) if place not in answers.problems]
-        rows += [chosen[place] for place in good]
-        features.append(answers.features[good])
-        logits.append(answers.logits[good])
-        if answers.views is not None:
-            looks.append(answers.views.take(np.array(good, dtype=np.int64)))
-    z, y = np.concatenate(features), np.concatenate(logits)
-    views = Views.together(looks) if looks else None
-    core = guard.core()
-    with torch.inference_mode():
-        scored = core(torch.from_numpy(z), torch.from_numpy(y), views=view_tensors(views))
-    own = scored.numpy().astype(np.float64)
-    scores = {guard.rule.name: own}
-    scores |= {name: each.score(z, y) for name, each in detectors.items()}
-    at = np.array(rows, dtype=np.int64)
-    predicted = y.argmax(axis=1)
-    return _Judged(at, predicted != np.asarray(truth)[at], predicted, z, views, scores)
+@dataclass(frozen=True)
+class _Trial:
+    """A guard and the baselines, on images that the guard was not fitted on."""
 
+    guard: Guard
+    classifier: Classifier
+    data: LabelledImages
+    fresh: Sequence[int]
+    """Which of the images."""
+    detectors: Mapping[str, Detector]
+    options: AssessOptions
+    services: Services
 
-def _condition(
-    title: str,
-    kind: str,
-    method: str,
-    eps: float,
-    clean: _Judged,
-    changed: _Judged,
-    guard: Guard,
-    options: AssessOptions,
-) -> Condition:
-    """Defects of one kind beside correct predictions on unmodified images."""
-    right = ~clean.wrong
-    defect = np.r_[np.zeros(right.sum(), bool), np.ones(changed.wrong.sum(), bool)]
-    rows = np.r_[clean.rows[right], changed.rows[changed.wrong]]
-    scores = {
-        name: np.r_[clean.scores[name][right], changed.scores[name][changed.wrong]]
-        for name in clean.scores
-    }
-    # An image and its changed version are resampled together.
-    draws = Draws.of(rows, options.draws, options.seed)
-    own, cut = guard.rule.name, guard.threshold.value
-    _, others = _names(guard, scores)
-    found = Contest.of(scores, defect, draws)
-    best = Metrics.each(lambda metric: found.best(others, metric))
-    return Condition(
-        title=title,
-        kind=kind,
-        method=method,
-        eps=eps,
-        images=len(changed.rows),
-        accuracy=float(np.mean(~changed.wrong)),
-        defects=int(changed.wrong.sum()),
-        right=int(right.sum()),
-        flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
-        flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
-        metrics={name: found.intervals(name) for name in scores},
-        lead=Metrics.each(lambda metric: found.lead(own, best[metric], metric)),
-        best=best,
-    )
+    def judged(self, title: str, probe: ProbeSet, attack: Attack | None = None) -> _Judged:
+        """The images, as ``probe`` has them, under an attack if there is one."""
+        rows, features, logits, looks = [], [], [], []
+        with self.services.progress.stage(title, len(self.fresh)) as advance:
+            for chosen, answers in answers_of(
+                self.classifier,
+                probe,
+                self.fresh,
+                batch=self.options.batch,
+                views=self.guard.views,
+                attack=attack,
+                truth=self.data.truth,
+                advance=advance,
+            ):
+                good = [place for place in range(len(chosen)) if place not in answers.problems]
+                rows += [chosen[place] for place in good]
+                features.append(answers.features[good])
+                logits.append(answers.logits[good])
+                if answers.views is not None:
+                    looks.append(answers.views.take(np.array(good, dtype=np.int64)))
+        z, y = np.concatenate(features), np.concatenate(logits)
+        views = Views.together(looks) if looks else None
+        core = self.guard.core()
+        with torch.inference_mode():
+            scored = core(torch.from_numpy(z), torch.from_numpy(y), views=view_tensors(views))
+        scores = {self.guard.rule.name: scored.numpy().astype(np.float64)}
+        scores |= {name: each.score(z, y) for name, each in self.detectors.items()}
+        at, predicted = np.array(rows, dtype=np.int64), y.argmax(axis=1)
+        wrong = predicted != np.asarray(self.data.truth)[at]
+        return _Judged(at, wrong, predicted, z, views, scores)
+
+    def condition(
+        self,
+        title: str,
+        kind: str,
+        clean: _Judged,
+        changed: _Judged,
+        method: str = "",
+        eps: float = math.nan,
+    ) -> Condition:
+        """Defects of one kind beside correct predictions on unmodified images."""
+        right = ~clean.wrong
+        defect = np.r_[np.zeros(right.sum(), bool), np.ones(changed.wrong.sum(), bool)]
+        rows = np.r_[clean.rows[right], changed.rows[changed.wrong]]
+        scores = {
+            name: np.r_[clean.scores[name][right], changed.scores[name][changed.wrong]]
+            for name in clean.scores
+        }
+        # An image and its changed version are resampled together.
+        draws = Draws.of(rows, self.options.draws, self.options.seed)
+        own, cut = self.guard.rule.name, self.guard.threshold.value
+        _, others = _names(self.guard, scores)
+        found = Contest.of(scores, defect, draws)
+        best = Metrics.each(lambda metric: found.best(others, metric))
+        return Condition(
+            title=title,
+            kind=kind,
+            method=method,
+            eps=eps,
+            images=len(changed.rows),
+            accuracy=float(np.mean(~changed.wrong)),
+            defects=int(changed.wrong.sum()),
+            right=int(right.sum()),
+            flagged_defects=int(np.sum(above(changed.scores[own][changed.wrong], cut))),
+            flagged_right=int(np.sum(above(clean.scores[own][right], cut))),
+            metrics={name: found.intervals(name) for name in scores},
+            lead=Metrics.each(lambda metric: found.lead(own, best[metric], metric)),
+            best=best,
+        )
+
+    def examples(self, clean: _Judged, rows: BoolArray, order: Float64) -> tuple[Example, ...]:
+        """The first few of some images in an order, with what speaks against each prediction."""
+        few = np.flatnonzero(rows)
+        few = few[np.argsort(order[few], kind="stable")][:_SHOWN_EXAMPLES]
+        guard, images, labels = self.guard, clean.rows[few].tolist(), clean.predicted[few].tolist()
+        told = guard.reasons(clean.features[few], clean.predicted[few], SHOWN)
+        scores = clean.scores[guard.rule.name][few].tolist()
+        return tuple(
+            Example(
+                image,
+                self.data.names[image],
+                guard.class_name(int(self.data.truth[image])),
+                guard.class_name(label),
+                score,
+                tuple(guard.tell(each, label) for each in reasons),
+                called(guard, clean.views, row),
+            )
+            for row, image, label, score, reasons in zip(
+                few.tolist(), images, labels, scores, told, strict=True
+            )
+        )
 
 
 def _accuracies(scores: Float64, wrong: BoolArray) -> tuple[tuple[float, int, int], ...]:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -358,8 +358,15 @@ class Guard:
 
     # -- files -----------------------------------------------------------------------------------
 
-    def save(self, path: Path) -> None:
-        """Write the guard to a file, whole or not at all."""
+    def save(self, path: Path | str) -> None:
+        """Write it; whole or not at all.
+
+        Args:
+            path: of the file, by custom ``guard.safetensors``.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         arrays: dict[str, NDArray[Any]] = {
             **{f"map.{name}": array for name, array in self.aligned.to_arrays().items()},
             "directions": self.space.directions,
@@ -380,23 +387,28 @@ class Guard:
         }
         text = json_text(content, None)
         dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_atomically(path, save(dense, metadata={"guard": text}))
+        write_atomically(Path(path), save(dense, metadata={"guard": text}))
 
     @classmethod
-    def load(cls, path: Path | str) -> "Guard":
-        """Read a guard's file.
+    def load(cls, path: Path | str) -> Self:
+        """Read a guard's file, or that in a folder.
+
+        Args:
+            path: of the file, or of the folder that ``fit`` wrote to.
 
         Raises:
-            InputError: the file is not a guard, or is damaged.
+            InputError: it is none, or damaged.
         """
-        if not Path(path).is_file():
+        path = Path(path)
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
             raise InputError(f"there is no guard {str(path)!r}; profiler guard fit makes one")
         try:
             with safe_open(str(path), framework="np") as file:
                 content = parse_json((file.metadata() or {})["guard"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if content["format"] in (FORMAT, WITH_VIEWS):
-                return _from_file(content, arrays)
+                return cls._of_file(content, arrays)
         except ProfilerError as error:
             raise InputError(f"{str(path)!r} is not a guard: {error}") from error
         except (
@@ -411,38 +423,38 @@ class Guard:
             f"{WITH_VIEWS}; a newer version may have written it"
         )
 
-
-def _from_file(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Guard:
-    aligned = AffineMap.from_arrays(
-        {name.removeprefix("map."): each for name, each in arrays.items() if name[:4] == "map."}
-    )
-    space = ConceptSpace(
-        tuple(content["concepts"]), arrays["directions"], aligned.matrix_, aligned.offset_
-    )
-    views = tuple(content["views"]) if content["format"] == WITH_VIEWS else ()
-    check_views(views)
-    rule = load_rule(content["rule"], space, views, arrays)
-    if len(content["concepts"]) != len(arrays["directions"]):
-        raise InputError("it has more or fewer names of concepts than directions")
-    cut = from_plain(AlarmThreshold, content["threshold"])
-    if math.isnan(cut.value):
-        raise InputError("its threshold is not a number")
-    context = dict(content["context"])
-    for name in ("classes", "parts", "notes", "shape"):
-        context[name] = tuple(context.get(name, ()))
-    return Guard(
-        space,
-        aligned,
-        rule,
-        rule.plain
-        if isinstance(rule.plain, Comparisons)
-        else LikelihoodRule.from_arrays(arrays, space),
-        (arrays["head.weights"], arrays["head.bias"]),
-        HeldOutScores(*(arrays[f"calibration.{each.name}"] for each in fields(HeldOutScores))),
-        cut,
-        Context(**context),
-        arrays["seen"],
-    )
+    @classmethod
+    def _of_file(cls, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        aligned = AffineMap.from_arrays(
+            {name.removeprefix("map."): each for name, each in arrays.items() if name[:4] == "map."}
+        )
+        space = ConceptSpace(
+            tuple(content["concepts"]), arrays["directions"], aligned.matrix_, aligned.offset_
+        )
+        views = tuple(content["views"]) if content["format"] == WITH_VIEWS else ()
+        check_views(views)
+        rule = load_rule(content["rule"], space, views, arrays)
+        if len(content["concepts"]) != len(arrays["directions"]):
+            raise InputError("it has more or fewer names of concepts than directions")
+        cut = from_plain(AlarmThreshold, content["threshold"])
+        if math.isnan(cut.value):
+            raise InputError("its threshold is not a number")
+        context = dict(content["context"])
+        for name in ("classes", "parts", "notes", "shape"):
+            context[name] = tuple(context.get(name, ()))
+        return cls(
+            space,
+            aligned,
+            rule,
+            rule.plain
+            if isinstance(rule.plain, Comparisons)
+            else LikelihoodRule.from_arrays(arrays, space),
+            (arrays["head.weights"], arrays["head.bias"]),
+            HeldOutScores(*(arrays[f"calibration.{each.name}"] for each in fields(HeldOutScores))),
+            cut,
+            Context(**context),
+            arrays["seen"],
+        )
 
 
 def trial_batch(shape: Sequence[int]) -> torch.Tensor:

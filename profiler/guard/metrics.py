@@ -22,7 +22,7 @@ and its attacked version), so dependent rows stay together. It never copies a ro
 vector of counts, and all numbers are sums weighted by them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ RECALL = 0.95
 """Of FPR@95."""
 DRAWS = 1000
 LEVEL = 0.95
+_ENDS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 _BLOCK_CELLS = 2**22
 _EXACT = 1e-9
@@ -193,21 +194,22 @@ class Draws:
 
     def metrics(self, scores: FloatArray, defect: BoolArray) -> Metrics[Float64]:
         """(B,) of each metric in every draw."""
-        ranked = Ranked.of(scores, defect)
-        step = max(1, _BLOCK_CELLS // max(1, len(self.group)))
-        parts = [
-            _metrics(*ranked.counts(self.counts[lo : lo + step][:, self.group]))
-            for lo in range(0, len(self.counts), step)
-        ]
+        parts = [_metrics(*counts) for counts in self.ranked(Ranked.of(scores, defect))]
         return Metrics.each(lambda name: np.concatenate([part[name] for part in parts]))
 
+    def ranked(self, ranked: "Ranked") -> Iterator[tuple[Float64, Float64]]:
+        """Counts at each distinct score, some draws at a time; see :meth:`Ranked.counts`."""
+        step = max(1, _BLOCK_CELLS // max(1, len(self.group)))
+        for lo in range(0, len(self.counts), step):
+            yield ranked.counts(self.counts[lo : lo + step][:, self.group])
 
-def interval(value: float, draws: FloatArray, level: float = LEVEL) -> Interval:
+
+def interval(value: float, draws: FloatArray) -> Interval:
     """The percentile interval of some draws; those where the number is not defined are left out."""
     known = draws[np.isfinite(draws)]
     if not len(known):
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    low, high = np.quantile(known, _ENDS).tolist()
     return Interval(value, low, high)
 
 
@@ -297,14 +299,8 @@ def _risk(bad: Float64, good: Float64) -> Float64:
 
 def _band(ranked: Ranked, draws: Draws, curve: Any) -> Band:
     value = curve(*ranked.counts())[0]
-    step = max(1, _BLOCK_CELLS // max(1, len(draws.group)))
-    drawn = np.concatenate(
-        [
-            curve(*ranked.counts(draws.counts[lo : lo + step][:, draws.group]))
-            for lo in range(0, len(draws.counts), step)
-        ]
-    )
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    drawn = np.concatenate([curve(*counts) for counts in draws.ranked(ranked)])
+    low, high = np.quantile(drawn, _ENDS, axis=0)
     return Band(value, low, high)
 
 

@@ -11,7 +11,7 @@ import torch
 from profiler.activations.collect import try_first
 from profiler.data.images import ProbeSet
 from profiler.guard.answers import BATCH, answers_of, check_subject
-from profiler.guard.drift import Look
+from profiler.guard.drift import WINDOW, Look
 from profiler.guard.guard import Guard
 from profiler.guard.rules.base import Views
 from profiler.guard.rules.reasons import SHOWN
@@ -89,7 +89,7 @@ def score_images(
     *,
     batch: int = BATCH,
     on_look: Callable[[Look], object] | None = None,
-    window: int | None = None,
+    window: int = WINDOW,
     services: Services = NONE,
 ) -> Iterator[Scored]:
     """Score images one after the other, in their order.
@@ -100,7 +100,7 @@ def score_images(
         probe: the images.
         batch: images at a time.
         on_look: called with each test for drift of the images that pass; None: no tests.
-        window: images that pass between two tests; None: the default.
+        window: images that pass between two tests.
         services: shows progress.
 
     Yields:
@@ -114,7 +114,7 @@ def score_images(
     try_first(classifier, classifier.readings, probe, batch_size=batch)
     watch = None
     if on_look is not None:
-        watch = guard.watch(**({} if window is None else {"window": window}))
+        watch = guard.watch(window=window)
         if watch.blind:
             log.warning(
                 "warning: drift cannot be detected: no window of %d images can differ "

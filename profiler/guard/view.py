@@ -155,7 +155,7 @@ class _View:
             "scores": self._scores(),
             "coverage": self._coverage(),
             "coverages": [percent(each, 1) for each in COVERAGES],
-            "overview": self._overview(),
+            "overview": self._rows([(each, "auroc") for each in found.conditions]),
             "columns": [self._heading(each) for each in found.conditions],
             "tables": [self._table(each) for each in found.conditions],
             "metrics": [METRIC_NAMES[name] for name in METRICS],
@@ -331,11 +331,8 @@ class _View:
             return "misclassified"
         return f"{each.method} {_eps(each.eps)}" if each.kind == "attack" else each.title
 
-    def _overview(self) -> list[dict[str, Any]]:
-        """AUROC of every detector in every condition."""
-        return self._rows([(each, "auroc") for each in self.found.conditions])
-
     def _rows(self, columns: Sequence[tuple[Condition, str]]) -> list[dict[str, Any]]:
+        """Every detector, with a metric in a condition as each column."""
         found = self.found
         names = [*found.rules, *found.baselines]
         best = []
@@ -347,7 +344,6 @@ class _View:
         return [
             {
                 "name": self.title(name),
-                "css": self.css.get(name, "other"),
                 "own": name == found.rule,
                 "concepts": name in found.rules,
                 "cells": [
@@ -368,7 +364,6 @@ class _View:
         kind = "misclassified" if each.kind == "clean" else "changed and misclassified"
         defects, right = count(each.defects), count(each.right)
         return {
-            "title": self._heading(each),
             "heading": "Misclassified unmodified images" if each.kind == "clean" else each.title,
             "counts": f"Accuracy is {percent(each.accuracy, 1, 1)} on {count(each.images)} images. "
             f"The defects are {plural(each.defects, f'{kind} image')}. They are compared with "

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,63 +24,47 @@ class ReplyCache:
     """Accepted answers by key; safe for several threads and several processes.
 
     A record holds the answer and the whole request beside it, as JSON text, so that anyone can
-    see what it is. Without a folder nothing is stored.
+    see what it is.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._disk: diskcache.Cache | None = None
-        if folder is not None:
-            # Nothing is ever evicted: a reply has been paid for and is a few kilobytes.
-            self._disk = self._guarded(
-                lambda: diskcache.Cache(str(folder), eviction_policy="none", timeout=60)
-            )
+        # Nothing is ever evicted: a reply has been paid for and is a few kilobytes.
+        self._disk: diskcache.Cache = self._guarded(
+            lambda: diskcache.Cache(str(folder), eviction_policy="none", timeout=60)
+        )
 
     def get(self, key: str) -> str | None:
         """Give the answer stored under ``key``; None where there is none or it is damaged."""
-        disk = self._disk
-        if disk is None:
-            return None
         try:
-            return _answer(self._guarded(lambda: disk.get(key)))
+            return _answer(self._guarded(lambda: self._disk.get(key)))
         except ValueError:  # a reply in a file of its own that is no text any more
             return None
 
     def put(self, key: str, text: str, described: Mapping[str, Any]) -> None:
         """Store an answer with a description of what it answers."""
-        disk = self._disk
-        if disk is not None:
-            record = json.dumps({"text": text, "sha256": _digest(text), **described})
-            self._guarded(lambda: disk.set(key, record))
+        record = json.dumps({"text": text, "sha256": _digest(text), **described})
+        self._guarded(lambda: self._disk.set(key, record))
 
     def __len__(self) -> int:
-        disk = self._disk
-        return 0 if disk is None else self._guarded(lambda: len(disk))
+        return self._guarded(lambda: len(self._disk))
 
     def damaged(self) -> list[str]:
         """Keys of the replies that cannot be used."""
-        disk = self._disk
-        if disk is None:
-            return []
-        return [key for key in self._guarded(lambda: list(disk)) if self.get(key) is None]
+        return [key for key in self._guarded(lambda: list(self._disk)) if self.get(key) is None]
 
     def remove(self, keys: Iterable[str]) -> None:
         """Forget the replies of some keys."""
-        disk = self._disk
-        if disk is not None:
-            for key in keys:
-                self._guarded(partial(disk.delete, key))
+        for key in keys:
+            self._guarded(partial(self._disk.delete, key))
 
     def clear(self) -> None:
         """Forget every reply; other processes may go on using the cache meanwhile."""
-        disk = self._disk
-        if disk is not None:
-            self._guarded(disk.clear)
+        self._guarded(self._disk.clear)
 
     def close(self) -> None:
         """Close the files."""
-        if self._disk is not None:
-            self._disk.close()
+        self._disk.close()
 
     def _guarded(self, action: Callable[[], _T]) -> _T:
         try:
@@ -101,11 +86,8 @@ def reply_files(folder: Path) -> list[Path]:
 def clear_replies(folder: Path) -> None:
     """Forget every reply, also where the cache is damaged beyond use."""
     try:
-        replies = ReplyCache(folder)
-        try:
+        with closing(ReplyCache(folder)) as replies:
             replies.clear()
-        finally:
-            replies.close()
     except OutputError as error:
         # Of this very class is what SQLite says of a damaged file; a locked one has another.
         if type(error.__cause__) is not sqlite3.DatabaseError:

@@ -20,7 +20,6 @@ from functools import cached_property
 from itertools import zip_longest
 
 from profiler.llm.facts import Facts, Number, Unit
-from profiler.llm.prompts import load_prompts
 
 _LONGEST = 1500
 """Characters of a paragraph that can be read in well under two minutes."""
@@ -49,11 +48,6 @@ def marked(text: str, names: Sequence[str]) -> str:
         plural = "(?:s|es)?" if name[-1].isalpha() else ""
         text = re.sub(rf"(?<!\w){body}{plural}(?!\w)", mark, text, flags=re.IGNORECASE)
     return text
-
-
-def complaints(text: str, facts: Facts) -> list[str]:
-    """Say what in ``text`` is not in ``facts``; empty where all of it is."""
-    return Checker(facts, load_prompts(None).plain_words).check(text)
 
 
 def split_sentences(text: str) -> list[str]:

@@ -85,7 +85,7 @@ class OpenAICompatible:
         max_attempts: int = 6,
         total_time: float = 600.0,
         price: Price | None = None,
-        sleep: Callable[[float], object] | None = None,
+        sleep: Callable[[float], Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         given = base_url or (os.environ.get("OPENAI_BASE_URL") or "").strip() or OPENAI_URL
@@ -97,7 +97,8 @@ class OpenAICompatible:
         self.timeout, self.max_attempts, self.total_time = timeout, max_attempts, total_time
         self._refresh = refresh
         self._closed = threading.Event()
-        self._sleep = sleep or self._closed.wait  # so that closing ends a wait
+        # So that closing ends a wait.
+        self._sleep: Callable[[float], Any] = sleep or self._closed.wait
         self._clock = clock
         self._key = _from_environment("OPENAI_API_KEY")
         for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
@@ -126,13 +127,13 @@ class OpenAICompatible:
             )
         except Exception as error:  # what it reads of the environment has errors of many kinds
             raise InputError(_unusable(error, source)) from None
-        self._cache = ReplyCache(cache_dir)
+        self._cache = None if cache_dir is None else ReplyCache(cache_dir)
         self._dialect = Dialect()
         self._learning = threading.RLock()
 
     def complete(self, request: Request) -> Reply:
         """Give the accepted answer of an earlier time, or else the server's."""
-        if not self._refresh:
+        if self._cache is not None and not self._refresh:
             text = self._cache.get(self._cache_key(request))
             if text is not None:
                 return Reply(text, Usage(cached=1), cached=True)
@@ -143,14 +144,16 @@ class OpenAICompatible:
 
     def keep(self, request: Request, text: str) -> None:
         """Store an accepted answer, with the request beside it."""
-        described = {"model": self.model, "url": self.url, "request": request.content()}
-        self._cache.put(self._cache_key(request), text, described)
+        if self._cache is not None:
+            described = {"model": self.model, "url": self.url, "request": request.content()}
+            self._cache.put(self._cache_key(request), text, described)
 
     def close(self) -> None:
         """Close the connections and the cache; requests under way are not tried again."""
         self._closed.set()
         self._client.close()
-        self._cache.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def _cache_key(self, request: Request) -> str:
         return request.digest(model=self.model, url=self.url, format=str(FORMAT))
@@ -166,7 +169,7 @@ class OpenAICompatible:
             return self._clock() - start + state.upcoming_sleep >= total_time
 
         retrying = tenacity.Retrying(
-            sleep=self._wait,
+            sleep=self._sleep,
             stop=out_of_bounds,
             wait=_pause,
             retry=tenacity.retry_if_exception(_may_heal),
@@ -190,9 +193,6 @@ class OpenAICompatible:
             return retrying(attempt)
         except (openai.OpenAIError, BadBodyError) as error:
             raise LLMError(self._explain(error, attempts)) from error
-
-    def _wait(self, seconds: float) -> None:
-        self._sleep(seconds)
 
     def _ask(self, request: Request, dialect: "Dialect", timeout: float) -> Reply:
         """One answer, giving up what the server objects to until it accepts the request."""

@@ -3,9 +3,6 @@
 import re
 from dataclasses import dataclass
 
-SOURCE = "LiteLLM 1.109.1, model_prices_and_context_window_backup.json (November 2026)"
-"""What the list below was compared with, entry by entry; it cites OpenAI's own price page."""
-
 
 @dataclass(frozen=True)
 class Price:
@@ -25,6 +22,8 @@ class Price:
 
 # Standard rates of api.openai.com, without discounts for batches or cached prompts, so an upper
 # bound. A model that is not listed has no known price; nothing is guessed from a similar name.
+# Compared, entry by entry, with model_prices_and_context_window_backup.json of LiteLLM 1.109.1
+# (November 2026), which cites OpenAI's own price page.
 _OPENAI = {
     "gpt-3.5-turbo": Price(0.50, 1.50),
     "gpt-3.5-turbo-0125": Price(0.50, 1.50),

@@ -23,7 +23,6 @@ from profiler.compare.result import Comparison, Matching, PairComparison
 from profiler.compare.view import ComparePage, merged, render_compare
 from profiler.errors import OutputError
 from profiler.profile.charts import swatches
-from profiler.profile.counts import ModelProfile
 
 
 @pytest.fixture(scope="module")
@@ -453,20 +452,6 @@ def test_headings_ids_and_links_hold_together(kind: str) -> None:
 
 def test_the_same_page_twice_is_the_same_file(two: ComparePage, html: str) -> None:
     assert render_compare(two) == html
-
-
-def test_what_does_not_fit_together_is_refused(two: ComparePage) -> None:
-    with pytest.raises(ValueError, match="for each run"):
-        render_compare(replace(two, run_examined=[[]]))
-    one, other = two.comparison.runs
-    profile = ModelProfile(one.profile.categories, one.profile.layers[1:])
-    for runs, said in (
-        ((one, replace(other, name=one.name)), "same name"),
-        ((replace(one, profile=profile), other), "different units"),
-        ((one,), "two runs"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            render_compare(replace(two, comparison=replace(two.comparison, runs=runs)))
 
 
 # -- size ----------------------------------------------------------------------------------------

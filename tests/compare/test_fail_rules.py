@@ -1,6 +1,7 @@
 """Rules for continuous integration, and the paragraph of a comparison, on runs made by hand."""
 
 import pytest
+from checked import complaints
 from compare_samples import samples
 from comparisons_by_hand import SORTING, run, steady
 
@@ -9,7 +10,6 @@ from profiler.compare.pairs import compare
 from profiler.compare.result import Comparison
 from profiler.compare.rules import check_rules, parse_rule
 from profiler.errors import UnknownNameError, UsageError
-from profiler.llm.checks import complaints
 
 CATEGORIES = ("color", "object", "scene")
 

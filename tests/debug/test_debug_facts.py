@@ -1,10 +1,10 @@
 """What a diagnosis says in words: every sentence it writes passes its own check."""
 
 import pytest
+from checked import complaints
 from debug_samples import SAMPLES
 
 from profiler.debug.facts import ConfusionFacts, DiagnosisFacts
-from profiler.llm.checks import complaints
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checked import complaints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import LLMServer, Say
 
 from profiler.core.categories import DEFAULT_CATEGORIES
 from profiler.core.resources import shipped
-from profiler.llm.checks import complaints
 from profiler.llm.facts import Facts, Number
 from profiler.llm.narrate import narrate
 from profiler.llm.openai_compatible import OpenAICompatible

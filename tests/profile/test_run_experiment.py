@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import opened
+from checked import complaints
 from command import Command
 from tiny import write_images
 
 from profiler.data.synthetic.design import FACTORS, ExperimentScenes
 from profiler.errors import InputError
-from profiler.llm.checks import complaints
 from profiler.models.subject.network import Subject
 from profiler.profile.drivers import followed_of
 from profiler.profile.facts import ProfileFacts

@@ -103,7 +103,7 @@ def fake_comparison(
     pairs = tuple(_pair(rng, made, a, b, categories, draws, activations) for a, b in places)
     return Comparison(
         tuple(made), pairs, tuple(categories), tuple(concepts), timeline, own_thresholds,
-        prior, draws, 0.05,  # type: ignore[arg-type]
+        prior, draws,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -250,13 +250,6 @@ def poor() -> Diagnosis:
     return replace(found, quality=replace(found.quality, r2=0.12, images=40, warning=POOR))
 
 
-def untold() -> Diagnosis:
-    """Nobody has told it in words."""
-    found = fake_diagnosis(share=0.2, told=Told("", ""))
-    bare = tuple(replace(each, told=Told("", "")) for each in found.confusions)
-    return replace(found, confusions=bare)
-
-
 LONG = "a class with a very long name indeed"
 
 SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
@@ -273,7 +266,6 @@ SAMPLES: Mapping[str, Callable[[], Diagnosis]] = {
     "poor": poor,
     "undetermined": lambda: fake_diagnosis(undetermined=1.0),
     "fourteen": lambda: fake_diagnosis(classes=[*CLASSES, LONG, "cow", "pig", "fox"], a_class=30),
-    "untold": untold,
 }
 """What the page has to cope with."""
 

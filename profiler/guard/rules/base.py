@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,27 +72,6 @@ def check_views_given(views: Views | None, names: Sequence[str], images: int) ->
         raise InputError(f"there are {images} images, but augmented views of {len(views)}")
 
 
-class Detector(Protocol):
-    """Learns from labelled predictions of one classifier, and scores its other predictions.
-
-    Features (n, f) are the inputs of the classifier's last linear layer, logits (n, C) its outputs.
-    The predicted class is that of the highest logit.
-    """
-
-    @property
-    def name(self) -> str:
-        """Its name in options and results."""
-        ...
-
-    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn from images whose true class (n,) is known."""
-        ...
-
-    def score(self, features: FloatArray, logits: FloatArray) -> Float64:
-        """(n,) scores; infinite, never NaN, where features or logits are not finite."""
-        ...
-
-
 def checked(
     features: FloatArray, logits: FloatArray, truth: IntArray
 ) -> tuple[Float64, Float64, IntArray, IntArray]:
@@ -131,8 +110,19 @@ def judged(fine: BoolArray, judge: Callable[[BoolArray], Float64]) -> Float64:
     return scores
 
 
-class Sound:
-    """Base of detectors: rows that are not finite get an infinite score, the others are judged."""
+class Detector:
+    """Learns from labelled predictions of one classifier, and scores its other predictions.
+
+    Features (n, f) are the inputs of the classifier's last linear layer, logits (n, C) its outputs.
+    The predicted class is that of the highest logit.
+    """
+
+    name: str
+    """Its name in options and results."""
+
+    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
+        """Learn from images whose true class (n,) is known."""
+        raise NotImplementedError
 
     def score(self, features: FloatArray, logits: FloatArray) -> Float64:
         """(n,) scores; infinite, never NaN, where features or logits are not finite."""
@@ -148,14 +138,13 @@ class Sound:
         raise NotImplementedError
 
 
-class ConceptRule(Sound):
+class ConceptRule(Detector):
     """Base of the detectors that use concepts.
 
     Args:
         concepts: in the classifier's features.
     """
 
-    name: str
     views: tuple[str, ...] = ()
     """Names of the augmented views that are used: none."""
     corrected = False
@@ -170,10 +159,6 @@ class ConceptRule(Sound):
     def plain(self) -> "ConceptRule":
         """The method without the softmax."""
         return self
-
-    def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
-        """Learn from images whose true class (n,) is known."""
-        raise NotImplementedError
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, as arrays for a file."""

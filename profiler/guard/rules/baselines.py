@@ -20,7 +20,7 @@ from scipy.linalg import eigh
 from scipy.special import logsumexp, softmax
 
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import Detector, checked
 
 NEIGHBOURS = 10
 """K; of a tenth of the images where they are fewer than a hundred."""
@@ -29,7 +29,7 @@ _ROUNDING = 1e-9
 _BLOCK_CELLS = 2**24
 
 
-class _OfLogits(Sound):
+class _OfLogits(Detector):
     """A score that needs no fitting."""
 
     def fit(self, features: FloatArray, logits: FloatArray, truth: IntArray) -> Self:
@@ -95,7 +95,7 @@ class Entropy(_OfLogits):
         return entropy
 
 
-class Mahalanobis(Sound):
+class Mahalanobis(Detector):
     """Distance to the nearest class mean.
 
     Directions in which no class varies are left out, as by a pseudo-inverse.
@@ -133,7 +133,7 @@ class Mahalanobis(Sound):
         return nearest
 
 
-class Neighbours(Sound):
+class Neighbours(Detector):
     """Distance to the k-th nearest image of the fitting part.
 
     Attributes:

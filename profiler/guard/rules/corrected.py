@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 
 from profiler.concepts.space import folds
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.guard.rules.base import Sound, checked
+from profiler.guard.rules.base import Detector, checked
 from profiler.guard.rules.baselines import log_odds_against
 
 PENALTIES = (1.0, 0.1, 0.01)
@@ -27,7 +27,7 @@ PENALTIES = (1.0, 0.1, 0.01)
 _STEPS = 100
 
 
-class CorrectedSoftmax(Sound):
+class CorrectedSoftmax(Detector):
     """Log-odds against the predicted class, by the corrected head.
 
     Attributes:
