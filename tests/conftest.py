@@ -35,9 +35,8 @@ def command(
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
     """Starts the command line in processes of its own."""
-    found = Forks()
-    yield found
-    found.close()
+    with Forks() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainings() -> Iterator[Forks]:
     """Starts trainings; Lightning and transformers, where they are installed, are imported once."""
     names = [name for name in ("lightning.pytorch", "transformers.trainer") if there_is(name)]
-    found = Forks("profiler.callbacks.watch", *names, OMP_NUM_THREADS="1")
-    yield found
-    found.close()
+    with Forks("profiler.callbacks.watch", *names, OMP_NUM_THREADS="1") as found:
+        yield found
 
 
 def there_is(name: str) -> bool:

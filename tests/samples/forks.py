@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from command import Outcome
 
@@ -98,7 +99,10 @@ class Forks:
         )
         return Running(self, pid, stdout, stderr)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
 
@@ -111,8 +115,13 @@ class Running:
     stdout: Path
     stderr: Path
 
-    def wait(self) -> Outcome:
-        """What came of it."""
+    def wait(self, seconds: float = 300.0) -> Outcome:
+        """What came of it; it is killed where it takes longer."""
+        deadline = time.monotonic() + seconds
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if self.alive:
+            os.kill(self.pid, signal.SIGKILL)
         status = self.forks.ask(wait=self.pid)
         return Outcome(status, self.stdout.read_text(), self.stderr.read_text())
 
