@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from browser import View, chromium, opened
 from command import Command
+from forks import Forks
 
 # An experiment takes ten seconds and more: tests that are about it ask for one.
 os.environ |= {"PROFILER_RUN_EXPERIMENT": "0", "PROFILER_COMPARE_EXPERIMENT": "0"}
@@ -29,6 +30,13 @@ def command(
 ) -> Command:
     """The command line, called in this process."""
     return Command(monkeypatch, capfd)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Starts the command line in processes of its own."""
+    with Forks() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import Command, Outcome, in_own_process
+from command import Command, Outcome
+from forks import Forks, Running
 from PIL import Image
 from tiny import write_images
 
@@ -49,98 +49,19 @@ def subject():
 '''
 
 
-# --- processes -------------------------------------------------------------------------------
-
-# What takes long is the import of torch and its friends. A server does so once, and forks a
-# process for each command; apart from that they are as real as any.
-SERVER = """
-import json, os, resource, sys
-import rich.progress, torch._dynamo, torchvision.models
-import profiler.cli, profiler.profile.run, profiler.models.subject, profiler.models.vlm
-
-for line in sys.stdin:
-    order = json.loads(line)
-    if "wait" in order:
-        print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
-        continue
-    pid = os.fork()
-    if pid:
-        print(pid, flush=True)
-        continue
-    os.chdir(order["folder"])
-    for number, name in enumerate((os.devnull, "stdout.txt", "stderr.txt")):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
-    os.environ["PROFILER_CACHE_DIR"] = order["cache"]
-    if order["largest"] is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"],) * 2)
-    sys.argv = ["profiler", *order["arguments"]]
-    profiler.cli.main()
-"""
-
-
-class Server:
-    """Starts commands."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **order: object) -> int:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def start(
-        self, folder: Path, cache: Path, arguments: list[str], largest: int | None = None
-    ) -> "Running":
-        """Start a command in ``folder``; it may write no file larger than ``largest``."""
-        folder.mkdir(exist_ok=True)
-        order = {"folder": str(folder), "cache": str(cache), "largest": largest}
-        return Running(self, self.ask(**order, arguments=arguments), folder)
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
-@dataclass
-class Running:
-    """A command that was started; somebody must wait for it."""
-
-    server: Server
-    pid: int
-    folder: Path
-
-    def wait(self) -> Outcome:
-        status = self.server.ask(wait=self.pid)
-        out, err = ((self.folder / f"{name}.txt").read_text() for name in ("stdout", "stderr"))
-        return Outcome(status, out, err)
-
-    def kill(self) -> int:
-        """Give the exit status: -9, unless it had ended before."""
-        os.kill(self.pid, signal.SIGKILL)
-        return self.server.ask(wait=self.pid)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended; a process that nobody has waited for still has an entry."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
+def start(forks: Forks) -> Start:
     """``start(folder, cache, arguments)`` runs the command in ``folder``."""
-    server = Server()
-    yield server.start
-    server.close()
+
+    def started(
+        folder: Path, cache: Path, arguments: list[str], largest: int | None = None
+    ) -> Running:
+        return forks.start(folder, *arguments, largest=largest, PROFILER_CACHE_DIR=str(cache))
+
+    return started
 
 
 # --- the run ---------------------------------------------------------------------------------
@@ -171,22 +92,12 @@ def results(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def stage(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, words and network; beside them, in ``plain``, an undisturbed run.
-
-    Made while the server is busy with its imports.
-    """
+    """Images, words and network; beside them, in ``plain``, an undisturbed run."""
     folder = tmp_path_factory.mktemp("stage")
     write_images(folder / "images", IMAGES)
     (folder / "colours.txt").write_text("red\ngreen\nblue\nyellow\ncyan\nmagenta\ngray\nwhite\n")
     (folder / "slow.py").write_text(SLOW.format(tests=str(HERE)))
-    (folder / "plain").mkdir()
-    env = {**os.environ, "PROFILER_CACHE_DIR": str(folder / "cache")}
-    before = Path.cwd()
-    try:
-        os.chdir(folder / "plain")
-        done = in_own_process(*arguments(), env=env)
-    finally:
-        os.chdir(before)
+    done = start(folder / "plain", folder / "cache", arguments()).wait()
     assert done.status == 0, done.stderr
     with (folder / "plain" / "out" / "descriptions.csv").open(newline="") as file:
         assert [row["description"] for row in csv.DictReader(file)][:3] == ["red", "green", "blue"]
@@ -244,7 +155,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
                 break
             time.sleep(0.002)
         time.sleep(pause)
-        status = running.kill()
+        status = running.kill().status
         seen.append(kinds(cache))
         print(f"seed {seed}: {shards} shards and {pause:.3f} s: status {status}, {seen[-1]}")
         assert status in (-signal.SIGKILL, 0)

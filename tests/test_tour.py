@@ -11,6 +11,7 @@ import pytest
 import tour
 from browser import chromium, opened
 from command import Command
+from forks import Forks
 from safetensors.numpy import load_file
 
 from profiler.guard.guard import Guard
@@ -33,10 +34,10 @@ def test_the_tour_takes_every_command(command: Command) -> None:
 @pytest.mark.slow(250)
 @pytest.mark.weights
 @pytest.mark.browser
-def test_every_command_works_beside_every_other(tmp_path: Path) -> None:
+def test_every_command_works_beside_every_other(tmp_path: Path, forks: Forks) -> None:
     folder = tmp_path / "work"
     with mock.patch.object(SentenceEncoder, "embed_texts", once_each(SentenceEncoder.embed_texts)):
-        faults = [f"{done.step}\n{done.fault}" for done in tour.walk(folder) if done.fault]
+        faults = [f"{done.step}\n{done.fault}" for done in tour.walk(folder, forks) if done.fault]
     assert not faults, "\n\n".join(faults)
     read_again(folder)
     with chromium() as browser:

@@ -15,7 +15,6 @@ import runpy
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tarfile
 import time
@@ -42,18 +41,20 @@ REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "tests" / "samples"
 sys.path.insert(0, str(SAMPLES))
 
+from forks import Forks  # noqa: E402
 from llm_server import LLMServer, Raw, Say, asked, message  # noqa: E402
 from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = (("probe", 4), ("data", 20), ("others", 8), ("training", 100), ("probe", 2))
+PARTS = (("probe", 4), ("data", 12), ("others", 8), ("training", 100), ("probe", 2))
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150
 """Steps of training."""
 
-VLMS = ("conse", "conse:objects", f"open_clip:{CONFIG.stem}/clip.pt")
+VLMS = ("conse", f"open_clip:{CONFIG.stem}/clip.pt")
+"""Those with which every story is told."""
 
 WORDS = ("metallic", "furry", "wings", "wheels", "water", "green", "blue", "red", "legs", "ears")
 
@@ -260,7 +261,7 @@ CHECK = (0, 1, 4)
 
 
 def way(server: str) -> Iterator[Step]:
-    """Every command, in the order in which a user comes to them, and with every VLM.
+    """Every command, in the order in which a user comes to them, and with every kind of VLM.
 
     Args:
         server: address of an OpenAI-compatible server.
@@ -277,7 +278,9 @@ def way(server: str) -> Iterator[Step]:
     yield step("layers resnet18 --checkpoint step-150.pt --partial", statuses=(2,))
     for place, vlm in enumerate(VLMS):
         yield from stories(vlm, f"vlm{place}", llm)
-    yield step("drivers resnet18 --weights none --layers layer1 --scenes 200 --seed 1 --json")
+    yield from objects()
+    small = "resnet18 --weights none --preprocess crop=64,resize=64 --layers layer1"
+    yield step(f"drivers {small} --scenes 200 --seed 1 --json")
     yield step(
         f"drivers {NET_150} --partial --pool mean {PIXELS} --scenes 200 --layers stem,block2"
         " -b 32 -j 0 --device cpu --precision fp32 --out drivers --date 2026-01-01"
@@ -298,8 +301,8 @@ def stories(vlm: str, out: str, llm: str) -> Iterator[Step]:
     see = f"--vlm {vlm}"
     known = f"{NET_150} --classes names.txt --data data --concepts words.txt {see} -j 0"
     yield step(
-        f"run efficientnet_lite0 --layers conv_stem,blocks.3,classifier --probe probe {see}",
-        *("--concepts", "visual", "--outlines", 40, "--out", f"{out}/lite", "-j", 0, "--json"),
+        f"run efficientnet_lite0 --layers conv_stem,blocks.3 --probe probe {see}",
+        *("--concepts", "visual", "--outlines", 20, "--out", f"{out}/lite", "-j", 0, "--json"),
     )
     yield step(f"run {NET_150} {FEW} {see} --out {out}/run --evaluate --bootstrap 3 -j 0")
     yield step(f"run {NET_150} {FEW} {see} --out {out}/again -j 0")
@@ -330,6 +333,18 @@ def stories(vlm: str, out: str, llm: str) -> Iterator[Step]:
     yield step(f"check --verify {out}/check/certificates.json")
 
 
+def objects() -> Iterator[Step]:
+    """What a VLM takes part in, with ConSE as published: the same class as of the stories."""
+    see = "--vlm conse:objects"
+    known = f"{NET_150} --classes names.txt --data data --limit 60 --concepts words.txt {see} -j 0"
+    yield step(f"run {NET_150} {FEW} {see} --out objects/run --no-experiment -j 0")
+    yield step(f"debug {known} --out objects/debug --json")
+    yield step(f"guard fit {known} --out objects/guard")
+    yield step(f"guard score {NET_150} --guard objects/guard others --json")
+    yield step(f"mine {known} --least-rate 0.4 --out objects/mined.conspec --json")
+    yield step(f"check zoo.conspec {known} --out objects/check --json", statuses=CHECK)
+
+
 def profiles(sorted_by: str) -> Iterator[Step]:
     """What else can be asked of profiles: every option of run, compare, categorize and import."""
     see = "--vlm conse"
@@ -349,8 +364,8 @@ def profiles(sorted_by: str) -> Iterator[Step]:
     yield step("try wpmi block2 0 stripes --pairs 5 -j 0")
     yield step("try wpmi stem 3 dog", statuses=(2,))
     yield step(
-        f"run resnet18 --weights none --layers layer1 --probe synthetic --limit 20 {see}"
-        " --concepts words.txt --out resnet -j 0"
+        "run resnet18 --weights none --preprocess crop=64,resize=64 --layers layer1"
+        f" --probe synthetic --limit 20 {see} --concepts words.txt --out resnet -j 0"
     )
     yield step(
         f"run resnet18 --checkpoint step-150.pt --partial --layers layer1 --probe synthetic"
@@ -493,9 +508,9 @@ def people(llm: str) -> Iterator[Step]:
         statuses=CHECK,
     )
     yield step(
-        "run efficientnet_lite0 --layers conv_stem,blocks.3,classifier --probe probe"
+        "run efficientnet_lite0 --layers conv_stem,blocks.3 --probe probe"
         " --vlm conse --concepts visual --threshold vlm0/lite/threshold.json"
-        " --range-threshold vlm0/lite/threshold-range.json --outlines 40 --out cut -j 0"
+        " --range-threshold vlm0/lite/threshold-range.json --outlines 20 --out cut -j 0"
     )
 
 
@@ -528,11 +543,12 @@ def cache() -> Iterator[Step]:
 # --- walking it --------------------------------------------------------------------------------
 
 
-def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
+def walk(folder: Path, forks: Forks, trials: list[float] | None = None) -> Iterator[Done]:
     """Prepare the folder and take every step in it, as one user with one cache would.
 
     Args:
         folder: to be made.
+        forks: starts what reads its standard input, and what serves until Ctrl-C.
         trials: gets the seconds for which each pass first tried its inputs on two images.
     """
     prepare(folder)
@@ -554,9 +570,12 @@ def walk(folder: Path, trials: list[float] | None = None) -> Iterator[Done]:
             if "ray" in taken.arguments and find_spec("ray") is None:
                 continue
             if taken.arguments[0] == "mcp":
-                yield serve(taken)
-                continue
-            yield (done := rate(taken) if "--no-browser" in taken.arguments else take(taken))
+                done = serve(taken, forks)
+            elif "--no-browser" in taken.arguments:
+                done = rate(taken, forks)
+            else:
+                done = take(taken)
+            yield done
             if taken.arguments[0] == "ask" and done.stdout.startswith('{"format"'):
                 Path("answer.json").write_text(done.stdout, encoding="utf-8")
 
@@ -597,33 +616,19 @@ def take(taken: Step) -> Done:
     return Done(taken, status, time.perf_counter() - began, out.getvalue(), err.getvalue())
 
 
-def serve(taken: Step) -> Done:
+def serve(taken: Step, forks: Forks) -> Done:
     """Start a server that reads its standard input, which is at its end already."""
     began = time.perf_counter()
-    program = subprocess.run(
-        [sys.executable, "-m", "profiler", *taken.arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    program = forks.start(Path.cwd(), *taken.arguments, **os.environ).wait()
     seconds = time.perf_counter() - began
-    return Done(taken, program.returncode, seconds, program.stdout, program.stderr)
+    return Done(taken, program.status, seconds, program.stdout, program.stderr)
 
 
-def rate(taken: Step, answers: int = 40) -> Done:
+def rate(taken: Step, forks: Forks, answers: int = 40) -> Done:
     """Rate a few labels over HTTP, as the page does, and end the server as Ctrl-C does."""
     began = time.perf_counter()
-    program = subprocess.Popen(
-        [sys.executable, "-m", "profiler", *taken.arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    assert program.stdout is not None
-    address = program.stdout.readline().strip()
+    program = forks.start(Path.cwd(), *taken.arguments, **os.environ)
+    address = program.first_line().strip()
     jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     opener = urllib.request.build_opener(jar)
     opener.open(address)
@@ -645,9 +650,8 @@ def rate(taken: Step, answers: int = 40) -> Done:
         }
         request = urllib.request.Request(f"{place}api/rate", json.dumps(content).encode(), headers)
         state = json.load(opener.open(request))
-    program.send_signal(signal.SIGINT)
-    stdout, stderr = program.communicate(timeout=30)
-    return Done(taken, program.returncode, time.perf_counter() - began, address + stdout, stderr)
+    done = program.kill(signal.SIGINT)
+    return Done(taken, done.status, time.perf_counter() - began, done.stdout, done.stderr)
 
 
 # --- what there is -----------------------------------------------------------------------------
@@ -696,12 +700,13 @@ def main() -> None:
     folder = Path(sys.argv[1])
     began, faults = time.perf_counter(), 0
     done, trials = [], list[float]()
-    for one in walk(folder, trials):
-        done.append(one)
-        faults += bool(one.fault)
-        print(f"{one.seconds:6.1f} s  {one.status:3}  {one.step}", flush=True)
-        if one.fault:
-            print(f"    {one.fault}", flush=True)
+    with Forks() as forks:
+        for one in walk(folder, forks, trials):
+            done.append(one)
+            faults += bool(one.fault)
+            print(f"{one.seconds:6.1f} s  {one.status:3}  {one.step}", flush=True)
+            if one.fault:
+                print(f"    {one.fault}", flush=True)
     left = unused([one.step for one in done])
     print("\n".join(f"not on the tour: {name}" for name in left))
     # The longest one has what a network makes at its first image, as ConSE embeds its lists.

@@ -104,15 +104,19 @@ class RayCluster:
     def hash(self, probe: ProbeSet) -> None:
         """Have the workers read the files, :data:`HASHED_AT_ONCE` a task.
 
+        What is no more than a task is read here, when it is needed: where the pass is in the store,
+        no cluster is then connected.
+
         Raises:
             EnvironmentFailure: there is no cluster, or a node does not have these images.
         """
         files = files_of(probe)
-        if files is None or files.is_hashed:
+        count = len(probe.names)
+        if files is None or files.is_hashed or count <= HASHED_AT_ONCE:
             return
         if self._ray is None:
             self._ray = self._connected()
-        ray, count = self._ray, len(probe.names)
+        ray = self._ray
         # Nothing is lost with a worker but a little reading: Ray tries again by itself.
         remote = ray.remote(num_cpus=1, max_retries=TRIES)(hash_images)
         tasks = [

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from profiler.errors import UsageError
 from profiler.llm.base import LLM
-from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.scripted import Scripted
 
 
@@ -29,4 +28,7 @@ def open_llm(
         return None
     if spec.startswith("scripted:"):
         return Scripted(spec.removeprefix("scripted:"))
+    # Here, because the package of that name takes half a second.
+    from profiler.llm.openai_compatible import OpenAICompatible
+
     return OpenAICompatible(spec, base_url, cache_dir=cache_dir, refresh=refresh)

@@ -293,14 +293,14 @@ def test_a_word_is_followed_through_the_runs(view: View, page: ComparePage) -> N
 def test_no_page_scrolls_sideways_or_complains(browser: Any, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "compare.html"
     path.write_text(render_compare(fake_page(samples()[kind])), encoding="utf-8")
-    for width in (320, 400, 730, 970, 1210):
-        with opened(browser, path, width=width) as view:
-            for toggle in view.page.locator(".unit-pairs .toggle:visible").all()[:1]:
-                toggle.click()
-            for summary in view.page.locator("summary:visible").all():
+    with opened(browser, path, width=320) as view:
+        for toggle in view.page.locator(".unit-pairs .toggle:visible").all()[:1]:
+            toggle.click()
+        for width in view.at_widths(320, 400, 730, 970, 1210):
+            for summary in view.page.locator("details:not([open]) > summary:visible").all():
                 summary.click()
             assert view.sideways == 0, (width, kind)
-            assert view.complaints == []
+        assert view.complaints == []
 
 
 @pytest.mark.parametrize("width", [400, 1400])

@@ -3,10 +3,7 @@
 import csv
 import errno
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 from browser import chromium, opened
 from command import Command
+from forks import Forks
 from llm_server import Behaviour, Body, Fail, Hang, LLMServer, Say, asked, sort_by
 from tiny import COLORS, write_images
 
@@ -293,35 +291,36 @@ def subject():
 
 
 @pytest.mark.slow
-def test_a_killed_run_asks_only_for_what_it_has_not_got(folder: Path, cache: Path) -> None:
+def test_a_killed_run_asks_only_for_what_it_has_not_got(
+    forks: Forks, folder: Path, cache: Path
+) -> None:
     """The process is killed while it waits for its third answer; the next one goes on there."""
     (folder / "wide.py").write_text(WIDE.format(tests=str(HERE)))
     (folder / "names.txt").write_text("\n".join(COLORS))
     write_images(folder / "many", len(COLORS), colors=list(COLORS))
     command = [
-        *(sys.executable, "-m", "profiler", "run", f"{folder / 'wide.py'}:subject"),
-        *("--vlm", TINY_VLM, "--probe", str(folder / "many"), "--layers", "fc"),
-        *("--concepts", str(folder / "names.txt"), "--top", "1", "--threshold", "-99"),
-        *("-j", "0", "--llm", "m", "--llm-concurrency", "1", "--out", str(folder / "out")),
+        *("run", f"{folder / 'wide.py'}:subject"),
+        *("--vlm", TINY_VLM, "--probe", folder / "many", "--layers", "fc"),
+        *("--concepts", folder / "names.txt", "--top", 1, "--threshold", -99),
+        *("-j", 0, "--llm", "m", "--llm-concurrency", 1, "--out", folder / "out"),
     ]
     alive = words_and_summary("color")
     server = LLMServer(lambda body: alive(body) if len(server.bodies) < 3 else Hang())
     with server:
-        env = {**os.environ, "PROFILER_CACHE_DIR": str(cache), "OPENAI_BASE_URL": server.url}
-        first = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        env = {"PROFILER_CACHE_DIR": str(cache), "OPENAI_BASE_URL": server.url}
+        first = forks.start(folder, *command, **env)
         deadline = time.monotonic() + 300
-        while len(server.bodies) < 3 and first.poll() is None and time.monotonic() < deadline:
+        while len(server.bodies) < 3 and first.alive and time.monotonic() < deadline:
             time.sleep(0.05)
-        first.send_signal(signal.SIGKILL)
-        _, stderr = first.communicate()
-        assert len(server.bodies) == 3, stderr
+        done = first.kill()
+        assert len(server.bodies) == 3, done.stderr
         assert not (folder / "out" / "run.json").exists()
         before = [asked(body) for body in server.bodies]
         answered = {word for batch in before[:2] for word in batch.values()}
 
         server.answer = alive
-        second = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert second.returncode == 0, second.stderr
+        second = forks.start(folder, *command, **env).wait()
+        assert second.status == 0, second.stderr
         after = [body for body in server.bodies[3:] if is_sorting(body)]
         anew = [word for body in after for word in asked(body).values()]
     units = rows(folder / "out")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from browser import opened
 from command import Command
+from forks import Forks
 from rated_runs import VLM_NAME, WORDS, make_run
 from test_rating_page import at_page, serving
 from tiny import write_images
@@ -325,10 +326,10 @@ def test_run_takes_a_range_threshold(command: Command, tmp_path: Path, folder: P
     ("width", "dark"), [(1400, False), (1100, True), (400, False), (320, True)]
 )
 def test_what_a_rater_of_the_range_sees(
-    browser: object, folder: Path, width: int, dark: bool
+    browser: object, forks: Forks, folder: Path, width: int, dark: bool
 ) -> None:
     with (
-        serving(folder, "--view", "range", "--per-layer", 15) as server,
+        serving(forks, folder, "--view", "range", "--per-layer", 15) as server,
         at_page(browser, server.address, width=width, dark=dark) as rater,
     ):
         page = rater.page

@@ -3,11 +3,8 @@
 import csv
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from browser import View, opened
-from command import Command
+from command import Command, Outcome
+from forks import Forks, Running
 from rated_runs import make_run
 
 from profiler.errors import InputError
@@ -46,8 +44,9 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 @dataclass
 class Server:
-    process: subprocess.Popen[str]
+    running: Running
     address: str
+    ended: bool = False
     images: frozenset[int] = frozenset()
 
     @property
@@ -100,27 +99,26 @@ class Server:
         return found
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        if not self.ended:
+            self.end(signal.SIGKILL)
+
+    def end(self, number: int) -> Outcome:
+        self.ended = True
+        return self.running.kill(number)
 
 
 @contextmanager
-def serving(folder: Path, *options: object) -> Iterator[Server]:
-    command = [sys.executable, "-m", "profiler", "rate", str(folder), "--no-browser"]
-    command += ["--port", "0", *map(str, options)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        if not line:
-            _, complaint = process.communicate()
-            raise AssertionError(complaint)
-        try:
-            yield Server(process, line)
-        finally:
-            process.kill()
+def serving(forks: Forks, folder: Path, *options: object) -> Iterator[Server]:
+    command = ("rate", folder, "--no-browser", "--port", 0, *options)
+    running = forks.start(folder.parent, *command)
+    line = running.first_line().strip()
+    if not line:
+        raise AssertionError(running.wait().stderr)
+    server = Server(running, line)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 # --- the session, without a network -------------------------------------------------------------
@@ -179,11 +177,13 @@ def test_a_run_without_pictures_cannot_be_rated(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    forks: Forks, original: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     import shutil
 
     copy = Path(shutil.copytree(original, tmp_path_factory.mktemp("served") / "run"))
-    with serving(copy, "--rater", "anna", "--per-layer", 1, "--seed", 3) as found:
+    with serving(forks, copy, "--rater", "anna", "--per-layer", 1, "--seed", 3) as found:
         found.images = Session(RatingBook(copy), per_layer=1, seed=3).image_ids
         yield found
 
@@ -388,10 +388,15 @@ def on_disk(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.browser
-def test_thirty_units_by_keyboard_with_everything_that_happens(browser: Any, folder: Path) -> None:
+def test_thirty_units_by_keyboard_with_everything_that_happens(
+    browser: Any, forks: Forks, folder: Path
+) -> None:
     """Reload in the middle, undo, a second rater, and a server killed after the 17th rating."""
     keys = ["y", "m", "n", "s", "Y"] * 6
-    with serving(folder, "--per-layer", 15) as first, at_page(browser, first.address) as anna:
+    with (
+        serving(forks, folder, "--per-layer", 15) as first,
+        at_page(browser, first.address) as anna,
+    ):
         anna.enter("Anna")
         assert "key=" not in anna.page.url
         anna.press(*keys[:8])
@@ -413,7 +418,7 @@ def test_thirty_units_by_keyboard_with_everything_that_happens(browser: Any, fol
         assert all("ERR_CONNECTION_REFUSED" in text for text in anna.view.complaints)
     # The second server is a blind one.
     with (
-        serving(folder, "--per-layer", 15, "--blind", "--rater", "Cleo") as second,
+        serving(forks, folder, "--per-layer", 15, "--blind", "--rater", "Cleo") as second,
         at_page(browser, second.address) as anna,
     ):
         anna.ready()
@@ -445,10 +450,9 @@ def test_thirty_units_by_keyboard_with_everything_that_happens(browser: Any, fol
         anna.press("n", "n")
         assert anna.done == 2
         assert {urlsplit(url).hostname for url in anna.view.requests} == {"127.0.0.1"}
-        second.process.send_signal(signal.SIGINT)  # Ctrl-C
-        _, said = second.process.communicate(timeout=30)
-        assert second.process.returncode == 0
-        assert said.rstrip().endswith(f"next: profiler calibrate {folder}")
+        done = second.end(signal.SIGINT)  # Ctrl-C
+        assert done.status == 0
+        assert done.stderr.rstrip().endswith(f"next: profiler calibrate {folder}")
     book = RatingBook(folder)
     by_rater = {name: [r for r in book.ratings if r.rater == name] for name in ("Anna", "Ben")}
     assert [len(found) for found in by_rater.values()] == [30, 2]

@@ -40,6 +40,7 @@ class View:
     """A page that is open, with everything it complained about and everything it asked for."""
 
     page: Any
+    javascript: bool = True
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -56,6 +57,15 @@ class View:
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
         )
+
+    def at_widths(self, *widths: int) -> Iterator[int]:
+        """Give the window each width in turn, and the page's script a frame to draw itself anew."""
+        for width in widths:
+            self.page.set_viewport_size({"width": width, "height": 900})
+            if self.javascript:
+                self.page.evaluate("""() => new Promise(
+                    (done) => requestAnimationFrame(() => requestAnimationFrame(done)))""")
+            yield width
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -96,7 +106,7 @@ def opened(
     )
     try:
         page = context.new_page()
-        view = View(page)
+        view = View(page, javascript)
         page.on("console", lambda message: view.complaints.append(message.text))
         page.on("pageerror", lambda error: view.complaints.append(str(error)))
         page.on("dialog", lambda dialog: (view.complaints.append("dialog"), dialog.dismiss()))
