@@ -317,7 +317,7 @@ def _layers_in_words(layers: Sequence[Sequence[str]]) -> str:
 
 def _images_in_words(images: Sequence[int] | str | int) -> str:
     if isinstance(images, int):
-        return _count(images, "image", "images")
+        return counted(images, "image")
     if isinstance(images, str):
         return f"images {_short(images)}"
     start, stop = images
