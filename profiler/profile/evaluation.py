@@ -75,7 +75,7 @@ class SampleLabeller:
     def __call__(self, sample: IntArray) -> list[IntArray]:
         """The best concept of each unit by layer; -1 where it does not vary in the sample."""
         matrices = [Sample(matrix, sample) for matrix in self.matrices]
-        length = self.length(len(sample))
+        length = sample_top(self.similarity, self.top, len(sample), len(self.images))
         found = label_layers(
             [
                 top_lists(layer, matrix, length or 1)
@@ -91,10 +91,6 @@ class SampleLabeller:
         )
         self.done(1)
         return [each.concept[:, 0] for each in found]
-
-    def length(self, images: int) -> int | None:
-        """The length of the top lists on a sample of so many images."""
-        return sample_top(self.similarity, self.top, images, len(self.images))
 
 
 def sample_top(similarity: Similarity, top: int | None, images: int, whole: int) -> int | None:

@@ -104,23 +104,20 @@ class Outlines:
             shown: of each layer (K, G) the images shown of each unit.
         """
         images = np.array(sorted(found.frames), np.int64)
-        frames = np.array([_edges(found.frames[i]) for i in images.tolist()], np.float32)
+        seen = [found.frames[i] for i in images.tolist()]
+        edges = [(frame.left, frame.top, frame.right, frame.bottom) for frame in seen]
         return cls(
             tuple(
                 _outlined(layer, own, found.frames)
                 for layer, own in zip(found.layers, shown, strict=True)
             ),
             images,
-            frames.reshape(-1, 4),
+            np.array(edges, np.float32).reshape(-1, 4),
         )
 
     def renumbered(self, kept: IntArray) -> "Outlines":
         """The same, its images numbered by their place in ``kept``."""
         return Outlines(self.layers, np.searchsorted(kept, self.images), self.frames)
-
-
-def _edges(frame: Frame) -> tuple[float, float, float, float]:
-    return frame.left, frame.top, frame.right, frame.bottom
 
 
 def _outlined(layer: LayerMaps, shown: IntArray, frames: Mapping[int, Frame]) -> LayerOutlines:

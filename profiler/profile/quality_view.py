@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from profiler.core.arrays import FloatArray
 from profiler.profile.charts import ScoreAxis
 from profiler.profile.evaluation import other_labels
 from profiler.profile.quality import QualitySummary, Spread, summarise
 from profiler.profile.result import ProfileRun
-from profiler.report.columns import Index, rounded
+from profiler.report.columns import Index
 from profiler.report.text import NOTHING, count, number, percent, plural
 
 FEW = 5
@@ -174,8 +175,8 @@ class QualityView:
             columns: dict[str, Any] = {
                 "kept": np.where(stability.labelled, stability.kept, -1).tolist(),
                 "held": words.put(held.label.tolist()),
-                "correlation": rounded(held.correlation, 2),
-                "auprc": rounded(held.auprc, 2),
+                "correlation": _hundredths(held.correlation),
+                "auprc": _hundredths(held.auprc),
                 "chance": [
                     levels.setdefault(number(value, 2), len(levels))
                     for value in held.chance.tolist()
@@ -236,6 +237,11 @@ def _row(name: str, link: str, summary: QualitySummary, axis: ScoreAxis | None) 
         if summary.labelled
         else NOTHING,
     }
+
+
+def _hundredths(values: FloatArray) -> list[float | None]:
+    """What the page shows; undefined is null."""
+    return [None if math.isnan(value) else round(value, 2) for value in values.tolist()]
 
 
 def _axis(summaries: Sequence[QualitySummary]) -> ScoreAxis | None:

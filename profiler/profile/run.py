@@ -671,12 +671,8 @@ def _experiment(
     """What drives each layer, by drawn scenes; a network that cannot take them goes without."""
     if scenes is None:
         return _Experimented()
-    subject, layers, seed, reading = (
-        task.subject,
-        task.layers,
-        task.options.seed,
-        task.options.reading,
-    )
+    subject, layers = task.subject, task.layers
+    seed, reading = task.options.seed, task.options.reading
     try:
         done = run_experiment(
             subject, layers, scenes, found=found, reading=reading, services=services

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def render_calibration(
     """
     view = _View(run, found)
     page = {
-        "title": f"Do the {WORDING[found.view].what}s of {run.record.subject.name} fit?",
+        "title": f"Do the {WORDING[found.view]['what']}s of {run.record.subject.name} fit?",
         "examined": _examined(run, found, source, date),
         "summary": verdict(found),
         "summary_author": "a fixed template",
@@ -54,43 +53,32 @@ def render_calibration(
     return document.render("rate/calibration.html", page=page, **view.context(expected))
 
 
-@dataclass(frozen=True)
-class _Wording:
-    """What the page calls what was rated, and the number that is cut."""
-
-    what: str
-    rated: str
-    score: str
-    high: str
-    cut: str
-    trusted: str
-
-
-WORDING: Mapping[View, _Wording] = {
-    "peak": _Wording(
-        "label",
-        "a label by ten images",
-        "score",
-        "high scores",
-        "score of a unit’s label",
-        "interpretable",
-    ),
-    "range": _Wording(
-        "explanation",
-        "an explanation by nine images of the range",
-        "r",
-        "a high r",
-        "r of a unit’s explanation, all words",
-        "explained",
-    ),
+WORDING: Mapping[View, Mapping[str, str]] = {
+    "peak": {
+        "what": "label",
+        "rated": "a label by ten images",
+        "score": "score",
+        "high": "high scores",
+        "cut": "score of a unit’s label",
+        "trusted": "interpretable",
+    },
+    "range": {
+        "what": "explanation",
+        "rated": "an explanation by nine images of the range",
+        "score": "r",
+        "high": "a high r",
+        "cut": "r of a unit’s explanation, all words",
+        "trusted": "explained",
+    },
 }
+"""What the page calls what was rated, and the number that is cut."""
 
 
 def _limits(view: View) -> tuple[str, ...]:
     return (
         "The intervals are about other units, rated by the same people. Other people may "
         "rate otherwise; where several rated, their agreement says how much.",
-        f"Rating {WORDING[view].rated} says whether the words fit these images, not what the "
+        f"Rating {WORDING[view]['rated']} says whether the words fit these images, not what the "
         "unit does in the network.",
         "The mean rating above τ was used to find τ, so it is near the target by construction. "
         "Its interval takes τ as fixed.",
@@ -126,7 +114,7 @@ def verdict(found: Calibration) -> list[str]:
             return [
                 top,
                 f"At every cut the {_CONFIDENCE} interval of the mean stays below the "
-                f"target: with these {WORDING[found.view].what}s it cannot be reached.",
+                f"target: with these {WORDING[found.view]['what']}s it cannot be reached.",
             ]
         return [
             top,
@@ -160,7 +148,7 @@ def doubts(found: Calibration) -> list[str]:
     if math.isinf(found.high):
         texts.append(
             "The ratings do not bound the threshold from above: too few rated units have "
-            f"{WORDING[found.view].high}. Rate more units."
+            f"{WORDING[found.view]['high']}. Rate more units."
         )
     if math.isinf(found.low) and found.tau > float(found.curve.cut[0]):
         texts.append(
@@ -171,7 +159,7 @@ def doubts(found: Calibration) -> list[str]:
         texts.append(
             f"Above {number(found.falls_again, _digits(found))} the mean falls below the target "
             "again. The lowest cut may owe its place to chance, or a high "
-            f"{WORDING[found.view].score} means little here."
+            f"{WORDING[found.view]['score']} means little here."
         )
     return texts
 
@@ -181,7 +169,7 @@ def _digits(found: Calibration) -> int:
 
 
 def _cut(cut: float, found: Calibration, digits: int) -> str:
-    lowest = f"the lowest {WORDING[found.view].score}"
+    lowest = f"the lowest {WORDING[found.view]['score']}"
     return lowest if cut <= float(found.curve.cut[0]) else number(cut, digits)
 
 
@@ -240,7 +228,7 @@ class _View:
                 _range_text(found, self.digits) if known else "none from these ratings",
             ),
             (
-                f"{WORDING[found.view].trusted.capitalize()} units",
+                f"{WORDING[found.view]['trusted'].capitalize()} units",
                 percent(total.interpretable or 0, total.units) if known else NOTHING,
                 f"{count(total.interpretable or 0)} of {count(total.units)}" if known else "",
             ),
@@ -323,7 +311,7 @@ class _View:
             "dots": self._rated_dots(),
             "x_ticks": x_ticks,
             "y_ticks": y_ticks,
-            "alt": f"Expected rating against {WORDING[found.view].score}, rising",
+            "alt": f"Expected rating against {WORDING[found.view]['score']}, rising",
         }
 
     def _rated_dots(self) -> list[tuple[float, float]]:
@@ -427,5 +415,5 @@ def _expected_text(expected: ExpectedRating, view: View) -> str:
     return (
         f"On units left out of the fit its mean squared error is {number(expected.error, 3)}, "
         f"against {number(expected.error_constant, 3)} for giving every unit the mean rating"
-        + ("." if better else f": the {WORDING[view].score} says nothing about the rating here.")
+        + ("." if better else f": the {WORDING[view]['score']} says nothing about the rating here.")
     )

@@ -10,7 +10,7 @@ from profiler.core.arrays import FloatArray, IntArray, Rows
 from profiler.core.store import RowStream, Store
 from profiler.errors import InputError
 from profiler.profile import evaluation
-from profiler.profile.evaluation import Sample, SampleLabeller, evaluate, top_lists
+from profiler.profile.evaluation import Sample, SampleLabeller, evaluate, sample_top, top_lists
 from profiler.profile.labels import LayerLabels, label_layers
 from profiler.profile.quality import bootstrap, held_out
 from profiler.profile.similarity.base import Similarity
@@ -40,8 +40,8 @@ class World:
             matrix[:, -1] = 1
             self.matrices.append(matrix.astype(np.float32))
 
-    def labeller(self, similarity: Similarity, top: int | None = None) -> SampleLabeller:
-        top = top or similarity.top(IMAGES)
+    def labeller(self, similarity: Similarity) -> SampleLabeller:
+        top = similarity.top(IMAGES)
         return SampleLabeller(
             list(LAYERS), self.matrices, self.images, self.concepts, similarity, top, seed=3
         )
@@ -194,9 +194,9 @@ def test_a_view_reads_like_the_rows_it_stands_for(world: World) -> None:
     ],
 )
 def test_the_list_is_as_great_a_share_of_a_sample(
-    world: World, name: str, top: int | None, images: int, length: int | None
+    name: str, top: int | None, images: int, length: int | None
 ) -> None:
-    assert world.labeller(SIMILARITIES[name], top).length(images) == length
+    assert sample_top(SIMILARITIES[name], top, images, IMAGES) == length
 
 
 @every_similarity
