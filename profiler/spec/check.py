@@ -124,7 +124,7 @@ def check(
         map=MapRecord(world.aligned.r2_, world.aligned.rows_, world.aligned.warning_),
         regions=options.regions,
         positive=world.positive,
-        region_images={label: regions.count(label) for label in regions.used},
+        region_images=regions.counts,
         specs=tuple(checked),
         thumbnails=pictures,
         warnings=_warnings(file, classifier, world, numbering),

@@ -94,18 +94,14 @@ def _open_clip() -> Iterator[CatalogueEntry]:
         name = f"{arch}/{tag}"
         if kept is None and name != default:
             continue
-        if kept is not None:
-            yield CatalogueEntry(
-                f"open_clip:{name}", _SEES_ANYTHING, kept.stat().st_size / 1e6, True
-            )
-        else:
-            yield CatalogueEntry(
-                f"open_clip:{name}",
-                _SEES_ANYTHING,
-                _size_of(arch),
-                False,
-                "downloaded when it is first used, or a local checkpoint: open_clip:ARCH/FILE",
-            )
+        lacks = "downloaded when it is first used, or a local checkpoint: open_clip:ARCH/FILE"
+        yield CatalogueEntry(
+            f"open_clip:{name}",
+            _SEES_ANYTHING,
+            kept.stat().st_size / 1e6 if kept else _size_of(arch),
+            kept is not None,
+            "" if kept else lacks,
+        )
 
 
 def _kept(config: dict[str, str]) -> Path | None:
