@@ -130,8 +130,8 @@ def check(
         warnings=_warnings(file, classifier, world, numbering),
         settings={**options.provenance.settings, "batch_size_used": seen.batch_size},
         versions=versions(),
+        timings=dict(clock.seconds),
     )
-    found = replace(found, timings=dict(clock.seconds))
     files = {
         "check.json": check_json(found, " ".join(summary(found))),
         "check.html": render_check(found, max_mb=options.max_report_mb),

@@ -5,16 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.models.subject.hubs import kept_here
+from profiler.models.subject.hubs import HUB_FILES, kept_here
 from profiler.models.vlm.choose import DEFAULT_VLM
 from profiler.models.vlm.looks import SUBJECT, WEIGHTS, vocabulary
 
-HUB_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "model.safetensors",
-    "pytorch_model.bin",
-)
 _SEES_ANYTHING = "whatever its captions name: objects, scenes, colors, textures, styles"
 
 
