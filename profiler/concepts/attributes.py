@@ -9,39 +9,15 @@ from profiler.errors import UsageError
 log = logging.getLogger("profiler")
 
 RIVAL10_CLASSES = (
-    ("truck",),
-    ("car", "automobile"),
-    ("plane", "airplane", "aeroplane"),
-    ("ship",),
-    ("cat",),
-    ("dog",),
-    ("equine", "horse"),
-    ("deer",),
-    ("frog",),
-    ("bird",),
-)
+    ("truck",), ("car", "automobile"), ("plane", "airplane", "aeroplane"), ("ship",), ("cat",),
+    ("dog",), ("equine", "horse"), ("deer",), ("frog",), ("bird",),
+)  # fmt: skip
 """Of RIVAL10 (Moayeri et al., *A Comprehensive Study of Image Classification Model Sensitivity to
 Foregrounds, Backgrounds, and Visual Attributes*, CVPR 2022), with their names in other data."""
 RIVAL10_ATTRIBUTES = (
-    "long snout",
-    "wings",
-    "wheels",
-    "text",
-    "horns",
-    "floppy ears",
-    "ears",
-    "colored eyes",
-    "tail",
-    "mane",
-    "beak",
-    "hairy",
-    "metallic",
-    "rectangular",
-    "wet",
-    "long",
-    "tall",
-    "patterned",
-)
+    "long snout", "wings", "wheels", "text", "horns", "floppy ears", "ears", "colored eyes",
+    "tail", "mane", "beak", "hairy", "metallic", "rectangular", "wet", "long", "tall", "patterned",
+)  # fmt: skip
 """The attributes that RIVAL10's images are annotated with."""
 
 MOST_CONCEPTS = 300

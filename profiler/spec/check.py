@@ -124,14 +124,14 @@ def check(
         map=MapRecord(world.aligned.r2_, world.aligned.rows_, world.aligned.warning_),
         regions=options.regions,
         positive=world.positive,
-        region_images={label: regions.count(label) for label in regions.used},
+        region_images=regions.counts,
         specs=tuple(checked),
         thumbnails=pictures,
         warnings=_warnings(file, classifier, world, numbering),
         settings={**options.provenance.settings, "batch_size_used": seen.batch_size},
         versions=versions(),
+        timings=dict(clock.seconds),
     )
-    found = replace(found, timings=dict(clock.seconds))
     files = {
         "check.json": check_json(found, " ".join(summary(found))),
         "check.html": render_check(found, max_mb=options.max_report_mb),

@@ -128,7 +128,7 @@ def mine(
     order = {label: place for place, label in enumerate(names)}
     if table is not None:
         # The most violated specs first, where debugging starts.
-        found.sort(key=lambda each: (order[each.label], _known(each.inside.value)))
+        found.sort(key=lambda each: (order[each.label], np.nan_to_num(each.inside.value, nan=2)))
     used = {each.label for each in found}
     declared = tuple(
         Entry(name, None if data.classes.candidates(name) == [place] else str(place))
@@ -136,19 +136,11 @@ def mine(
         if name in used
     )
     file = replace(file, classes=declared)
-    mined = Mined(
-        _mined_text(file, found, world, what, int(chosen.sum()), int((~chosen).sum())),
-        tuple(found),
-        int(chosen.sum()),
-        int((~chosen).sum()),
-    )
+    numbers = int(chosen.sum()), int((~chosen).sum())
+    mined = Mined(_mined_text(file, found, world, what, *numbers), tuple(found), *numbers)
     if out is not None:
         write_atomically(out, mined.text)
     return mined
-
-
-def _known(value: float) -> float:
-    return 2.0 if np.isnan(value) else value
 
 
 @dataclass(frozen=True, eq=False)

@@ -314,13 +314,13 @@ class Regions:
         self.truth = world.seen.truth
         self.names = world.interpretation.classes.names
         self.positive = world.positive
-        self.used: list[str] = []
         self._moments: dict[str, tuple[Float64, Float64]] = {}
         self._made: dict[tuple[str, str], Region] = {}
 
-    def count(self, label: str) -> int:
-        """Encodings of a class."""
-        return len(self._rows(label))
+    @property
+    def counts(self) -> dict[str, int]:
+        """Encodings of each class whose region was made."""
+        return {label: len(self._rows(label)) for label in self._moments}
 
     def _rows(self, label: str) -> Float64:
         rows: Float64 = self.features[self.truth == self.names.index(label)]
@@ -337,7 +337,6 @@ class Regions:
                     "classes that have more images"
                 )
             self._moments[label] = rows.mean(axis=0), rows.std(axis=0)
-            self.used.append(label)
         return self._moments[label]
 
     def spread(self, label: str) -> float:
@@ -374,7 +373,7 @@ class Regions:
         own = on or labels_in(formula)
         if own:
             return tuple(own)
-        known = tuple(label for label in self.names if self.count(label) >= FEWEST)
+        known = tuple(label for label in self.names if len(self._rows(label)) >= FEWEST)
         if not known:
             raise InputError(
                 "no class has two images or more, so every region is empty and nothing can be "

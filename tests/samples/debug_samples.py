@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from report_samples import HOSTILE, photograph_thumbnails
 
-from profiler.concepts.heatmap import Differential, Heatmap, HeatmapCollector
+from profiler.concepts.heatmap import Differential, Heatmap, Heatmaps
 from profiler.data.records import ConceptRecord, DataRecord
 from profiler.debug.encoder_or_head import Fault, Localization, Shares
 from profiler.debug.result import (
@@ -96,10 +96,10 @@ def fake_diagnosis(
             [0.5 * look[true] + 0.5 * look[said], 0.85 * look[true] + 0.15 * look[said]]
         )
         strengths = mixed + noise
-    collected = [HeatmapCollector(n), HeatmapCollector(n)]
-    for collector, rows in zip(collected, strengths, strict=True):
-        collector.add(rows, true, said)
-    heatmaps = {level: one.result() for level, one in zip(LEVELS, collected, strict=True)}
+    heatmaps = {
+        level: Heatmaps.of(rows, true, said, n)
+        for level, rows in zip(LEVELS, strengths, strict=True)
+    }
     errors = np.flatnonzero(true != said)
     verdicts = _verdicts(rng, len(errors), undetermined)
     rules = {

@@ -1,7 +1,6 @@
 """Named colours as ranges of lightness, chroma and hue in CIELAB."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,30 +13,23 @@ _XYZ_FROM_RGB = np.array(
 _RGB_FROM_XYZ: list[list[float]] = np.linalg.inv(_XYZ_FROM_RGB).tolist()
 
 RGB = tuple[float, float, float]
+Span = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class ColorRange:
-    """The colours one name covers: CIE lightness [0, 100], chroma, and hue in degrees."""
-
-    lightness: tuple[float, float]
-    chroma: tuple[float, float]
-    hue: tuple[float, float]
-
-
-COLORS = {
-    "red": ColorRange((38, 52), (68, 95), (26, 40)),
-    "orange": ColorRange((62, 74), (72, 95), (55, 70)),
-    "yellow": ColorRange((80, 90), (65, 95), (91, 101)),
-    "green": ColorRange((38, 70), (42, 85), (126, 152)),
-    "blue": ColorRange((30, 58), (45, 90), (262, 298)),
-    "purple": ColorRange((26, 46), (48, 85), (308, 324)),
-    "pink": ColorRange((66, 82), (30, 58), (342, 368)),
-    "brown": ColorRange((26, 42), (22, 42), (48, 68)),
-    "black": ColorRange((5, 15), (0, 3), (0, 360)),
-    "white": ColorRange((93, 98), (0, 3), (60, 110)),
-    "gray": ColorRange((44, 66), (0, 3), (0, 360)),
+COLORS: dict[str, tuple[Span, Span, Span]] = {
+    "red": ((38, 52), (68, 95), (26, 40)),
+    "orange": ((62, 74), (72, 95), (55, 70)),
+    "yellow": ((80, 90), (65, 95), (91, 101)),
+    "green": ((38, 70), (42, 85), (126, 152)),
+    "blue": ((30, 58), (45, 90), (262, 298)),
+    "purple": ((26, 46), (48, 85), (308, 324)),
+    "pink": ((66, 82), (30, 58), (342, 368)),
+    "brown": ((26, 42), (22, 42), (48, 68)),
+    "black": ((5, 15), (0, 3), (0, 360)),
+    "white": ((93, 98), (0, 3), (60, 110)),
+    "gray": ((44, 66), (0, 3), (0, 360)),
 }
+"""The colours that a name covers: CIE lightness [0, 100], chroma, and hue in degrees."""
 
 
 def lab_from_rgb(rgb: Array) -> Array:
@@ -70,10 +62,8 @@ def _gamma(linear: float) -> float:
 
 def sample_color(rng: np.random.Generator, name: str) -> RGB:
     """One colour a person would call `name`, as sRGB in [0, 1]."""
-    span = COLORS[name]
-    return rgb_from_lch(
-        rng.uniform(*span.lightness), rng.uniform(*span.chroma), rng.uniform(*span.hue)
-    )
+    lightness, chroma, hue = (rng.uniform(*span) for span in COLORS[name])
+    return rgb_from_lch(lightness, chroma, hue)
 
 
 def sample_tone(rng: np.random.Generator, rgb: RGB) -> RGB:

@@ -35,22 +35,18 @@ def resize(field: Array, size: int) -> Array:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def noise(rng: np.random.Generator, size: int, cells: float, stretch: float = 1.0) -> Array:
+def clouds(rng: np.random.Generator, size: int, cells: float, stretch: float = 1.0) -> Array:
+    """Noise with detail at every scale: four octaves, each half as strong and twice as fine."""
+    return noise(rng, size, cells, stretch, octaves=4) / 1.5
+
+
+def noise(
+    rng: np.random.Generator, size: int, cells: float, stretch: float = 1.0, octaves: int = 1
+) -> Array:
     """Smooth random values, mostly in [-1, 1], with about `cells` lumps across the image.
 
     `stretch` > 1 makes the lumps that many times as wide as they are high.
     """
-    return _noise(rng, size, cells, stretch, octaves=1)
-
-
-def clouds(rng: np.random.Generator, size: int, cells: float, stretch: float = 1.0) -> Array:
-    """Noise with detail at every scale: four octaves, each half as strong and twice as fine."""
-    return _noise(rng, size, cells, stretch, octaves=4) / 1.5
-
-
-def _noise(
-    rng: np.random.Generator, size: int, cells: float, stretch: float, octaves: int
-) -> Array:
     high, wide = max(1.0, cells), max(1.0, cells / stretch)
     rows, columns = int(high) + 4, int(wide) + 4
     lattice = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
@@ -68,9 +64,9 @@ def _noise(
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def sample(lattice: Array, u: Array, v: Array) -> Array:
-    """A (64, 64) lattice, repeated without end, read at column u and row v (bilinear)."""
-    corners, right, down = _corners(lattice, u, v)
+def streaks(rng: np.random.Generator, along: Array, across: Array) -> Array:
+    """Fibres in [-1, 1]: noise with one lump a unit of `along` and one a unit of `across`."""
+    corners, right, down = _corners(rng, along, across)
     upper = corners[0] + (corners[1] - corners[0]) * right
     lower = corners[2] + (corners[3] - corners[2]) * right
     value: Array = upper + (lower - upper) * down
@@ -79,7 +75,7 @@ def sample(lattice: Array, u: Array, v: Array) -> Array:
 
 def facets(rng: np.random.Generator, u: Array, v: Array) -> Array:
     """A height in [-1, 1] made of flat triangles, two to each unit square of (u, v)."""
-    corners, right, down = _corners(_lattice(rng), u, v)
+    corners, right, down = _corners(rng, u, v)
     over = np.maximum(right, down)
     under = np.minimum(right, down)
     # the square is cut along its diagonal: the nearer of the other two corners takes part
@@ -89,24 +85,15 @@ def facets(rng: np.random.Generator, u: Array, v: Array) -> Array:
     return height
 
 
-def _lattice(rng: np.random.Generator) -> Array:
-    return rng.uniform(-1, 1, (_SIDE, _SIDE)).astype(np.float32)
-
-
-def _corners(lattice: Array, u: Array, v: Array) -> tuple[list[Array], Array, Array]:
-    """The values at the four corners of each point's square, and its place within the square."""
+def _corners(rng: np.random.Generator, u: Array, v: Array) -> tuple[list[Array], Array, Array]:
+    """Random values at the corners of each point's square, and its place within the square."""
+    flat = rng.uniform(-1, 1, (_SIDE, _SIDE)).astype(np.float32).ravel()
     column, row = np.floor(u), np.floor(v)
     left, top = column.astype(np.int32) & _LAST, row.astype(np.int32) & _LAST
     right, below = (left + 1) & _LAST, ((top + 1) & _LAST) * _SIDE
     top = top * _SIDE
-    flat = lattice.ravel()
     values = [flat.take(index) for index in (top + left, top + right, below + left, below + right)]
     return values, u - column, v - row
-
-
-def streaks(rng: np.random.Generator, along: Array, across: Array) -> Array:
-    """Fibres in [-1, 1]: noise with one lump a unit of `along` and one a unit of `across`."""
-    return sample(_lattice(rng), along, across)
 
 
 def step(value: Array, softness: Array | float) -> Array:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import InputError
-from profiler.models.subject.weight_files import Checkpoint, State, join
+from profiler.models.subject.weight_files import SHOWN, Checkpoint, State, join, some
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 """In the file, and in the model."""
@@ -36,7 +36,6 @@ _INSIDE = (
 _WRAPS = (*_INSIDE, _INSIDE[-1] | {"module"})
 """… and at last DataParallel's ``module``, which a network may also call a part of its own."""
 
-_SHOWN = 4
 _ALIKE = 0.8
 """Two networks in a file are alike if in one such a part of the other's entries fits."""
 
@@ -110,7 +109,7 @@ class Fit:
             for name, (found, wanted) in self.misshapen.items()
         ]
         return "; ".join(
-            f"{len(names)} {what} ({_some(names)})"
+            f"{len(names)} {what} ({some(names)})"
             for what, names in (
                 ("missing", self.missing),
                 ("unexpected", self.unexpected),
@@ -127,10 +126,6 @@ class Fit:
             for found, wanted in self.misshapen.values()
         ]
         return bool(turned) and sum(turned) >= len(turned) / 2 and len(turned) > 1
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{', …' * (len(names) > _SHOWN)}"
 
 
 def fit(checkpoint: Checkpoint, model: nn.Module, key: str = "", unused: Sequence[str] = ()) -> Fit:
@@ -235,7 +230,7 @@ def _choose(
         keyed = keyed or [n for n in found if f".{key}." in f".{n.prefix}."]
         if not keyed:
             known = _alike(found) or found
-            listed = ", ".join(n.name for n in known[:8]) or _some(
+            listed = ", ".join(n.name for n in known[:8]) or some(
                 [place or "." for place in checkpoint.states]
             )
             raise InputError(f"{file} has no weights under the key {key!r}; it has: {listed}")
@@ -257,7 +252,7 @@ def _choose(
     words = [f"without {part!r} within names" for part in _taken_out(checkpoint, best)]
     averaged = _is_averaged(checkpoint, best)
     words += ["averaged weights"] if averaged else []
-    for other in others[:_SHOWN]:
+    for other in others[:SHOWN]:
         kind = "the raw ones lie" if averaged else "another network that fits lies"
         if _is_averaged(checkpoint, other):
             kind = "averaged weights lie"
@@ -265,7 +260,7 @@ def _choose(
                 kind = "averaged weights, but of no step yet, lie"
             elif len(other.entries) < len(best.entries):
                 lost = [name for name in best.entries if name not in other.entries]
-                kind = f"averaged weights, but without {_some(lost)}, lie"
+                kind = f"averaged weights, but without {some(lost)}, lie"
         words.append(f"{kind} beside in {other.name}: --checkpoint-key {other.name}")
     return best, tuple(words)
 
@@ -451,7 +446,7 @@ def load(checkpoint: Checkpoint, fitted: Fit, model: nn.Module, partial: bool, n
     if fitted.aside:
         count = len(fitted.aside)
         entries = "1 entry" if count == 1 else f"{count} entries"
-        details.append(f"{entries} beside it left aside ({_some(fitted.aside)})")
+        details.append(f"{entries} beside it left aside ({some(fitted.aside)})")
     if not fitted.is_whole:
         total = len(model.state_dict())
         details.append(f"partial, {len(fitted.state)} of {total} entries: {fitted.problems}")
@@ -464,7 +459,7 @@ def _hint(checkpoint: Checkpoint, fitted: Fit) -> str:
     adapters = [n for n in names if re.search(r"(^|[._])lora_|\.hada_|_adapter\.", n)]
     if adapters and not fitted.is_whole:
         return (
-            f"it holds an adapter ({_some(adapters[:1])}), which changes other weights; merge it "
+            f"it holds an adapter ({some(adapters[:1])}), which changes other weights; merge it "
             "into them first (peft: model.merge_and_unload()) and save the result"
         )
     if any("flat_param" in name for name in names):
@@ -493,7 +488,7 @@ def _check_values(file: str, state: State, model: nn.Module) -> None:
     if coded:
         raise InputError(
             f"{file} holds quantised or coded weights, which mean nothing without their scales "
-            f"({len(coded)}: {_some(coded)}); give the weights before quantisation"
+            f"({len(coded)}: {some(coded)}); give the weights before quantisation"
         )
     # A mask may hold infinities, in the file as in the model.
     bad = [
@@ -505,7 +500,7 @@ def _check_values(file: str, state: State, model: nn.Module) -> None:
     ]
     if bad:
         raise InputError(
-            f"{file} holds NaN or infinite weights in {len(bad)} entries ({_some(bad)}): its "
+            f"{file} holds NaN or infinite weights in {len(bad)} entries ({some(bad)}): its "
             "training diverged, or they overflowed half precision; give an earlier checkpoint"
         )
 

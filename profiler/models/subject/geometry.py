@@ -7,7 +7,7 @@ says where each of its pixels comes from; no formula of any preprocessing is nee
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from PIL import Image
@@ -60,14 +60,13 @@ def frames_of(preprocess: Preprocess) -> Callable[[tuple[int, int]], Frame | Non
     It gives None where that cannot be measured: the preprocessing turns or mirrors, does something
     to colours that is no linear mixing of them, or shows nothing of the picture.
     """
-    mixing: list[Float64 | None] = []
+    mixing = cache(partial(_mixing, preprocess))
 
     @lru_cache(maxsize=4096)
     def frame(size: tuple[int, int]) -> Frame | None:
         try:
-            if not mixing:
-                mixing.append(_mixing(preprocess))
-            return None if mixing[0] is None else _frame(preprocess, size, mixing[0])
+            known = mixing()
+            return None if known is None else _frame(preprocess, size, known)
         except Exception:  # whatever a preprocessing stumbles over
             return None
 

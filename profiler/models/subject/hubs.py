@@ -9,7 +9,13 @@ from typing import Any, Self
 from profiler.errors import DownloadError, InputError, UnknownNameError, first_line
 
 ADVICE = "name a file with --checkpoint, or profile efficientnet_lite0"
-HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+HUB_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+"""What the weights in a repository may be called."""
 
 
 def check_hub(

@@ -268,9 +268,9 @@ class Subject:
     def averaged_before(self, name: str) -> Layer | None:
         """The layer whose map a module reads the means of; None where it reads something else."""
         found = averaged_before(self.model, name, varied(self.trial_images(2)))
-        return None if found is None else self._map_layer(*found)
-
-    def _map_layer(self, name: str, axis: int) -> Layer | None:
+        if found is None:
+            return None
+        name, axis = found
         trial = self._passed.trials.get(name)
         if trial is None or trial.seen is None or len(trial.seen.shape) != 3:
             return None

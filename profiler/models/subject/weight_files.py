@@ -6,7 +6,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ WHOLE = (
     "open_clip_pytorch_model.bin",
 )
 """What the weights in a folder are called, the first that is there."""
+
+SHOWN = 4
+"""How many names a message lists."""
 
 _CHECKPOINTS = (".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar")
 """How the checkpoints in a folder end; timm's end in ``.pth.tar``."""
@@ -139,6 +142,11 @@ def join(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
+def some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return f"{', '.join(names[:SHOWN])}{', …' * (len(names) > SHOWN)}"
+
+
 def _inside(folder: Path) -> Path:
     """The weights in a folder: whole, or the index of their shards."""
     candidates = [folder / name for name in WHOLE] + sorted(folder.glob(f"*{INDEX}"))
@@ -243,8 +251,7 @@ def _read_shards(index: Path) -> Checkpoint:
     absent = [path.name for path in files if not path.is_file()]
     if absent:
         raise InputError(
-            f"checkpoint {str(index)!r} names shards that do not lie beside it: "
-            f"{', '.join(absent[:4])}{', …' * (len(absent) > 4)}"
+            f"checkpoint {str(index)!r} names shards that do not lie beside it: {some(absent)}"
         )
     state: State = {}
     numbers: dict[str, float] = {}
@@ -259,7 +266,7 @@ def _read_shards(index: Path) -> Checkpoint:
     if lost:
         raise InputError(
             f"checkpoint {str(index)!r} names {len(lost)} tensors that its shards do not have: "
-            f"{', '.join(lost[:4])}{', …' * (len(lost) > 4)}"
+            f"{some(lost)}"
         )
     return Checkpoint(index, {"": state}, numbers, aliases=aliases)
 

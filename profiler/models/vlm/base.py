@@ -27,7 +27,7 @@ class TextEncoder(Protocol):
         """M texts → (M, e) float32 unit rows."""
 
 
-class VLM(Protocol):
+class VLM(TextEncoder, Protocol):
     """Embeds images and texts as unit rows of one space."""
 
     @property
@@ -43,18 +43,11 @@ class VLM(Protocol):
         """What the model cannot see, for the report; empty where nothing has to be said."""
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the weights and of everything else that decides an embedding."""
-
-    @property
     def preprocess(self) -> Preprocess:
         """From an RGB image to the tensor (3, H, W) that ``embed_images`` takes."""
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) preprocessed images → (B, e) float32 unit rows."""
-
-    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """M captions → (M, e) float32 unit rows."""
 
 
 def embed_concepts(vlm: VLM, words: Sequence[str], store: Store | None = None) -> Embeddings:

@@ -5,16 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.models.subject.hubs import kept_here
+from profiler.models.subject.hubs import HUB_FILES, kept_here
 from profiler.models.vlm.choose import DEFAULT_VLM
 from profiler.models.vlm.looks import SUBJECT, WEIGHTS, vocabulary
 
-HUB_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "model.safetensors",
-    "pytorch_model.bin",
-)
 _SEES_ANYTHING = "whatever its captions name: objects, scenes, colors, textures, styles"
 
 
@@ -94,18 +88,14 @@ def _open_clip() -> Iterator[CatalogueEntry]:
         name = f"{arch}/{tag}"
         if kept is None and name != default:
             continue
-        if kept is not None:
-            yield CatalogueEntry(
-                f"open_clip:{name}", _SEES_ANYTHING, kept.stat().st_size / 1e6, True
-            )
-        else:
-            yield CatalogueEntry(
-                f"open_clip:{name}",
-                _SEES_ANYTHING,
-                _size_of(arch),
-                False,
-                "downloaded when it is first used, or a local checkpoint: open_clip:ARCH/FILE",
-            )
+        lacks = "downloaded when it is first used, or a local checkpoint: open_clip:ARCH/FILE"
+        yield CatalogueEntry(
+            f"open_clip:{name}",
+            _SEES_ANYTHING,
+            kept.stat().st_size / 1e6 if kept else _size_of(arch),
+            kept is not None,
+            "" if kept else lacks,
+        )
 
 
 def _kept(config: dict[str, str]) -> Path | None:

@@ -76,9 +76,7 @@ def late_vlm(spec: str, device: torch.device, fingerprint: str = "") -> LateText
         device: where it is to run.
         fingerprint: what it has to be, where that is known.
     """
-    words = None
-    if _is_conse(spec):
-        words = LateTextEncoder(lambda: open_text_encoder(spec, device))
+    words = late_words(spec, device) if _is_conse(spec) else None
     return LateTextEncoder(lambda: open_vlm(spec, device), fingerprint, words)
 
 

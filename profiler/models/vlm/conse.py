@@ -72,7 +72,10 @@ class ConSE:
     @cached_property
     def _space(self) -> Space:
         """Made when it is first needed: where everything is in the cache, no word is embedded."""
-        captions = [self._captions_of(vocabulary) for vocabulary in self.vocabularies]
+        captions = [
+            self.words.embed_texts([self.template.format(word) for word in vocabulary.words])
+            for vocabulary in self.vocabularies
+        ]
         return space_of(self.vocabularies, captions, self._device)
 
     @property
@@ -108,9 +111,6 @@ class ConSE:
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """M captions → (M, e) unit rows."""
         return self._space.of_captions(self.words.embed_texts(texts))
-
-    def _captions_of(self, vocabulary: Vocabulary) -> Embeddings:
-        return self.words.embed_texts([self.template.format(w) for w in vocabulary.words])
 
 
 def _fingerprint(readers: Sequence[Reader], encoder: TextEncoder, space: str) -> str:

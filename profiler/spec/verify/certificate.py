@@ -119,14 +119,9 @@ def from_json(content: Any) -> list[Certificate]:
             _linear(content["class_names"], content["classes"], width),
             _linear(content["concept_names"], content["concepts"], width),
         )
-        kept = {
-            (of, names[place])
-            for of, names, planes in (
-                ("class", interpretation.classes.names, content["classes"]),
-                ("concept", interpretation.concepts.names, content["concepts"]),
-            )
-            for place in planes["places"]
-        }
+        classes, concepts = interpretation.classes.names, interpretation.concepts.names
+        kept = {("class", classes[place]) for place in content["classes"]["places"]}
+        kept |= {("concept", concepts[place]) for place in content["concepts"]["places"]}
         regions = [_region(each, width) for each in content["regions"]]
         proofs = [_certificate(each, interpretation, regions) for each in content["proofs"]]
     except InputError:

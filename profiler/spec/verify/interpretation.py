@@ -11,10 +11,10 @@ Outputs that tie for the first place are all predicted; of concepts that tie non
 checks read atoms so, and no other way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class ImageFacts:
 
     def holds(self, formula: Formula) -> BoolArray:
         """Whether a formula without quantifiers holds, (N,)."""
-        holds: BoolArray = fold(formula, self._connect)
+        holds: BoolArray = _value(formula, self.atom, np.logical_not, np.logical_and, np.logical_or)
         return holds
 
     def applies(self, formula: Formula) -> BoolArray:
@@ -187,35 +187,37 @@ class ImageFacts:
             cosines: (N, M) strengths of all concepts.
         """
 
-        def made(node: Formula, parts: list[Float64]) -> Float64:
-            if isinstance(node, Stronger):
-                stronger, weaker = (_place(self.of.concepts, name, "concept") for name in node.own)
-                return np.asarray(cosines[:, stronger] - cosines[:, weaker], dtype=np.float64)
-            if not parts:
+        def atom(node: Formula) -> Float64:
+            if not isinstance(node, Stronger):
                 return np.where(self.atom(node), np.inf, -np.inf)
-            if isinstance(node, Not):
-                return -parts[0]
-            if isinstance(node, Implies):
-                return np.maximum(-parts[0], parts[1])
-            together = np.minimum if isinstance(node, And) else np.maximum
-            joined: Float64 = together.reduce(parts)
-            return joined
+            stronger, weaker = (_place(self.of.concepts, name, "concept") for name in node.own)
+            return np.asarray(cosines[:, stronger] - cosines[:, weaker], dtype=np.float64)
 
-        degrees: Float64 = fold(formula, made)
+        degrees: Float64 = _value(formula, atom, np.negative, np.minimum, np.maximum)
         return degrees
 
-    def _connect(self, node: Formula, parts: list[BoolArray]) -> BoolArray:
+
+def _value(
+    formula: Formula,
+    atom: Callable[[Formula], Any],
+    denied: np.ufunc,
+    every: np.ufunc,
+    some: np.ufunc,
+) -> Any:
+    """What a formula without quantifiers comes to, given what its atoms do."""
+
+    def made(node: Formula, parts: list[Any]) -> Any:
         if not parts:
-            return self.atom(node)
+            return atom(node)
         if isinstance(node, Not):
-            return ~parts[0]
+            return denied(parts[0])
         if isinstance(node, Implies):
-            return ~parts[0] | parts[1]
+            return some(denied(parts[0]), parts[1])
         if isinstance(node, And | Or):
-            together = np.logical_and if isinstance(node, And) else np.logical_or
-            joined: BoolArray = together.reduce(parts)
-            return joined
+            return (every if isinstance(node, And) else some).reduce(parts)
         raise TypeError(f"write {type(node).__name__} out first: profiler.spec.language.expand")
+
+    return fold(formula, made)
 
 
 def _place(among: Linear, name: str, what: str) -> int:

@@ -58,11 +58,12 @@ def largest_gamma(check: Callable[[float], Outcome]) -> Largest:
     low, proof = 0.0, outcome
     high, failure = 0.25, None
     while failure is None and low < WIDEST:
-        outcome = tried(min(high, WIDEST))
+        high = min(high, WIDEST)
+        outcome = tried(high)
         if outcome.verdict == "proved":
-            low, proof, high = min(high, WIDEST), outcome, 2 * high
+            low, proof, high = high, outcome, 2 * high
         else:
-            high, failure = min(high, WIDEST), outcome
+            failure = outcome
     if failure is None:
         return Largest(low, proof, math.inf, None, seconds)
     while high - low > PRECISION * max(1.0, low):

@@ -14,7 +14,6 @@ solver has to be trusted. :func:`clearly_refutes` is a hundred times as quick: i
 floats, and says yes only where U is negative by more than all roundings together can amount to.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -53,16 +52,11 @@ def belongs(row: Above, way: Way) -> bool:
     return row.of == "class" and row.high in way.tops and not row.strict and row.low != row.high
 
 
-def bound(
-    rows: Sequence[Above],
-    weights: Sequence[float],
-    interpretation: Interpretation,
-    region: Region,
-) -> Fraction:
+def bound(found: Refutation, interpretation: Interpretation, region: Region) -> Fraction:
     """U, or a number above it; exact but for balls, where a root is rounded up."""
     nothing = Exact.of(np.zeros(()))
     factors: dict[tuple[Literal["class", "concept"], str], Exact] = {}
-    for each, weight in zip(rows, weights, strict=True):
+    for each, weight in zip(found.rows, found.weights, strict=True):
         exactly = Exact.of(np.array(weight))
         factors[each.of, each.high] = factors.get((each.of, each.high), nothing) + exactly
         factors[each.of, each.low] = factors.get((each.of, each.low), nothing) - exactly
@@ -112,7 +106,7 @@ def refutes(found: Refutation, interpretation: Interpretation, region: Region) -
     """Whether the way is impossible on the region, beyond doubt."""
     if not _fits(found):
         return False
-    most = bound(found.rows, found.weights, interpretation, region)
+    most = bound(found, interpretation, region)
     strict = any(
         row.strict and weight > 0 for row, weight in zip(found.rows, found.weights, strict=True)
     )
