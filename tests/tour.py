@@ -342,7 +342,10 @@ def objects() -> Iterator[Step]:
     yield step(f"guard fit {known} --out objects/guard")
     yield step(f"guard score {NET_150} --guard objects/guard others --json")
     yield step(f"mine {known} --least-rate 0.4 --out objects/mined.conspec --json")
-    yield step(f"check zoo.conspec {known} --out objects/check --json", statuses=CHECK)
+    yield step(
+        f"check zoo.conspec {known} --annotations annotations.csv --out objects/check --json",
+        statuses=CHECK,
+    )
 
 
 def profiles(sorted_by: str) -> Iterator[Step]:
@@ -431,7 +434,7 @@ def classifiers(llm: str) -> Iterator[Step]:
     )
     yield step(
         f"guard fit {known} {see} {QUICK} {whole} --propose-concepts --out asked {llm}"
-        " --rule msp+typicality --views mirrored --share 0.1"
+        " --rule msp+typicality --views mirrored --share 0.2"
     )
     yield step(
         f"guard fit {known} {see} --concepts-from full --out risky -j 0 --risk 0.9 --confidence 0.5"
