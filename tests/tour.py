@@ -47,7 +47,7 @@ from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = (("probe", 4), ("data", 12), ("others", 8), ("training", 100), ("probe", 2))
+PARTS = (("probe", 4), ("data", 20), ("others", 8), ("training", 100), ("probe", 2))
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150
@@ -434,7 +434,7 @@ def classifiers(llm: str) -> Iterator[Step]:
     )
     yield step(
         f"guard fit {known} {see} {QUICK} {whole} --propose-concepts --out asked {llm}"
-        " --rule msp+typicality --views mirrored --share 0.2"
+        " --rule msp+typicality --views mirrored --share 0.1"
     )
     yield step(
         f"guard fit {known} {see} --concepts-from full --out risky -j 0 --risk 0.9 --confidence 0.5"

@@ -25,7 +25,7 @@ from profiler.rate.book import RatingBook
 
 HERE = Path(__file__).parents[1] / "samples"
 
-pytestmark = pytest.mark.usefixtures("scenes_once")
+pytestmark = pytest.mark.usefixtures("texts_once", "scenes_once")
 SUBJECT = f"{HERE / 'tiny.py'}:subject"
 COLORS = ("red", "green", "blue", "cyan")
 
