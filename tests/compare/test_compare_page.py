@@ -10,11 +10,11 @@ import pytest
 from compare_samples import (
     CHANGED,
     LAYERS,
+    SAMPLES,
     fake_comparison,
     fake_page,
     hostile_page,
     same_run,
-    samples,
 )
 from report_samples import CATEGORIES, HOSTILE, Outline, block, flat_thumbnails, visible
 
@@ -204,7 +204,7 @@ def test_without_an_interpretable_unit_there_is_nothing_to_compare() -> None:
 
 
 def test_runs_without_a_layer_in_common() -> None:
-    page = fake_page(samples()["apart"])
+    page = fake_page(SAMPLES["apart"]())
     html = render_compare(page)
     words = visible(html)
     assert "These runs have no layer in common" in words
@@ -217,7 +217,7 @@ def test_runs_without_a_layer_in_common() -> None:
 
 
 def test_units_that_cannot_be_matched_are_said_to_be_so() -> None:
-    html = render_compare(fake_page(samples()["uneven"]))
+    html = render_compare(fake_page(SAMPLES["uneven"]()))
     words = visible(html)
     assert "blocks.2: units cannot be put side by side, 40 and 48 units." in words
     assert cells(html, "drift")[1][5] == "cannot be put side by side: 40 and 48 units"
@@ -288,7 +288,7 @@ def test_similarity_without_a_value_is_hatched_and_said() -> None:
 
 
 def test_many_layers_make_a_dense_map_and_thin_bars() -> None:
-    html = render_compare(fake_page(samples()["deep"]))
+    html = render_compare(fake_page(SAMPLES["deep"]()))
     assert 'class="heat dense"' in html
     assert 'class="paired thin"' in html
 
@@ -297,7 +297,7 @@ def test_many_layers_make_a_dense_map_and_thin_bars() -> None:
 
 
 def test_a_timeline_shows_layers_categories_and_words() -> None:
-    comparison = samples()["timeline"]
+    comparison = SAMPLES["timeline"]()
     html = render_compare(fake_page(comparison))
     part = html[html.index('id="timeline"') : html.index('class="chooser"')]
     assert "Interpretable units grow from 81 % to 88 %" in visible(part)
@@ -427,9 +427,9 @@ def test_hostile_text_stays_text() -> None:
     assert "<" not in raw.split(">", 1)[1]
 
 
-@pytest.mark.parametrize("kind", list(samples()))
+@pytest.mark.parametrize("kind", list(SAMPLES))
 def test_headings_ids_and_links_hold_together(kind: str) -> None:
-    html = render_compare(fake_page(samples()[kind]))
+    html = render_compare(fake_page(SAMPLES[kind]()))
     outline = Outline(html)
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels.count(1) == 1

@@ -2,7 +2,7 @@
 
 import pytest
 from checked import complaints
-from compare_samples import samples
+from compare_samples import SAMPLES
 from comparisons_by_hand import SORTING, run, steady
 
 from profiler.compare.facts import ComparisonFacts
@@ -76,10 +76,10 @@ def test_the_paragraph_names_the_change_and_its_place(found: Comparison) -> None
     assert text.endswith("It sees no colours.")
 
 
-@pytest.mark.parametrize("name", list(samples()))
+@pytest.mark.parametrize("name", list(SAMPLES))
 def test_every_paragraph_keeps_to_its_own_facts(name: str) -> None:
     """What the check would refuse from a language model, the template must not write either."""
-    facts = ComparisonFacts(samples()[name])
+    facts = ComparisonFacts(SAMPLES[name]())
     text = facts.template()
     assert complaints(text, facts) == []
     assert complaints(text.replace(".", ". There are 987 others.", 1), facts)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ import pytest
 import tiny
 import torch
 from command import Command
+from forks import Forks
 from guard_samples import WORDS, write_mixed
 from PIL import Image
 
@@ -52,7 +52,7 @@ import tiny
 def slow():
     model, prepare = tiny.subject()
     def preprocess(image):
-        time.sleep(0.004)
+        time.sleep(0.002)
         return prepare(image)
     return model, preprocess
 
@@ -79,7 +79,7 @@ def hungry():
 """
 DRIVER = """
 import sys
-sys.path.insert(0, {samples!r})
+sys.path[:0] = [{samples!r}, {root!r}]
 from tests.engine.test_cluster import observed
 observed({folder!r}, {cache!r}, {address!r})
 """
@@ -372,23 +372,24 @@ def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def test_the_same_call_goes_on_where_a_driver_was_killed(
-    nodes: Any, folder: Path, tmp_path: Path, expected: dict[str, str]
+    nodes: Any, forks: Forks, folder: Path, tmp_path: Path, expected: dict[str, str]
 ) -> None:
     cache = tmp_path / "cache"
     text = DRIVER.format(
         samples=str(ROOT / "tests" / "samples"),
+        root=str(ROOT),
         folder=str(folder),
         cache=str(cache),
         address=nodes.address,
     )
-    driver = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
+    (tmp_path / "driver.py").write_text(text)
+    driver = forks.start(tmp_path, script=tmp_path / "driver.py")
     deadline = time.monotonic() + 60
-    while not kept(cache) and time.monotonic() < deadline and driver.poll() is None:
+    while not kept(cache) and time.monotonic() < deadline and driver.alive:
         time.sleep(0.02)
-    driver.kill()
-    driver.wait()
+    done = driver.kill()
     before = kept(cache)
-    assert 0 < before < 5
+    assert 0 < before < 5, done.stderr
     made: list[int] = []
     observed(folder, cache, nodes.address, advance=made.append)
     assert made[0] >= 256  # the shards that were there
@@ -420,7 +421,10 @@ def harmed(folder: Path, tmp_path: Path) -> Path:
     return made
 
 
-def test_an_image_that_kills_its_decoder_is_named(nodes: Any, harmed: Path, tmp_path: Path) -> None:
+def test_an_image_that_kills_its_decoder_is_named(
+    nodes: Any, harmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_ray, "TRIES", 2)  # each takes a worker, which takes seconds to start
     with pytest.raises(InputError, match=r"the image '0170_black\.png' kills the process that dec"):
         observed(harmed, tmp_path, nodes.address, subject="deadly")
 
@@ -459,7 +463,8 @@ def test_batches_are_halved_for_all_workers(nodes: Any, harmed: Path, tmp_path: 
 def test_a_run_that_stalls_says_what_is_pending(
     nodes: Any, harmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_ray, "PATIENCE", 2.0)
+    monkeypatch.setattr(of_ray, "PATIENCE", 0.5)
+    monkeypatch.setattr(of_ray, "_TICK", 0.1)
     with pytest.raises(EnvironmentFailure, match=r"shards 1, 2 of 2 are pending, .* 1 CPUs and"):
         observed(harmed, tmp_path, nodes.address, engine={"cpus": 5})
 

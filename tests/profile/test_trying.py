@@ -55,6 +55,7 @@ def test_fingerprints_know_the_changes() -> None:
     assert one.names == ["scene-00000: red"]
 
 
+@pytest.mark.usefixtures("scenes_once")
 def test_redness_follows_red_and_nothing_else() -> None:
     subject = tiny_subject()
     (layer,) = subject.layers(("color",))
@@ -102,6 +103,7 @@ def test_what_cannot_be_tried() -> None:
         try_word(subject, layer, 0, "red", pairs=2)
 
 
+@pytest.mark.usefixtures("scenes_once")
 def test_variants_show_every_level_and_what_units_make_of_it() -> None:
     subject = tiny_subject()
     layers = subject.layers(("color", "fc"))
@@ -124,6 +126,7 @@ def test_variants_show_every_level_and_what_units_make_of_it() -> None:
     assert Image.open(io.BytesIO(found.pictures[0])).size == (96, 96)
 
 
+@pytest.mark.usefixtures("scenes_once")
 def test_a_run_has_its_evidence_and_a_word_can_be_tried(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,10 +3,15 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
+from typer import main as typer_main
 
 from profiler import cli
+
+# To build all commands with their options takes as long as most tests.
+typer_main.get_command = cache(typer_main.get_command)
 
 
 @dataclass(frozen=True)

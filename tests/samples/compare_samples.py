@@ -6,8 +6,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -322,22 +323,23 @@ def fake_page(
     return ComparePage(**fields)  # type: ignore[arg-type]
 
 
-def samples() -> dict[str, Comparison]:
-    """What the page has to cope with."""
-    long = {f"encoder.layers.encoder_layer_{i}.mlp.activation_after_gelu": 64 for i in range(8)}
-    deep = {f"blocks.{i // 5}.{i % 5}.conv": 40 for i in range(50)}
-    return {
-        "two": fake_comparison(names=["imagenet", "finetuned"], tau=0.25, growth=-0.12, drift=0.4),
-        "three": fake_comparison(
-            runs=3, names=["imagenet", "finetuned", "pruned"], own_thresholds=True
-        ),
-        "timeline": fake_comparison(runs=7, timeline=True, tau=0.3, growth=0.07, drift=0.3),
-        "same": same_run(fake_comparison()),
-        "deep": fake_comparison(deep, drift=0.6, tau=0.25, growth=0.1),
-        "long": fake_comparison(long, draws=0, prior="own", activations=False),
-        "apart": fake_comparison([{"conv1": 32, "layer4": 128}, {"stem": 24, "stages.3": 96}]),
-        "uneven": fake_comparison([LAYERS, {**LAYERS, "blocks.2": 48, "extra": 16}]),
-    }
+LONG = {f"encoder.layers.encoder_layer_{i}.mlp.activation_after_gelu": 64 for i in range(8)}
+DEEP = {f"blocks.{i // 5}.{i % 5}.conv": 40 for i in range(50)}
+SAMPLES: dict[str, Callable[[], Comparison]] = {
+    "two": partial(
+        fake_comparison, names=["imagenet", "finetuned"], tau=0.25, growth=-0.12, drift=0.4
+    ),
+    "three": partial(
+        fake_comparison, runs=3, names=["imagenet", "finetuned", "pruned"], own_thresholds=True
+    ),
+    "timeline": partial(fake_comparison, runs=7, timeline=True, tau=0.3, growth=0.07, drift=0.3),
+    "same": lambda: same_run(fake_comparison()),
+    "deep": partial(fake_comparison, DEEP, drift=0.6, tau=0.25, growth=0.1),
+    "long": partial(fake_comparison, LONG, draws=0, prior="own", activations=False),
+    "apart": partial(fake_comparison, [{"conv1": 32, "layer4": 128}, {"stem": 24, "stages.3": 96}]),
+    "uneven": partial(fake_comparison, [LAYERS, {**LAYERS, "blocks.2": 48, "extra": 16}]),
+}
+"""What the page has to cope with."""
 
 
 if __name__ == "__main__":
@@ -347,11 +349,11 @@ if __name__ == "__main__":
 
     folder = Path(sys.argv[1])
     names, thumbnails = photograph_thumbnails()
-    for kind, comparison in samples().items():
+    for kind, made in SAMPLES.items():
         if len(sys.argv) > 2 and kind not in sys.argv[2:]:
             continue
         start = time.perf_counter()
-        html = render_compare(fake_page(comparison, names=names, thumbnails=thumbnails))
+        html = render_compare(fake_page(made(), names=names, thumbnails=thumbnails))
         print(f"{kind}: {time.perf_counter() - start:.2f} s, {len(html.encode()) / 1e6:.2f} MB")
         (folder / f"{kind}.html").write_text(html, encoding="utf-8")
 

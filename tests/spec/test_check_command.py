@@ -227,6 +227,7 @@ def test_a_file_written_for_another_model_is_said_so(command: Command, folder: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("texts_once")
 def test_the_model_that_needs_no_download(command: Command, folder: Path) -> None:
     """Its record holds records of its vocabularies."""
     done = command(*arguments(folder, SPECS, "--vlm", "conse", "--json"))
