@@ -193,7 +193,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a VLM was opened")
 
-    # Where it is called; patched where it is defined, it would stay so in whatever is imported next.
+    # Where it is called: patched where it is defined, it would stay in what is imported next.
     for module in ("objects", "classifiers"):
         monkeypatch.setattr(f"profiler.api.{module}.open_vlm", refuse)
 
