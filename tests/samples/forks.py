@@ -19,7 +19,7 @@ from command import Outcome
 SERVER = """
 import importlib, json, os, resource, runpy, sys
 import numba, rich.progress, torch._dynamo, torchvision.models
-import profiler.api.results, profiler.cli.terminal, profiler.engine.share, profiler.llm.choose
+import profiler.api.results, profiler.cli.terminal, profiler.llm.choose
 import profiler.models.vlm.choose, profiler.profile.run
 for name in sys.argv[1:]:
     importlib.import_module(name)
