@@ -6,7 +6,6 @@ Every test that expects an answer also expects that all steps were used.
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,19 @@ from typing import Any
 import asked_results
 import pytest
 from llm_server import Behaviour, Body, Drop, Fail, LLMServer, Raw, Say, message
+from scripted_models import (
+    FORMS,
+    LOOK,
+    PRINTED,
+    RIGHT,
+    Model,
+    Step,
+    call,
+    found,
+    known,
+    raw,
+    submit,
+)
 from tiny import TinyVLM
 
 from profiler.ask.agent import TRIES, Answered, Conversation, Limits
@@ -23,74 +35,6 @@ from profiler.ask.tools import TOOLS, ToolBox
 from profiler.errors import LLMError, Undecided, UsageError
 from profiler.llm.openai_compatible import OpenAICompatible
 from profiler.llm.prices import Price
-
-Step = Callable[["Model", Body], Behaviour]
-FORMS = ("tools", "json_schema", "json_object", "text")
-
-
-class Model:
-    """What answers at the server: steps in order, in the form that the server takes."""
-
-    def __init__(self, *steps: Step, form: str = "tools") -> None:
-        self.steps = deque(steps)
-        self.form = form
-
-    def __call__(self, body: Body) -> Behaviour:
-        asked = (
-            "tools" if "tools" in body else body.get("response_format", {"type": "text"})["type"]
-        )
-        if FORMS.index(asked) < FORMS.index(self.form):
-            what = "tools" if asked == "tools" else "response_format"
-            return Fail(400, f"{what} is not supported")
-        return self.steps.popleft()(self, body)
-
-    def calls(self, *calls: tuple[str, Any]) -> Behaviour:
-        """Ask for calls, each with arguments as an object or as text."""
-        if self.form != "tools":
-            actions = [{"tool": name, "arguments": given} for name, given in calls]
-            return Say("\n".join(map(json.dumps, actions)))
-        listed = [
-            {
-                "id": f"c{place}",
-                "type": "function",
-                "function": {
-                    "name": name,
-                    "arguments": given if isinstance(given, str) else json.dumps(given),
-                },
-            }
-            for place, (name, given) in enumerate(calls)
-        ]
-        return message(None, "tool_calls", tool_calls=listed)
-
-
-def call(name: str, **arguments: Any) -> Step:
-    return lambda model, _: model.calls((name, arguments))
-
-
-def submit(*sentences: str, missing: str = "") -> Step:
-    """Submit sentences in which <what a fact is> stands for its id."""
-
-    def step(model: Model, body: Body) -> Behaviour:
-        told = known(body)
-        filled = [re.sub(r"<([^<>]+)>", lambda m: "{" + found(told, m[1]) + "}", each)
-                  for each in sentences]  # fmt: skip
-        return model.calls(("submit", {"sentences": filled, "missing": missing}))
-
-    return step
-
-
-def known(body: Body) -> dict[str, str]:
-    """What the conversation says that each id is, and how it is stated."""
-    text = "\n".join(str(each.get("content")) for each in body["messages"])
-    return {line[2]: line[1] for line in re.finditer(r"^\{([a-z]{8})\} (.+)$", text, re.MULTILINE)}
-
-
-def found(told: dict[str, str], what: str) -> str:
-    return next(number for line, number in told.items() if what in line)
-
-
-def raw(behaviour: Behaviour) -> Step:
-    return lambda *_: behaviour
 
 
 def talk(
@@ -338,10 +282,6 @@ def test_a_complaint_helps(folders: dict[str, Path]) -> None:
 
 
 # --- clumsy models and servers -----------------------------------------------------------------
-
-RIGHT = submit("In late <interpretable units in “late”> are interpretable.")
-PRINTED = "In late 3 of 4 units (75.0 %) [1] are interpretable."
-LOOK = call("layer_profile", layers="late")
 
 
 def glued(model: Model, _: Body) -> Behaviour:

@@ -12,7 +12,7 @@ from browser import chromium, opened
 from command import Command
 from compare_samples import fake_comparison, fake_page
 from llm_server import LLMServer
-from test_agent import LOOK, PRINTED, RIGHT, Model, call
+from scripted_models import LOOK, PRINTED, RIGHT, Model, call
 
 import profiler
 from profiler.ask.results import OpenResults

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import asked_results
 import pytest
+from asked_results import made_from
 from mcp import Client, MCPError, StdioServerParameters
-from test_tools import made_from
 from tiny import TinyVLM
 
 from profiler.ask.mcp_server import PICTURES, server

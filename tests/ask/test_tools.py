@@ -9,6 +9,7 @@ from unittest import mock
 
 import asked_results
 import pytest
+from asked_results import made_from
 from tiny import TinyVLM
 
 from profiler.ask.answers import AnswerCheck
@@ -215,30 +216,6 @@ def test_what_is_wrong_is_said_in_a_sentence(
 ) -> None:
     with pytest.raises(error, match=says):
         box.call(tool, arguments)
-
-
-def made_from(
-    name: str, schema: dict[str, Any], rng: random.Random, *, valid: bool
-) -> dict[str, Any]:
-    """Arguments by a schema; of invalid ones, each is of another type or out of its bounds."""
-    known = {
-        "layer": "conv" if TOOLS[name].kind == "comparison" else "late",
-        "layers": "*", "query": "red", "concept": "red", "true": "ship", "predicted": "beach",
-        "unit": 0, "condition": "as they are", "spec": "red-is-red",
-    }  # fmt: skip
-    found: dict[str, Any] = {}
-    for key, each in schema["properties"].items():
-        if not valid:
-            found[key] = rng.choice([None, [], {"a": 1}, -5, "\x00" * 300, 1e9])
-        elif "enum" in each:
-            found[key] = rng.choice(each["enum"])
-        elif each["type"] == "integer":
-            found[key] = known.get(key, rng.randint(each.get("minimum", 0), 3) or 1)
-        elif each["type"] == "boolean":
-            found[key] = rng.random() < 0.5
-        elif key in schema.get("required", ()) or rng.random() < 0.5:
-            found[key] = known[key]
-    return found
 
 
 def test_every_tool_with_arguments_made_from_its_schema(box: ToolBox) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from comparisons_by_hand import SORTING, run, steady
 from debug_samples import of_two
 from rated_runs import make_run
 
+from profiler.ask.tools import TOOLS
 from profiler.compare.files import comparison_json, units_csv
 from profiler.compare.pairs import compare
 from profiler.core.json_text import json_text
@@ -167,3 +169,27 @@ def write(folder: Path, name: str, text: str) -> None:
 def rows(text: str) -> list[dict[str, str]]:
     """A table of CSV."""
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def made_from(
+    name: str, schema: dict[str, Any], rng: random.Random, *, valid: bool
+) -> dict[str, Any]:
+    """Arguments by a schema; of invalid ones, each is of another type or out of its bounds."""
+    known = {
+        "layer": "conv" if TOOLS[name].kind == "comparison" else "late",
+        "layers": "*", "query": "red", "concept": "red", "true": "ship", "predicted": "beach",
+        "unit": 0, "condition": "as they are", "spec": "red-is-red",
+    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for key, each in schema["properties"].items():
+        if not valid:
+            found[key] = rng.choice([None, [], {"a": 1}, -5, "\x00" * 300, 1e9])
+        elif "enum" in each:
+            found[key] = rng.choice(each["enum"])
+        elif each["type"] == "integer":
+            found[key] = known.get(key, rng.randint(each.get("minimum", 0), 3) or 1)
+        elif each["type"] == "boolean":
+            found[key] = rng.random() < 0.5
+        elif key in schema.get("required", ()) or rng.random() < 0.5:
+            found[key] = known[key]
+    return found
