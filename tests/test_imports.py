@@ -144,3 +144,10 @@ def test_packages_hand_on_no_names() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         if path.parent not in (PACKAGE, PACKAGE / "callbacks", PACKAGE / "cli"):
             assert not imports(path), path
+
+
+def test_no_test_module_imports_another() -> None:
+    """What two of them share lies in ``tests/samples``."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        borrowed = [name for name in imports(path) if name.rpartition(".")[2].startswith("test_")]
+        assert not borrowed, path

@@ -11,7 +11,7 @@ from browser import opened
 from command import Command
 from forks import Forks
 from rated_runs import VLM_NAME, WORDS, make_run
-from test_rating_page import at_page, serving
+from rating_server import at_page, serving
 from tiny import write_images
 
 from profiler.errors import ContextError, InputError
