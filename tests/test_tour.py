@@ -27,7 +27,7 @@ def test_the_tour_takes_every_command(command: Command) -> None:
 
 
 # One test, because all of it happens in one folder with one cache.
-@pytest.mark.slow(250)
+@pytest.mark.slow(180)
 @pytest.mark.weights
 @pytest.mark.browser
 @pytest.mark.usefixtures("texts_once")

@@ -460,6 +460,14 @@ def test_batches_are_halved_for_all_workers(nodes: Any, harmed: Path, tmp_path: 
     assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "ray")
 
 
+def test_what_the_store_holds_needs_no_cluster(
+    harmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed(harmed, tmp_path, subject="hungry", batch_size=4)
+    monkeypatch.setattr(RayCluster, "_connected", None)
+    observed(harmed, tmp_path, "auto", subject="hungry", batch_size=4)
+
+
 def test_a_run_that_stalls_says_what_is_pending(
     nodes: Any, harmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
