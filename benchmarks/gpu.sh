@@ -6,13 +6,15 @@
 #
 # Needs a Python with torch for CUDA; packages that it lacks are installed from wheels in $WHEELS, if
 # that is set, and from nowhere else. Ends with status 0 if all of it holds, 3 without a GPU.
+# DEVICE=cpu in place of cuda tries the script itself where there is no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PYTHON="${PYTHON:-python3}"
 PHOTOS="${1:-synthetic}"
 OUT="${OUT:-$(mktemp -d)}"
-export OUT PROFILER_CACHE_DIR="$OUT/cache" HF_HUB_OFFLINE=1
+DEVICE="${DEVICE:-cuda}"
+export OUT DEVICE PROFILER_CACHE_DIR="$OUT/cache" HF_HUB_OFFLINE=1
 
 if [ -n "${WHEELS:-}" ]; then
     "$PYTHON" -m venv --system-site-packages "$OUT/venv"
@@ -20,7 +22,7 @@ if [ -n "${WHEELS:-}" ]; then
     "$PYTHON" -m pip install --quiet --no-index --find-links "$WHEELS" --editable '.[offline]' pytest hypothesis
 fi
 
-"$PYTHON" - <<'END' || exit 3
+[ "$DEVICE" = cpu ] || "$PYTHON" - <<'END' || exit 3
 import sys
 import torch
 if not torch.cuda.is_available():
@@ -30,11 +32,12 @@ print(f"{about.name}, {about.total_memory >> 30} GiB, torch {torch.__version__}"
 END
 
 echo "== tests"
-timeout 120 "$PYTHON" -m pytest -q -x -m "not slow and not browser" tests/activations tests/engine
+PROFILER_TEST_DEVICE="$DEVICE" timeout 120 "$PYTHON" -m pytest -q -x -p no:cacheprovider \
+    -m "not slow and not browser" tests/activations
 
 echo "== one profile on each device"
-for device in cpu cuda; do
-    "$PYTHON" - "$device" "$PHOTOS" "$OUT" <<'END'
+for name in reference "$DEVICE"; do
+    "$PYTHON" - "$name" "$PHOTOS" "$OUT" <<'END'
 import sys, time
 import torch
 from pathlib import Path
@@ -42,21 +45,22 @@ from profiler.api.objects import open_inputs
 from profiler.core.store import Store
 from profiler.models.subject.loading import load_subject
 from profiler.profile.run import ProfileOptions, profile
-from profiler.session import Services
+from profiler.session import Provenance, Reading, Services
 
 name, photos, out = sys.argv[1:]
-device = torch.device(name)
+device = torch.device("cpu" if name == "reference" else name)
 subject = load_subject("efficientnet_lite0", device)
 probe, concepts, vlm = open_inputs(photos, "visual", "conse:objects", device, limit=512)
 eyes = vlm()
-options = ProfileOptions(batch_size=64, workers=8, scenes=0, date="2026-01-01")
-start = time.perf_counter()
-run = profile(
-    subject, eyes, probe, concepts, Path(out, name), options, Services(None, Store(Path(out, "cache", name)))
+options = ProfileOptions(
+    reading=Reading(batch_size=64, workers=8), scenes=0, provenance=Provenance(date="2026-01-01")
 )
+services = Services(store=Store(Path(out, "cache", name)))
+start = time.perf_counter()
+run = profile(subject, eyes, probe, concepts, Path(out, name), options, services)
 spent = run.record.timings["images"]
 print(f"{name}: {len(probe.names) / spent:.0f} images/s in the pass, {time.perf_counter() - start:.0f} s in all")
-if name == "cuda":
+if device.type == "cuda":
     print(f"peak of GPU memory: {torch.cuda.max_memory_allocated() >> 20} MiB")
 END
 done
@@ -65,8 +69,8 @@ echo "== labels"
 "$PYTHON" - <<'END'
 import csv, os, sys
 rows = []
-for device in ("cpu", "cuda"):
-    with open(os.path.join(os.environ["OUT"], device, "descriptions.csv"), encoding="utf-8") as file:
+for name in ("reference", os.environ["DEVICE"]):
+    with open(os.path.join(os.environ["OUT"], name, "descriptions.csv"), encoding="utf-8") as file:
         rows.append([(row["layer"], row["unit"], row["description"]) for row in csv.DictReader(file)])
 same = sum(one == other for one, other in zip(*rows, strict=True))
 print(f"{same} of {len(rows[0])} labels are the same on both devices")

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from profiler.activations.moments import MomentCollector, MomentTree
 from profiler.activations.top_lists import SAMPLE, ImageSample, LayerTops, TopCollector, merge_tops
 from profiler.core.arrays import FloatArray, IntArray, Rows
-from profiler.data.images import Previews, ProbeSet, UnreadableImageError, spread
+from profiler.data.corruptions import CorruptedProbe
+from profiler.data.images import HashedFiles, Previews, ProbeSet, UnreadableImageError, spread
+from profiler.data.labelled.images import LabelledImages
 from profiler.errors import InputError, ProfilerError, ResourceError, first_line
 from profiler.models.classifier import Classifier
 from profiler.models.pixels import by_table
@@ -205,6 +207,7 @@ class _Item:
     for_vlm: torch.Tensor | None = None
     unreadable: str = ""
     fault: str = ""
+    digest: bytes = b""
 
 
 class _Decoded(Dataset[_Item]):
@@ -217,6 +220,7 @@ class _Decoded(Dataset[_Item]):
         for_subject: preprocessing of the subject.
         for_vlm: of the VLM; None where it need not look.
         unreadable: why some images, by index, are not even tried.
+        files: hashes each image's file as it is read; None where nobody needs that.
     """
 
     def __init__(
@@ -225,16 +229,24 @@ class _Decoded(Dataset[_Item]):
         for_subject: Preprocess,
         for_vlm: Preprocess | None,
         unreadable: Mapping[int, str],
+        files: HashedFiles | None = None,
     ) -> None:
         self._probe = probe
         self._for_subject = for_subject
         self._for_vlm = for_vlm
         self._unreadable = unreadable
+        self._files = files
 
     def __len__(self) -> int:
         return len(self._probe.names)
 
     def __getitem__(self, index: int) -> _Item:
+        if self._files is None:
+            return self._prepared(index)
+        digest = self._files.hashes([index]).tobytes()
+        return replace(self._prepared(index), digest=digest)
+
+    def _prepared(self, index: int) -> _Item:
         if index in self._unreadable:
             return _Item(index, unreadable=self._unreadable[index])
         keeper = self._probe if isinstance(self._probe, PreparedImages) else None
@@ -277,21 +289,25 @@ class _Batch:
     for_vlm: torch.Tensor = _NO_IMAGES
     unreadable: tuple[tuple[int, str], ...] = ()
     fault: str = ""
+    digests: tuple[tuple[int, bytes], ...] = ()
+    """Of every image, readable or not, where files are hashed."""
 
     @classmethod
     def of(cls, items: Sequence[_Item]) -> "_Batch":
         """Gather the items of a batch; the first fault among them stands for all."""
         unreadable = tuple((item.index, item.unreadable) for item in items if item.unreadable)
+        digests = tuple((item.index, item.digest) for item in items if item.digest)
         good = [item for item in items if not item.unreadable]
         fault = next((item.fault for item in good if item.fault), "")
         if fault or not good:
-            return cls(unreadable=unreadable, fault=fault)
+            return cls(unreadable=unreadable, fault=fault, digests=digests)
         try:
             return cls(
                 tuple(item.index for item in good),
                 _stack([item.for_subject for item in good], _WHOSE[0]),
                 _stack([item.for_vlm for item in good], _WHOSE[1]),
                 unreadable,
+                digests=digests,
             )
         except InputError as error:
             return cls(unreadable=unreadable, fault=str(error))
@@ -336,7 +352,8 @@ def collect(
 
     First they are tried on two images (:func:`try_first`). A batch never reaches over the end of a
     shard, so a shard's outcome does not depend on which others are made in the same call. A shard
-    without a readable image has no units in its lists.
+    without a readable image has no units in its lists. Of files the probe set then knows the
+    hashes of the shard's images, which are taken as they are read.
 
     Args:
         subject: the network under study.
@@ -364,12 +381,14 @@ def collect(
                for shard in shards for lo in range(0, len(shard.images), size)]  # fmt: skip
     if batches and not tried:
         try_first(subject, layers, probe, vlm, known=known, precision=precision, batch_size=size)
+    files = files_of(probe)
     loader = DataLoader(
         _Decoded(
             probe,
             by_table(subject.preprocess),
             None if known else by_table(vlm.preprocess),
             known.unreadable if known else {},
+            None if files is None or files.is_hashed else files,
         ),
         batch_sampler=batches,
         num_workers=workers,
@@ -387,12 +406,15 @@ def collect(
         for _ in range(0, len(shard.images), size):
             batch = _next_of(decoded)
             gathered.skip(batch)
+            if files is not None and batch.digests:
+                images, digests = zip(*batch.digests, strict=True)
+                files.learn(images, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
             check_skipped(gathered.skipped, skipped, total, allow_bad)
             if batch.fault:
                 raise InputError(batch.fault)
             if batch.indices:  # one shape not only within a batch, but throughout
-                for seen, images, whose in zip(shapes, batch.images, _WHOSE, strict=True):
-                    seen.add(tuple(images.shape[1:]))
+                for seen, prepared, whose in zip(shapes, batch.images, _WHOSE, strict=True):
+                    seen.add(tuple(prepared.shape[1:]))
                     _check_shapes(seen, whose)
             for piece, activations, rows in forward(batch):
                 if known is None:
@@ -401,6 +423,13 @@ def collect(
             advance(len(batch.indices) + len(batch.unreadable))
         skipped += len(gathered.skipped)
         yield gathered.done(forward.size)
+
+
+def files_of(probe: ProbeSet) -> HashedFiles | None:
+    """The files under labels and corruptions, if the images are read from files."""
+    while isinstance(probe, CorruptedProbe | LabelledImages):
+        probe = probe.probe if isinstance(probe, CorruptedProbe) else probe.images
+    return probe if isinstance(probe, HashedFiles) else None
 
 
 def deadly_image(

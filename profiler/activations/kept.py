@@ -1,7 +1,9 @@
 """A pass over the probe images, made once: kept under everything that decides its outcome.
 
-The images are cut into shards. Each is kept as soon as it is done, so that a pass that was
-interrupted goes on where it stopped; at the end they are merged, and the whole is kept instead.
+The images are cut into shards. Each is kept as soon as it is done, under the contents of its own
+images, so that a pass that was interrupted goes on where it stopped; at the end they are merged,
+and the whole is kept instead. Files are hashed as the pass reads them. Only where the store holds
+something that may be about the same images are they hashed before.
 
 What the VLM makes of the images is kept once more without the subject, so that another subject on
 the same images, such as the next checkpoint of a training, needs no VLM.
@@ -10,7 +12,7 @@ the same images, such as the next checkpoint of a training, needs no VLM.
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,18 +28,19 @@ from profiler.activations.collect import (
     Skipped,
     check_skipped,
     collect,
+    files_of,
     merge,
 )
 from profiler.activations.moments import BLOCK, MomentTree, order_of
 from profiler.activations.top_lists import ImageSample, LayerTops
 from profiler.core.arrays import FloatArray, Rows, blocks
 from profiler.core.store import Array, RowStream, Store
-from profiler.data.images import ProbeSet
+from profiler.data.images import ProbeSet, contents
 from profiler.errors import ResourceError
 from profiler.models.vlm.base import VLM
 from profiler.session import Advance
 
-VERSION = 5
+VERSION = 6
 """Changes whenever the same networks on the same images may bring home something else."""
 KEPT_LENGTH = 100
 """Length of the top lists that are kept, so that another ``--top`` needs no new pass."""
@@ -85,7 +88,7 @@ class MissingShards:
         allow_bad: go on although more than 5 % of the images cannot be read.
         advance: told how many images are finished.
         store: where the shards go.
-        key: of the whole pass.
+        key: of the whole pass, without its images.
     """
 
     subject: Network[Any]
@@ -111,16 +114,36 @@ class Engine(Protocol):
         """Take the fingerprint of the images, where this is done better elsewhere."""
         ...
 
+    def is_own(self, number: int) -> bool:
+        """Whether a shard is made here, and not by another command at the same time."""
+        ...
+
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
-        """Shards by number, in any order; None for one that was put into the store already."""
+        """Shards by number, in any order; None for one that was put into the store already.
+
+        Of files, the probe set then knows the hashes of the shard's images.
+        """
         ...
 
 
+@dataclass(frozen=True)
 class InThisProcess:
-    """Makes one shard after the other."""
+    """Makes one shard after the other.
+
+    Attributes:
+        number: of this share, from 1, in an array of jobs that have a cache folder in common.
+        count: of all shares; each makes every so many-th shard.
+    """
+
+    number: int = 1
+    count: int = 1
 
     def hash(self, probe: ProbeSet) -> None:
         """See :class:`Engine`: the probe set does it by itself."""
+
+    def is_own(self, number: int) -> bool:
+        """See :class:`Engine`."""
+        return number % self.count == self.number - 1
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`Engine`."""
@@ -140,14 +163,24 @@ class InThisProcess:
         return zip(missing.shards, made, strict=True)
 
 
-def put_shard(store: Store, key: Mapping[str, Any], shard: ImageShard, made: Collected) -> None:
+class UnfinishedError(Exception):
+    """The own shards of a pass are made; nothing is wrong, and there is no result yet."""
+
+
+def put_shard(
+    store: Store, key: Mapping[str, Any], probe: ProbeSet, shard: ImageShard, made: Collected
+) -> None:
     """Keep a shard of the pass with a key, until the whole takes its place."""
-    store.put("shards", shard_key(key, shard), _to_arrays(made), part_of=("passes", key))
+    store.put("shards", shard_key(key, probe, shard), _to_arrays(made))
 
 
-def shard_key(key: Mapping[str, Any], shard: ImageShard) -> dict[str, Any]:
-    """Under what a shard of the pass with a key is kept."""
-    return {**key, "places": [shard.start, shard.start + len(shard.images)]}
+def shard_key(key: Mapping[str, Any], probe: ProbeSet, shard: ImageShard) -> dict[str, Any]:
+    """Under what a shard of the pass with a key is kept: reads files that are not hashed yet."""
+    return {**key, "places": _places(shard), "contents": contents(probe, shard.images)}
+
+
+def _places(shard: ImageShard) -> list[int]:
+    return [shard.start, shard.start + len(shard.images)]
 
 
 def collect_once(
@@ -205,28 +238,41 @@ def collect_once(
         )
         return merge(made, length=length)
     engine = engine or InThisProcess()
-    engine.hash(probe)
-    prints = Fingerprints(subject.fingerprint, vlm.fingerprint, probe.fingerprint)
     kept = {"matrices": matrices, "moments": moments}
-    key = _key(prints, layers, length, precision, kept) | alone
+    key = _key(subject.fingerprint, vlm.fingerprint, layers, total, length, precision, kept) | alone
     if change is not None:
         key["change"] = change.text
-    whole = _find(store, key, layers)
-    keys = [shard_key(key, each) for each in shards]
+    seen = _deciding(precision) | {"vlm": vlm.fingerprint, "images": total} | alone
+    own = known is None and change is None
+    files = files_of(probe)
+    whole = None
+    if (
+        files is None
+        or files.is_hashed
+        or _is_kept(store, "passes", key, "probe", *kept)
+        or (own and _is_kept(store, "embeddings", seen, "probe"))
+    ):
+        engine.hash(probe)
+        whole = _find(store, key | {"probe": probe.fingerprint}, layers)
+        if own and whole is None:
+            known = _known(store, seen | {"probe": probe.fingerprint})
     if whole is None:
-        missing = [i for i, each in enumerate(keys) if not store.has("shards", each)]
-        advance(total - sum(len(shards[i].images) for i in missing))
-        seen = _deciding(precision) | {"vlm": prints.vlm, "probe": prints.probe} | alone
-        own = known is None and change is None
-        if own and missing:
-            known = _known(store, seen)
+        begun = [each["places"] for each in _like(store, "shards", key, "places", "contents")]
+        keys = {
+            i: shard_key(key, probe, each)
+            for i, each in enumerate(shards)
+            if engine.is_own(i) and _places(each) in begun
+        }
+        done = [i for i, each in keys.items() if store.has("shards", each)]
+        missing = {i: each for i, each in enumerate(shards) if engine.is_own(i) and i not in done}
+        advance(total - sum(len(each.images) for each in missing.values()))
         if missing:
             todo = MissingShards(
                 subject,
                 layers,
                 vlm,
                 probe,
-                {i: shards[i] for i in missing},
+                missing,
                 len(shards),
                 options,
                 known,
@@ -239,17 +285,57 @@ def collect_once(
             )
             for i, shard in engine.make(todo):
                 if shard is not None:
-                    put_shard(store, key, shards[i], shard)
-        whole = _merged(store, key, keys, layers, length)
+                    put_shard(store, key, probe, shards[i], shard)
+        others = [each for i, each in enumerate(shards) if not engine.is_own(i)]
+        _check_finished(store, key, probe, others, len(shards))
+        parts = [shard_key(key, probe, each) for each in shards]
+        key["probe"] = probe.fingerprint
+        whole = _merged(store, key, parts, layers, length)
         if own and known is None:
-            store.put("embeddings", seen, _known_arrays(whole))
+            store.put("embeddings", seen | {"probe": probe.fingerprint}, _known_arrays(whole))
     else:
         advance(total)
+        parts = [shard_key(key, probe, each) for each in shards]
     # Also where an earlier run was killed before it came to this.
-    for each in keys:
+    for each in parts:
         store.drop("shards", each)
     check_skipped(whole.skipped, 0, total, allow_bad)
     return whole
+
+
+def _like(
+    store: Store, kind: str, key: Mapping[str, Any], *but: str
+) -> Iterator[Mapping[str, Any]]:
+    """The keys of a kind that differ from one at most in what some of its names say."""
+    wanted = _without(key, but)
+    return (each for each in store.keys(kind) if _without(each, but) == wanted)
+
+
+def _without(key: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in key.items() if name not in names}
+
+
+def _is_kept(store: Store, kind: str, key: Mapping[str, Any], *but: str) -> bool:
+    return any(True for _ in _like(store, kind, key, *but))
+
+
+def _check_finished(
+    store: Store,
+    key: Mapping[str, Any],
+    probe: ProbeSet,
+    others: Sequence[ImageShard],
+    count: int,
+) -> None:
+    """Raise :class:`UnfinishedError` where shards that other commands make are missing."""
+    if not others:
+        return
+    begun = [each["places"] for each in _like(store, "shards", key, "places", "contents")]
+    missing = [each for each in others if _places(each) not in begun]
+    # Only whoever finds all of them reads the others' images, to see that they are the same.
+    if not missing:
+        missing = [each for each in others if not store.has("shards", shard_key(key, probe, each))]
+    if missing:
+        raise UnfinishedError(f"{len(missing)} of {count} shards of the image pass are missing")
 
 
 @dataclass(frozen=True)
@@ -282,7 +368,10 @@ def kept_pass(
         top: as asked for then.
         precision: as asked for then.
     """
-    key = _key(fingerprints, layers, _kept_length(top, images), precision, {})
+    key = _key(
+        *(fingerprints.subject, fingerprints.vlm, layers, images),
+        *(_kept_length(top, images), precision, {"probe": fingerprints.probe}),
+    )
     wanted = (
         key | alone | {"matrices": matrices, "moments": moments}
         for alone in ({}, _ALONE)
@@ -298,18 +387,23 @@ def _kept_length(top: int, images: int) -> int:
 
 
 def _key(
-    fingerprints: Fingerprints,
+    subject: str,
+    vlm: str,
     layers: Sequence[PooledLayer],
+    images: int,
     length: int,
     precision: str,
-    kept: Mapping[str, bool],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Of a pass: without its images, unless there is ``more``."""
     return {
         **_deciding(precision),
-        **asdict(fingerprints),
+        "subject": subject,
+        "vlm": vlm,
+        "images": images,
         "layers": [[layer.name, layer.pooling] for layer in layers],
         "length": length,
-        **kept,
+        **more,
     }
 
 
@@ -350,7 +444,12 @@ def _merged(
             yield shard
 
     try:
-        store.put("passes", key, _to_arrays(merge(read(), length=length)))
+        store.put(
+            "passes",
+            key,
+            _to_arrays(merge(read(), length=length)),
+            replaces=[("shards", each) for each in keys],
+        )
     except ResourceError:
         # Another process may have been faster, and has put the parts together and away.
         if (whole := _read(store, "passes", key, layers)) is not None:

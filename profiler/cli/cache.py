@@ -145,10 +145,11 @@ def prune(
     kept = []
     entries = store.entries()
     faults = {entry.name: entry.fault() for entry in entries}
+    replaced = {part for entry in entries if not faults[entry.name] for part in entry.replaces}
     for entry in entries:
         if faults[entry.name]:
             doomed.append((entry, faults[entry.name]))
-        elif entry.part_of and faults.get(entry.part_of) == "":
+        elif entry.name in replaced:
             doomed.append((entry, "its pass is complete"))
         elif before is not None and entry.used < before:
             doomed.append((entry, f"not used for {older_than}"))
@@ -313,7 +314,9 @@ def _layers_in_words(layers: Sequence[Sequence[str]]) -> str:
     return f"{_count(len(names), 'layer')} ({', '.join(names[:3])}{', …' if names[3:] else ''})"
 
 
-def _images_in_words(images: Sequence[int] | str) -> str:
+def _images_in_words(images: Sequence[int] | str | int) -> str:
+    if isinstance(images, int):
+        return _count(images, "image", "images")
     if isinstance(images, str):
         return f"images {_short(images)}"
     start, stop = images
@@ -336,6 +339,7 @@ _PARTS: Mapping[str, Callable[[Any], str]] = {
     "length": lambda length: f"top {length}",
     "matrices": lambda kept: "with matrices" if kept else "",
     "images": _images_in_words,
+    "places": lambda places: f"part {places[0]} to {places[1] - 1}",
 }
 """The parts of keys in words, in their order in a line."""
 

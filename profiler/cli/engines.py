@@ -96,9 +96,9 @@ class Scaling:
             device: as given.
         """
         if share := self._share():
-            from profiler.engine.share import Share
+            from profiler.activations.kept import InThisProcess
 
-            return nullcontext(Share(*share))
+            return nullcontext(InThisProcess(*share))
         if self.engine == "local":
             return nullcontext(None)
         from profiler.engine.cluster import RayCluster
@@ -111,12 +111,12 @@ class Scaling:
     @contextmanager
     def unfinished(self) -> Iterator[None]:
         """Ends the command well where its share is made and others are missing."""
-        from profiler.engine.share import UnfinishedError
+        from profiler.activations.kept import UnfinishedError
 
         try:
             yield
         except UnfinishedError as said:
-            typer.echo(f"{said}; no report yet", err=True)
+            typer.echo(f"share {self.shard} is in the cache; {said}; no report yet", err=True)
             raise typer.Exit from None
 
     def _share(self) -> tuple[int, int] | None:

@@ -129,10 +129,11 @@ def check_profiling(
 ) -> None:
     """What costs nothing to check of the options about profiling."""
     from profiler.models.subject.pooling import RULES
-    from profiler.models.vlm.choose import check_vlm
 
     network.check()
     if vlm is not None:
+        from profiler.models.vlm.choose import check_vlm
+
         check_vlm(vlm)
     if pool not in RULES:
         raise UnknownNameError("pooling rule", pool, RULES)

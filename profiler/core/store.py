@@ -14,7 +14,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +154,8 @@ class StoredEntry:
     key: Mapping[str, Any]
     """Empty where the record cannot be read."""
     arrays: Path | None
-    part_of: str
-    """Name of the entry that takes the place of this one once it is there, if any does."""
+    replaces: Sequence[str]
+    """Names of the entries whose place this one takes."""
     size: int
     """Bytes on disk."""
     used: float
@@ -206,6 +206,13 @@ class Store:
             os.utime(record)
         return found
 
+    def keys(self, kind: str) -> Iterator[Mapping[str, Any]]:
+        """The keys of a kind under which something may be kept, damaged or not."""
+        for path in files_in(self.folder / kind):
+            if _RECORD.fullmatch(path.name):
+                with suppress(*_DAMAGES):
+                    yield _Record.read(path).key
+
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether something undamaged is kept under ``key``."""
         return not fault(self._record(kind, key))
@@ -215,12 +222,12 @@ class Store:
         kind: str,
         key: Mapping[str, Any],
         arrays: Mapping[str, Array | RowStream],
-        part_of: tuple[str, Mapping[str, Any]] | None = None,
+        replaces: Iterable[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
         """Keep ``arrays`` under ``key``, unless another process has done so in the meantime.
 
         Two processes may differ in the last bits of a sum; what is there already has perhaps
-        been read, so it stays. ``part_of`` names an entry that will make this one superfluous.
+        been read, so it stays. With it, the entries that it ``replaces`` are superfluous.
         """
         record = self._record(kind, key)
         if not fault(record):
@@ -232,8 +239,8 @@ class Store:
                 draft.file.write(piece)
             draft.path = _arrays_of(record, digest.hexdigest())
         content: dict[str, Any] = {"key": dict(key), "sha256": digest.hexdigest()}
-        if part_of:
-            content["part_of"] = f"{part_of[0]}/{self._record(*part_of).stem}"
+        if parts := [f"{kind}/{_name(key)}" for kind, key in replaces]:
+            content["replaces"] = parts
         # The record makes the entry valid, so it comes last.
         write_atomically(record, json.dumps(content, indent=1, sort_keys=True))
 
@@ -317,12 +324,13 @@ class _Record:
     path: Path
     key: Mapping[str, Any]
     sha256: str
-    part_of: str
+    replaces: Sequence[str]
 
     @classmethod
     def read(cls, path: Path) -> "_Record":
         content = parse_json(path.read_text(encoding="utf-8"))
-        record = cls(path, content["key"], content["sha256"], str(content.get("part_of", "")))
+        key, digest = content["key"], content["sha256"]
+        record = cls(path, key, digest, tuple(map(str, content.get("replaces", ()))))
         # The record has no checksum of its own, but its name is the hash of its key, and what
         # names a file is nothing but a hash.
         if _name(record.key) != path.stem or not re.fullmatch(r"[0-9a-f]{64}", record.sha256):
@@ -350,11 +358,11 @@ def _entry(kind: str, path: Path) -> StoredEntry | None:
     try:
         record = _Record.read(path)
     except _DAMAGES:
-        return StoredEntry(kind, path, {}, None, "", about.st_size, about.st_mtime)
+        return StoredEntry(kind, path, {}, None, (), about.st_size, about.st_mtime)
     size = about.st_size
     with suppress(OSError):
         size += record.arrays.stat().st_size
-    return StoredEntry(kind, path, record.key, record.arrays, record.part_of, size, about.st_mtime)
+    return StoredEntry(kind, path, record.key, record.arrays, record.replaces, size, about.st_mtime)
 
 
 def fault(path: Path) -> str:

@@ -139,11 +139,19 @@ class CorruptedProbe:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the images depend on."""
+        return self._harmed(self.probe.fingerprint)
+
+    def digest(self, index: int) -> str:
+        """SHA-256 over what one image depends on."""
+        digest = getattr(self.probe, "digest", None)
+        return self._harmed(digest(index)) if digest else self.fingerprint
+
+    def _harmed(self, images: str) -> str:
         parts = {
             "corruptions": VERSION,
             "corruption": str(self.corruption),
             "seed": self.seed,
-            "images": self.probe.fingerprint,
+            "images": images,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -16,7 +16,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -26,6 +25,8 @@ from PIL import Image
 
 from profiler.core.store import write_atomically
 from profiler.data.images import (
+    Digests,
+    HashedFiles,
     as_rgb,
     as_text,
     composed,
@@ -33,7 +34,6 @@ from profiler.data.images import (
     image_suffixes,
     is_by_product,
     spread,
-    total_digest,
 )
 from profiler.errors import EnvironmentFailure, InputError, OutputError, UsageError, first_line
 
@@ -59,7 +59,7 @@ class Blobs(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedImages:
+class EncodedImages(HashedFiles):
     """A :class:`~profiler.data.images.ProbeSet` of encoded images, in the order of their names.
 
     Attributes:
@@ -88,39 +88,25 @@ class EncodedImages:
         return tuple(as_text(self.blobs.names[place]) for place in self.places)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over names and contents, as of :class:`~profiler.data.images.ImageFolder`."""
-        files = [self.blobs.names[place] for place in self.places]
-        return total_digest(files, self._contents)
+    def _paths(self) -> Sequence[str]:
+        return [self.blobs.names[place] for place in self.places]
 
-    @cached_property
-    def _contents(self) -> list[bytes]:
-        return self.hashes(range(len(self.places)))
+    def hashes(self, images: Sequence[int]) -> Digests:
+        """See :class:`~profiler.data.images.HashedFiles`."""
+        found = super().hashes(images)
+        if len(images) > 1:
+            self.__dict__.pop("_fetched", None)
+        return found
 
-    @property
-    def is_hashed(self) -> bool:
-        """See :class:`~profiler.data.images.Hashed`."""
-        return "_contents" in self.__dict__
-
-    def hashes(self, images: Sequence[int]) -> list[bytes]:
-        """See :class:`~profiler.data.images.Hashed`."""
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(self._content, images))
-
-    def learn(self, hashes: Sequence[bytes]) -> None:
-        """See :class:`~profiler.data.images.Hashed`."""
-        self.__dict__["_contents"] = list(hashes)
-
-    def _content(self, index: int) -> bytes:
+    def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
         try:
-            return hashlib.sha256(self.blobs.blob(self.places[index])).digest()
+            content = self.blobs.blob(self.places[index])
         except OSError as error:  # skipped and counted when its turn comes
-            return f"unreadable: {type(error).__name__}".encode()
-
-    def digest(self, index: int) -> str:
-        """SHA-256 of one image as it is encoded."""
-        known = self.__dict__.get("_contents")
-        return (known[index] if known else self._content(index)).hex()
+            content = f"unreadable: {type(error).__name__}".encode()
+        else:
+            # A pass hashes an image and decodes it next: over a network it is fetched once.
+            self.__dict__["_fetched"] = index, content
+        return (0, 0), hashlib.sha256(content).digest()
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
@@ -132,10 +118,14 @@ class EncodedImages:
 
     def _decode(self, index: int, draft: tuple[int, int] | None = None) -> Image.Image:
         with decoding():
-            content = self.blobs.blob(self.places[index])
-            known = self.__dict__.get("_contents")
-            if known and hashlib.sha256(content).digest() != known[index]:
-                raise OSError("the file was changed after the images were listed")
+            at, content = self.__dict__.pop("_fetched", (-1, b""))
+            if at != index:
+                content = self.blobs.blob(self.places[index])
+                first = self._hashes
+                if first.known[index] and (
+                    hashlib.sha256(content).digest() != first.values[index].tobytes()
+                ):
+                    raise OSError("the file was changed after it was first read")
             with Image.open(_Named(content, self.blobs.names[self.places[index]])) as image:
                 if draft is not None:
                     image.draft("RGB", draft)

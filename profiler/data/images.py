@@ -7,10 +7,11 @@ import re
 import tempfile
 import unicodedata
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,6 +33,10 @@ DOWNLOADED = "imagenette"
 SCENES = ("synthetic", "synthetic:2", "synthetic:1")
 """The scenes of the experiment, under two names, and the earlier ones."""
 BUILT_IN_PROBES = (DOWNLOADED, *SCENES)
+
+
+Digests = NDArray[np.uint8]
+"""(n, 32): SHA-256 of so many files."""
 
 
 class UnreadableImageError(Exception):
@@ -73,26 +78,94 @@ class Previews(Protocol):
         ...
 
 
-@runtime_checkable
-class Hashed(Protocol):
-    """A probe set of files, whose fingerprint rests on a hash of each that others may take."""
+class HashedFiles(ABC):
+    """What probe sets share that are no drawings: a fingerprint that rests on a hash of each file.
+
+    The hash of a file is taken when it is first read, by whoever does so. From then on the file
+    stands for what it held: changed, it is unreadable.
+    """
+
+    _has_threads = True
+
+    @property
+    @abstractmethod
+    def _paths(self) -> Sequence[str]:
+        """What the files are called, as the file system gives it."""
+
+    @abstractmethod
+    def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
+        """When a file was written and how long it is, or 0 and 0; SHA-256 of what it holds."""
+
+    @cached_property
+    def _hashes(self) -> "_Hashes":
+        return _Hashes.of(len(self._paths))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and the contents of the files."""
+        total = hashlib.sha256()
+        for path, digest in zip(self._paths, self.hashes(range(len(self._paths))), strict=True):
+            total.update(os.fsencode(composed(path)) + b"\0" + digest.tobytes())
+        return total.hexdigest()
 
     @property
     def is_hashed(self) -> bool:
-        """Whether the hashes are there."""
-        ...
+        """Whether all hashes are known."""
+        return bool(self._hashes.known.all())
 
-    def hashes(self, images: Sequence[int]) -> list[Any]:
-        """Read these images' files: what :meth:`learn` takes, an item an image."""
-        ...
+    def hashes(self, images: Sequence[int]) -> Digests:
+        """(n, 32) SHA-256 of these images' files; those that are not known yet are read."""
+        own, places = self._hashes, np.asarray(images, dtype=np.int64)
+        todo = places[~own.known[places]].tolist()
+        with ThreadPoolExecutor() if self._has_threads and todo[1:] else nullcontext() as pool:
+            found = map(self._content, todo) if pool is None else pool.map(self._content, todo)
+            for index, (written, digest) in zip(todo, found, strict=True):
+                own.values[index] = np.frombuffer(digest, dtype=np.uint8)
+                own.written[index], own.known[index] = written, True
+        return own.values[places]
 
-    def learn(self, hashes: Sequence[Any]) -> None:
-        """Take over the hashes of all images, as another process has taken them."""
-        ...
+    def learn(self, images: Sequence[int], hashes: Digests) -> None:
+        """Take over those hashes that are not known, as another process has taken them."""
+        own, places = self._hashes, np.asarray(images, dtype=np.int64)
+        new = ~own.known[places]
+        own.values[places[new]], own.known[places[new]] = hashes[new], True
+
+    def forget(self) -> None:
+        """Read every file anew, as it is then."""
+        for name in ("_hashes", "fingerprint"):
+            self.__dict__.pop(name, None)
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of one file."""
+        return self.hashes([index]).tobytes().hex()
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class _Hashes:
+    """Of N files, 49 bytes each.
+
+    Attributes:
+        values: (N, 32) SHA-256.
+        written: (N, 2) when each was written and how long it was, 0 where that is not known.
+        known: (N,) whether there is a hash.
+    """
+
+    values: Digests
+    written: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, files: int) -> "_Hashes":
+        """None known yet."""
+        return cls(
+            np.zeros((files, 32), np.uint8),
+            np.zeros((files, 2), np.int64),
+            np.zeros(files, np.bool_),
+        )
+
+
+@dataclass(frozen=True)
+class ImageFolder(HashedFiles):
     """All images below a folder, in the order of their paths."""
 
     folder: Path
@@ -120,29 +193,12 @@ class ImageFolder:
         files = tuple(found.files[i] for i in spread(len(found.files), limit))
         return cls(folder, files, title or folder.resolve().name, found.notes)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the names and the contents of the files."""
-        return total_digest(self.files, [digest for _, digest in self._contents])
-
-    @cached_property
-    def _contents(self) -> list[tuple[tuple[int, int], bytes]]:
-        """When each file was written, how long it is, and the hash of what it holds."""
-        return self.hashes(range(len(self.files)))
-
     @property
-    def is_hashed(self) -> bool:
-        """See :class:`Hashed`."""
-        return "_contents" in self.__dict__
+    def _paths(self) -> Sequence[str]:
+        return self.files
 
-    def hashes(self, images: Sequence[int]) -> list[tuple[tuple[int, int], bytes]]:
-        """See :class:`Hashed`."""
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda i: _content(self.folder / self.files[i]), images))
-
-    def learn(self, hashes: Sequence[tuple[tuple[int, int], bytes]]) -> None:
-        """See :class:`Hashed`."""
-        self.__dict__["_contents"] = list(hashes)
+    def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
+        return _content(self.folder / self.files[index])
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
@@ -164,32 +220,15 @@ class ImageFolder:
             self._check_unchanged(index)
             return made
 
-    def digest(self, index: int) -> str:
-        """SHA-256 of one file."""
-        if self.is_hashed and (written := self._contents[index])[0] != _NOWHERE:
-            return written[1].hex()
-        path = self.folder / self.files[index]
-        try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError:
-            # What cannot be read is left out later; until then its name will do.
-            return hashlib.sha256(str(path).encode()).hexdigest()
-
     def _check_unchanged(self, index: int) -> None:
         """Refuse what is no longer what the fingerprint, and with it the cache, stands for."""
-        if self.is_hashed:
-            written, digest = self._contents[index]
-            path = self.folder / self.files[index]
-            if _written(path) != written and _content(path)[1] != digest:
-                raise UnreadableImageError("the file was changed after the images were listed")
-
-
-def total_digest(files: Sequence[str], digests: Sequence[bytes]) -> str:
-    """Hash of files by their names and the hashes of what they hold."""
-    total = hashlib.sha256()
-    for file, digest in zip(files, digests, strict=True):
-        total.update(os.fsencode(composed(file)) + b"\0" + digest)
-    return total.hexdigest()
+        first = self._hashes
+        if (
+            first.known[index]
+            and _written(self.folder / self.files[index]) != tuple(first.written[index].tolist())
+            and self._content(index)[1] != first.values[index].tobytes()
+        ):
+            raise UnreadableImageError("the file was changed after it was first read")
 
 
 def contents(probe: ProbeSet, images: Sequence[int]) -> str:
@@ -225,7 +264,7 @@ def decoding(folder: str = "") -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSequence:
+class ImageSequence(HashedFiles):
     """Images out of a sequence in memory, or out of a data set that makes them.
 
     Attributes:
@@ -241,6 +280,8 @@ class ImageSequence:
     title: str
     notes: tuple[str, ...] = ()
     """As of :class:`ImageFolder`."""
+
+    _has_threads = False  # no data set promises to be read by several
 
     @classmethod
     def open(cls, items: Any, *, limit: int | None = None) -> "ImageSequence":
@@ -279,22 +320,18 @@ class ImageSequence:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pixels: every image is read once."""
-        return hashlib.sha256(b"".join(self._pixels)).hexdigest()
+        """SHA-256 over the pixels, wherever they come from."""
+        return hashlib.sha256(self.hashes(range(len(self.places))).tobytes()).hexdigest()
 
-    @cached_property
-    def _pixels(self) -> list[bytes]:
-        return [self._digest(index) for index in range(len(self.places))]
+    @property
+    def _paths(self) -> Sequence[str]:
+        return self.names
 
-    def digest(self, index: int) -> str:
-        """SHA-256 of one image's pixels."""
-        return self._pixels[index].hex()
-
-    def _digest(self, index: int) -> bytes:
+    def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
         try:
-            return _pixels_of(self._read(index))
+            return _NOWHERE, _pixels_of(self._read(index))
         except UnreadableImageError as error:  # skipped and counted when its turn comes
-            return hashlib.sha256(str(error).encode()).digest()
+            return _NOWHERE, hashlib.sha256(str(error).encode()).digest()
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB.
@@ -302,8 +339,8 @@ class ImageSequence:
         One that is no longer what the fingerprint stands for is unreadable, such as one that a
         random transform makes anew.
         """
-        image = self._read(index)
-        if "_pixels" in self.__dict__ and _pixels_of(image) != self._pixels[index]:
+        image, first = self._read(index), self._hashes
+        if first.known[index] and _pixels_of(image) != first.values[index].tobytes():
             raise UnreadableImageError("it is another image each time it is read")
         return image
 
@@ -680,7 +717,7 @@ def _content(path: Path) -> tuple[tuple[int, int], bytes]:
             return written, hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         # An unreadable file is skipped and counted when its turn comes; it has a name, no content.
-        return _NOWHERE, f"unreadable: {type(error).__name__}".encode()
+        return _NOWHERE, hashlib.sha256(f"unreadable: {type(error).__name__}".encode()).digest()
 
 
 def _written(path: Path) -> tuple[int, int]:

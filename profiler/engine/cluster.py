@@ -31,20 +31,20 @@ from profiler.activations.collect import (
     Known,
     Skipped,
     check_skipped,
+    files_of,
     try_first,
 )
 from profiler.activations.kept import MissingShards, shard_key
 from profiler.core.store import write_atomically
 from profiler.core.text import listed
 from profiler.data.corruptions import CorruptedProbe, corrupted
-from profiler.data.images import ProbeSet, contents
+from profiler.data.images import Digests, ProbeSet, contents
 from profiler.engine.worker import (
     HashTask,
     Opening,
     OpenInputs,
     ShardReply,
     ShardTask,
-    files_of,
     hash_images,
     make_shard,
 )
@@ -57,6 +57,8 @@ log = logging.getLogger("profiler")
 
 HASHED_AT_ONCE = 4096
 """Images whose files a task reads for the fingerprint."""
+COMPARED = 4
+"""Images of a shard that a worker's folder must have in common with the driver's."""
 TRIES = 3
 """How often a shard may kill its worker, or fail on it."""
 PATIENCE = 300.0
@@ -64,6 +66,7 @@ PATIENCE = 300.0
 _BEFORE_THE_FIRST = 3600.0
 """The same while the first shards are made: nothing says yet how long one takes."""
 _TICK = 1.0
+_GRACE = 10.0
 
 
 @dataclass
@@ -89,6 +92,7 @@ class RayCluster:
     device: str = "cpu"
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _ray: Any = None
+    _is_own_connection: bool = False
 
     def __enter__(self) -> "RayCluster":
         return self
@@ -121,13 +125,13 @@ class RayCluster:
             )
             for lo in range(0, count, HASHED_AT_ONCE)
         ]
-        hashes: list[Any] = []
+        hashes: list[Digests] = []
         try:
             for task in tasks:
                 found = ray.get(task, timeout=_BEFORE_THE_FIRST)
                 if isinstance(found, str):
                     raise EnvironmentFailure(found)
-                hashes += found
+                hashes.append(found)
         except ray.exceptions.GetTimeoutError as error:
             raise EnvironmentFailure(
                 f"no worker has read {HASHED_AT_ONCE} images for their fingerprint within "
@@ -136,7 +140,11 @@ class RayCluster:
         except ray.exceptions.RayError as error:
             raise EnvironmentFailure(_why_lost(error)) from error
         # None is cancelled: Ray ends the whole process where a task ends as it is cancelled.
-        files.learn(hashes)
+        files.learn(range(count), np.concatenate(hashes))
+
+    def is_own(self, number: int) -> bool:
+        """See :class:`~profiler.activations.kept.Engine`."""
+        return True
 
     def make(self, missing: MissingShards) -> Iterator[tuple[int, Collected | None]]:
         """See :class:`~profiler.activations.kept.Engine`.
@@ -178,7 +186,8 @@ class RayCluster:
             try:
                 yield from run.shards()
             finally:
-                run.close()
+                if not self._is_own_connection:  # whose end would end the tasks
+                    run.close()
 
     def _connected(self) -> Any:
         ray = _imported_ray()
@@ -206,6 +215,7 @@ class RayCluster:
                 f"--address {self.address}: there is no cluster to connect to: {said[-1]}"
             ) from error
         self._open.callback(ray.shutdown)
+        self._is_own_connection = True
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, handler)  # which Ray takes away
         return ray
@@ -264,13 +274,14 @@ class _Run:
             "workers": min(missing.workers, engine.cpus - 1),
             "allow_bad": True,  # counted here, over all shards
         }
+        self.files = files_of(missing.probe)
         self.probe, corrupt = missing.probe, None
         if isinstance(self.probe, CorruptedProbe):
             corrupt = partial(corrupted, corruption=self.probe.corruption, seed=self.probe.seed)
             self.probe = self.probe.probe
         change: Change | None = missing.options.get("change")
         self.task = ShardTask(
-            *(opening, tuple(missing.layers), options, ImageShard(0, ()), "", None),
+            *(opening, tuple(missing.layers), options, ImageShard(0, ()), (), "", None),
             *(str(missing.store.folder.absolute()), nonce, missing.key),
             *(corrupt, change.again if change else None),
         )
@@ -306,22 +317,30 @@ class _Run:
             *(nodes := len({node for node, _ in self.workers}), "" if nodes == 1 else "s"),
         )
 
-    def close(self, force: bool = True) -> None:
-        """Leave nothing under way; by force, workers end that are at it."""
-        for reference in self.pending:
-            with contextlib.suppress(Exception):
-                self.ray.cancel(reference, force=force)
-        if self.pending and not force:
-            self.ray.wait([*self.pending], num_returns=len(self.pending), timeout=PATIENCE)
+    def close(self, grace: float = _GRACE) -> None:
+        """Leave nothing under way: what does not end within so many seconds is ended by force.
+
+        Not at once, for Ray ends this whole process where a task ends as it is cancelled.
+        """
+        if self.pending:
+            _, left = self.ray.wait([*self.pending], num_returns=len(self.pending), timeout=grace)
+            for reference in left:
+                with contextlib.suppress(Exception):
+                    self.ray.cancel(reference, force=True)
         self.pending = {}
 
     def _task(self, number: int) -> ShardTask:
         missing, shard = self.missing, self.missing.shards[number]
+        compared = shard.images
+        if self.files is not None and not self.files.is_hashed:
+            # The worker's hashes are the fingerprint; a few show that its folder is this one.
+            compared = compared[:COMPARED]
         return replace(
             self.task,
             options={**self.task.options, "batch_size": self.size},
             shard=shard,
-            contents=contents(self.probe, shard.images),
+            compared=compared,
+            contents=contents(self.probe, compared),
             known=None if missing.known is None else _part(missing.known, shard),
             careful=self.failures[number] == TRIES - 1,
         )
@@ -333,6 +352,8 @@ class _Run:
             self.seconds.append(reply.seconds)
             self.workers.add((reply.node, reply.process))
             self.done.append(number)
+            if self.files is not None and reply.hashes is not None:
+                self.files.learn(self.missing.shards[number].images, reply.hashes)
             self.missing.advance(len(self.missing.shards[number].images))
             self.skipped += reply.skipped
             total = len(self.missing.probe.names)
@@ -377,9 +398,12 @@ class _Run:
 
     def _halve(self, node: str) -> None:
         """Begin again with smaller batches: of one size, or the last bits of sums would differ."""
-        self.close(force=False)
-        for number, shard in self.missing.shards.items():
-            self.missing.store.drop("shards", shard_key(self.missing.key, shard))
+        under_way = [*self.pending.values()]
+        self.close(PATIENCE)
+        for number in (*self.done, *under_way):
+            shard = self.missing.shards[number]
+            key = shard_key(self.missing.key, self.missing.probe, shard)
+            self.missing.store.drop("shards", key)
             if number in self.done:
                 self.missing.advance(-len(shard.images))
         self.waiting, self.done, self.skipped = deque(self.missing.shards), [], []
@@ -426,6 +450,7 @@ class _Run:
             return
         numbers = sorted(self.pending.values())
         which = f"shards {listed([str(n + 1) for n in numbers], quote=False)}"
+        self.close(grace=0)
         if self.stalled:
             raise EnvironmentFailure(
                 f"nothing was finished for {2 * patience:.0f} seconds; {which} of "
@@ -436,7 +461,6 @@ class _Run:
         log.warning(
             "warning: nothing was finished for %.0f seconds; %s begin again", patience, which
         )
-        self.close()
         self.waiting.extendleft(reversed(numbers))
         self.last, self.stalled = time.monotonic(), True
 

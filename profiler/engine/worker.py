@@ -24,12 +24,11 @@ from profiler.activations.collect import (
     Skipped,
     collect,
     deadly_image,
+    files_of,
 )
 from profiler.activations.kept import put_shard
 from profiler.core.store import Store
-from profiler.data.corruptions import CorruptedProbe
-from profiler.data.images import Hashed, ProbeSet, contents
-from profiler.data.labelled.images import LabelledImages
+from profiler.data.images import Digests, ProbeSet, contents
 from profiler.errors import (
     EnvironmentFailure,
     InputError,
@@ -82,11 +81,12 @@ class ShardTask:
         layers: where the network is read.
         options: of :func:`~profiler.activations.collect.collect`.
         shard: which images.
+        compared: those of them that must be the same here as where the task comes from.
         contents: what these hold, by :func:`~profiler.data.images.contents`.
         known: what the VLM makes of these images, where that is known.
         store: folder of the driver's store.
         nonce: a file in it, by which a worker knows that it has the same one.
-        key: of the whole pass.
+        key: of the whole pass, without its images.
         corrupt: makes of the images those of the pass; None where they are the same.
         change: makes the change of the pass, of subject, VLM and images; None without one.
         careful: the shard has killed workers: look for the image that does.
@@ -96,6 +96,7 @@ class ShardTask:
     layers: Sequence[Any]
     options: Mapping[str, Any]
     shard: ImageShard
+    compared: Sequence[int]
     contents: str
     known: Known | None
     store: str
@@ -115,6 +116,7 @@ class ShardReply:
         process: on that machine.
         seconds: that the images took.
         skipped: images that could not be read.
+        hashes: of the files of the shard's images; None where they come from none.
         made: the shard; None where it lies in the driver's store, or there is none.
         error: kind of what went wrong, if anything did.
         reason: of that, a line.
@@ -125,6 +127,7 @@ class ShardReply:
     process: int
     seconds: float = 0.0
     skipped: tuple[Skipped, ...] = ()
+    hashes: Digests | None = None
     made: Collected | None = None
     error: type[ProfilerError] | None = None
     reason: str = ""
@@ -148,8 +151,8 @@ class HashTask:
     count: int
 
 
-def hash_images(task: HashTask) -> list[Any] | str:
-    """The hashes of some images, as their probe set takes them; else why there are none."""
+def hash_images(task: HashTask) -> Digests | str:
+    """The hashes of some images' files; else why there are none."""
     node = socket.gethostname()
     try:
         if Path(task.folder).is_dir():
@@ -161,13 +164,6 @@ def hash_images(task: HashTask) -> list[Any] | str:
     if files is None or len(probe.names) != task.count:
         return _another(node, "number of images")
     return files.hashes(task.images)
-
-
-def files_of(probe: ProbeSet) -> Hashed | None:
-    """What reads the images, under labels and corruptions, if it reads files."""
-    while isinstance(probe, CorruptedProbe | LabelledImages):
-        probe = probe.probe if isinstance(probe, CorruptedProbe) else probe.images
-    return probe if isinstance(probe, Hashed) else None
 
 
 class RefusedError(EnvironmentFailure):
@@ -184,21 +180,26 @@ def make_shard(task: ShardTask) -> ShardReply:
     node, process = socket.gethostname(), os.getpid()
     try:
         subject, probe, vlm = _open(task.opening, node)
+        if (files := files_of(probe)) is not None:
+            files.forget()  # as the task before, perhaps of another command, found them
         _check_images(task, node, subject, probe, vlm)
+        images = task.corrupt(probe) if task.corrupt else probe
         start = time.perf_counter()
         # After the networks are opened: libraries set it as they like.
         torch.set_num_threads(task.opening.threads)
         (made,) = collect(
-            *(subject, task.layers, vlm, task.corrupt(probe) if task.corrupt else probe),
+            *(subject, task.layers, vlm, images),
             shards=[task.shard],
             known=task.known,
             change=task.change(subject, vlm, probe) if task.change else None,
             tried=True,
             **task.options,
         )
-        reply = ShardReply(node, process, time.perf_counter() - start, made.skipped, made)
+        seconds = time.perf_counter() - start
+        hashes = files.hashes(task.shard.images) if files is not None else None
+        reply = ShardReply(node, process, seconds, made.skipped, hashes, made)
         if _is_shared(task):
-            put_shard(Store(Path(task.store)), task.key, task.shard, made)
+            put_shard(Store(Path(task.store)), task.key, images, task.shard, made)
             return replace(reply, made=None)
     except ProfilerError as error:
         # Of a name that is unknown the message is whole already.
@@ -214,7 +215,7 @@ def make_shard(task: ShardTask) -> ShardReply:
 def _check_images(
     task: ShardTask, node: str, subject: Network[Any], probe: ProbeSet, vlm: VLM
 ) -> None:
-    if contents(probe, task.shard.images) != task.contents:
+    if contents(probe, task.compared) != task.contents:
         raise RefusedError(
             f"node {node} has other images than the driver: their contents differ; let every "
             "node read the same folder"

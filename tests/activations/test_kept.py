@@ -18,9 +18,10 @@ from torchvision import transforms
 from profiler.activations import kept as passes
 from profiler.activations import moments
 from profiler.activations.collect import Collected
-from profiler.activations.kept import collect_once, cut
+from profiler.activations.kept import InThisProcess, UnfinishedError, collect_once, cut
 from profiler.core.store import Store
-from profiler.data.images import ImageFolder, UnreadableImageError
+from profiler.data.encoded import EncodedImages
+from profiler.data.images import ImageFolder, ImageSequence, ProbeSet, UnreadableImageError
 from profiler.errors import InputError, ResourceError
 
 SHARD = 8
@@ -84,7 +85,7 @@ def probe(tmp_path: Path) -> Counting:
 
 
 def run(
-    probe: Counting,
+    probe: ProbeSet,
     store: Store | None,
     factory: Callable[[], tuple[nn.Module, tiny.Preprocess]] = tiny.subject,
     *,
@@ -311,7 +312,8 @@ def test_interrupted_before_the_parts_are_put_away(
         run(probe, store)
     parts = [entry for entry in store.entries() if entry.kind == "shards"]
     (whole,) = [entry for entry in store.entries() if entry.kind == "passes"]
-    assert [part.part_of for part in parts] == [whole.name] * 4
+    assert sorted(part.name for part in parts) == sorted(whole.replaces)
+    assert len(parts) == 4
 
 
 def test_a_longer_list_starts_anew(probe: Counting, store: Store) -> None:
@@ -639,3 +641,157 @@ def test_a_preprocessing_that_gives_nan_is_refused_all_the_same(
     run(probe, store)
     with pytest.raises(InputError, match="the model's preprocessing gives NaN"):
         run(probe, store, broken)
+
+
+# --- files are hashed as they are read -------------------------------------------------------
+
+
+@dataclass
+class Blobs:
+    """Files in memory, which count how often each is fetched."""
+
+    files: dict[str, bytes]
+    fetched: list[str] = field(default_factory=list)
+    until: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.files]
+
+    def blob(self, place: int) -> bytes:
+        name = self.names[place]
+        if name == self.until:
+            raise Interrupted
+        self.fetched.append(name)
+        return self.files[name]
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    """Twenty-nine files, in shards of 8, 8, 8 and 5."""
+    tiny.write_images(tmp_path / "photos", 29)
+    return Blobs({path.name: path.read_bytes() for path in sorted((tmp_path / "photos").iterdir())})
+
+
+def opened(blobs: Blobs) -> EncodedImages:
+    """As another command would open them, which knows no hash."""
+    blobs.fetched.clear()
+    return EncodedImages.open(blobs, "photos")
+
+
+def fetched(blobs: Blobs) -> list[int]:
+    """Which were fetched since they were opened."""
+    return sorted(map(blobs.names.index, blobs.fetched))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_first_pass_fetches_every_file_once(blobs: Blobs, store: Store, workers: int) -> None:
+    probe = opened(blobs)
+    found = run(probe, store, workers=workers)
+    assert probe.is_hashed
+    assert workers or fetched(blobs) == read_for(range(29))
+    again = opened(blobs)
+    assert probe.fingerprint == again.fingerprint
+    assert kept(store, "passes")[0]["probe"] == again.fingerprint
+    same(found, run(opened(blobs), None))
+
+
+def test_files_of_a_kept_pass_are_hashed_and_the_networks_do_nothing(
+    blobs: Blobs, store: Store
+) -> None:
+    whole = run(opened(blobs), store)
+    probe = opened(blobs)
+    same(run(probe, store), whole)
+    assert fetched(blobs) == [*range(29)]
+    eyes = Seeing()
+    run(opened(blobs), store, other_subject, vlm=eyes)
+    assert eyes.embedded == 0
+
+
+def test_a_changed_file_costs_the_shard_that_it_is_in(blobs: Blobs, store: Store) -> None:
+    blobs.until = blobs.names[26]
+    with pytest.raises(Interrupted):
+        run(opened(blobs), store)
+    assert len(kept(store, "shards")) == 3
+    blobs.until = ""
+    blobs.files[blobs.names[9]] = blobs.files[blobs.names[2]]
+    probe = opened(blobs)
+    found = run(probe, store)
+    hashed, made = [*range(24)], [*range(8, 16), *range(24, 29)]
+    assert fetched(blobs) == read_for([*hashed, *made])
+    same(found, run(opened(blobs), None))
+    assert probe.fingerprint == opened(blobs).fingerprint
+
+
+def test_two_sets_of_one_size_do_not_mix(blobs: Blobs, store: Store) -> None:
+    """Another command's shards, of other files, lie in the same cache."""
+    others = Blobs({name: blobs.files[blobs.names[-1 - i]] for i, name in enumerate(blobs.names)})
+    for each in (blobs, others):
+        each.until = each.names[20]
+        with pytest.raises(Interrupted):
+            run(opened(each), store)
+        each.until = ""
+    assert len(kept(store, "shards")) == 4
+    for each in (blobs, others):
+        same(run(opened(each), store), run(opened(each), None))
+
+
+def test_a_job_of_an_array_fetches_its_own_images(blobs: Blobs, store: Store) -> None:
+    with pytest.raises(UnfinishedError, match="2 of 4 shards of the image pass are missing"):
+        run(opened(blobs), store, engine=InThisProcess(1, 2))
+    assert fetched(blobs) == read_for([*range(8), *range(16, 24)])
+    found = run(opened(blobs), store, engine=InThisProcess(2, 2))
+    assert fetched(blobs) == read_for(range(29)), "the last one compares those of the others"
+    same(found, run(opened(blobs), None))
+
+
+def test_the_last_job_takes_no_shard_of_files_that_changed(blobs: Blobs, store: Store) -> None:
+    with pytest.raises(UnfinishedError):
+        run(opened(blobs), store, engine=InThisProcess(1, 2))
+    blobs.files[blobs.names[3]] = blobs.files[blobs.names[4]]
+    with pytest.raises(UnfinishedError, match="1 of 4 shards"):
+        run(opened(blobs), store, engine=InThisProcess(2, 2))
+    same(run(opened(blobs), store, engine=InThisProcess(1, 2)), run(opened(blobs), None))
+
+
+def test_a_file_that_changes_between_hash_and_decoder_is_left_out(
+    tmp_path: Path, store: Store
+) -> None:
+    tiny.write_images(tmp_path / "photos", 29)
+    folder = ImageFolder.open(tmp_path / "photos")
+    content, victim = ImageFolder._content, 5
+
+    def then_changed(self: ImageFolder, index: int) -> tuple[tuple[int, int], bytes]:
+        found = content(self, index)
+        if index == victim:
+            Image.new("RGB", (40, 40), "red").save(self.folder / self.files[index])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageFolder, "_content", then_changed)
+        found = run(folder, store, allow_bad=True)
+    assert [(item.index, item.reason) for item in found.skipped] == [
+        (victim, "the file was changed after it was first read")
+    ]
+
+
+class Flickering(Sequence[Image.Image]):
+    """A data set with a random transform."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return 29
+
+    def __getitem__(self, place: Any) -> Any:
+        return Image.fromarray(self.rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_with_a_random_transform_is_refused(store: Store, workers: int) -> None:
+    said = r"more than 5% of the 29 probe images .* it is another image each time it is read"
+    with pytest.raises(InputError, match=said):
+        run(ImageSequence.open(Flickering()), store, workers=workers)
+    with pytest.raises(InputError, match=said):
+        run(ImageSequence.open(Flickering()), None, workers=workers)

@@ -24,9 +24,14 @@ PASS = {
     "subject": SUBJECT,
     "vlm": VLM,
     "probe": PROBE,
+    "images": 300,
     "layers": [["color", "mean"], ["fc", "none"]],
     "length": 100,
     "matrices": False,
+}
+SHARD = {name: value for name, value in PASS.items() if name != "probe"} | {
+    "places": [0, 256],
+    "contents": "e5" * 32,
 }
 
 
@@ -37,9 +42,8 @@ def store(cache: Path) -> Store:
 
 def put(store: Store, kind: str, key: dict[str, Any], size: int = 1000, age: float = 0) -> None:
     """Keep so many bytes, last used so many seconds ago."""
-    part_of = ("passes", {k: v for k, v in key.items() if k != "images"})
-    parts = {"part_of": part_of} if kind == "shards" else {}
-    store.put(kind, key, {"rows": np.zeros(size, np.uint8)}, **parts)
+    parts = [("shards", SHARD)] if kind == "passes" else []
+    store.put(kind, key, {"rows": np.zeros(size, np.uint8)}, replaces=parts)
     for entry in store.entries():
         if entry.key == key:
             os.utime(entry.record, (time.time() - age,) * 2)
@@ -141,7 +145,7 @@ def test_sizes_for_people(size: int, said: str) -> None:
 
 def test_a_row_for_each(command: Command, store: Store, cache: Path) -> None:
     put(store, "passes", PASS, 40_000, age=3600)
-    put(store, "shards", PASS | {"images": [0, 256], "matrices": True})
+    put(store, "shards", SHARD | {"matrices": True})
     put(store, "embeddings", {"vlm": VLM, "probe": PROBE})
     put(store, "texts", text("c3" * 32), age=60)
     put(store, "texts", text("d4" * 32))
@@ -155,11 +159,15 @@ def test_a_row_for_each(command: Command, store: Store, cache: Path) -> None:
         *("kind", "passes", "shards", "embeddings", "texts", "texts", "llm"),
         *("downloads", "downloads", "total"),
     ]
-    told = "subject a1a1a1a1, vlm tiny-vlm-1, probe b2b2b2b2, 2 layers (color, fc), top 100"
+    layers = "2 layers (color, fc), top 100"
     hour_ago = time.strftime("%Y-%m-%d", time.localtime(time.time() - 3600))
-    assert lines[1].startswith(f"passes       40 kB  {hour_ago} ")
-    assert lines[1].endswith(f"  {told}")
-    assert lines[2].endswith(f"  {told}, with matrices, images 0 to 255")
+    assert lines[1].startswith(f"passes       41 kB  {hour_ago} ")
+    assert lines[1].endswith(
+        f"  subject a1a1a1a1, vlm tiny-vlm-1, probe b2b2b2b2, {layers}, 300 images"
+    )
+    assert lines[2].endswith(
+        f"  subject a1a1a1a1, vlm tiny-vlm-1, {layers}, with matrices, 300 images, part 0 to 255"
+    )
     assert [line.split()[-1] for line in lines[4:6]] == ["d4d4d4d4", "c3c3c3c3"]
     assert lines[3].endswith("  vlm tiny-vlm-1, probe b2b2b2b2")
     assert lines[6].endswith("  3 replies")
@@ -206,9 +214,8 @@ def test_broken_things_are_listed_too(command: Command, store: Store, cache: Pat
 
 def test_what_is_of_no_use_is_always_removed(command: Command, store: Store, cache: Path) -> None:
     put(store, "passes", PASS)
-    put(store, "shards", PASS | {"images": [0, 256]})
-    other = PASS | {"probe": "another"}
-    put(store, "shards", other | {"images": [0, 256]})
+    put(store, "shards", SHARD)
+    put(store, "shards", SHARD | {"contents": "another"})
     put(store, "texts", text("good"), age=10**8)
     put(store, "texts", text("bad"))
     record = damage(store, "bad")
@@ -230,7 +237,7 @@ def test_what_is_of_no_use_is_always_removed(command: Command, store: Store, cac
         assert done.stdout.count(why) == 1
     assert len(done.stdout.splitlines()) == 1 + 3 + 1
     assert [entry.kind for entry in store.entries()] == ["passes", "shards", "texts"]
-    assert store.entries()[1].key["probe"] == "another"
+    assert store.entries()[1].key["contents"] == "another"
     assert texts(store) == ["good"]
     assert not left.exists()
     assert young.exists()
@@ -316,7 +323,7 @@ def test_a_file_that_cannot_be_removed_is_one_line(
 @pytest.fixture
 def full(store: Store, cache: Path) -> Store:
     put(store, "passes", PASS)
-    put(store, "shards", PASS | {"images": [0, 256], "probe": "another"})
+    put(store, "shards", SHARD)
     put(store, "embeddings", {"vlm": VLM, "probe": PROBE})
     put(store, "texts", text("a"))
     replies(cache, 2)

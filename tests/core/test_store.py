@@ -269,13 +269,13 @@ def test_rows_that_vanish_while_in_use_are_one_line(store: Store, cut: bool) -> 
 
 def test_entries_tell_what_they_are(store: Store) -> None:
     store.put("texts", KEY, {"rows": np.ones(3)})
-    store.put("shards", KEY, {"rows": np.ones(3)}, part_of=("passes", KEY))
+    store.put("shards", KEY, {"rows": np.ones(3)})
     shard, text = store.entries()
     assert (shard.kind, text.kind) == ("shards", "texts")
-    assert (text.key, text.part_of, text.fault()) == (KEY, "", "")
+    assert (text.key, text.replaces, text.fault()) == (KEY, (), "")
     assert text.size == sum(path.stat().st_size for path in (store.folder / "texts").iterdir())
-    store.put("passes", KEY, {"rows": np.ones(3)})
-    assert shard.part_of == store.entries()[0].name
+    store.put("passes", KEY, {"rows": np.ones(3)}, replaces=[("shards", KEY)])
+    assert store.entries()[0].replaces == (shard.name,)
 
 
 def test_using_an_entry_makes_it_young(store: Store) -> None:

@@ -158,7 +158,7 @@ def test_an_image_that_changes_is_left_out(folder: Path, tmp_path: Path) -> None
     fsspec.filesystem("memory").pipe_file(
         "/bucket/photos/a/0000_red.png", (folder / "a" / "0001_green.png").read_bytes()
     )
-    with pytest.raises(UnreadableImageError, match="changed after the images were listed"):
+    with pytest.raises(UnreadableImageError, match="changed after it was first read"):
         found.read(0)
 
 

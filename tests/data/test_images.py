@@ -385,7 +385,7 @@ def test_a_file_that_is_changed_after_its_fingerprint_is_not_read(photos: Path) 
     assert folder.fingerprint
     os.utime(second, (0, 0))
     flat("lime").save(first)
-    with pytest.raises(UnreadableImageError, match="was changed after the images were listed"):
+    with pytest.raises(UnreadableImageError, match="was changed after it was first read"):
         pickle.loads(pickle.dumps(folder)).read(0)
     assert folder.read(1), "touched, but the same"
 

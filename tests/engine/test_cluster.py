@@ -214,10 +214,25 @@ def once(work: Callable[[], object]) -> Callable[[int], None]:
     return advance
 
 
-def test_one_worker(nodes: Any, folder: Path, tmp_path: Path, expected: dict[str, str]) -> None:
+def test_one_worker(
+    nodes: Any,
+    folder: Path,
+    tmp_path: Path,
+    expected: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    content = ImageFolder._content
+
+    def counted(self: ImageFolder, index: int) -> tuple[tuple[int, int], bytes]:
+        read.append(index)
+        return content(self, index)
+
+    monkeypatch.setattr(ImageFolder, "_content", counted)
     found = observed(folder, tmp_path, nodes.address)
     assert bytes_of(tmp_path) == expected
     assert [item.name for item in found.skipped] == ["broken.png"]
+    assert len(read) == 5 * of_ray.COMPARED, "of each shard; the worker hashes what it reads"
 
 
 @pytest.mark.weights

@@ -6,6 +6,7 @@ Everything here is a real class with weights written by hand, usable from Python
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from torchvision import transforms
 from profiler.models.subject.network import Subject
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
+
+DEVICE = torch.device(os.environ.get("PROFILER_TEST_DEVICE", "cpu"))
+"""Where the subject runs: the same tests hold on a GPU."""
 
 SIDE = 8
 """Pixels a side of what both networks see."""
@@ -156,7 +160,8 @@ def tiny_subject(
 ) -> Subject:
     """The subject as the library holds it, ready to run."""
     model, preprocess = factory()
-    return Subject(name, model.eval().requires_grad_(False), preprocess, "by hand", "8 × 8")
+    model = model.eval().requires_grad_(False).to(DEVICE)
+    return Subject(name, model, preprocess, "by hand", "8 × 8")
 
 
 # --- the vision-language model ---------------------------------------------------------------
