@@ -29,7 +29,8 @@ from profiler.data.images import ProbeSet
 from profiler.data.synthetic.design import ExperimentScenes
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.subject.network import Subject
-from profiler.profile.experiment import Experiment, drawn_once, run_experiment
+from profiler.profile.drivers import Experiment
+from profiler.profile.experiment import drawn_once, run_experiment
 from profiler.session import Reading, Services
 
 

@@ -14,7 +14,7 @@ from profiler.cli.words import Reporting, provenance
 from profiler.errors import UsageError
 
 if TYPE_CHECKING:
-    from profiler.profile.experiment import Experiment
+    from profiler.profile.drivers import Experiment
 
 
 @dataclass(frozen=True)

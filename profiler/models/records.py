@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.data.annotations import is_annotated
-from profiler.models.classifier import Classifier
 
 if TYPE_CHECKING:
+    from profiler.models.classifier import Classifier
     from profiler.models.vlm.base import VLM
 
 
@@ -103,7 +103,7 @@ class ClassifierRecord:
     outputs: int
 
     @classmethod
-    def of(cls, classifier: Classifier) -> "ClassifierRecord":
+    def of(cls, classifier: "Classifier") -> "ClassifierRecord":
         """What is to be recorded of a classifier."""
         subject = classifier.subject
         return cls(

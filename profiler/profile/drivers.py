@@ -23,10 +23,13 @@ photographs do, the same formulas describe; they do not prove a cause.
 Counts and sums by level are all it takes, of each group its own (:class:`LevelSums`).
 """
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,9 @@ from scipy.special import stdtrit
 
 from profiler.activations.moments import order_of
 from profiler.core.arrays import BoolArray, Float64, FloatArray, IntArray, Rows, blocks
+from profiler.core.json_text import json_text
 from profiler.core.statistics import Interval
+from profiler.core.store import write_atomically
 from profiler.data.factors import Factors
 from profiler.data.synthetic.design import FACTORS, name_of
 from profiler.errors import InputError
@@ -509,3 +514,143 @@ def _follows(drivers: LayerDrivers, unit: int, columns: Sequence[int]) -> Follow
     )
     low = effect - t * error
     return Following.FOLLOWED if (low > 0).any() else Following.NOT_FOLLOWED
+
+
+# --- of all layers ---------------------------------------------------------------------------
+
+_TOLD = 0.02
+"""Changes of a share from the first layer to the last that are worth telling."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What came of an experiment.
+
+    Attributes:
+        layers: the drivers of each.
+        factors: of the images; those of a finished run know no image.
+        images: that were shown.
+        seconds: by stage: drawing, forward passes, and working out the drivers.
+        drawn: whether the factors were drawn independently, so that what goes with them is caused
+            by them, and shares add up.
+    """
+
+    layers: tuple[LayerDrivers, ...]
+    factors: Factors
+    images: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    drawn: bool = True
+
+    def dead(self) -> int:
+        """Units that do not vary on the scenes."""
+        return sum(int((~layer.varying).sum()) for layer in self.layers)
+
+    def changes(self) -> dict[str, tuple[float, float]]:
+        """Factors whose mean share differs between the first layer and the last, with both.
+
+        By :data:`_TOLD` or more, beyond the paired interval; those that rise first, each kind by
+        how much. No share is shown below 0.
+        """
+        first, last = self.layers[0], self.layers[-1]
+        changes = {
+            name: change.value
+            for name, change in last.less(first).items()
+            if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
+        }
+        order = sorted(changes, key=lambda name: (changes[name] < 0, -abs(changes[name])))
+        ends = first.shares(), last.shares()
+        return {name: (max(ends[0][name].value, 0.0), max(ends[1][name].value, 0.0))
+                for name in order}  # fmt: skip
+
+    def finding(self) -> str:
+        """In a sentence, what changes most between the first layer and the last; may be empty."""
+        told, said = [], set()
+        for name, (start, end) in self.changes().items():
+            verb = "rises" if end > start else "falls"
+            says = "" if verb in said else f" {verb}"
+            said.add(verb)
+            told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
+        ends = f"from {self.layers[0].layer} to {self.layers[-1].layer}"
+        return f"{ends}, {', '.join(told)}" if told else ""
+
+    def caution(self) -> str:
+        """What keeps shares from being causes; empty where the factors were drawn."""
+        if self.drawn:
+            return ""
+        told = "attributes of these images go together, so shares describe and do not add up"
+        if not self.factors.pairs:
+            return told
+        association = self.factors.association()
+        i, j = max(self.factors.pairs, key=lambda pair: association[pair])
+        names = self.factors.names
+        return f"{told}; most of all {names[i]} and {names[j]} (Cramér's V {association[i, j]:.2f})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything about layers: mean shares and two-way shares, each with its interval."""
+        return {
+            "images": self.images,
+            "caused": self.drawn,
+            "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
+            **({"association": self.factors.association()} if len(self.factors) else {}),
+            **({"seconds": self.seconds} if self.seconds else {}),
+            "layers": [self._layer(layer) for layer in self.layers],
+        }
+
+    def _layer(self, layer: LayerDrivers) -> dict[str, Any]:
+        shares, names = layer.shares(), self.factors.names
+        two_way = {
+            f"{key_of(names[i])} × {key_of(names[j])}": value
+            for (i, j), value in zip(self.factors.pairs, layer.mean[len(names) :], strict=True)
+        }
+        wholes = {
+            "factors": layer.first_order(), "pairs": layer.all_two_way(), "rest": layer.rest()
+        }  # fmt: skip
+        return {
+            "layer": layer.layer,
+            "units": layer.units,
+            "varying": int(layer.varying.sum()),
+            "shares": {key_of(name): each.value for name, each in shares.items()},
+            "intervals": {key_of(name): (each.low, each.high) for name, each in shares.items()},
+            "sums": {name: each.value for name, each in wholes.items()},
+            "sum_intervals": {name: (each.low, each.high) for name, each in wholes.items()},
+            "two_way": two_way,
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row a unit: the factor of its largest share, the level of its largest effect, shares.
+
+        Of a unit that does not vary nothing but its place is given.
+        """
+        columns = self.factors.columns
+        for layer in self.layers:
+            for unit in range(layer.units):
+                row: dict[str, Any] = {"layer": layer.layer, "unit": unit}
+                if layer.varying[unit]:
+                    factor = self.factors.names[int(layer.share[unit].argmax())]
+                    here = [i for i, (name, _) in enumerate(columns) if name == factor]
+                    most = max(here, key=lambda i: layer.effect[unit, i])
+                    row |= {"driver": key_of(factor), "level": columns[most][1]}
+                    row |= {"effect": round(float(layer.effect[unit, most]), 4)}
+                    row |= {"effect_error": round(float(layer.effect_error[unit, most]), 4)}
+                    for i, name in enumerate(self.factors.names):
+                        row[key_of(name)] = round(float(layer.share[unit, i]), 5)
+                        row[f"{key_of(name)}_error"] = round(float(layer.share_error[unit, i]), 5)
+                yield row
+
+    def write(self, out: Path, about: Mapping[str, Any]) -> None:
+        """Write ``drivers.json``, what is told of the subject first, and ``drivers.csv``."""
+        write_atomically(out / "drivers.json", json_text({**about, **self.to_json()}) + "\n")
+        text = io.StringIO()
+        shares = [
+            name for each in self.factors.names for name in (key_of(each), key_of(each) + "_error")
+        ]
+        titles = ["layer", "unit", "driver", "level", "effect", "effect_error", *shares]
+        table = csv.DictWriter(text, titles, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows())
+        write_atomically(out / "drivers.csv", text.getvalue())
+
+
+def key_of(factor: str) -> str:
+    """A factor's name where it has to be one word."""
+    return factor.replace(" ", "_")

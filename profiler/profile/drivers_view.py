@@ -11,13 +11,13 @@ from profiler.core.arrays import IntArray
 from profiler.core.statistics import Interval
 from profiler.profile.drivers import (
     FEWEST_ASKED,
+    Experiment,
     Following,
     LayerDrivers,
     columns_of,
     followed_of,
     half_interval,
 )
-from profiler.profile.experiment import Experiment
 from profiler.profile.result import ProfileRun
 from profiler.profile.variants import Variants
 from profiler.report import document

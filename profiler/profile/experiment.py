@@ -6,34 +6,28 @@ scene: up to tens of thousands of scenes far less than the sums by level, pair o
 would take. In memory are the activations of one group of images and one layer at a time.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from profiler.activations.alone import collect_alone
-from profiler.activations.collect import Collected
+from profiler.activations.collect import Collected, encoded_picture
 from profiler.core.arrays import Rows, blocks
-from profiler.core.json_text import json_text
-from profiler.core.store import Array, Store, write_atomically
+from profiler.core.store import Array, Store
 from profiler.data.factors import Factors
 from profiler.data.image_tables import AnnotatedImages
 from profiler.data.images import ProbeSet
-from profiler.data.synthetic.design import ChangedScenes, ExperimentScenes
+from profiler.data.synthetic.design import FACTORS, ChangedScenes, ExperimentScenes
 from profiler.models.subject.network import Layer, Subject
-from profiler.profile.drivers import LayerDrivers, check_enough, drivers
+from profiler.profile.drivers import Experiment, check_enough, drivers
+from profiler.profile.variants import Variants
 from profiler.session import NONE, Advance, Clock, Reading, Services
 
 _KEPT_TOGETHER = 250
 """Pictures of one entry of the cache: 38 MB."""
-_TOLD = 0.02
-"""Changes of a share from the first layer to the last that are worth telling."""
 
 
 @dataclass(frozen=True)
@@ -120,140 +114,6 @@ def drawn_once(
     return KeptScenes(scenes, tuple(pictures))
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """What came of an experiment.
-
-    Attributes:
-        layers: the drivers of each.
-        factors: of the images; those of a finished run know no image.
-        images: that were shown.
-        seconds: by stage: drawing, forward passes, and working out the drivers.
-        drawn: whether the factors were drawn independently, so that what goes with them is caused
-            by them, and shares add up.
-    """
-
-    layers: tuple[LayerDrivers, ...]
-    factors: Factors
-    images: int
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    drawn: bool = True
-
-    def dead(self) -> int:
-        """Units that do not vary on the scenes."""
-        return sum(int((~layer.varying).sum()) for layer in self.layers)
-
-    def changes(self) -> dict[str, tuple[float, float]]:
-        """Factors whose mean share differs between the first layer and the last, with both.
-
-        By :data:`_TOLD` or more, beyond the paired interval; those that rise first, each kind by
-        how much. No share is shown below 0.
-        """
-        first, last = self.layers[0], self.layers[-1]
-        changes = {
-            name: change.value
-            for name, change in last.less(first).items()
-            if abs(change.value) >= _TOLD and (change.low > 0 or change.high < 0)
-        }
-        order = sorted(changes, key=lambda name: (changes[name] < 0, -abs(changes[name])))
-        ends = first.shares(), last.shares()
-        return {name: (max(ends[0][name].value, 0.0), max(ends[1][name].value, 0.0))
-                for name in order}  # fmt: skip
-
-    def finding(self) -> str:
-        """In a sentence, what changes most between the first layer and the last; may be empty."""
-        told, said = [], set()
-        for name, (start, end) in self.changes().items():
-            verb = "rises" if end > start else "falls"
-            says = "" if verb in said else f" {verb}"
-            said.add(verb)
-            told.append(f"{name}{says} from {100 * start:.0f} to {end:.0%}")
-        ends = f"from {self.layers[0].layer} to {self.layers[-1].layer}"
-        return f"{ends}, {', '.join(told)}" if told else ""
-
-    def caution(self) -> str:
-        """What keeps shares from being causes; empty where the factors were drawn."""
-        if self.drawn:
-            return ""
-        told = "attributes of these images go together, so shares describe and do not add up"
-        if not self.factors.pairs:
-            return told
-        association = self.factors.association()
-        i, j = max(self.factors.pairs, key=lambda pair: association[pair])
-        names = self.factors.names
-        return f"{told}; most of all {names[i]} and {names[j]} (Cramér's V {association[i, j]:.2f})"
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything about layers: mean shares and two-way shares, each with its interval."""
-        return {
-            "images": self.images,
-            "caused": self.drawn,
-            "factors": dict(zip(map(key_of, self.factors.names), self.factors.levels, strict=True)),
-            **({"association": self.factors.association()} if len(self.factors) else {}),
-            **({"seconds": self.seconds} if self.seconds else {}),
-            "layers": [self._layer(layer) for layer in self.layers],
-        }
-
-    def _layer(self, layer: LayerDrivers) -> dict[str, Any]:
-        shares, names = layer.shares(), self.factors.names
-        two_way = {
-            f"{key_of(names[i])} × {key_of(names[j])}": value
-            for (i, j), value in zip(self.factors.pairs, layer.mean[len(names) :], strict=True)
-        }
-        wholes = {
-            "factors": layer.first_order(), "pairs": layer.all_two_way(), "rest": layer.rest()
-        }  # fmt: skip
-        return {
-            "layer": layer.layer,
-            "units": layer.units,
-            "varying": int(layer.varying.sum()),
-            "shares": {key_of(name): each.value for name, each in shares.items()},
-            "intervals": {key_of(name): (each.low, each.high) for name, each in shares.items()},
-            "sums": {name: each.value for name, each in wholes.items()},
-            "sum_intervals": {name: (each.low, each.high) for name, each in wholes.items()},
-            "two_way": two_way,
-        }
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """A row a unit: the factor of its largest share, the level of its largest effect, shares.
-
-        Of a unit that does not vary nothing but its place is given.
-        """
-        columns = self.factors.columns
-        for layer in self.layers:
-            for unit in range(layer.units):
-                row: dict[str, Any] = {"layer": layer.layer, "unit": unit}
-                if layer.varying[unit]:
-                    factor = self.factors.names[int(layer.share[unit].argmax())]
-                    here = [i for i, (name, _) in enumerate(columns) if name == factor]
-                    most = max(here, key=lambda i: layer.effect[unit, i])
-                    row |= {"driver": key_of(factor), "level": columns[most][1]}
-                    row |= {"effect": round(float(layer.effect[unit, most]), 4)}
-                    row |= {"effect_error": round(float(layer.effect_error[unit, most]), 4)}
-                    for i, name in enumerate(self.factors.names):
-                        row[key_of(name)] = round(float(layer.share[unit, i]), 5)
-                        row[f"{key_of(name)}_error"] = round(float(layer.share_error[unit, i]), 5)
-                yield row
-
-    def write(self, out: Path, about: Mapping[str, Any]) -> None:
-        """Write ``drivers.json``, what is told of the subject first, and ``drivers.csv``."""
-        write_atomically(out / "drivers.json", json_text({**about, **self.to_json()}) + "\n")
-        text = io.StringIO()
-        shares = [
-            name for each in self.factors.names for name in (key_of(each), key_of(each) + "_error")
-        ]
-        titles = ["layer", "unit", "driver", "level", "effect", "effect_error", *shares]
-        table = csv.DictWriter(text, titles, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows())
-        write_atomically(out / "drivers.csv", text.getvalue())
-
-
-def key_of(factor: str) -> str:
-    """A factor's name where it has to be one word."""
-    return factor.replace(" ", "_")
-
-
 def run_experiment(
     subject: Subject,
     layers: Sequence[Layer],
@@ -320,3 +180,58 @@ def _told(
             for layer, rows in zip(layers, found.matrices, strict=True)
         )
     return Experiment(told, factors, len(factors), clock.seconds, drawn)
+
+
+# --- one level in place of another -----------------------------------------------------------
+
+DESIGN = Factors.of_levels(FACTORS)
+"""What scenes are drawn with."""
+BASES = 2
+"""Scenes that a run varies."""
+_PLAIN = {
+    "position": "middle", "size": "large", "turn": "upright", "light": "bright", "tint": "neutral"
+}  # fmt: skip
+"""What they have in common, so that the object is well seen."""
+_SIDE = 96
+"""Pixels of a picture."""
+
+
+def run_variants(
+    subject: Subject,
+    layers: Sequence[Layer],
+    seed: int,
+    *,
+    reading: Reading = Reading(),  # noqa: B008
+    services: Services = NONE,
+) -> Variants:
+    """Draw variants of a few scenes and show them to a network.
+
+    Args:
+        subject: the network.
+        layers: where it is read.
+        seed: of the scenes.
+        reading: batch size, workers and precision.
+        services: store and progress.
+    """
+    scenes = ExperimentScenes(BASES, seed)
+    changes: list[tuple[int, Mapping[str, str]]] = []
+    place = np.empty((BASES, len(DESIGN.columns)), np.int64)
+    base = scenes.factors.codes.copy()
+    for i in range(BASES):
+        own = scenes.truth(i) | _PLAIN
+        base[i] = [FACTORS[name].index(own[name]) for name in DESIGN.names]
+        first = len(changes)
+        changes.append((i, _PLAIN))
+        for column, (factor, level) in enumerate(DESIGN.columns):
+            place[i, column] = first
+            if own[factor] != level:
+                place[i, column] = len(changes)
+                changes.append((i, {**_PLAIN, factor: level}))
+    drawn = ChangedScenes(scenes, tuple(changes), f"variants of {BASES} scenes, seed {seed}")
+    probe = drawn_once(drawn, services.store, workers=reading.workers)
+    with services.progress.stage("variants", len(changes)) as advance:
+        found = collect_alone(
+            subject, layers, probe, reading, store=services.store, advance=advance
+        )
+    pictures = tuple(encoded_picture(probe.read(i), _SIDE) for i in range(len(changes)))
+    return Variants(base, place, pictures, tuple(np.array(each[:].T) for each in found.matrices))

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 from profiler.llm.facts import Facts, Number
 from profiler.llm.wording import are, joined, named, sentence_case
 from profiler.profile.counts import LayerProfile, ModelProfile
-from profiler.profile.drivers import FEWEST_ASKED
-from profiler.profile.experiment import Experiment
+from profiler.profile.drivers import FEWEST_ASKED, Experiment
 from profiler.profile.threshold import Threshold
 
 

@@ -12,13 +12,15 @@ stands out, and the response is called diffuse.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from profiler.activations.maps import LayerMaps, ShownMaps
 from profiler.core.arrays import Float64, FloatArray, IntArray
-from profiler.models.subject.geometry import Frame
+
+if TYPE_CHECKING:
+    from profiler.activations.maps import LayerMaps, ShownMaps
+    from profiler.models.subject.geometry import Frame
 
 DIFFUSE = 0.5
 """Share of the cells above the cut, from which on no place stands out."""
@@ -96,7 +98,7 @@ class Outlines:
     frames: FloatArray
 
     @classmethod
-    def of(cls, found: ShownMaps, shown: Sequence[IntArray]) -> "Outlines":
+    def of(cls, found: "ShownMaps", shown: Sequence[IntArray]) -> "Outlines":
         """By the maps.
 
         Args:
@@ -120,7 +122,7 @@ class Outlines:
         return Outlines(self.layers, np.searchsorted(kept, self.images), self.frames)
 
 
-def _outlined(layer: LayerMaps, shown: IntArray, frames: Mapping[int, Frame]) -> LayerOutlines:
+def _outlined(layer: "LayerMaps", shown: IntArray, frames: "Mapping[int, Frame]") -> LayerOutlines:
     """Cut every map, and lay its outline onto the picture."""
     rings = np.full(shown.shape, UNKNOWN)
     cut = (

@@ -53,14 +53,15 @@ from profiler.llm.base import Usage
 from profiler.models.records import SubjectRecord, VLMRecord
 from profiler.profile.counts import ModelProfile, count_units
 from profiler.profile.drivers import (
+    Experiment,
     FollowedCounts,
     Following,
     LayerDrivers,
     count_followed,
     following,
+    key_of,
 )
 from profiler.profile.evaluation import other_labels
-from profiler.profile.experiment import Experiment, key_of
 from profiler.profile.explain import LayerRange, explained_cut, known_mean
 from profiler.profile.labels import KEPT_LABELS, PER_UNIT, LayerLabels
 from profiler.profile.outlines import LayerOutlines, Outlines

@@ -40,7 +40,7 @@ from profiler.profile.evaluation import (
     evaluate,
     sample_top,
 )
-from profiler.profile.experiment import drawn_once, run_experiment
+from profiler.profile.experiment import drawn_once, run_experiment, run_variants
 from profiler.profile.explain import (
     FEWEST_IMAGES,
     Candidates,
@@ -75,7 +75,7 @@ from profiler.profile.threshold import (
     in_context,
     null_threshold,
 )
-from profiler.profile.variants import Variants, run_variants
+from profiler.profile.variants import Variants
 from profiler.profile.view import render_pages, render_profile
 from profiler.profile.word_map import WordMap
 from profiler.session import (

@@ -23,8 +23,8 @@ from profiler.errors import InputError, ProfilerError, UnknownNameError, first_l
 from profiler.models.subject.loading import SubjectOptions, load_subject
 from profiler.models.subject.network import Layer, Subject
 from profiler.profile.drivers import columns_of
+from profiler.profile.experiment import DESIGN
 from profiler.profile.result import ProfileRun
-from profiler.profile.variants import DESIGN
 from profiler.session import NONE, Reading, Services
 
 PAIRS = 40

@@ -21,6 +21,7 @@ from profiler.models.subject.loading import load_subject
 from profiler.models.subject.network import Subject
 from profiler.profile.drivers import (
     GROUPS,
+    Experiment,
     Following,
     LayerDrivers,
     columns_of,
@@ -29,7 +30,7 @@ from profiler.profile.drivers import (
     groups_of,
 )
 from profiler.profile.drivers_view import DriversView
-from profiler.profile.experiment import Experiment, drawn_once, run_experiment
+from profiler.profile.experiment import drawn_once, run_experiment
 from profiler.session import Reading, Services
 
 NAMES = tuple(FACTORS)

@@ -9,9 +9,8 @@ from browser import opened
 
 from profiler.data.factors import Factors
 from profiler.data.synthetic.design import ExperimentScenes
-from profiler.profile.drivers import drivers
+from profiler.profile.drivers import Experiment, drivers
 from profiler.profile.drivers_view import drivers_page
-from profiler.profile.experiment import Experiment
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("scenes_once")]
 

@@ -15,9 +15,9 @@ from tiny import tiny_subject, write_images
 from profiler.data.synthetic.design import FACTORS, ChangedScenes, ExperimentScenes
 from profiler.errors import InputError, UnknownNameError
 from profiler.profile.drivers import Following
+from profiler.profile.experiment import BASES, DESIGN, run_variants
 from profiler.profile.result import load_run
 from profiler.profile.trying import named_levels, try_word
-from profiler.profile.variants import BASES, DESIGN, run_variants
 
 TINY = Path(__file__).parents[1] / "samples" / "tiny.py"
 SMALL = ExperimentScenes(4, 3, 64)
