@@ -176,6 +176,8 @@ def put_shard(
 
 def shard_key(key: Mapping[str, Any], probe: ProbeSet, shard: ImageShard) -> dict[str, Any]:
     """Under what a shard of the pass with a key is kept: reads files that are not hashed yet."""
+    if (files := files_of(probe)) is not None:
+        files.hashes(shard.images)  # all at once, where several threads may read
     return {**key, "places": _places(shard), "contents": contents(probe, shard.images)}
 
 
@@ -257,14 +259,13 @@ def collect_once(
         if own and whole is None:
             known = _known(store, seen | {"probe": probe.fingerprint})
     if whole is None:
-        begun = [each["places"] for each in _like(store, "shards", key, "places", "contents")]
-        keys = {
-            i: shard_key(key, probe, each)
+        begun = _begun(store, key)
+        missing = {
+            i: each
             for i, each in enumerate(shards)
-            if engine.is_own(i) and _places(each) in begun
+            if engine.is_own(i)
+            and not (_places(each) in begun and store.has("shards", shard_key(key, probe, each)))
         }
-        done = [i for i, each in keys.items() if store.has("shards", each)]
-        missing = {i: each for i, each in enumerate(shards) if engine.is_own(i) and i not in done}
         advance(total - sum(len(each.images) for each in missing.values()))
         if missing:
             todo = MissingShards(
@@ -295,12 +296,18 @@ def collect_once(
             store.put("embeddings", seen | {"probe": probe.fingerprint}, _known_arrays(whole))
     else:
         advance(total)
-        parts = [shard_key(key, probe, each) for each in shards]
+        begun = _begun(store, key)
+        parts = [shard_key(key, probe, each) for each in shards if _places(each) in begun]
     # Also where an earlier run was killed before it came to this.
     for each in parts:
         store.drop("shards", each)
     check_skipped(whole.skipped, 0, total, allow_bad)
     return whole
+
+
+def _begun(store: Store, key: Mapping[str, Any]) -> list[Any]:
+    """The places of shards that are kept, of these images or of others."""
+    return [each["places"] for each in _like(store, "shards", key, "places", "contents")]
 
 
 def _like(
@@ -329,7 +336,7 @@ def _check_finished(
     """Raise :class:`UnfinishedError` where shards that other commands make are missing."""
     if not others:
         return
-    begun = [each["places"] for each in _like(store, "shards", key, "places", "contents")]
+    begun = _begun(store, key)
     missing = [each for each in others if _places(each) not in begun]
     # Only whoever finds all of them reads the others' images, to see that they are the same.
     if not missing:

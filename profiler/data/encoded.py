@@ -121,10 +121,7 @@ class EncodedImages(HashedFiles):
             at, content = self.__dict__.pop("_fetched", (-1, b""))
             if at != index:
                 content = self.blobs.blob(self.places[index])
-                first = self._hashes
-                if first.known[index] and (
-                    hashlib.sha256(content).digest() != first.values[index].tobytes()
-                ):
+                if self._has_changed(index, hashlib.sha256(content).digest()):
                     raise OSError("the file was changed after it was first read")
             with Image.open(_Named(content, self.blobs.names[self.places[index]])) as image:
                 if draft is not None:

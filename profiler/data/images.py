@@ -139,6 +139,11 @@ class HashedFiles(ABC):
         """SHA-256 of one file."""
         return self.hashes([index]).tobytes().hex()
 
+    def _has_changed(self, index: int, digest: bytes) -> bool:
+        """Whether this is not the hash of what the file held when it was first read."""
+        first = self._hashes
+        return bool(first.known[index]) and digest != first.values[index].tobytes()
+
 
 @dataclass(frozen=True)
 class _Hashes:
@@ -198,7 +203,14 @@ class ImageFolder(HashedFiles):
         return self.files
 
     def _content(self, index: int) -> tuple[tuple[int, int], bytes]:
-        return _content(self.folder / self.files[index])
+        path = self.folder / self.files[index]
+        try:
+            written = _written(path)
+            with path.open("rb") as file:
+                return written, hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            # Such a file is skipped and counted when its turn comes; it has a name, no content.
+            return _NOWHERE, hashlib.sha256(f"unreadable: {type(error).__name__}".encode()).digest()
 
     def read(self, index: int) -> Image.Image:
         """Decode the image at ``index`` as upright RGB."""
@@ -226,7 +238,7 @@ class ImageFolder(HashedFiles):
         if (
             first.known[index]
             and _written(self.folder / self.files[index]) != tuple(first.written[index].tolist())
-            and self._content(index)[1] != first.values[index].tobytes()
+            and self._has_changed(index, self._content(index)[1])
         ):
             raise UnreadableImageError("the file was changed after it was first read")
 
@@ -339,8 +351,8 @@ class ImageSequence(HashedFiles):
         One that is no longer what the fingerprint stands for is unreadable, such as one that a
         random transform makes anew.
         """
-        image, first = self._read(index), self._hashes
-        if first.known[index] and _pixels_of(image) != first.values[index].tobytes():
+        image = self._read(index)
+        if self._has_changed(index, _pixels_of(image)):
             raise UnreadableImageError("it is another image each time it is read")
         return image
 
@@ -707,17 +719,6 @@ def spread(total: int, limit: int | None) -> list[int]:
 
 _NOWHERE = (0, 0)
 """When a file was written that cannot be read, and how long it is."""
-
-
-def _content(path: Path) -> tuple[tuple[int, int], bytes]:
-    """When a file was written and how long it is; the hash of what it holds."""
-    try:
-        written = _written(path)
-        with path.open("rb") as file:
-            return written, hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        # An unreadable file is skipped and counted when its turn comes; it has a name, no content.
-        return _NOWHERE, hashlib.sha256(f"unreadable: {type(error).__name__}".encode()).digest()
 
 
 def _written(path: Path) -> tuple[int, int]:
