@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from profiler.ask.facts import Fact, FactList, counted, decimal, quoted, safe, share, with_interval
+from profiler.ask.facts import Fact, FactList, decimal, quoted, safe, share, with_interval
 from profiler.ask.profiles import DRAWN
 from profiler.ask.results import OpenResult, named
 from profiler.compare.result import INTERPRETABLE
+from profiler.llm.wording import counted
 
 Direction = Literal["gained", "lost", "moved"]
 Fate = Literal["changed", "kept", "gained", "lost"]
@@ -78,7 +79,7 @@ def summary(result: OpenResult, layer: str | None) -> FactList:
                 result.fact(
                     f"verdict/{verdict}/{layer}",
                     f"differences of shares{where} of {result.id} that are {text}",
-                    f"{many:,} of {counted(len(shares), 'differences')} {text}",
+                    f"{many:,} of {counted(len(shares), 'difference')} {text}",
                     "layers",
                     value=many,
                     n=len(shares),
@@ -126,7 +127,7 @@ def changed_words(result: OpenResult, layer: str | None, direction: Direction) -
     head = result.fact(
         f"words/{direction}/{layer}",
         f"words{where} of {result.id} that are {verb}, beyond noise as far as it is known",
-        f"{counted(len(sure), 'words')} {verb}"
+        f"{counted(len(sure), 'word')} {verb}"
         + (f", and {len(found) - len(sure):,} within the noise" if len(sure) < len(found) else ""),
         "pair-1-words",
         value=len(sure),
@@ -261,7 +262,7 @@ def _word(
     return result.fact(
         f"word/{place}/{layer}/{direction}/{word}",
         f"word that “{safe(layer)}” {direction}, {_ends(pair)}",
-        f"{quoted(word)} ({each['before']:,} before and {counted(each['after'], 'units')} after "
+        f"{quoted(word)} ({each['before']:,} before and {counted(each['after'], 'unit')} after "
         f"in {quoted(layer)})",
         f"pair-{place + 1}-words",
         value=each["after"],
@@ -275,7 +276,7 @@ def _moved(
     result: OpenResult, place: int, pair: Mapping[str, Any], _: str, each: Mapping[str, Any]
 ) -> Fact:
     sides = [
-        ", ".join(f"{quoted(layer)} ({counted(n, 'units')})" for layer, n in each[side].items())
+        ", ".join(f"{quoted(layer)} ({counted(n, 'unit')})" for layer, n in each[side].items())
         for side in ("before", "after")
     ]
     layers = tuple(safe(layer) for side in ("before", "after") for layer in each[side])

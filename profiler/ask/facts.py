@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from profiler.llm.wording import counted
 from profiler.report.text import THIN, number, percent
 
 _LONGEST_NAME = 60
@@ -159,24 +160,14 @@ def quoted(name: object) -> str:
     return f"“{safe(name)}”"
 
 
-def share(part: int, whole: int, noun: str = "units") -> str:
+def share(part: int, whole: int, noun: str = "unit") -> str:
     """A count of a whole.
 
-    >>> share(12, 512), share(1, 4096), share(0, 0, "images")
+    >>> share(12, 512), share(1, 4096), share(0, 0, "image")
     ('12 of 512 units (2.3 %)', '1 of 4,096 units (<0.1 %)', '0 of 0 images')
     """
     text = f"{part:,} of {counted(whole, noun)}"
     return f"{text} ({percent(part, whole, 1).replace(THIN, ' ')})" if whole else text
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, which is given in the plural.
-
-    >>> counted(1, "units"), counted(1200, "units"), counted(1, "categories")
-    ('1 unit', '1,200 units', '1 category')
-    """
-    one = noun[:-3] + "y" if noun.endswith("ies") else noun.removesuffix("s")
-    return f"{count:,} {one if count == 1 else noun}"
 
 
 def decimal(value: float, digits: int = 2) -> str:

@@ -11,20 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profiler.ask.facts import (
-    Fact,
-    FactList,
-    counted,
-    decimal,
-    listing,
-    quoted,
-    safe,
-    share,
-    with_interval,
-)
+from profiler.ask.facts import Fact, FactList, decimal, listing, quoted, safe, share, with_interval
 from profiler.ask.results import OpenResult, named
 from profiler.core.arrays import BoolArray
 from profiler.errors import InputError
+from profiler.llm.wording import counted
 from profiler.models.vlm.base import TextEncoder
 from profiler.profile.drivers import FEWEST_ASKED, Following, followed_of
 from profiler.profile.evaluation import other_labels
@@ -67,7 +58,7 @@ _NEAR = 5
 def describe(result: OpenResult) -> Iterator[Fact]:
     """What was profiled, on which images, read by which model, and how much of it is explained."""
     run, record, here = result.profile, result.profile.record, result.id
-    layers = [f"{quoted(la.layer)} ({counted(la.units, 'units')})" for la in run.layers]
+    layers = [f"{quoted(la.layer)} ({counted(la.units, 'unit')})" for la in run.layers]
     more = len(layers) - _LAYERS_NAMED
     yield result.fact(
         "network", f"network of {here}", quoted(result.name), "finding", names=(result.name,)
@@ -75,14 +66,14 @@ def describe(result: OpenResult) -> Iterator[Fact]:
     yield result.fact(
         "layers",
         f"layers of {here} in order",
-        f"{counted(len(layers), 'layers')}: {listing(layers[:_LAYERS_NAMED])}"
+        f"{counted(len(layers), 'layer')}: {listing(layers[:_LAYERS_NAMED])}"
         + (f" and {more} more" if more > 0 else ""),
         "layers",
         value=len(layers),
         names=tuple(safe(la.layer) for la in run.layers),
     )
     total = run.profile.total
-    units = counted(total.units, "units")
+    units = counted(total.units, "unit")
     yield result.fact("units", f"units of {here}", units, "layers", value=total.units)
     yield result.fact(
         "interpretable",
@@ -115,7 +106,7 @@ def describe(result: OpenResult) -> Iterator[Fact]:
         )
     if record.probe is not None:
         images = record.probe.images
-        text = f"{counted(images, 'images')} of {quoted(record.probe.title)}"
+        text = f"{counted(images, 'image')} of {quoted(record.probe.title)}"
         title = (safe(record.probe.title),)
         yield result.fact(
             "probe", f"probe images of {here}", text, "made", value=images, n=images, names=title
@@ -131,7 +122,7 @@ def describe(result: OpenResult) -> Iterator[Fact]:
             caveats=_said(result),
         )
     if record.concepts is not None:
-        text = f"{counted(len(run.concepts), 'words')} of {quoted(record.concepts.title)}"
+        text = f"{counted(len(run.concepts), 'word')} of {quoted(record.concepts.title)}"
         title = (safe(record.concepts.title),)
         yield result.fact(
             "concepts",
@@ -145,7 +136,7 @@ def describe(result: OpenResult) -> Iterator[Fact]:
         yield result.fact(
             "experiment",
             f"scenes of the experiment on {here}",
-            f"{counted(done.images, 'drawn scenes')} with the factors "
+            f"{counted(done.images, 'drawn scene')} with the factors "
             f"{listing([quoted(name) for name in done.factors.names])}",
             "drivers",
             value=done.images,

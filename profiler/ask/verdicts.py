@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from profiler.ask.facts import Fact, FactList, counted, decimal, quoted, safe, share, with_interval
+from profiler.ask.facts import Fact, FactList, decimal, quoted, safe, share, with_interval
 from profiler.ask.results import OpenResult, named
 from profiler.debug.facts import FEW
+from profiler.llm.wording import counted
 
 _METRICS = {
     "auroc": "AUROC",
@@ -35,7 +36,7 @@ def diagnosis(result: OpenResult) -> Iterator[Fact]:
     yield result.fact(
         "classes",
         f"classes of {result.id}",
-        f"{counted(len(result.classes), 'classes')}: "
+        f"{counted(len(result.classes), 'class', 'classes')}: "
         + ", ".join(quoted(name) for name in result.classes[:40]),
         "confusions",
         value=len(result.classes),
@@ -56,7 +57,7 @@ def diagnosis(result: OpenResult) -> Iterator[Fact]:
         yield result.fact(
             f"accuracy/{when}",
             f"correct predictions{what} of {result.id} (accuracy)",
-            f"{share(counts['right'], counts['images'], 'images')} predicted correctly{what}",
+            f"{share(counts['right'], counts['images'], 'image')} predicted correctly{what}",
             "confusions",
             value=counts["share"],
             n=counts["images"],
@@ -90,7 +91,7 @@ def confusions(result: OpenResult, true: str | None, predicted: str | None) -> F
             result.fact(
                 f"class/{name}",
                 f"images of {quoted(name)} that {result.id} predicts correctly",
-                f"{share(right, images, 'images')} of {quoted(name)} predicted correctly",
+                f"{share(right, images, 'image')} of {quoted(name)} predicted correctly",
                 "confusions",
                 value=right,
                 n=images,
@@ -152,7 +153,7 @@ def _confusion(result: OpenResult, true: str, predicted: str, errors: int) -> Fa
     return result.fact(
         f"confusion/{true}/{predicted}",
         f"images of {quoted(true)} that {result.id} takes for {quoted(predicted)}",
-        f"{share(errors, images, 'images')} of {quoted(true)} taken for {quoted(predicted)}",
+        f"{share(errors, images, 'image')} of {quoted(true)} taken for {quoted(predicted)}",
         "maps",
         view={"true": true, "predicted": predicted},
         value=errors,
@@ -175,7 +176,7 @@ def _seats(
         yield result.fact(
             f"{key}/{seat}",
             f"errors {put}, of {what}",
-            f"{share(rule[seat], total, 'errors')} {put}",
+            f"{share(rule[seat], total, 'error')} {put}",
             "maps" if view else "where",
             view=dict(view),
             value=rule[seat],
@@ -250,7 +251,7 @@ def guard(result: OpenResult, condition: str | None) -> FactList:
         result.fact(
             "conditions",
             f"conditions of {result.id}",
-            f"{counted(len(titles), 'conditions')}: {', '.join(map(quoted, titles))}",
+            f"{counted(len(titles), 'condition')}: {', '.join(map(quoted, titles))}",
             "tables",
             value=len(titles),
             names=tuple(map(safe, titles)),
@@ -258,7 +259,7 @@ def guard(result: OpenResult, condition: str | None) -> FactList:
         result.fact(
             "passed",
             f"images that pass the guard of {result.id} unmodified, and are predicted correctly",
-            f"{share(passed['right'], passed['images'], 'images')} that pass are predicted "
+            f"{share(passed['right'], passed['images'], 'image')} that pass are predicted "
             "correctly",
             "finding",
             value=passed["right"],
@@ -308,7 +309,7 @@ def _flagged(result: OpenResult, each: Mapping[str, Any]) -> Fact:
     many, whole = each["flagged_defects"], each["defects"]
     return _of_condition(
         result, each, "flagged", "incorrect predictions that the guard flags",
-        f"{share(many, whole, 'incorrect predictions')} flagged", value=many, n=whole,
+        f"{share(many, whole, 'incorrect prediction')} flagged", value=many, n=whole,
     )  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def _alarms(result: OpenResult, each: Mapping[str, Any]) -> Fact:
     many, whole = each["flagged_right"], each["right"]
     return _of_condition(
         result, each, "alarms", "correct predictions that the guard flags (false alarms)",
-        f"{share(many, whole, 'correct predictions')} flagged", value=many, n=whole,
+        f"{share(many, whole, 'correct prediction')} flagged", value=many, n=whole,
     )  # fmt: skip
 
 
@@ -366,7 +367,7 @@ def check(result: OpenResult, spec: str | None) -> FactList:
         result.fact(
             f"outcome/{outcome}",
             f"specs of {result.id} whose outcome is {outcome!r}",
-            f"{many:,} of {counted(len(specs), 'specs')} {text}",
+            f"{many:,} of {counted(len(specs), 'spec')} {text}",
             "specs",
             value=many,
             n=len(specs),
@@ -418,7 +419,7 @@ def _spec(result: OpenResult, place: int, each: Mapping[str, Any]) -> Fact:
     verb = outcome if outcome in ("holds", "fails") else f"is {outcome}"
     return _of_spec(
         result, place, each, "outcome", "outcome",
-        f"{verb} (true of {share(rate['holds'], rate['images'], 'images')} that it applies to"
+        f"{verb} (true of {share(rate['holds'], rate['images'], 'image')} that it applies to"
         f"{formal})",
         value=each["outcome"], n=rate["images"], caveats=_few(rate["images"]),
     )  # fmt: skip
@@ -432,7 +433,7 @@ def _rate(result: OpenResult, place: int, each: Mapping[str, Any], kind: str) ->
     ends = [math.nan if end is None else 100 * end for end in (low, high)]
     return _of_spec(
         result, place, each, kind, f"rate on {on}",
-        f"is true of {rate['holds']:,} of {counted(rate['images'], 'images')}, "
+        f"is true of {rate['holds']:,} of {counted(rate['images'], 'image')}, "
         f"{with_interval(value, ends[0], ends[1], 1, ' %')} of {on}",
         value=rate["rate"], low=low, high=high, n=rate["images"], caveats=_few(rate["images"]),
     )  # fmt: skip
