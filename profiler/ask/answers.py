@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 from profiler.ask.facts import ID, Fact, quoted, safe
 from profiler.ask.results import OpenResults
 from profiler.ask.tools import Submission
+from profiler.core.wording import sentence_case
 from profiler.llm.checks import FIRST_MARK, Checker, marked
 from profiler.llm.facts import Facts, Number
-from profiler.llm.wording import sentence_case
 from profiler.profile.find import carried_words
 
 _LONGEST = 500

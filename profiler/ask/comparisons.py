@@ -9,7 +9,7 @@ from profiler.ask.facts import Fact, FactList, decimal, quoted, safe, share, wit
 from profiler.ask.profiles import DRAWN
 from profiler.ask.results import OpenResult, named
 from profiler.compare.result import INTERPRETABLE
-from profiler.llm.wording import counted
+from profiler.core.wording import counted
 
 Direction = Literal["gained", "lost", "moved"]
 Fate = Literal["changed", "kept", "gained", "lost"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from profiler.llm.wording import counted
+from profiler.core.wording import counted
 from profiler.report.text import THIN, number, percent
 
 _LONGEST_NAME = 60

@@ -14,8 +14,8 @@ import numpy as np
 from profiler.ask.facts import Fact, FactList, decimal, listing, quoted, safe, share, with_interval
 from profiler.ask.results import OpenResult, named
 from profiler.core.arrays import BoolArray
+from profiler.core.wording import counted
 from profiler.errors import InputError
-from profiler.llm.wording import counted
 from profiler.models.vlm.base import TextEncoder
 from profiler.profile.drivers import FEWEST_ASKED, Following, followed_of
 from profiler.profile.evaluation import other_labels

@@ -7,8 +7,8 @@ from typing import Any
 
 from profiler.ask.facts import Fact, FactList, decimal, quoted, safe, share, with_interval
 from profiler.ask.results import OpenResult, named
+from profiler.core.wording import counted
 from profiler.debug.facts import FEW
-from profiler.llm.wording import counted
 
 _METRICS = {
     "auroc": "AUROC",

@@ -126,7 +126,7 @@ def ask(
                 _matched(box, each, as_json)
             return
         from profiler.ask.agent import Conversation, Limits
-        from profiler.llm.wording import counted
+        from profiler.core.wording import counted
 
         limits = Limits(
             bounds.max_turns,
@@ -287,7 +287,7 @@ def _show_facts(
 
 def _verify(path: Path, folders: Sequence[Path], rest: Sequence[str], prompts: Path | None) -> None:
     from profiler.ask.records import read_answer_file, verified
-    from profiler.llm.wording import counted
+    from profiler.core.wording import counted
 
     if rest:
         raise UsageError(f"{rest[0]!r} is no folder; --verify takes the folders of the answer")

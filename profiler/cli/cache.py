@@ -20,8 +20,8 @@ from profiler.cli.app import app
 from profiler.cli.help import App
 from profiler.cli.words import AsJSON
 from profiler.core.store import KINDS, Store, StoredEntry, Stray, cache_folder, remove_file
+from profiler.core.wording import counted
 from profiler.errors import CheckFailed, OutputError, UsageError
-from profiler.llm.wording import counted
 
 ALL_KINDS = (*KINDS, "llm", "downloads")
 DOWNLOADS = "imagenette2*"

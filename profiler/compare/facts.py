@@ -20,8 +20,8 @@ from profiler.compare.result import (
 )
 from profiler.compare.words import carriers
 from profiler.core.statistics import Interval
+from profiler.core.wording import are, counted, joined, named
 from profiler.llm.facts import Facts, Number
-from profiler.llm.wording import are, counted, joined, named
 
 _MOST_CHANGES = 3
 _MOST_WORDS = 3

@@ -8,5 +8,6 @@
     categories.py   the categories that words are sorted into
     json_text.py    the one way to write and to read our JSON
     text.py         text as people save it: encodings, names, tables
+    wording.py      counts and lists in sentences
     resources.py    the text files that ship with the package
 """

@@ -201,11 +201,6 @@ def listed(items: Sequence[str], *, quote: bool = True) -> str:
     return shown if len(items) <= SHOWN else f"{shown} and {len(items) - SHOWN} more"
 
 
-def counted(items: Sequence[str], noun: str) -> str:
-    """``1 file is``, ``2 files are``."""
-    return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
-
-
 def split(text: str) -> tuple[str, ...]:
     """What stands between the commas of a text.
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from profiler.concepts.heatmap import Finding
+from profiler.core.wording import are, counted, joined, named
 from profiler.debug.encoder_or_head import Fault, Shares
 from profiler.debug.result import Confusion, Diagnosis
 from profiler.llm.facts import Facts, Number, numbers_in
-from profiler.llm.wording import are, counted, joined, named
 
 _MOST_CONFUSIONS = 3
 _MOST_FINDINGS = 3

@@ -12,7 +12,6 @@
     prompts.py             the prompt files, their names and digest
     answers.py             reading and checking what a model wrote
     facts.py               typed facts that a narrative may use
-    wording.py             numbers and lists in the sentences of facts
     checks.py              the check that a text says nothing but the facts
     narrate.py             facts into a paragraph, checked against them
 """

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from profiler.core.wording import are, joined, named, sentence_case
 from profiler.llm.facts import Facts, Number
-from profiler.llm.wording import are, joined, named, sentence_case
 from profiler.profile.counts import LayerProfile, ModelProfile
 from profiler.profile.drivers import FEWEST_ASKED, Experiment
 from profiler.profile.threshold import Threshold

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.core.text import Table, counted, listed, text_of
+from profiler.core.text import Table, listed, text_of
+from profiler.core.wording import are, counted
 from profiler.data.images import (
     ARCHIVES,
     ImageFolder,
@@ -109,13 +110,15 @@ def _of_table(path: Path) -> Found:
         labels.append(label)
     if absent:
         raise InputError(
-            f"{path.name}: {counted(absent, 'file')} not there: {listed(absent, quote=False)}; "
+            f"{path.name}: {counted(len(absent), 'file')} {are(len(absent))} not there: "
+            f"{listed(absent, quote=False)}; "
             f"paths are relative to {str(path.parent)!r}"
             + ("; those with a drive belong to another machine" if _DRIVE.match(absent[0]) else "")
         )
     if twice:
         raise InputError(
-            f"{path.name}: {counted(twice, 'image')} listed twice: {listed(twice, quote=False)};"
+            f"{path.name}: {counted(len(twice), 'image')} {are(len(twice))} listed twice: "
+            f"{listed(twice, quote=False)};"
             " give each image once, with one label"
         )
     return Found(ImageFolder(path.parent, tuple(files), path.name), tuple(labels))
