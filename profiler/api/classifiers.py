@@ -12,6 +12,7 @@ import torch
 from profiler.api.objects import Concepts, Model, check_names, open_subject, open_words
 from profiler.api.results import Profile
 from profiler.concepts.attributes import attributes_for, check_concepts
+from profiler.core.store import Store
 from profiler.core.text import text_of
 from profiler.data.concept_sets import ConceptSet
 from profiler.data.corruptions import Corruption
@@ -173,9 +174,9 @@ class LabelledCase:
         """Opens images and VLM on a device, in another process too, where they have names."""
         return partial(open_labelled_inputs, self.data, self.classes, self.limit, self.vlm, outputs)
 
-    def open_vlm(self) -> VLM:
-        """What reads the images beside the classifier."""
-        return _opened(self.vlm, choose_device(self.device))
+    def open_vlm(self, store: Store | None) -> VLM:
+        """What reads the images beside the classifier; ``store`` keeps the words it reads by."""
+        return _opened(self.vlm, choose_device(self.device), store)
 
 
 def open_labelled_inputs(
@@ -200,8 +201,8 @@ def _labelled(
     return open_labelled(data, names, mapping, limit=limit)
 
 
-def _opened(vlm: str | VLM, place: torch.device) -> VLM:
-    return open_vlm(vlm, place) if isinstance(vlm, str) else vlm
+def _opened(vlm: str | VLM, place: torch.device, store: Store | None = None) -> VLM:
+    return open_vlm(vlm, place, store) if isinstance(vlm, str) else vlm
 
 
 def words_of(concepts: Concepts | Profile | None) -> ConceptSet | None:

@@ -137,7 +137,9 @@ class FittedGuard(Guard):
         classifier, labelled = case.open()
         words = case.concepts(labelled)
         services = services_of(progress, store=store)
-        made = fit_guard(classifier, case.open_vlm(), labelled, words, folder, options, services)
+        made = fit_guard(
+            classifier, case.open_vlm(store), labelled, words, folder, options, services
+        )
         return cls(**{each.name: getattr(made, each.name) for each in fields(made)})
 
     @in_parameters

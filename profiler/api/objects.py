@@ -248,7 +248,8 @@ def open_inputs(
         return probe, found.concepts, lambda: annotated
     words = open_words(concepts)
     probe = open_images(images, cache=cache, limit=limit, seed=seed)
-    return probe, words, lambda: open_vlm(vlm, place) if isinstance(vlm, str) else vlm
+    store = Store(cache) if cache else None
+    return probe, words, lambda: open_vlm(vlm, place, store) if isinstance(vlm, str) else vlm
 
 
 def open_store(cache: CacheFolder) -> Store | None:

@@ -131,7 +131,7 @@ def check(
             specs,
             words,
             classifier,
-            case.open_vlm(),
+            case.open_vlm(store),
             labelled,
             folder,
             SpecOptions(
@@ -230,7 +230,7 @@ def mine(
     done = propose(
         words,
         classifier,
-        case.open_vlm(),
+        case.open_vlm(store),
         labelled,
         file,
         MineOptions(per_class, least_rate, named, relevant, gap),

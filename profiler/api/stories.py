@@ -375,7 +375,7 @@ def debug(
         words = case.concepts(labelled)
         done = diagnose(
             classifier,
-            case.open_vlm(),
+            case.open_vlm(store),
             labelled,
             words,
             folder,

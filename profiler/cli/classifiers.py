@@ -171,13 +171,15 @@ def opened(
     folder: Path,
 ) -> "Iterator[tuple[LLM | None, Engine | None, Opened]]":
     """The language model, where the passes are made, and what a story about a classifier reads."""
+    from profiler.cli.terminal import services
+
     with asking.model() as llm:
         concepts = naming.chosen(llm, asking.prompts)
         case = case_of(subject, data, limit, naming, loading, computing, folder, concepts, scaling)
         classifier, images = case.open()
         words = case.concepts(images)
         with scaling.open(case.inputs(classifier.outputs), computing.device) as engine:
-            yield llm, engine, (classifier, case.open_vlm(), images, words)
+            yield llm, engine, (classifier, case.open_vlm(services(llm).store), images, words)
 
 
 def open_classifier(

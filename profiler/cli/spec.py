@@ -68,7 +68,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="CLASS",
-            help="Prove on the regions of this class; may be given more than once.  [default: the "
+            help="Prove on the regions of these classes; once for each.  [default: the "
             "classes that a spec predicts, or else all]",
         ),
     ] = None,
@@ -138,6 +138,7 @@ def check(
     from profiler.spec.page import check_table
     from profiler.spec.world import SpecOptions, concepts_for
 
+    called = services(None)
     classifier, images = case.open()
     with _pointing():
         # The VLM and the images come last: what names no output is refused before.
@@ -146,7 +147,7 @@ def check(
             specs,
             words,
             classifier,
-            case.open_vlm(),
+            case.open_vlm(called.store),
             images,
             out,
             SpecOptions(
@@ -160,7 +161,7 @@ def check(
                 reading=computing.reading,
                 provenance=provenance(context, reporting.date),
             ),
-            services(None),
+            called,
         )
     if not reporting.as_json:
         for line in check_table(done):
@@ -285,13 +286,14 @@ def mine(
     case = case_of(subject, data, limit, naming, loading, computing, out.parent, naming.chosen())
     from profiler.cli.terminal import services
 
+    called = services(None)
     classifier, images = case.open()
     # Of a table, all columns, unless some are named.
     words = case.concepts(images) if case.words or table is None else None
     done = propose(
         words,
         classifier,
-        case.open_vlm(),
+        case.open_vlm(called.store),
         images,
         out,
         MineOptions(per_class, least_rate, table, relevant, gap),
@@ -301,7 +303,7 @@ def mine(
             reading=computing.reading,
             provenance=provenance(context, None),
         ),
-        services(None),
+        called,
     )
     if not done.proposals:
         typer.echo(

@@ -92,7 +92,7 @@ class AffineMap:
 
     The images are split into five folds of equal size, at random by ``seed``. The ridge is chosen
     by cross-validation: least held-out error (the smaller of equals). One eigendecomposition per
-    fold serves all ridges. The alignment itself is then fitted on all images.
+    fold, of min(n, f) rows, serves all ridges. The alignment itself is then fitted on all images.
 
     Args:
         seed: of the split.
@@ -138,21 +138,29 @@ class AffineMap:
             raise InputError(f"{len(z)} rows of features for {len(v)} embeddings")
         places = np.arange(len(z)) if groups is None else np.asarray(groups, dtype=np.int64)
         fold = folds(places, self.seed)
+        features, axes = z.shape[1], None
+        if 1 < len(z) < features:  # all solutions lie in the span of the rows: fewer axes will do
+            center = z.mean(axis=0)
+            axes = np.linalg.qr((z - center).T)[0]
+            z = (z - center) @ axes
         parts = [Moments.of(z[fold == part], v[fold == part]) for part in np.unique(fold)]
         if len(parts) < 2:
             raise InputError(f"{len(z)} image(s) are too few to fit and test a linear alignment")
         errors = np.zeros(len(RIDGES))
         spread = 0.0
         for held in parts:
-            path = _Path.of(reduce(add, (part for part in parts if part is not held)))
+            path = _Path.of(reduce(add, (part for part in parts if part is not held)), features)
             errors += path.errors(held)
             step = held.mean_v - path.moments.mean_v
             spread += held.vv + held.count * float(step @ step)
         best = errors <= errors.min() + _TIED * spread
         self.ridge_ = min(ridge for ridge, good in zip(RIDGES, best, strict=True) if good)
-        everything = _Path.of(reduce(add, parts))
+        everything = _Path.of(reduce(add, parts), features)
         self.matrix_ = everything.matrix(self.ridge_)
         self.offset_ = everything.moments.mean_v - self.matrix_ @ everything.moments.mean_z
+        if axes is not None:
+            self.matrix_ = self.matrix_ @ axes.T
+            self.offset_ = self.offset_ - self.matrix_ @ center
         self.r2_ = 1 - float(errors.min()) / spread if spread > 0 else float("nan")
         self.rows_ = everything.moments.count
         self.warning_ = self._warning()
@@ -197,21 +205,23 @@ class _Path:
     """
 
     moments: Moments
+    features: int
+    """f, of which the moments may hold fewer axes: along the others nothing varies."""
     values: Float64
     vectors: Float64
     turned: Float64
     """(f, e) Qᵀ Szv."""
 
     @classmethod
-    def of(cls, moments: Moments) -> "_Path":
+    def of(cls, moments: Moments, features: int) -> "_Path":
         values, vectors = np.linalg.eigh(moments.zz)
         # Directions in which the features do not vary carry rounding errors only.
         rounding = _ROUNDING * max(float(values[-1]), 0.0)
         values = np.where(values > rounding, values, 0.0)
-        return cls(moments, values, vectors, vectors.T @ moments.zv)
+        return cls(moments, features, values, vectors, vectors.T @ moments.zv)
 
     def _shrinkage(self, ridge: float) -> Float64:
-        damped = self.values + ridge * self.values.mean()
+        damped = self.values + ridge * self.values.sum() / self.features
         return np.where(self.values > 0, 1 / np.where(damped > 0, damped, 1.0), 0.0)
 
     def matrix(self, ridge: float) -> Float64:

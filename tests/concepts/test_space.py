@@ -24,7 +24,7 @@ def planted(
     return z, v, matrix, offset
 
 
-# --- the map ---------------------------------------------------------------------------------
+# --- the linear alignment ----------------------------------------------------------------------
 
 
 def test_a_planted_map_is_recovered_exactly() -> None:
@@ -49,10 +49,12 @@ def test_a_large_mean_costs_no_digits() -> None:
     np.testing.assert_allclose(found.matrix_, matrix, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("features", [12, 60])
 def test_one_ridge_is_the_ridge_regression_of_scikit_learn(
-    monkeypatch: pytest.MonkeyPatch,
+    features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    z, v, _, _ = planted(40, noise=1.0)
+    """Also with more features than images."""
+    z, v, _, _ = planted(40, f=features, noise=1.0)
     multiple = 0.3
     monkeypatch.setattr(align, "RIDGES", (multiple,))
     found = AffineMap().fit(z, v)
@@ -63,8 +65,9 @@ def test_one_ridge_is_the_ridge_regression_of_scikit_learn(
     np.testing.assert_allclose(found.offset_, other.intercept_, atol=1e-9)
 
 
-def test_held_out_error_and_r2_are_those_of_a_loop_over_the_parts() -> None:
-    z, v, _, _ = planted(43, noise=3.0)
+@pytest.mark.parametrize("features", [12, 60])
+def test_held_out_error_and_r2_are_those_of_a_loop_over_the_parts(features: int) -> None:
+    z, v, _, _ = planted(43, f=features, noise=3.0)
     parts = align.folds(np.arange(43), 0)
     errors = np.zeros(len(align.RIDGES))
     spread = 0.0

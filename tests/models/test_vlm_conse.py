@@ -11,6 +11,7 @@ from command import Command
 from PIL import Image
 from safetensors import safe_open
 
+from profiler.core.store import Store
 from profiler.errors import InputError, UnknownNameError, UsageError
 from profiler.models.vlm.choose import ConSESpec, open_text_encoder, open_vlm
 from profiler.models.vlm.conse import ConSE, Stacked
@@ -137,6 +138,23 @@ def test_one_list_is_conse_as_published() -> None:
     model = ConSE("x", [Reader((colors, (0.6, 0.4, 0)))], Axes(), CPU)
     assert row_of(model) == pytest.approx(unit(0.6, 0.4, 0, 0, 0))
     assert caption_of(model, "blue") == pytest.approx([0, 0, 1, 0, 0])
+
+
+def test_the_embedded_words_of_the_lists_are_kept(tmp_path: Path) -> None:
+    class Counted(Axes):
+        asked = 0
+
+        def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+            self.asked += len(texts)
+            return super().embed_texts(texts)
+
+    colors = Vocabulary("colors", COLORS)
+    words, again = Counted(), Counted()
+    readers = [Reader((colors, (0.6, 0.4, 0)))]
+    first = row_of(ConSE("x", readers, words, CPU, Store(tmp_path)))
+    assert words.asked == 3
+    assert row_of(ConSE("x", readers, again, CPU, Store(tmp_path))) == pytest.approx(first, abs=0)
+    assert again.asked == 0
 
 
 def test_only_the_ten_most_probable_words_of_one_list_count() -> None:

@@ -78,9 +78,9 @@ def _beside(folder: Path) -> Iterator[None]:
 def _forget_namesakes(folder: Path) -> None:
     """Two versions of a project may both have a ``model.py``: each file is to find its own."""
     # By name first: to resolve the places of all modules that are loaded takes a quarter second.
-    tops = {name.partition(".")[0] for name in sys.modules}
+    tops = {name for name in sys.modules if "." not in name} - sys.stdlib_module_names
     tops = {top for top in tops if (folder / top).is_dir() or (folder / f"{top}.py").is_file()}
-    for name, module in list(sys.modules.items()):
+    for name, module in list(sys.modules.items()) if tops else ():
         place = _file_of(module) if name.partition(".")[0] in tops else None
         if place is None or _is_library(place) or not _FOLDERS & set(place.parents):
             continue

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from profiler.core.store import Store
 from profiler.errors import UnknownNameError, UsageError
 from profiler.models.records import VLMRecord
 from profiler.models.subject.factories import factory_file, load_factory
@@ -24,16 +25,16 @@ WORDS = "conse"
 CONSE_FORMS = "conse, conse:objects, or conse:MODEL+ENCODER"
 
 
-def open_vlm(spec: str, device: torch.device) -> VLM:
+def open_vlm(spec: str, device: torch.device, store: Store | None = None) -> VLM:
     """A VLM by name: ``open_clip:ARCH/PRETRAINED``, a form of ``conse``, or ``FILE.py:FACTORY``.
 
     PRETRAINED is a tag that open_clip knows or the path of a local checkpoint. A factory takes
     no argument and returns an object with the members of :class:`VLM`. The forms of ``conse`` are
-    told by :class:`ConSESpec`.
+    told by :class:`ConSESpec`; ``store`` keeps the embeddings of their own words.
     """
     check_vlm(spec)
     if _is_conse(spec):
-        return _open_conse(spec, device)
+        return _open_conse(spec, device, store)
     if spec.startswith("open_clip:"):
         arch, _, pretrained = spec.removeprefix("open_clip:").partition("/")
         return OpenCLIP(arch, pretrained, device)
@@ -168,10 +169,10 @@ def _weighted(part: str) -> tuple[str, str]:
     return "", part
 
 
-def _open_conse(spec: str, device: torch.device) -> ConSE:
+def _open_conse(spec: str, device: torch.device, store: Store | None) -> ConSE:
     wanted = ConSESpec.parse(spec)
     readers: list[Reader] = []
     if wanted.kinds:
         readers.append(Looks(dict(wanted.kinds), device))
     readers += [Tagger(model, weight, device) for model, weight in wanted.models]
-    return ConSE(spec, readers, open_sentence_encoder(wanted.encoder, device), device)
+    return ConSE(spec, readers, open_sentence_encoder(wanted.encoder, device), device, store)

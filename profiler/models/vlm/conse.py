@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 from PIL import Image
 
+from profiler.core.store import Store
 from profiler.models.subject.preprocessing import Preprocess
-from profiler.models.vlm.base import Embeddings, TextEncoder
+from profiler.models.vlm.base import Embeddings, TextEncoder, embed_captions
 from profiler.models.vlm.sentence import digest_of_encoder
 from profiler.models.vlm.space import Space, Vocabulary, fingerprint_of, space_of
 
@@ -49,6 +50,7 @@ class ConSE:
         readers: give the probabilities.
         encoder: embeds the words, and later the concepts.
         device: where the sums are made.
+        store: keeps the embedded words of the lists; a thousand take a second or two.
 
     Attributes:
         words: the encoder; see :func:`profiler.models.vlm.base.for_words`.
@@ -57,13 +59,19 @@ class ConSE:
     template = TEMPLATE
 
     def __init__(
-        self, name: str, readers: Sequence[Reader], encoder: TextEncoder, device: torch.device
+        self,
+        name: str,
+        readers: Sequence[Reader],
+        encoder: TextEncoder,
+        device: torch.device,
+        store: Store | None = None,
     ) -> None:
         self.name = name
         self.vocabularies = tuple(v for reader in readers for v in reader.vocabularies)
         self._readers = tuple(readers)
         self.words = encoder
         self._device = device
+        self._store = store
         functions = [reader.preprocess for reader in readers]
         self._stacked = Stacked(functions) if len(functions) > 1 else None
         self.preprocess: Preprocess = self._stacked or functions[0]
@@ -73,8 +81,8 @@ class ConSE:
     def _space(self) -> Space:
         """Made when it is first needed: where everything is in the cache, no word is embedded."""
         captions = [
-            self.words.embed_texts([self.template.format(word) for word in vocabulary.words])
-            for vocabulary in self.vocabularies
+            embed_captions(self.words, list(map(self.template.format, v.words)), self._store)
+            for v in self.vocabularies
         ]
         return space_of(self.vocabularies, captions, self._device)
 
