@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,29 +14,49 @@ HERE = Path(__file__).parent
 NOTEBOOKS = tuple(sorted(HERE.glob("*.ipynb")))
 
 
-def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """A notebook as a fresh kernel in ``folder`` leaves it; raises what one of its cells raises."""
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+def executed(paths: Sequence[Path], folder: Path) -> Iterator[nbformat.NotebookNode]:
+    """Notebooks as one kernel in ``folder`` leaves them; raises what one of their cells raises.
+
+    Each begins without a name defined and at count 1; what was imported need not be read again.
+    """
+    notebooks = [nbformat.read(path, as_version=4) for path in paths]
+    client = NotebookClient(
+        notebooks[0], timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
+    reset = nbformat.v4.new_code_cell("get_ipython().reset()")
     # Advice of other packages to their developers would be saved with the outputs.
-    client.execute(env={**os.environ, "PYTHONWARNINGS": "ignore"})
-    # Times and versions would make each run a change.
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return notebook
+    with client.setup_kernel(env={**os.environ, "PYTHONWARNINGS": "ignore"}):
+        for notebook in notebooks:
+            client.nb = notebook
+            client.reset_execution_trackers()
+            client.execute_cell(reset, -1, store_history=False)
+            for place, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, place)
+            # Times and versions would make each run a change.
+            for cell in notebook.cells:
+                cell.metadata.pop("execution", None)
+            notebook.metadata = {
+                "kernelspec": {
+                    "display_name": "Python 3",
+                    "language": "python",
+                    "name": "python3",
+                },
+                "language_info": {"name": "python"},
+            }
+            yield notebook
 
 
 def main() -> None:
     """Execute those that are named, or all."""
-    for path in map(Path, sys.argv[1:]) if len(sys.argv) > 1 else NOTEBOOKS:
+    paths = [*map(Path, sys.argv[1:])] or NOTEBOOKS
+    with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            nbformat.write(executed(path, Path(folder)), path)
-        print(f"{path.name}: {time.perf_counter() - began:.0f} s, {path.stat().st_size:,} bytes")
+        for path, notebook in zip(paths, executed(paths, Path(folder)), strict=True):
+            nbformat.write(notebook, path)
+            print(
+                f"{path.name}: {time.perf_counter() - began:.0f} s, {path.stat().st_size:,} bytes"
+            )
+            began = time.perf_counter()
 
 
 if __name__ == "__main__":
