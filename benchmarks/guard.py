@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
+from profiler.core.memory import keep_freed_memory
 from profiler.data.corruptions import Corruption
 from profiler.guard.guard import Context, Guard, HeldOutScores
 from profiler.guard.metrics import METRICS, Contest, Draws, interval, metrics

@@ -42,8 +42,8 @@ from torchvision import transforms
 from torchvision.transforms import functional as ttf
 
 from profiler.activations.observe import Observed
-from profiler.cli.allocator import keep_freed_memory
 from profiler.concepts.space import AffineMap, ConceptSpace
+from profiler.core.memory import keep_freed_memory
 from profiler.data.concept_sets import open_concepts
 from profiler.debug.encoder_or_head import (
     CorrectedHead,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from profiler.cli.allocator import keep_freed_memory
+from profiler.core.memory import keep_freed_memory
 from profiler.core.store import Store
 from profiler.data.concept_sets import open_concepts
 from profiler.data.images import ImageFolder

@@ -25,7 +25,10 @@ def executed(paths: Sequence[Path], folder: Path) -> Iterator[nbformat.NotebookN
     )
     reset = nbformat.v4.new_code_cell("get_ipython().reset()")
     # Advice of other packages to their developers would be saved with the outputs.
-    with client.setup_kernel(env={**os.environ, "PYTHONWARNINGS": "ignore"}):
+    quiet = {"PYTHONWARNINGS": "ignore"}
+    # As the command line does for itself: forward passes on a CPU are up to 1.7 times as fast.
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+    with client.setup_kernel(env={**os.environ, **quiet, **kept}):
         for notebook in notebooks:
             client.nb = notebook
             client.reset_execution_trackers()

@@ -20,7 +20,6 @@
     ask.py        ask and mcp
     cache.py      cache list, prune, clear, verify
     vlms.py       vlms
-    allocator.py  memory that was freed is used again
 
 Commands import what they need when they are called: ``--help`` must not wait for torch.
 """

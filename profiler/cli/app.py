@@ -16,8 +16,8 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from profiler import __version__
-from profiler.cli.allocator import keep_freed_memory
 from profiler.cli.help import ENVIRONMENT, App
+from profiler.core.memory import keep_freed_memory
 from profiler.errors import INTERNAL, InputError, ProfilerError, failure_of
 
 app = App(

@@ -9,5 +9,6 @@
     json_text.py    the one way to write and to read our JSON
     text.py         text as people save it: encodings, names, tables
     wording.py      counts and lists in sentences
+    memory.py       memory that was freed is used again
     resources.py    the text files that ship with the package
 """

@@ -27,6 +27,7 @@ from profiler.activations.collect import (
     files_of,
 )
 from profiler.activations.kept import put_shard
+from profiler.core.memory import keep_freed_memory
 from profiler.core.store import Store
 from profiler.data.images import Digests, ProbeSet, contents
 from profiler.errors import (
@@ -178,6 +179,7 @@ _opened: dict[str, _Opened] = {}
 def make_shard(task: ShardTask) -> ShardReply:
     """Make one shard; never raises what it can tell."""
     node, process = socket.gethostname(), os.getpid()
+    keep_freed_memory()
     try:
         subject, probe, vlm = _open(task.opening, node)
         if (files := files_of(probe)) is not None:

@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Let this process use freed memory again instead of returning it; whether it could be set.
 
     Only where the C library is glibc; elsewhere nothing changes. A program sets this for itself,
-    so it is called by the command line and not by the library.
+    so it is called by the command line and by its workers, and not by the library.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
