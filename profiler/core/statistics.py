@@ -34,7 +34,7 @@ def wilson(
     half = np.sqrt(z2 * (rate * (1 - rate) / trials + z2 / (4 * trials**2)))
     scale = 1 + z2 / trials
     # 0 of n and n of n end exactly at 0 and 1, but not in rounded numbers.
-    return np.clip((centre - half) / scale, 0, 1), np.clip((centre + half) / scale, 0, 1)
+    return np.clip((centre - half) / scale, 0, rate), np.clip((centre + half) / scale, rate, 1)
 
 
 def correlation(one: FloatArray, other: FloatArray) -> float:
