@@ -63,9 +63,10 @@ def test_a_new_environment_runs_a_profile_and_the_lines_of_the_readme(
     subprocess.run([*pip, "check"], check=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    (elsewhere / "words.txt").write_text("red\nstriped\nround\nwooden\n", encoding="utf-8")
     command = [environment / "bin" / "profiler", "run", "efficientnet_lite0"]
     command += ["--layers", "conv_stem", "--vlm", "conse", "--probe", "synthetic"]
-    command += ["--limit", "20", "--concepts", "visual", "--outlines", "0", "-j", "0"]
+    command += ["--limit", "20", "--concepts", "words.txt", "--outlines", "0", "-j", "0"]
     command += ["--out", "run"]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     clean["PROFILER_CACHE_DIR"] = str(tmp_path / "cache")

@@ -1,5 +1,6 @@
 """Headless Chromium for the tests that look at a report as a reader does."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+"""The same browser with no windows of its own, if it is there: it takes a third of the time."""
 
 QUIET = (
     "--no-sandbox",
@@ -25,10 +27,10 @@ QUIET = (
 def chromium() -> Iterator[Any]:
     """A Playwright browser; skips the test where Playwright or Chromium is missing."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
+    if CHROMIUM is None:
+        pytest.skip("neither chromium-headless-shell nor chromium is installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         try:
             yield browser
         finally:
