@@ -37,7 +37,7 @@ quick: .venv/.installed
 check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 # Speed and memory; takes a quarter of an hour.
 PHOTOS ?= ../shared/data/imagenet-sample
