@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 from browser import View, chromium, opened
 from command import Command
 from forks import Forks
+
+# Or each process that a test starts would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # An experiment takes ten seconds and more: tests that are about it ask for one.
 os.environ |= {"PROFILER_RUN_EXPERIMENT": "0", "PROFILER_COMPARE_EXPERIMENT": "0"}

@@ -158,8 +158,7 @@ def test_a_row_opens_to_labels_place_and_nine_images(view: View, run: ProfileRun
             picture = figure.locator("img")
             assert picture.get_attribute("alt") == name
             picture.scroll_into_view_if_needed()
-            view.page.wait_for_function("(i) => i.complete && i.naturalWidth > 0",
-                                        arg=picture.element_handle())  # fmt: skip
+            view.until("(i) => i.complete && i.naturalWidth > 0", picture.element_handle())
         else:
             assert figure.locator(".absent").inner_text() == name
     toggle.click()

@@ -181,7 +181,7 @@ def test_on_paper_the_map_asks_for_its_colors_anew_and_closed_parts_leave_no_tit
           };
         }""")
         view.page.emulate_media(media="print", color_scheme="dark")
-        view.page.wait_for_function("inks.length > 0")
+        view.until("() => inks.length > 0")
         assert view.page.evaluate("inks.at(-1)") == "rgb(0, 0, 0)"
         closed = view.page.locator("details.numbers:not([open])")
         assert closed.count() > 0

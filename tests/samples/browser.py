@@ -69,6 +69,21 @@ class View:
                     (done) => requestAnimationFrame(() => requestAnimationFrame(done)))""")
             yield width
 
+    def until(self, holds: str, given: Any = None) -> None:
+        """Wait until a function holds in the page.
+
+        Playwright's own wait evaluates its text at each look, which the page's policy forbids.
+        """
+        self.page.evaluate(
+            f"""(given) => new Promise((done, fail) => {{
+                const holds = {holds};
+                const look = () => (holds(given) ? done() : setTimeout(look, 10));
+                setTimeout(() => fail("it never came to hold"), 10000);
+                look();
+            }})""",
+            given,
+        )
+
     @contextmanager
     def following(self) -> Iterator[None]:
         """Follow a link to elsewhere in the page; on leaving, the page's script has taken it in.
