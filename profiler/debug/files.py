@@ -182,5 +182,7 @@ def map_file(aligned: AffineMap, context: Mapping[str, str]) -> bytes:
     """
     # One entry: the library writes several in an order of its own, a new one each time.
     metadata = {"context": json_text(dict(sorted(context.items())), None)}
-    content: bytes = save(aligned.to_arrays(), metadata=metadata)
+    # The library writes an array's memory as it lies: of one that is transposed, other numbers.
+    dense = {name: np.ascontiguousarray(array) for name, array in aligned.to_arrays().items()}
+    content: bytes = save(dense, metadata=metadata)
     return content

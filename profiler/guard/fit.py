@@ -229,9 +229,9 @@ def make_guard(
     guard = replace(guard, calibration=filled).at(options.target, options.level, options.confidence)
     notes = (*context.notes, *_notes(guard, aligned))
     reference: dict[str, NDArray[Any]] = {
-        "features": np.asarray(parts[0].features, dtype=np.float32),
-        "logits": np.asarray(parts[0].logits, dtype=np.float32),
-        "truth": np.asarray(parts[0].truth, dtype=np.int64),
+        "features": np.ascontiguousarray(parts[0].features, dtype=np.float32),
+        "logits": np.ascontiguousarray(parts[0].logits, dtype=np.float32),
+        "truth": np.ascontiguousarray(parts[0].truth, dtype=np.int64),
     }
     return replace(guard, context=replace(guard.context, notes=notes)), reference
 

@@ -13,6 +13,7 @@ from command import Command
 from llm_server import LLMServer, Say
 from PIL import Image
 from safetensors import safe_open
+from safetensors.numpy import load
 from tiny import CLASSES, CaptionVLM, TinyNet, tiny_subject, write_classes
 
 from profiler.activations.observe import caption_rows
@@ -23,6 +24,7 @@ from profiler.data.labelled.images import open_labelled
 from profiler.data.labelled.names import ClassNames
 from profiler.debug.debug import DebugOptions
 from profiler.debug.debug import debug as tell
+from profiler.debug.files import map_file
 from profiler.models.attacks import Attack
 from profiler.models.classifier import Classifier
 from profiler.models.vlm.choose import open_vlm
@@ -144,6 +146,16 @@ def test_the_files_hold_what_the_report_shows(command: Command, folder: Path) ->
     assert aligned.r2_ == pytest.approx(found["map"]["r2"])
     captions = caption_rows(open_vlm(VLM, torch.device("cpu")), ["red", "green"])
     assert len(ConceptSpace.of(["red", "green"], captions, aligned)) == 2
+
+
+@pytest.mark.parametrize("images", [8, 40])
+def test_the_file_of_the_alignment_holds_its_numbers(images: int) -> None:
+    """Fitted on fewer images than there are features, and on more: one matrix is transposed."""
+    rng = np.random.default_rng(0)
+    aligned = AffineMap().fit(rng.normal(size=(images, 12)), rng.normal(size=(images, 5)))
+    found = load(map_file(aligned, {}))
+    assert (found["matrix"] == aligned.matrix_).all()
+    assert (found["offset"] == aligned.offset_).all()
 
 
 def test_the_same_command_gives_the_same_files(command: Command, folder: Path) -> None:
