@@ -68,7 +68,8 @@ def compare(
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
-            help="Weights of one network, or a glob of such files in quotes; once for each run."
+            help="Weights of one network, a glob of such files in quotes, or a folder of them; "
+            "once for each run."
         ),
     ] = None,
     weights: Annotated[

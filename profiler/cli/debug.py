@@ -61,7 +61,7 @@ def debug(
     scaling: Scaling,
     reporting: Reporting,
 ) -> None:
-    """Explain why a classifier is incorrect: encoder or head, and which concepts.
+    """Explain the errors of a classifier: encoder or head, and which concepts.
 
     Writes debug.html, the page to read, diagnosis.json, heatmaps.npz and map.safetensors, the
     linear alignment of the classifier's features with the VLM's space.

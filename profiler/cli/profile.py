@@ -127,7 +127,7 @@ def run(
     report_dir: ReportDir = False,
     reporting: Reporting,
 ) -> None:
-    """Profile a network: label and explain every unit, and report what each layer sees.
+    """Profile a network: label and explain every unit, and report what each layer encodes.
 
     Writes report.html, the page to read, and descriptions.csv, profile.json and run.json.
     """

@@ -142,10 +142,10 @@ def calibrate(
     """Set the threshold from ratings, and update the run's profile and report.
 
     No image is read. Writes calibration.html, and threshold.json, which `profiler run
-    --threshold` accepts for runs of the same context. With --view range, the threshold is on
-    the r of explanations with all their words, in place of the decoys': calibration-range.html,
-    and threshold-range.json for `profiler run --range-threshold`. Exit status: 1 if the target
-    cannot be reached; 4 if there are too few ratings to decide.
+    --threshold` accepts for runs of the same context. With --view range, the threshold is on the
+    r of explanations with all their words, and replaces the one that decoys set; the files are
+    calibration-range.html, and threshold-range.json for `profiler run --range-threshold`. Exit
+    status: 1 if the target cannot be reached; 4 if there are too few ratings to decide.
     """
     kind = _view(view)
     from profiler.cli.terminal import services, stderr

@@ -68,7 +68,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="CLASS",
-            help="Prove on the regions of these classes; once for each.  [default: the "
+            help="Prove on the regions of this class; may be given more than once.  [default: the "
             "classes that a spec predicts, or else all]",
         ),
     ] = None,

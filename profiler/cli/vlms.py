@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def list_vlms(as_json: AsJSON = False) -> None:
     """List the vision-language models that --vlm accepts on this machine.
 
-    For each: what it can see, the size of its weights, whether it needs a download and, for
+    For each: what it can recognise, the size of its weights, whether it needs a download and, for
     conse, the weight of each of its vocabularies.
     """
     from profiler.core.json_text import json_text
