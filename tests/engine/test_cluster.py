@@ -175,11 +175,14 @@ def observed(
 
 
 def bytes_of(cache: Path) -> dict[str, str]:
-    """Every file of a cache with its hash."""
+    """Every file of a cache with its hash.
+
+    Without drafts: one that is killed as it writes leaves its own, which nobody takes for an entry.
+    """
     return {
         str(path.relative_to(cache)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(cache.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
